@@ -1,0 +1,122 @@
+"""The `meshproof` command: the lab without pytest, and the doctor."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import yaml
+
+from meshproof import __version__
+from meshproof.errors import BadInput, Broken
+from meshproof.mesh import Mesh
+from meshproof.model import ClusterName, Topology
+from meshproof.progress import LineNarrator
+from meshproof.topology import available, load_topology
+
+DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="meshproof", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
+    up.add_argument("--topology", metavar="NAME|FILE", help=f"one of {', '.join(available())}, or a YAML file")
+    up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
+    others = (
+        lab.add_parser("down", help="remove a lab, or what a killed run left of it"),
+        lab.add_parser("status", help="clusters, addresses, memory, versions"),
+        lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster"),
+    )
+    for each in (up, *others):
+        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "doctor":
+            return _doctor()
+        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
+    except BadInput as problem:
+        print(f"meshproof: {problem}", file=sys.stderr)
+        return 2
+    except Broken as problem:
+        print(f"meshproof: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("meshproof: interrupted; nothing is left behind", file=sys.stderr)
+        return 130
+
+
+def _doctor() -> int:
+    from meshproof.providers.lab import doctor
+
+    findings = doctor.examine()
+    for finding in findings:
+        print(f"{finding.grade.upper():5} {finding.subject}: {finding.seen}")
+        if finding.repair:
+            print(f"      repair: {finding.repair}")
+    return 1 if any(f.grade is doctor.Grade.STOP for f in findings) else 0
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from meshproof.install.mesh import install_mesh
+    from meshproof.providers.lab import lab as labs
+
+    narrator = LineNarrator()
+    topology: Topology | None = load_topology(arguments.topology) if arguments.topology else None
+    clusters = tuple(c.name for c in topology.clusters) if topology else DEFAULT_CLUSTERS
+    lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot)
+    if topology is not None:
+        lab.connect(topology)
+        with narrator.step(f"mesh {topology.name}"):
+            install_mesh(Mesh.of(topology, lab.clusters, lab.toolbox), narrator)
+    narrator.say(f"ready; `meshproof lab kubeconfig --lab-name={arguments.lab_name}` prints the kubeconfig")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab import lab as labs
+
+    there = labs.down(arguments.lab_name, LineNarrator())
+    print(f"removed {there}" if there else f"lab {arguments.lab_name}: nothing was there")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab.status import describe
+
+    print(describe(arguments.lab_name))
+    return 0
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab import lab as labs
+
+    lab = labs.running(arguments.lab_name)
+    if lab is None:
+        raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up`")
+    merged: dict[str, object] = {}
+    for access in lab.clusters:
+        part = yaml.safe_load(access.kubeconfig.read_text())
+        for key in ("clusters", "users", "contexts"):
+            merged[key] = [*_items(merged.get(key)), *part[key]]
+    print(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": lab.clusters[0].context, **merged}))
+    return 0
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Typed, synchronous clients: output is parsed once, into frozen dataclasses."""

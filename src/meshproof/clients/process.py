@@ -1,0 +1,42 @@
+"""Running a program to its end, with a deadline and an error that can be pasted into a shell."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from meshproof.errors import Broken
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    cwd: Path | None = None,
+) -> str:
+    """Run a program and return its standard output.
+
+    Raises `Broken` with the command line, the exit code and the last lines of both outputs if it fails, cannot be
+    started, or does not end within `timeout_s` seconds.
+    """
+    command = shlex.join(str(a) for a in argv)
+    try:
+        done = subprocess.run(
+            [str(a) for a in argv], input=stdin, capture_output=True, text=True, timeout=timeout_s, env=env, cwd=cwd
+        )
+    except FileNotFoundError as problem:
+        raise Broken(command, f"cannot be started: {problem}") from None
+    except subprocess.TimeoutExpired as problem:
+        seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else (problem.stderr or "")
+        raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(seen)}") from None
+    if done.returncode != 0:
+        raise Broken(command, f"exit code {done.returncode}; last words: {_tail(done.stderr or done.stdout)}")
+    return done.stdout
+
+
+def _tail(text: str, lines: int = 8) -> str:
+    return "\n    ".join(text.strip().splitlines()[-lines:])

@@ -1,0 +1,106 @@
+"""Topology as data: which clusters, in which role, on which network, and who controls whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import permutations
+from pathlib import Path
+from typing import NewType
+
+ClusterName = NewType("ClusterName", str)
+NetworkName = NewType("NetworkName", str)
+
+
+class Role(StrEnum):
+    """What a cluster is to the mesh: `primary` runs an istiod of its own, `remote` is controlled from a primary."""
+
+    PRIMARY = "primary"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """One cluster of a topology.
+
+    `control_plane` is the cluster whose istiod controls this one: itself for a primary.
+    `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
+    `pods` is the range of pod addresses (CIDR), if the topology fixes one.
+    """
+
+    name: ClusterName
+    role: Role
+    network: NetworkName
+    control_plane: ClusterName
+    app_version: str
+    pods: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A whole topology; loaded by `meshproof.topology.load_topology`, which has checked every rule below."""
+
+    name: str
+    title: str
+    mesh_id: str
+    trust_domain: str
+    clusters: tuple[ClusterSpec, ...]
+    source: Path
+
+    @property
+    def primaries(self) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.PRIMARY)
+
+    @property
+    def remotes(self) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.REMOTE)
+
+    @property
+    def networks(self) -> tuple[NetworkName, ...]:
+        """Each network once, in the order of the clusters."""
+        return tuple(dict.fromkeys(c.network for c in self.clusters))
+
+    def cluster(self, name: str) -> ClusterSpec:
+        """The cluster of that name; `KeyError` if there is none."""
+        for candidate in self.clusters:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def control_plane_of(self, cluster: ClusterSpec) -> ClusterSpec:
+        return self.cluster(cluster.control_plane)
+
+    def controlled_by(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
+        """The clusters whose sidecars connect to `primary`'s istiod, `primary` included."""
+        return tuple(c for c in self.clusters if c.control_plane == primary.name)
+
+    def remotes_of(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.controlled_by(primary) if c.name != primary.name)
+
+    def crosses_network(self, a: ClusterSpec, b: ClusterSpec) -> bool:
+        return a.network != b.network
+
+    @property
+    def pairs(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        """Every ordered pair of different clusters (client, server)."""
+        return permutations(self.clusters, 2)
+
+    @property
+    def pairs_across_networks(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        return ((a, b) for a, b in self.pairs if self.crosses_network(a, b))
+
+    @property
+    def pairs_on_one_network(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        return ((a, b) for a, b in self.pairs if not self.crosses_network(a, b))
+
+    def exposes_services(self, cluster: ClusterSpec) -> bool:
+        """Whether 15443 must be open here: some other cluster is on another network."""
+        return any(self.crosses_network(cluster, other) for other in self.clusters)
+
+    def exposes_istiod(self, cluster: ClusterSpec) -> bool:
+        """Whether 15012 and 15017 must be open here: remotes dial in."""
+        return cluster.role is Role.PRIMARY and bool(self.remotes_of(cluster))
+
+    def needs_east_west_gateway(self, cluster: ClusterSpec) -> bool:
+        return self.exposes_services(cluster) or self.exposes_istiod(cluster)

@@ -1,0 +1,43 @@
+"""Names that Istio, the book's demonstration and meshproof agree on, each in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SYSTEM_NAMESPACE: Final = "istio-system"
+"""Where istiod and the gateways live."""
+
+APP_NAMESPACE: Final = "chapter08"
+"""Where the demonstration service lives, as in the book."""
+
+APP_SERVICE: Final = "mockshop"
+APP_HOST: Final = "mockshop.com"
+APP_PORT: Final = 80
+APP_ACCOUNT: Final = "mockshop"
+
+CLIENT_NAMESPACE: Final = "utilities"
+"""Injected namespace with one client pod per cluster: the in-mesh caller."""
+
+OUTSIDE_NAMESPACE: Final = "meshproof-outside"
+"""Not injected: a client pod per cluster without a sidecar, for probes of the wire."""
+
+CLIENT_POD: Final = "client"
+"""Name of the Deployment, of its `app` label and of its only own container, in both client namespaces."""
+
+INGRESS: Final = "istio-ingressgateway"
+"""Name of the Deployment and Service of the ingress gateway; its pods carry the label `istio: ingressgateway`."""
+
+EAST_WEST: Final = "istio-eastwestgateway"
+"""Name of the Deployment and Service of the east-west gateway; its pods carry `istio: eastwestgateway`."""
+
+NETWORK_LABEL: Final = "topology.istio.io/network"
+CONTROL_PLANES_ANNOTATION: Final = "topology.istio.io/controlPlaneClusters"
+
+PORT_SERVICES: Final = 15443
+"""AUTO_PASSTHROUGH for services of the mesh, across networks."""
+PORT_XDS: Final = 15012
+PORT_WEBHOOK: Final = 15017
+
+CACERTS: Final = "cacerts"
+CROSS_NETWORK_GATEWAY: Final = "cross-network-gateway"
+ISTIOD_GATEWAY: Final = "istiod-gateway"

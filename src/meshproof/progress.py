@@ -1,0 +1,75 @@
+"""Telling what is going on: one line per step, with its time; plain text that suits a terminal and a CI log alike."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Narrator(Protocol):
+    """Where steps are told. Safe to call from several threads."""
+
+    def say(self, text: str) -> None:
+        """One line, now."""
+        ...
+
+    def step(self, title: str) -> AbstractStep:
+        """A context manager around one step: told when it ends, with its seconds, and told as failed if it raises."""
+        ...
+
+
+class AbstractStep(Protocol):
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> bool | None: ...
+
+
+class LineNarrator:
+    """Writes `  12.3 s  + 4.1 s  title` lines through `write` (default: standard error). The first column is since the start."""
+
+    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+        self._write = write or self._to_stderr
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def _to_stderr(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        with self._lock:
+            self._write(f"{time.monotonic() - self._start:7.1f} s           {text}")
+
+    @contextmanager
+    def _step(self, title: str) -> Iterator[None]:
+        begin = time.monotonic()
+        outcome = ""
+        try:
+            yield
+        except BaseException:
+            outcome = "  FAILED"
+            raise
+        finally:
+            now = time.monotonic()
+            with self._lock:
+                self._write(f"{now - self._start:7.1f} s  +{now - begin:5.1f} s  {title}{outcome}")
+
+    def step(self, title: str) -> AbstractStep:
+        return self._step(title)
+
+
+class Silent:
+    """Tells nothing; for tests and for callers that have nobody to tell."""
+
+    def say(self, text: str) -> None: ...
+
+    @contextmanager
+    def _step(self) -> Iterator[None]:
+        yield
+
+    def step(self, title: str) -> AbstractStep:
+        return self._step()

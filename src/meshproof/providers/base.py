@@ -1,0 +1,61 @@
+"""What every provider hands over, and what it may be asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from meshproof.model import ClusterName, Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterAccess:
+    """How to reach one cluster.
+
+    `kubeconfig` holds `context`; `server_for_peers` is the API server's URL as dialled from inside the other
+    clusters (it goes into remote secrets); `istioctl` in `Toolbox` is run with this kubeconfig.
+    """
+
+    name: ClusterName
+    kubeconfig: Path
+    context: str
+    server_for_peers: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolbox:
+    """Programs and images that fit the clusters.
+
+    `images` maps a purpose (`app`, `client`) to an image reference that the clusters can run.
+    `istio_values` is merged into every IstioOperator (`meshConfig`, `values`, `components`); the lab uses it for
+    the settings that upstream Envoy needs. `data_plane` says in words what the data plane is.
+    """
+
+    istioctl: Path
+    istio_version: str
+    hub: str
+    tag: str
+    images: dict[str, str]
+    istio_values: dict[str, object]
+    data_plane: str
+
+
+class Provider(Protocol):
+    """A source of clusters. `clusters` is ordered as the topology's clusters are."""
+
+    name: str
+
+    @property
+    def clusters(self) -> tuple[ClusterAccess, ...]: ...
+
+    @property
+    def toolbox(self) -> Toolbox: ...
+
+    def connect(self, topology: Topology) -> None:
+        """Open the routes between pod ranges that clusters on one network need, and close all others."""
+        ...
+
+    def problems(self) -> tuple[str, ...]:
+        """What went wrong underneath since the start (a process that exited, with its last log lines)."""
+        ...

@@ -1,0 +1,181 @@
+"""Building the lab's Go programs from pinned modules, once, into a cache keyed by everything that goes in."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from meshproof.errors import Broken
+from meshproof.progress import Narrator
+from meshproof.providers.lab.paths import cache_root, private_folder
+from meshproof.providers.lab.toolchain import go_program
+
+MODULES = Path(__file__).parent / "modules"
+
+KUBERNETES_VERSION = "1.36.1"
+COREDNS_VERSION = "1.15.0"
+ISTIO_RELEASE = "1.31.0"
+PUBLIC_HUB = "docker.io/istio"
+
+PROGRAMS: dict[str, str] = {
+    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+    "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
+    "pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent",
+    "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
+    "coredns": "./cmd/coredns",
+}
+"""Program -> Go package. One module set and one `go build` for all: whatever they share is compiled once."""
+
+# Istio builds its releases with these two; they leave code out of the Envoy API that nobody calls.
+TAGS = "vtprotobuf,disable_pgv"
+
+
+def istio_commit(module_set: Path) -> str:
+    """The twelve digits of the Istio commit that `go.mod` pins."""
+    match = re.search(r"istio\.io/istio v\d+\.\d+\.\d+-\d{14}-([0-9a-f]{12})", (module_set / "go.mod").read_text())
+    if not match:
+        raise Broken(f"{module_set}/go.mod", "does not pin istio.io/istio to a commit", "restore it from git")
+    return match[1]
+
+
+def istio_version(module_set: Path = MODULES / "lab") -> str:
+    """The version that our builds of Istio report, which names their commit: `1.31.0-<commit>`."""
+    return f"{ISTIO_RELEASE}-{istio_commit(module_set)}"
+
+
+def _link_flags(module_set: Path) -> str:
+    major, minor, _ = KUBERNETES_VERSION.split(".")
+    kube, istio = "k8s.io/component-base/version", "istio.io/istio/pkg/version"
+    version = istio_version(module_set)
+    values = {
+        f"{kube}.gitVersion": f"v{KUBERNETES_VERSION}",
+        f"{kube}.gitMajor": major,
+        f"{kube}.gitMinor": minor,
+        f"{kube}.gitTreeState": "clean",
+        "k8s.io/client-go/pkg/version.gitVersion": f"v{KUBERNETES_VERSION}",
+        f"{istio}.buildVersion": version,
+        f"{istio}.buildTag": version,
+        f"{istio}.buildGitRevision": istio_commit(module_set),
+        f"{istio}.buildHub": PUBLIC_HUB,
+        f"{istio}.buildStatus": "Clean",
+    }
+    return "-s -w " + " ".join(f"-X {name}={value}" for name, value in values.items())
+
+
+def cache_key(module_set: Path, go_version: str) -> str:
+    """Sixteen hexadecimal digits over everything that decides what the build makes."""
+    digest = hashlib.sha256()
+    sources = sorted(p for p in module_set.rglob("*") if p.is_file())
+    for source in sources:
+        digest.update(f"{source.relative_to(module_set)}\0".encode() + source.read_bytes() + b"\0")
+    for fact in (go_version, TAGS, _link_flags(module_set), *PROGRAMS, *PROGRAMS.values()):
+        digest.update(fact.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def build_lock(name: str, narrator: Narrator) -> Iterator[None]:
+    """One build of a kind at a time, whoever asks; the kernel lets go of the lock when its holder dies."""
+    path = private_folder(cache_root() / "locks") / name
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            narrator.say(f"another run is building ({name}); waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> Path:
+    """The folder with all of `PROGRAMS`, after building what is missing.
+
+    Raises `Broken` with the compiler's words, or with what the disk or the Go module proxy said. A build that was
+    interrupted is taken up where it stopped: compiled packages are in Go's own build cache.
+    """
+    go = go_program(narrator)
+    go_version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60).stdout.strip()
+    folder = cache_root() / "bin" / cache_key(module_set, go_version)
+    if (folder / ".complete").exists():
+        return folder
+    with build_lock("programs", narrator):
+        if (folder / ".complete").exists():
+            return folder
+        title = f"building {len(PROGRAMS)} programs with {go_version} (Kubernetes {KUBERNETES_VERSION}, Istio {ISTIO_RELEASE})"
+        narrator.say(f"{title}; about 8 minutes on 2 cores the first time")
+        with narrator.step(title):
+            _build(go, module_set, folder, narrator)
+        (folder / ".complete").touch()
+    return folder
+
+
+def environment() -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GONOSUMDB", "GONOSUMCHECK")}
+    # -mod=readonly: what is built is what go.mod and go.sum say, checked against the public checksum database.
+    if kept.get("GOSUMDB") == "off":
+        del kept["GOSUMDB"]
+    return {**kept, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
+
+
+def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    partial = private_folder(folder.with_name(folder.name + ".partial"))
+    env = environment()
+    packages = list(PROGRAMS.values())
+    # The build runs on a copy, so that nothing is ever written beside the committed files.
+    work = partial / "src"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(module_set, work)
+    listed = subprocess.run(
+        [go, "list", "-deps", "-tags", TAGS, *packages], cwd=work, env=env, capture_output=True, text=True
+    )
+    if listed.returncode:
+        raise Broken("go list", listed.stderr.strip()[-2000:], "check the network, and go.mod and go.sum in the checkout")
+    total = len(listed.stdout.split())
+    log = partial / "build.log"
+    argv = [go, "build", "-v", "-trimpath", "-tags", TAGS, "-ldflags", _link_flags(module_set), "-o", f"{partial}/out/"]
+    (partial / "out").mkdir(exist_ok=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [*argv, *packages], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+        try:
+            _watch(process, log, partial / "out", total, narrator)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        words = [line for line in log.read_text().splitlines() if " " in line or ":" in line][-15:]
+        no_space = any("no space left" in word for word in words)
+        repair = f"free some space on {partial}" if no_space else f"see {log}; run again to go on from here"
+        raise Broken("go build", "\n    ".join(words), repair)
+    (partial / "out").rename(folder)
+    shutil.rmtree(partial)
+
+
+def _watch(process: subprocess.Popen[bytes], log: Path, out: Path, total: int, narrator: Narrator) -> None:
+    """Tell how far the build is every fifteen seconds, until it ends."""
+    begin = time.monotonic()
+    while True:
+        try:
+            process.wait(timeout=15)
+            return
+        except subprocess.TimeoutExpired:
+            compiled = sum(1 for line in log.read_text().splitlines() if "/" in line and " " not in line)
+            linked = sorted(p.name for p in out.iterdir())
+            spent = time.monotonic() - begin
+            narrator.say(
+                f"  compiled {compiled} of at most {total} packages, linked {len(linked)} of {len(PROGRAMS)} programs, {spent:.0f} s"
+            )

@@ -1,0 +1,265 @@
+"""The front of the lab: prepare, start, find, ask, stop. The clusters themselves belong to the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from meshproof.clients.kube import Json
+from meshproof.errors import BadInput, Broken, NotReady
+from meshproof.model import ClusterName, Topology
+from meshproof.progress import Narrator
+from meshproof.providers.base import ClusterAccess, Toolbox
+from meshproof.providers.lab import doctor, network, remains
+from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
+from meshproof.providers.lab.images import APP, CLIENT, ensure_images
+from meshproof.providers.lab.packages import ensure_packages
+from meshproof.providers.lab.plan import choose_plan
+from meshproof.providers.lab.processes import tail_of
+from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
+from meshproof.providers.lab.toolchain import ENVOY
+from meshproof.wait import NotYet, eventually
+
+DATA_PLANE = (
+    f"upstream Envoy {ENVOY.version} without Istio's own filters (no metadata exchange, no Istio telemetry); "
+    "control plane built from source"
+)
+
+ISTIO_VALUES: dict[str, object] = {
+    # Istio's own filters are not in upstream Envoy: what needs them is switched off.
+    "meshConfig": {"defaultProviders": {"metrics": []}},
+    "values": {
+        "telemetry": {"enabled": False},
+        "pilot": {"env": {"PILOT_ENABLE_ALPN_FILTER": "false", "PILOT_ENABLE_METADATA_EXCHANGE": "false"}},
+    },
+}
+
+
+class Lab:
+    """A lab that runs; a `Provider`."""
+
+    name = "lab"
+
+    def __init__(self, folder: LabFolder, spec: LabSpec) -> None:
+        self.folder = folder
+        self.spec = spec
+        self._told = 0
+
+    @property
+    def clusters(self) -> tuple[ClusterAccess, ...]:
+        return tuple(
+            ClusterAccess(
+                name=node.cluster,
+                kubeconfig=self.folder.kubeconfig(node.cluster),
+                context=str(node.cluster),
+                server_for_peers=node.api_url,
+            )
+            for node in self.spec.plan.nodes
+        )
+
+    @property
+    def toolbox(self) -> Toolbox:
+        return Toolbox(
+            istioctl=Path(self.spec.programs) / "istioctl",
+            istio_version=istio_version(),
+            hub=PUBLIC_HUB,
+            tag=istio_version(),
+            images={"app": APP, "client": CLIENT},
+            istio_values=ISTIO_VALUES,
+            data_plane=DATA_PLANE,
+        )
+
+    def connect(self, topology: Topology) -> None:
+        """Routes between pods of clusters on one network, and none between the others."""
+        groups = [[c.name for c in topology.clusters if c.network == network] for network in topology.networks]
+        ask(self.folder, {"do": "connect", "groups": groups})
+
+    def problems(self) -> tuple[str, ...]:
+        """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""
+        if self.folder.daemon is None:
+            return (f"the daemon of lab {self.folder.name} is gone: {tail_of(self.folder / 'daemon.log')}",)
+        return tuple(ask(self.folder, {"do": "status"})["exits"])
+
+    def restart(self, process: str) -> None:
+        """Stop and start one process, for example `cluster1/kube-apiserver`."""
+        ask(self.folder, {"do": "restart", "process": process})
+
+
+def ask(folder: LabFolder, request: Json) -> Json:
+    """One request to a lab's daemon. Raises `Broken` if it is gone, refuses, or does not answer within 60 s."""
+    what = f"lab {folder.name}"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.settimeout(60)
+            client.connect(str(folder.control))
+            with client.makefile("rw") as stream:
+                stream.write(json.dumps(request) + "\n")
+                stream.flush()
+                reply = json.loads(stream.readline() or "{}")
+    except OSError as problem:
+        raise Broken(what, f"its daemon does not answer: {problem}", "start it again: `meshproof lab up`") from problem
+    if "error" in reply:
+        raise Broken(what, str(reply["error"]))
+    assert isinstance(reply, dict)
+    return reply
+
+
+def running(name: str) -> Lab | None:
+    """The lab of that name if it is up and ready."""
+    folder = LabFolder(name)
+    spec = folder.read_spec()
+    return Lab(folder, spec) if spec is not None and folder.is_ready else None
+
+
+def up(
+    name: str,
+    clusters: Sequence[ClusterName],
+    narrator: Narrator,
+    *,
+    stays: bool,
+    slot: int | None = None,
+) -> Lab:
+    """Start a lab and return when nodes are ready and DNS answers. With `stays` false it ends with this process.
+
+    Remains of an earlier run under this name are removed first. Raises `BadInput` where the machine is not fit or
+    another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
+    """
+    if os.geteuid() != 0:
+        raise BadInput("the lab", "needs root: it makes namespaces, mounts and network links", "run it as root or with sudo")
+    ensure_packages(narrator)
+    doctor.require_fit(narrator)
+    programs = ensure_programs(narrator)
+    seed = ensure_images(programs, narrator)
+    folder = LabFolder(name)
+    if folder.daemon is not None:
+        raise BadInput(f"lab {name}", "runs already", "use it, stop it with `meshproof lab down`, or choose another --lab-name")
+    left = remains.find(name)
+    if left:
+        with narrator.step(f"removed what an earlier run left: {left}"):
+            remains.clear(name)
+    plan = choose_plan(name, clusters, routes=network.host_routes(), taken=remains.taken_slots(), wanted=slot)
+    owner = None if stays else ProcessMark.of(os.getpid())
+    spec = LabSpec(
+        name=name, slot=plan.slot, clusters=tuple(clusters), programs=str(programs), seed=str(seed), owner=owner
+    )
+    folder.make()
+    folder.write_spec(spec)
+    folder.events.touch()
+    try:
+        with narrator.step(f"lab {name}: {len(clusters)} Kubernetes clusters ready, DNS answering"):
+            _start_daemon(folder)
+            _follow(folder, narrator)
+    except BaseException:
+        with suppress(Broken):
+            remains.clear(name)
+        raise
+    return Lab(folder, spec)
+
+
+def _start_daemon(folder: LabFolder) -> None:
+    with (folder / "daemon.log").open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "meshproof.providers.lab.daemon", folder.name],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def marked() -> None:
+        if folder.daemon is None:
+            raise NotYet(tail_of(folder / "daemon.log"))
+
+    eventually(marked, what="the lab's daemon", timeout_s=20, poll_s=0.1)
+
+
+def _follow(folder: LabFolder, narrator: Narrator) -> None:
+    """Tell the daemon's steps until it says ready or failed."""
+    position = 0
+
+    def next_events() -> None:
+        nonlocal position
+        with folder.events.open() as events:
+            events.seek(position)
+            while line := events.readline():
+                if not line.endswith("\n"):
+                    break
+                position += len(line)
+                event = json.loads(line)
+                match event["kind"]:
+                    case "step":
+                        narrator.say(f"  {event['title']} ({event['seconds']:.1f} s)")
+                    case "ready":
+                        return
+                    case "failed":
+                        raise Broken(f"lab {folder.name}", event["text"], "run `meshproof doctor`")
+        if folder.daemon is None:
+            raise Broken(f"lab {folder.name}", f"its daemon ended: {tail_of(folder / 'daemon.log')}")
+        raise NotYet("still starting")
+
+    eventually(next_events, what=f"lab {folder.name}", timeout_s=300, poll_s=0.1)
+
+
+def down(name: str, narrator: Narrator) -> remains.Remains:
+    """Take a lab away, running or left behind. Returns what was there."""
+    with narrator.step(f"lab {name}: taken down, nothing left"):
+        return remains.clear(name)
+
+
+def save_logs(lab: Lab, target: Path) -> None:
+    """Copy every component's log and the lab's events to `target`; kubeconfigs and keys are elsewhere and stay there."""
+    if lab.folder.logs.exists():
+        shutil.copytree(lab.folder.logs, target, dirs_exist_ok=True)
+    for name in ("daemon.log", "events.jsonl"):
+        with suppress(OSError):
+            shutil.copy2(lab.folder / name, target / name)
+
+
+@contextmanager
+def open_lab(
+    name: str, topology: Topology, *, keep: bool, report_dir: Path, narrator: Narrator, slot: int | None = None
+) -> Iterator[Lab]:
+    """A lab that fits `topology`: the one that is up, else a new one, which ends with the block unless `keep`.
+
+    Raises `BadInput` if a lab of that name is up with other clusters.
+    """
+    wanted = tuple(c.name for c in topology.clusters)
+    lab = running(name)
+    ours = lab is None
+    if lab is None:
+        lab = up(name, wanted, narrator, stays=keep, slot=slot)
+    elif lab.spec.clusters != wanted:
+        raise BadInput(
+            f"lab {name}",
+            f"is up with clusters {', '.join(lab.spec.clusters)}, the topology wants {', '.join(wanted)}",
+            "stop it with `meshproof lab down`, or choose another --lab-name",
+        )
+    else:
+        narrator.say(f"lab {name} is up already: using it, and leaving it up")
+    try:
+        yield lab
+    finally:
+        save_logs(lab, report_dir / "lab")
+        if ours and not keep:
+            down(name, narrator)
+        elif ours:
+            narrator.say(f"lab {name} stays up (--keep); `meshproof lab down` removes it")
+
+
+def wait_for_processes(lab: Lab, names: Sequence[str], timeout_s: float) -> None:
+    """Wait until the named processes run. Raises `NotReady`."""
+
+    def there() -> None:
+        up_now = ask(lab.folder, {"do": "status"})["processes"]
+        if any(n not in up_now for n in names):
+            raise NotYet(f"running: {', '.join(sorted(up_now))}")
+
+    eventually(there, what=f"processes {', '.join(names)}", timeout_s=timeout_s, error=NotReady)

@@ -1,0 +1,182 @@
+"""The wires: a router namespace in the middle, one link to this host and one to each node, and what may pass.
+
+Nothing leaves the lab: the router has no default route, and drops whatever does not come from this host itself or
+from a node. Everything here is made by the daemon and taken away by `remove`, which also works on remains.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Network
+from itertools import permutations
+from pathlib import Path
+from socket import AF_INET
+
+from pyroute2 import IPRoute, NetNS, netns
+from pyroute2.netlink.exceptions import NetlinkError
+
+from meshproof.clients.process import run
+from meshproof.errors import Broken
+from meshproof.providers.lab.packages import program
+from meshproof.providers.lab.plan import HostRoute, LabPlan, NodePlan
+
+NAMESPACES = Path("/run/netns")
+
+
+def host_routes() -> tuple[HostRoute, ...]:
+    """The IPv4 routes of this machine's main table, default route included (prefix length 0)."""
+    found: list[HostRoute] = []
+    with IPRoute() as host:
+        names = {link["index"]: link.get_attr("IFLA_IFNAME") for link in host.get_links()}
+        for route in host.get_routes(family=AF_INET, table=254):
+            destination = route.get_attr("RTA_DST") or "0.0.0.0"
+            network = IPv4Network(f"{destination}/{route['dst_len']}", strict=False)
+            found.append(HostRoute(network=network, device=names.get(route.get_attr("RTA_OIF"), "?")))
+    return tuple(found)
+
+
+def build(plan: LabPlan) -> None:
+    """Make the namespaces, links, addresses and routes of a lab. Raises `Broken` where the kernel refuses."""
+    try:
+        for name in (plan.router_namespace, *(plan.node_namespace(n) for n in plan.nodes)):
+            netns.create(name)
+        with IPRoute() as host, NetNS(plan.router_namespace) as router:
+            _host_link(host, router, plan)
+            for node in plan.nodes:
+                _node_link(router, plan, node)
+    except NetlinkError as problem:
+        raise Broken(f"network of lab {plan.lab}", str(problem), "see `meshproof doctor`") from problem
+    _in(plan.router_namespace, "sysctl", {"net.ipv4.ip_forward": "1"})
+    for node in plan.nodes:
+        _in(plan.node_namespace(node), "sysctl", {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.route_localnet": "1"})
+    _filter(plan)
+
+
+def _up(ip: IPRoute, name: str, address: str, length: int) -> int:
+    index = int(ip.link_lookup(ifname=name)[0])
+    ip.addr("add", index=index, address=address, prefixlen=length)
+    ip.link("set", index=index, state="up")
+    return index
+
+
+def _host_link(host: IPRoute, router: NetNS, plan: LabPlan) -> None:
+    host.link("add", ifname=plan.host_link, kind="veth", peer={"ifname": "host", "net_ns_fd": plan.router_namespace})
+    index = _up(host, plan.host_link, str(plan.host_address), 24)
+    router.link("set", index=router.link_lookup(ifname="lo")[0], state="up")
+    _up(router, "host", str(plan.router_address), 24)
+    host.route("add", dst=str(plan.range), gateway=str(plan.router_address), oif=index)
+
+
+def _node_link(router: NetNS, plan: LabPlan, node: NodePlan) -> None:
+    link = f"node{node.index}"
+    namespace = plan.node_namespace(node)
+    router.link("add", ifname=link, kind="veth", peer={"ifname": "eth0", "net_ns_fd": namespace})
+    _up(router, link, str(node.gateway), 24)
+    with NetNS(namespace) as inside:
+        inside.link("set", index=inside.link_lookup(ifname="lo")[0], state="up")
+        _up(inside, "eth0", str(node.address), 24)
+        inside.route("add", dst="default", gateway=str(node.gateway))
+    router.route("add", dst=str(node.pool), gateway=str(node.address))
+
+
+def _in(namespace: str, tool: str, settings: dict[str, str]) -> None:
+    assert tool == "sysctl"
+    for name, value in settings.items():
+        path = "/proc/sys/" + name.replace(".", "/")
+        run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo {value} > {path}"], timeout_s=10)
+
+
+def _filter(plan: LabPlan) -> None:
+    """In the router: from the host's link only the host itself; towards it only answers. Other machines see nothing."""
+    rules = [
+        "*filter",
+        ":INPUT ACCEPT [0:0]",
+        ":FORWARD ACCEPT [0:0]",
+        ":OUTPUT ACCEPT [0:0]",
+        f"-A INPUT -i host ! -s {plan.host_address} -j DROP",
+        f"-A FORWARD -i host ! -s {plan.host_address} -j DROP",
+        f"-A FORWARD -o host ! -d {plan.host_address} -j DROP",
+        "COMMIT",
+    ]
+    _restore(plan.router_namespace, rules)
+
+
+def _restore(namespace: str, rules: Sequence[str], *extra: str) -> None:
+    argv = ["nsenter", f"--net={NAMESPACES / namespace}", program("iptables-restore"), "-w", *extra]
+    run(argv, timeout_s=30, stdin="\n".join(rules) + "\n")
+
+
+MASQUERADE = "MESHPROOF-EGRESS"
+
+
+def connect(plan: LabPlan, groups: Iterable[Sequence[NodePlan]]) -> None:
+    """Make pods of nodes in the same group reach each other directly, and no others.
+
+    Each group is one network of a topology. Pods leave their node under the node's address (nobody outside has a
+    route back to a pod), except towards pods of their own network.
+    """
+    peers: dict[str, set[NodePlan]] = {node.cluster: set() for node in plan.nodes}
+    for group in groups:
+        for a, b in permutations(group, 2):
+            peers[a.cluster].add(b)
+    linked = {node.cluster for node in plan.nodes if peers[node.cluster]}
+    with NetNS(plan.router_namespace) as router:
+        for node in plan.nodes:
+            _route(router, node.pods, str(node.address) if node.cluster in linked else None)
+    for node in plan.nodes:
+        namespace = plan.node_namespace(node)
+        with NetNS(namespace) as inside:
+            for other in plan.nodes:
+                if other is not node:
+                    _route(inside, other.pods, str(node.gateway) if other in peers[node.cluster] else "unreachable")
+        inward = sorted(str(p.pods) for p in peers[node.cluster])
+        _restore(
+            namespace,
+            [
+                "*nat",
+                f":{MASQUERADE} - [0:0]",
+                *(f"-A {MASQUERADE} -d {pods} -j RETURN" for pods in (str(node.pods), *inward)),
+                f"-A {MASQUERADE} -o eth0 -j MASQUERADE",
+                "COMMIT",
+            ],
+            "--noflush",
+        )
+        _hook_once(namespace, node)
+
+
+def _hook_once(namespace: str, node: NodePlan) -> None:
+    rule = f"-s {node.pods} -j {MASQUERADE}"
+    tool = program("iptables")
+    enter = f"--net={NAMESPACES / namespace}"
+    there = subprocess.run(["nsenter", enter, tool, "-w", "-t", "nat", "-C", "POSTROUTING", *rule.split()], capture_output=True)
+    if there.returncode:
+        run(["nsenter", enter, tool, "-w", "-t", "nat", "-A", "POSTROUTING", *rule.split()], timeout_s=30)
+
+
+def _route(ip: NetNS, destination: IPv4Network, via: str | None) -> None:
+    """Point `destination` at a gateway, at nothing (`unreachable`), or take its route away (None)."""
+    with suppress(NetlinkError):
+        ip.route("del", dst=str(destination))
+    if via == "unreachable":
+        ip.route("add", dst=str(destination), type="unreachable")
+    elif via is not None:
+        ip.route("add", dst=str(destination), gateway=via)
+
+
+def namespaces_of(lab: str) -> tuple[str, ...]:
+    """Names of the network namespaces that belong to a lab, by their names alone."""
+    prefix = f"meshproof-{lab}-"
+    return tuple(sorted(n for n in netns.listnetns() if n.startswith(prefix)))
+
+
+def remove(lab: str, host_link: str | None) -> None:
+    """Take away a lab's namespaces and the host's link (its routes go with it). Safe on remains and on nothing."""
+    if host_link:
+        with IPRoute() as host, suppress(NetlinkError):
+            for index in host.link_lookup(ifname=host_link):
+                host.link("del", index=index)
+    for name in namespaces_of(lab):
+        with suppress(OSError):
+            netns.remove(name)
