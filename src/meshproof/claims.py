@@ -1,4 +1,4 @@
-"""Claims as records: one sentence that must hold, where Istio promises it, what to do when it does not, and when it applies."""
+"""Claims as records: one sentence that must hold, who promises it, to what it applies, and what to try if it fails."""
 
 from __future__ import annotations
 
@@ -193,9 +193,9 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
     lines = [
         "# Claims",
         "",
-        "Generated from the code (`meshproof claims`); do not edit. Each row is one sentence that must hold, where it is",
-        "promised, to which topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or",
-        "change something to prove it; on clusters that meshproof did not make they need `--allow-disruptive`.",
+        "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
+        "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
+        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`.",
     ]
     for family in Family:
         if family not in by_family:

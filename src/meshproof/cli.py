@@ -69,7 +69,6 @@ def _doctor() -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from meshproof.install.mesh import install_mesh
     from meshproof.providers.lab import lab as labs
 
     narrator = LineNarrator()
@@ -77,6 +76,8 @@ def _up(arguments: argparse.Namespace) -> int:
     clusters = tuple(c.name for c in topology.clusters) if topology else DEFAULT_CLUSTERS
     lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot)
     if topology is not None:
+        from meshproof.install.mesh import install_mesh
+
         lab.connect(topology)
         with narrator.step(f"mesh {topology.name}"):
             install_mesh(Mesh.of(topology, lab.clusters, lab.toolbox), narrator)

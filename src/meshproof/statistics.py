@@ -1,10 +1,10 @@
-"""Whether counts of answers fit the shares that the endpoints' weights promise: one sample, one exact test, a stated alpha."""
+"""Whether counts of answers fit the shares that endpoint weights promise: one sample, one test, a stated alpha."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import exp, lgamma, log
 from types import MappingProxyType
 from typing import Final
@@ -15,7 +15,7 @@ ALPHA: Final = 1e-6
 """Chance that a fair mesh is called unfair in one test: once in a million tests, so a red one is no accident."""
 
 _MOST_OUTCOMES: Final = 200_000
-"""Up to this many outcomes the multinomial test is exact (a fraction of a second); beyond, chi-square is close enough."""
+"""Up to so many outcomes the multinomial test is exact (a fraction of a second); beyond, chi-square is close enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ def expected_shares(weights: Mapping[str, int]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def test_shares(observed: Mapping[str, int], expected: Mapping[str, float], alpha: float = ALPHA) -> ShareTest:
+def test_shares(observed: Mapping[str, int], expected: Mapping[str, float], alpha: float = ALPHA) -> ShareTest:  # noqa: PT028
     """Test counts against shares, two-sided: exact for two categories, and for more while that is affordable.
 
     A category that was observed with an expected share of zero, or with none at all, makes p zero: it cannot happen.
@@ -97,11 +97,14 @@ def smallest_sample(p_null: float, p_true: float, alpha: float = ALPHA, power: f
     if p_null == p_true:
         raise BadInput(f"share {p_true}", "no sample tells it from itself")
     reaches = _power  # the parameter hides the function's name
-    upper = 1
-    while reaches(upper, p_null, p_true, alpha) < power:
-        upper *= 2
-    # A tooth of the saw is a few answers wide and its drop shrinks with n, so beyond 2 * upper none matters.
-    n = upper * 2
+    low, high = 0, 1
+    while reaches(high, p_null, p_true, alpha) < power:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle, p_null, p_true, alpha) >= power else (middle, high)
+    # Some crossing, maybe of a single tooth: the last n below `power` is at most a few teeth further on.
+    n = high + high // 8 + 64
     while n > 1 and reaches(n - 1, p_null, p_true, alpha) >= power:
         n -= 1
     return n
@@ -155,7 +158,7 @@ def _multinomial(counts: Sequence[int], shares: Sequence[float]) -> float:
     p_value = 0.0
     for bars in combinations(range(total + categories - 1), categories - 1):  # stars and bars: every outcome once
         edges = (-1, *bars, total + categories - 1)
-        likely = log_likelihood([right - left - 1 for left, right in zip(edges, edges[1:], strict=False)])
+        likely = log_likelihood([right - left - 1 for left, right in pairwise(edges)])
         if likely <= limit:
             p_value += exp(likely)
     return min(p_value, 1.0)

@@ -253,7 +253,7 @@ class _Loader:
             self._wrong(own.values["control_plane"], reason, repair)
 
     def _check_pod_ranges(self, clusters: Sequence[ClusterSpec], fields: Sequence[_Fields]) -> None:
-        """On one network pods dial each other by address, so none may be in two clusters (istio.io, deployment models)."""
+        """Pods of one network dial each other by address: none may be in two clusters (istio.io, deployment models)."""
         seen: list[tuple[ClusterSpec, IPv4Network | IPv6Network]] = []
         for cluster, own in zip(clusters, fields, strict=True):
             if "pods" not in own.values:

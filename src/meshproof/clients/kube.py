@@ -127,8 +127,8 @@ class Kube:
         url = f"{path}?{urlencode(query)}" if query else path
         try:
             response = self._api.call_api(
-                self._api.configuration.host + url,
                 method,
+                self._api.configuration.host + url,
                 header_params=self._headers(content_type),
                 body=body,
                 _request_timeout=timeout_s,
@@ -224,8 +224,8 @@ class Kube:
         what = f"watch {path} on {self.name}"
         try:
             response = self._api.call_api(
-                f"{self._api.configuration.host}{path}?{urlencode(params)}",
                 "GET",
+                f"{self._api.configuration.host}{path}?{urlencode(params)}",
                 header_params=self._headers("application/json"),
                 _request_timeout=(5.0, timeout_s + 5),
             )
@@ -236,7 +236,12 @@ class Kube:
                 for chunk in response.response.stream(4096, decode_content=False):
                     buffered += chunk
                     *lines, buffered = buffered.split(b"\n")
-                    yield from (json.loads(line) for line in lines if line)
+                    for line in filter(None, lines):
+                        event = json.loads(line)
+                        if event["type"] == "ERROR":
+                            status = event["object"]
+                            raise ApiError(what, int(status.get("code", 0)), str(status.get("message", status)))
+                        yield event
             finally:
                 response.response.close()
         except ApiException as problem:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -105,6 +106,7 @@ class Daemon:
         if failed:
             told = failed[0]
             text = str(told) if isinstance(told, MeshproofError) else f"{type(told).__name__}: {told}"
+            traceback.print_exception(told)  # to the daemon's log
             self._tell("failed", text=text)
         self._down()
         self._tell("down")

@@ -21,6 +21,7 @@ from meshproof.providers.lab import doctor, network, remains
 from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
 from meshproof.providers.lab.images import APP, CLIENT, ensure_images
 from meshproof.providers.lab.packages import ensure_packages
+from meshproof.providers.lab.paths import state_root
 from meshproof.providers.lab.plan import choose_plan
 from meshproof.providers.lab.processes import tail_of
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
@@ -157,10 +158,19 @@ def up(
             _start_daemon(folder)
             _follow(folder, narrator)
     except BaseException:
+        _keep_logs_of_failure(folder, narrator)
         with suppress(Broken):
             remains.clear(name)
         raise
     return Lab(folder, spec)
+
+
+def _keep_logs_of_failure(folder: LabFolder, narrator: Narrator) -> None:
+    """The folder of a lab that failed is about to go: its logs are what explains the failure."""
+    kept = state_root() / "failed" / folder.name
+    shutil.rmtree(kept, ignore_errors=True)
+    save_logs(folder, kept)
+    narrator.say(f"the logs of the lab that did not start are in {kept}")
 
 
 def _start_daemon(folder: LabFolder) -> None:
@@ -214,13 +224,14 @@ def down(name: str, narrator: Narrator) -> remains.Remains:
         return remains.clear(name)
 
 
-def save_logs(lab: Lab, target: Path) -> None:
+def save_logs(folder: LabFolder, target: Path) -> None:
     """Copy every component's log and the lab's events to `target`; kubeconfigs and keys are elsewhere and stay there."""
-    if lab.folder.logs.exists():
-        shutil.copytree(lab.folder.logs, target, dirs_exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    if folder.logs.exists():
+        shutil.copytree(folder.logs, target, dirs_exist_ok=True)
     for name in ("daemon.log", "events.jsonl"):
         with suppress(OSError):
-            shutil.copy2(lab.folder / name, target / name)
+            shutil.copy2(folder / name, target / name)
 
 
 @contextmanager
@@ -247,7 +258,7 @@ def open_lab(
     try:
         yield lab
     finally:
-        save_logs(lab, report_dir / "lab")
+        save_logs(lab.folder, report_dir / "lab")
         if ours and not keep:
             down(name, narrator)
         elif ours:

@@ -1,0 +1,104 @@
+"""istioctl as a typed client: one object per cluster, each call one process with a deadline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from meshproof.clients.kube import Json
+from meshproof.clients.process import run
+from meshproof.errors import Broken
+from meshproof.names import SYSTEM_NAMESPACE
+
+READER_ACCOUNT = "istio-reader-service-account"
+"""The account whose token goes into remote secrets; the base chart makes it (istioctl create-remote-secret --help)."""
+
+
+class Istioctl:
+    """One cluster seen through istioctl. Every method raises `Broken` with the command line if istioctl fails."""
+
+    def __init__(self, binary: Path, kubeconfig: Path, context: str) -> None:
+        self.binary = binary
+        self.kubeconfig = kubeconfig
+        self.context = context
+
+    def install(self, operator: Mapping[str, Any], *, timeout_s: float = 180.0) -> str:
+        """Apply an IstioOperator and wait until its workloads are ready; returns what istioctl printed.
+
+        With the profile `remote` there is no workload to wait for.
+        """
+        return self._run(
+            "install",
+            "--skip-confirmation",
+            f"--readiness-timeout={timeout_s:g}s",
+            "--filename=-",
+            stdin=json.dumps(operator),  # JSON is YAML
+            timeout_s=timeout_s + 30,
+        )
+
+    def create_remote_secret(self, name: str, server: str, *, timeout_s: float = 30.0) -> Json:
+        """The Secret that lets an istiod elsewhere read this cluster; apply it into the cluster of that istiod.
+
+        `name` is this cluster's name in the mesh, `server` its API server's URL as dialled from the other cluster.
+        The manifest holds a token: it must not be printed. Needs the account `istio-reader-service-account`.
+        """
+        text = self._run(
+            "create-remote-secret",
+            f"--name={name}",
+            f"--server={server}",
+            f"--service-account={READER_ACCOUNT}",
+            "--create-service-account=false",
+            timeout_s=timeout_s,
+        )
+        return remote_secret_of(text, name)
+
+    def version(self, *, timeout_s: float = 10.0) -> str:
+        """The version of istioctl itself, for example `1.31.0`. Asks no cluster."""
+        text = run([self.binary, "version", "--remote=false", "--short"], timeout_s=timeout_s).strip()
+        return text.rpartition(" ")[2]
+
+    def analyze(self, namespace: str | None = None, *, timeout_s: float = 60.0) -> tuple[Json, ...]:
+        """What `istioctl analyze` says, message by message (`code`, `level`, `message`, `origin`)."""
+        scope = f"--namespace={namespace}" if namespace else "--all-namespaces"
+        # The threshold keeps findings from turning into exit codes: they are an answer.
+        text = self._run("analyze", scope, "--output=json", "--failure-threshold=Unknown", timeout_s=timeout_s)
+        found = json.loads(text or "[]")
+        return tuple(found or ())
+
+    def _run(self, command: str, *arguments: str, timeout_s: float, stdin: str = "") -> str:
+        where = [f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
+        return run([self.binary, command, *where, *arguments], timeout_s=timeout_s, stdin=stdin)
+
+
+def remote_secret_of(text: str, name: str) -> Json:
+    """The Secret in what `istioctl create-remote-secret` printed, fit for server-side apply.
+
+    Raises `Broken` (without the text, which holds a token) if there is none.
+    """
+    try:
+        documents = [document for document in yaml.safe_load_all(text) if isinstance(document, dict)]
+    except yaml.YAMLError:
+        documents = []
+    secrets = [document for document in documents if document.get("kind") == "Secret"]
+    if len(secrets) != 1:
+        raise Broken(
+            f"istioctl create-remote-secret --name={name}",
+            f"printed {len(secrets)} Secrets, expected 1",
+            "run it by hand and look at its output (it holds a token)",
+        )
+    meta = secrets[0]["metadata"]
+    manifest: Json = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": meta["name"],
+            "namespace": meta.get("namespace", SYSTEM_NAMESPACE),
+            "labels": meta.get("labels", {}),
+            "annotations": meta.get("annotations", {}),
+        },
+    }
+    return manifest | {key: secrets[0][key] for key in ("type", "data", "stringData") if key in secrets[0]}
