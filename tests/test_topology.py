@@ -141,7 +141,8 @@ GOLDEN = {
     "key twice": (
         "    network: n2",
         "    network: n2\n    network: n3",
-        "mesh.yaml:14: key 'network' of cluster 'west' is there twice (first in line 13)\n  repair: remove one of the two",
+        "mesh.yaml:14: key 'network' of cluster 'west' is there twice (first in line 13)\n"
+        "  repair: remove one of the two",
     ),
     "number": (
         "app_version: v2",
@@ -151,7 +152,8 @@ GOLDEN = {
     "truth value": (
         "network: n2",
         "network: on",
-        "mesh.yaml:13: 'network' of cluster 'west' must be text, it is a truth value (on)\n  repair: put it into quotes",
+        "mesh.yaml:13: 'network' of cluster 'west' must be text, it is a truth value (on)\n"
+        "  repair: put it into quotes",
     ),
     "list for text": (
         "network: n2",
@@ -243,7 +245,8 @@ GOLDEN = {
     "bad YAML": (
         "mesh_id: mesh1",
         "mesh_id: mesh1: mesh2",
-        "mesh.yaml:2: not valid YAML: mapping values are not allowed here\n  repair: mind indentation, colons and quotes",
+        "mesh.yaml:2: not valid YAML: mapping values are not allowed here\n"
+        "  repair: mind indentation, colons and quotes",
     ),
 }
 

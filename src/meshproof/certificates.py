@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 E = TypeVar("E", bound=x509.ExtensionType)
@@ -153,9 +153,31 @@ def _why_stopped(cert: x509.Certificate, namesakes: Sequence[x509.Certificate]) 
 def _signed_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         cert.verify_directly_issued_by(issuer)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+    except (InvalidSignature, TypeError):
+        return False
+    except (ValueError, UnsupportedAlgorithm):
+        return _signed_with_old_digest(cert, issuer)
+    return True
+
+
+def _signed_with_old_digest(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """`cryptography` refuses SHA-1 and MD5 here; look anyway, so that the digest is blamed and not the key."""
+    key, digest = issuer.public_key(), _digest(cert)
+    if not isinstance(key, rsa.RSAPublicKey) or not isinstance(digest, hashes.SHA1 | hashes.MD5):
+        return False
+    try:
+        key.verify(cert.signature, cert.tbs_certificate_bytes, padding.PKCS1v15(), digest)
+    except (InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
+
+
+def _digest(cert: x509.Certificate) -> hashes.HashAlgorithm | None:
+    """What the signature digests with; None if the algorithm has no digest of its own (Ed25519) or is unknown."""
+    try:
+        return cert.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
 
 
 def _is_ca(cert: x509.Certificate) -> bool:
@@ -191,13 +213,9 @@ def _validity_problems(cert: x509.Certificate, now: datetime, horizon: timedelta
 
 def _strength_problems(cert: x509.Certificate) -> list[str]:
     problems = []
-    try:
-        digest = cert.signature_hash_algorithm
-    except UnsupportedAlgorithm:
-        problems.append(f"{subject(cert)} is signed with an unknown algorithm ({cert.signature_algorithm_oid})")
-    else:
-        if isinstance(digest, hashes.SHA1 | hashes.MD5):
-            problems.append(f"{subject(cert)} is signed with {digest.name.upper()}")
+    digest = _digest(cert)
+    if isinstance(digest, hashes.SHA1 | hashes.MD5):
+        problems.append(f"{subject(cert)} is signed with {digest.name.upper()}")
     key = cert.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < SMALLEST_RSA_BITS:
         problems.append(f"{subject(cert)} has an RSA key of {key.key_size} bits, at least {SMALLEST_RSA_BITS} are safe")

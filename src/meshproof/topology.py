@@ -249,7 +249,8 @@ class _Loader:
                 continue
             why = "which is a remote itself" if wanted in roles else "which is not in this file"
             reason = f"the control plane of {own.owner} is '{wanted}', {why}"
-            repair = f"{_suggestion(wanted, primaries)}name a primary: {', '.join(primaries)}"
+            guess = "" if wanted in roles else _suggestion(wanted, primaries)
+            repair = f"{guess}name a primary: {', '.join(primaries)}"
             self._wrong(own.values["control_plane"], reason, repair)
 
     def _check_pod_ranges(self, clusters: Sequence[ClusterSpec], fields: Sequence[_Fields]) -> None:

@@ -61,14 +61,6 @@ class Istioctl:
         text = run([self.binary, "version", "--remote=false", "--short"], timeout_s=timeout_s).strip()
         return text.rpartition(" ")[2]
 
-    def analyze(self, namespace: str | None = None, *, timeout_s: float = 60.0) -> tuple[Json, ...]:
-        """What `istioctl analyze` says, message by message (`code`, `level`, `message`, `origin`)."""
-        scope = f"--namespace={namespace}" if namespace else "--all-namespaces"
-        # The threshold keeps findings from turning into exit codes: they are an answer.
-        text = self._run("analyze", scope, "--output=json", "--failure-threshold=Unknown", timeout_s=timeout_s)
-        found = json.loads(text or "[]")
-        return tuple(found or ())
-
     def _run(self, command: str, *arguments: str, timeout_s: float, stdin: str = "") -> str:
         where = [f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
         return run([self.binary, command, *where, *arguments], timeout_s=timeout_s, stdin=stdin)

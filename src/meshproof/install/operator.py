@@ -24,7 +24,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
 
 
 def injection_path(cluster: ClusterSpec) -> str:
-    """Where a remote's webhook asks the primary's istiod for sidecars; cluster and network end up in the pods' environment."""
+    """Where a remote's webhook asks for sidecars; cluster and network end up in the pods' environment."""
     return f"/inject/cluster/{cluster.name}/net/{cluster.network}"
 
 

@@ -1,4 +1,4 @@
-"""Runs a plan: every step as soon as what it needs is done, in parallel, each told in one line, and the first failure ends it."""
+"""Runs a plan: every step as soon as what it needs is done, in parallel, until the first failure."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
-    """The plan that takes back what `plan` does: its undos, where a step is undone after all that (also indirectly) needed it."""
+    """The plan that takes back what `plan` does: a step is undone after all that needed it, directly or not."""
     ordered = in_order(plan)
     above: dict[str, set[str]] = {}
     for step in ordered:

@@ -28,7 +28,7 @@ from meshproof.providers.lab.images import copy_for_node
 from meshproof.providers.lab.node import Node, start_node
 from meshproof.providers.lab.plan import NodePlan
 from meshproof.providers.lab.processes import Exit, ProcessSpec, Supervisor
-from meshproof.providers.lab.remains import CGROUPS
+from meshproof.providers.lab.remains import CGROUPS, remove_cgroups
 from meshproof.providers.lab.state import LabFolder, LabSpec
 from meshproof.wait import NotYet, eventually
 
@@ -235,12 +235,16 @@ class Daemon:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def _down(self) -> None:
-        for cluster in self.nodes:
-            with suppress(KeyError, ProcessLookupError):
-                os.kill(self.nodes[cluster].init_pid, signal.SIGKILL)
-        for pid in self.supervisor.running().values():
+        """End the inits and with them the clusters, then whoever is left.
+
+        The nsenter of each process must reap its child: killing it first would leave zombies that only the host's
+        init can reap, and until then the dying namespace stays half alive.
+        """
+        with suppress(KeyError, ProcessLookupError):
+            os.kill(self.supervisor.running()["loadbalancer"], signal.SIGKILL)
+        for node in self.nodes.values():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(node.init_pid, signal.SIGKILL)
 
         def reaped() -> None:
             self.supervisor.poll()
@@ -248,8 +252,15 @@ class Daemon:
             if left:
                 raise NotYet(f"still running: {', '.join(left)}")
 
-        eventually(reaped, what="the lab's processes", timeout_s=20, poll_s=0.1)
+        try:
+            eventually(reaped, what="the lab's processes", timeout_s=5, poll_s=0.1)
+        except NotReady:
+            for pid in self.supervisor.running().values():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            eventually(reaped, what="the lab's processes, after KILL", timeout_s=10, poll_s=0.1)
         network.remove(self.spec.name, self.plan.host_link)
+        remove_cgroups(self.spec.name)
 
 
 def _make_cgroup(cgroup: str) -> None:

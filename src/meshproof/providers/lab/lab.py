@@ -175,13 +175,14 @@ def _keep_logs_of_failure(folder: LabFolder, narrator: Narrator) -> None:
 
 def _start_daemon(folder: LabFolder) -> None:
     with (folder / "daemon.log").open("ab") as output:
-        subprocess.Popen(
-            [sys.executable, "-m", "meshproof.providers.lab.daemon", folder.name],
+        # setsid --fork: the daemon is nobody's child here, so it outlives us, and we need not reap it.
+        subprocess.run(
+            ["setsid", "--fork", sys.executable, "-m", "meshproof.providers.lab.daemon", folder.name],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
             cwd="/",
+            check=True,
         )
 
     def marked() -> None:

@@ -180,3 +180,7 @@ def remove(lab: str, host_link: str | None) -> None:
     for name in namespaces_of(lab):
         with suppress(OSError):
             netns.remove(name)
+    mounted = f" {NAMESPACES} " in Path("/proc/self/mountinfo").read_text()
+    if mounted and not any(NAMESPACES.iterdir()):
+        # Making a named namespace mounts this folder (as `ip netns add` does); nobody needs it empty.
+        run(["umount", NAMESPACES], timeout_s=10)

@@ -105,8 +105,7 @@ def clear(lab: str) -> Remains:
     eventually(gone, what=f"end of lab {lab}", timeout_s=20, repair="look at these processes with ps")
     for link in before.links or (None,):
         network.remove(lab, link)
-    for cgroup in _cgroups(lab):
-        eventually(lambda cgroup=cgroup: _remove_cgroup(cgroup), what=f"removing {cgroup}", timeout_s=10)
+    remove_cgroups(lab)
     if folder.exists:
         shutil.rmtree(folder.path)
     after = find(lab)
@@ -129,6 +128,12 @@ def _end_daemon(folder: LabFolder) -> None:
 
         with suppress(Broken):
             eventually(ended, what="the lab's daemon", timeout_s=patience_s)
+
+
+def remove_cgroups(lab: str) -> None:
+    """Remove the lab's folder from every cgroup hierarchy. Raises `NotReady` if processes stay in it."""
+    for cgroup in _cgroups(lab):
+        eventually(lambda cgroup=cgroup: _remove_cgroup(cgroup), what=f"removing {cgroup}", timeout_s=10)
 
 
 def _remove_cgroup(top: Path) -> None:

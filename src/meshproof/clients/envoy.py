@@ -1,0 +1,196 @@
+"""Envoy's admin interface, asked from inside the proxy's container, parsed into records without private keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from cryptography import x509
+
+from meshproof.certificates import parse_chain
+from meshproof.clients.kube import Json, Kube
+from meshproof.errors import Broken
+
+CONTAINER: Final = "istio-proxy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Endpoint:
+    """One endpoint that a proxy may choose. `health` is Envoy's word (`HEALTHY`, `UNHEALTHY`, `DEGRADED`)."""
+
+    address: str
+    port: int
+    weight: int
+    health: str
+    locality: str
+    priority: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    def __str__(self) -> str:
+        place = f" in {self.locality}" if self.locality else ""
+        return f"{self.key} weight {self.weight} {self.health.lower()}{place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a proxy shows (its leaf and what it sends above it) and whom it trusts. No key."""
+
+    chain: tuple[x509.Certificate, ...]
+    roots: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCounters:
+    """Counters of one upstream host since it was added (Envoy docs, "Per host statistics" of `GET /clusters`)."""
+
+    cluster: str
+    address: str
+    port: int
+    cx_total: int
+    cx_active: int
+    rq_total: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[Endpoint, ...]:
+    """The endpoints of one cluster (`outbound|80||shop.ns.svc.cluster.local`), sorted; empty if there are none."""
+    pattern = quote("^" + re.escape(cluster) + "$", safe="")
+    path = f"/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex={pattern}"
+    return parse_endpoints(_admin(kube, namespace, pod, path), cluster)
+
+
+def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
+    """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
+    text = _admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
+    return parse_identity(text, f"{namespace}/{pod} on {kube.name}")
+
+
+def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[HostCounters, ...]:
+    """Counters of every host of the clusters whose name contains `part`.
+
+    These come from `/clusters`, because Istio's default stats matcher drops the counters of listeners and clusters
+    (istio.io/istio, pkg/bootstrap/config.go, `requiredEnvoyStatsMatcherInclusionPrefixes`) but not those of hosts.
+    """
+    return parse_host_counters(_admin(kube, namespace, pod, "/clusters?format=json"), part)
+
+
+def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
+    """Counters and gauges whose name matches the regular expression, as far as the stats matcher keeps them."""
+    return parse_stats(_admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
+
+
+def _admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
+    answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=CONTAINER)
+    if answer.exit_code != 0:
+        said = (answer.stderr or answer.stdout).strip()[-500:]
+        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", said)
+    return answer.stdout
+
+
+def _parse(text: str, what: str) -> Json:
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        raise Broken(f"Envoy's {what}", f"not JSON: {text[:200]!r}") from None
+    if not isinstance(parsed, dict):
+        raise Broken(f"Envoy's {what}", f"not an object: {text[:200]!r}")
+    return parsed
+
+
+def parse_endpoints(text: str, cluster: str) -> tuple[Endpoint, ...]:
+    """From a config dump with `include_eds`."""
+    found: list[Endpoint] = []
+    for config in _parse(text, "config_dump").get("configs") or []:
+        assignment = config.get("endpoint_config") or {}
+        if assignment.get("cluster_name") != cluster:
+            continue
+        for group in assignment.get("endpoints") or []:
+            found.extend(_endpoints_of_locality(group))
+    return tuple(sorted(found))
+
+
+def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:
+    place = group.get("locality") or {}
+    locality = "/".join(part for part in (place.get("region"), place.get("zone"), place.get("sub_zone")) if part)
+    for entry in group.get("lb_endpoints") or []:
+        socket = ((entry.get("endpoint") or {}).get("address") or {}).get("socket_address") or {}
+        yield Endpoint(
+            address=socket.get("address") or "",
+            port=int(socket.get("port_value") or 0),
+            weight=int(entry.get("load_balancing_weight") or 1),
+            health=entry.get("health_status") or "UNKNOWN",
+            locality=locality,
+            priority=int(group.get("priority") or 0),
+        )
+
+
+def parse_identity(text: str, whose: str) -> Identity:
+    """From a config dump of secrets. istiod names them `default` (own certificate) and `ROOTCA` (trust)."""
+    chain: tuple[x509.Certificate, ...] = ()
+    roots: tuple[x509.Certificate, ...] = ()
+    for config in _parse(text, "config_dump").get("configs") or []:
+        secret = config.get("secret") or {}
+        if config.get("name") == "default":
+            chain = _pem((secret.get("tls_certificate") or {}).get("certificate_chain"))
+        elif config.get("name") == "ROOTCA":
+            context: dict[str, Any] = secret.get("validation_context") or {}
+            roots = _pem(context.get("trusted_ca"))
+    if not chain or not roots:
+        missing = " and ".join(word for word, got in (("certificate", chain), ("root", roots)) if not got)
+        raise Broken(f"the proxy in {whose}", f"it holds no {missing} yet", "look at its log: it may not reach its istiod")
+    return Identity(chain=chain, roots=roots)
+
+
+def _pem(source: Json | None) -> tuple[x509.Certificate, ...]:
+    """A data source: bytes in base64, or text."""
+    entry = source or {}
+    try:
+        raw = base64.b64decode(entry["inline_bytes"]) if "inline_bytes" in entry else entry.get("inline_string", "")
+        return parse_chain(raw) if raw else ()
+    except (ValueError, binascii.Error):
+        return ()
+
+
+def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
+    """From `/clusters?format=json`; Envoy leaves out values that are zero."""
+    found = []
+    for status in _parse(text, "clusters").get("cluster_statuses") or []:
+        name = status.get("name") or ""
+        if part not in name:
+            continue
+        for host in status.get("host_statuses") or []:
+            socket = (host.get("address") or {}).get("socket_address") or {}
+            values = {entry["name"]: int(entry.get("value") or 0) for entry in host.get("stats") or []}
+            found.append(
+                HostCounters(
+                    cluster=name,
+                    address=socket.get("address") or "",
+                    port=int(socket.get("port_value") or 0),
+                    cx_total=values.get("cx_total", 0),
+                    cx_active=values.get("cx_active", 0),
+                    rq_total=values.get("rq_total", 0),
+                )
+            )
+    return tuple(found)
+
+
+def parse_stats(text: str) -> Mapping[str, int]:
+    entries = _parse(text, "stats").get("stats") or []
+    return MappingProxyType({e["name"]: int(e["value"]) for e in entries if "name" in e and "value" in e})

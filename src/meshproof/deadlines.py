@@ -1,0 +1,74 @@
+"""How long things may take and how many requests a sample has: every number with a name, all in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Upper bounds in seconds. They bound what a healthy mesh needs with room for a busy machine; they are no goals."""
+
+    connect: float = 3.0
+    """A TCP or TLS handshake from one cluster to another."""
+    answer: float = 5.0
+    """One request, in samples of a healthy mesh."""
+    batch: float = 60.0
+    """A whole sample of requests sent by one `exec`."""
+    discovery: float = 15.0
+    """From a ready mesh until every istiod reports every cluster as synced."""
+    sync: float = 20.0
+    """Until every proxy has acknowledged what it was sent: a push may be on its way when we look."""
+    root_config_map: float = 15.0
+    """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
+    fresh_pod: float = 90.0
+    """From the creation of an injected pod until it is ready."""
+    pods_gone: float = 60.0
+    """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
+    istiod_back: float = 120.0
+    """From scaling istiod up until its replicas are available again."""
+    outage: float = 30.0
+    """How long a stopped istiod stays down while requests are counted."""
+    waiting_pod: float = 8.0
+    """How long before the end of an outage the Deployment is made that has to wait for it.
+
+    The ReplicaSet controller doubles its pause after each refused pod (client-go's rate limiter, 5 ms to 1000 s), so
+    a Deployment that waited through a long outage would take as long again to be tried; that is Kubernetes, not Istio.
+    """
+    recovery: float = 60.0
+    """From istiod being available until waiting pods are ready and every proxy is in sync."""
+    client: float = 15.0
+    """The client's own limit for one request while a fault is in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Numbers of requests. Fixed beforehand: a sample that grows until it fits proves nothing."""
+
+    shares: int = 200
+    """Per traffic claim and source. With alpha 1e-6 it tells 50 % from 72 % with a power of 0.99 (`statistics.power`)."""
+    path: int = 20
+    """Requests that are followed through the counters of proxies."""
+    handshakes: int = 5
+    """Bare TLS handshakes that are followed through the counters of a gateway."""
+    load_rate: float = 10.0
+    """Requests per second and source while a fault is in place."""
+    steady: float = 2.0
+    """Seconds of load before the fault, to show that it was well then, and after the last sign of recovery."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Horizons:
+    """Lifetimes of certificates."""
+
+    authority: timedelta = timedelta(days=30)
+    """Every CA certificate must be valid for this long still."""
+    workload_longest: timedelta = timedelta(days=1, hours=1)
+    """Istio's default workload certificate lives for 24 h (`DEFAULT_WORKLOAD_CERT_TTL`), and is dated back a little."""
+
+
+DEADLINES: Final = Deadlines()
+SAMPLES: Final = Samples()
+HORIZONS: Final = Horizons()

@@ -1,0 +1,132 @@
+"""Kubernetes objects reduced to what claims ask of them: parsed once, frozen, without secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from meshproof.clients.kube import Json
+
+PROXY: Final = "istio-proxy"
+"""The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
+
+SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodFacts:
+    """A pod. `proxy_env` holds the literal environment of its `istio-proxy` container; None if it has no such container."""
+
+    namespace: str
+    name: str
+    address: str
+    account: str
+    labels: Mapping[str, str]
+    phase: str
+    ready: bool
+    leaving: bool
+    proxy_env: Mapping[str, str] | None
+
+    @property
+    def has_proxy(self) -> bool:
+        return self.proxy_env is not None
+
+    @property
+    def live(self) -> bool:
+        """Running and not on its way out."""
+        return self.phase == "Running" and not self.leaving
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortFacts:
+    """One port of a Service; `name` may be empty."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFacts:
+    """A Service; `addresses` are the external ones (load balancer), IP addresses or host names."""
+
+    namespace: str
+    name: str
+    kind: str
+    labels: Mapping[str, str]
+    addresses: tuple[str, ...]
+    ports: tuple[PortFacts, ...]
+
+    @property
+    def port_numbers(self) -> frozenset[int]:
+        return frozenset(port.number for port in self.ports)
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class EndpointFacts:
+    """One address of a Service's port, from its EndpointSlices."""
+
+    address: str
+    port: int
+    ready: bool
+
+
+def pod_facts(pod: Json) -> PodFacts:
+    meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    containers: list[Json] = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    proxies = [container for container in containers if container["name"] == PROXY]
+    return PodFacts(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        address=status.get("podIP") or "",
+        account=spec.get("serviceAccountName") or "default",
+        labels=MappingProxyType(dict(meta.get("labels") or {})),
+        phase=status.get("phase") or "",
+        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []),
+        leaving="deletionTimestamp" in meta,
+        proxy_env=MappingProxyType(_literal_env(proxies[0])) if proxies else None,
+    )
+
+
+def _literal_env(container: Json) -> dict[str, str]:
+    return {entry["name"]: str(entry["value"]) for entry in container.get("env") or [] if "value" in entry}
+
+
+def service_facts(service: Json) -> ServiceFacts:
+    meta, spec = service["metadata"], service.get("spec") or {}
+    balancer = (service.get("status") or {}).get("loadBalancer") or {}
+    return ServiceFacts(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        kind=spec.get("type") or "ClusterIP",
+        labels=MappingProxyType(dict(meta.get("labels") or {})),
+        addresses=tuple(a for a in (e.get("ip") or e.get("hostname") for e in balancer.get("ingress") or []) if a),
+        ports=tuple(PortFacts(name=p.get("name") or "", number=int(p["port"])) for p in spec.get("ports") or []),
+    )
+
+
+def endpoint_facts(slices: list[Json], port_name: str) -> tuple[EndpointFacts, ...]:
+    """The endpoints of the port of that name, each once, sorted.
+
+    An endpoint without conditions counts as ready (Kubernetes API reference: "a nil value … should be interpreted as
+    ready").
+    """
+    found: set[EndpointFacts] = set()
+    for part in slices:
+        numbers = [p["port"] for p in part.get("ports") or [] if (p.get("name") or "") == port_name and p.get("port")]
+        for endpoint in part.get("endpoints") or []:
+            conditions: dict[str, Any] = endpoint.get("conditions") or {}
+            ready = conditions.get("ready")
+            found.update(
+                EndpointFacts(address=address, port=number, ready=ready is not False)
+                for address in endpoint.get("addresses") or []
+                for number in numbers
+            )
+    return tuple(sorted(found))

@@ -1,0 +1,49 @@
+"""Collecting what is wrong over many things, so that one failure tells all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from meshproof.errors import Broken, ClaimFailed
+
+MOST_SHOWN: Final = 12
+INDENT: Final = " " * 14
+
+
+class Findings:
+    """What was examined and what was wrong with it. Passes only if something was examined and nothing was wrong."""
+
+    def __init__(self, things: str) -> None:
+        """`things` is the plural of what is examined, for the texts (`certificates`)."""
+        self._things = things
+        self.examined: list[str] = []
+        self.wrong: dict[str, list[str]] = {}
+
+    def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
+        """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""
+        self.examined.append(thing)
+        found = list(problems)
+        if found:
+            self.wrong.setdefault(thing, []).extend(found)
+
+    def conclude(self, *, also: str = "") -> None:
+        """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined.
+
+        `also` is added to the text of a failure (what was seen beside it).
+        """
+        if not self.examined:
+            raise Broken(f"no {self._things}", "nothing was there to be examined", "check that the mesh is installed")
+        if not self.wrong:
+            return
+        lines = [f"{thing}: {problem}" for thing, problems in self.wrong.items() for problem in problems]
+        head = f"{len(self.wrong)} of {len(self.examined)} {self._things} are wrong"
+        text = f"{head}\n{listed('last seen', lines)}"
+        raise ClaimFailed(f"{text}\n{also}" if also else text)
+
+
+def listed(label: str, lines: Sequence[str], *, most: int = MOST_SHOWN) -> str:
+    """Lines under a label, in the two columns that failure texts have; too many are counted instead of shown."""
+    shown = [*lines[:most], f"… and {len(lines) - most} more"] if len(lines) > most else list(lines)
+    body = f"\n{INDENT}".join(line.replace("\n", f"\n{INDENT}  ") for line in shown or ["nothing"])
+    return f"  {label:<12}{body}"

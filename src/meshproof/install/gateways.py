@@ -1,0 +1,200 @@
+"""Gateways by injection, with exactly the ports that a topology needs, and the Istio configuration that opens them.
+
+The manifests follow Istio's `gateway` chart (manifests/charts/gateway) and samples/multicluster: istiod fills in the
+container, since the pods ask for the injection template `gateway`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshproof.clients.kube import Json
+from meshproof.install.manifests import core, deployment, metadata
+from meshproof.model import ClusterSpec, Topology
+from meshproof.names import (
+    APP_HOST,
+    APP_NAMESPACE,
+    APP_PORT,
+    APP_SERVICE,
+    CROSS_NETWORK_GATEWAY,
+    EAST_WEST,
+    INGRESS,
+    ISTIOD_GATEWAY,
+    NETWORK_LABEL,
+    PORT_SERVICES,
+    PORT_WEBHOOK,
+    PORT_XDS,
+    SYSTEM_NAMESPACE,
+)
+
+PORT_STATUS = 15021
+ISTIOD_HOST = f"istiod.{SYSTEM_NAMESPACE}.svc.cluster.local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySpec:
+    """One gateway: its ports by name, and its network if services of other networks are reached through it."""
+
+    name: str
+    ports: Mapping[str, int]
+    network: str | None = None
+
+    @property
+    def selector(self) -> dict[str, str]:
+        return {"app": self.name, "istio": self.name.removeprefix("istio-")}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """With the network label istiod takes the Service's addresses for that network's gateways."""
+        return self.selector | ({NETWORK_LABEL: self.network} if self.network else {})
+
+
+def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, ...]:
+    """The gateways of a cluster: ingress everywhere, east-west where somebody outside needs a port."""
+    ingress = GatewaySpec(name=INGRESS, ports={"status-port": PORT_STATUS, "http2": 80})
+    if not topology.needs_east_west_gateway(cluster):
+        return (ingress,)
+    ports = {"status-port": PORT_STATUS}
+    if topology.exposes_services(cluster):
+        ports["tls"] = PORT_SERVICES
+    if topology.exposes_istiod(cluster):
+        ports |= {"tls-istiod": PORT_XDS, "tls-webhook": PORT_WEBHOOK}
+    network = cluster.network if topology.exposes_services(cluster) else None
+    return ingress, GatewaySpec(name=EAST_WEST, ports=ports, network=network)
+
+
+def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
+    """What can exist before istiod does: the Service (its address takes time), the account and its rights."""
+    meta = metadata(gateway.name, SYSTEM_NAMESPACE, labels=gateway.labels)
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta}
+    ports = [
+        {"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in gateway.ports.items()
+    ]
+    return (
+        core("Service", meta, spec={"type": "LoadBalancer", "selector": gateway.selector, "ports": ports}),
+        core("ServiceAccount", meta),
+        role
+        | {"kind": "Role", "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "watch", "list"]}]},
+        role
+        | {
+            "kind": "RoleBinding",
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": gateway.name},
+            "subjects": [{"kind": "ServiceAccount", "name": gateway.name, "namespace": SYSTEM_NAMESPACE}],
+        },
+    )
+
+
+def gateway_deployment(gateway: GatewaySpec) -> Json:
+    """The gateway's pods; they can only be made where injection works."""
+    view = [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": gateway.network}] if gateway.network else []
+    ready = {"httpGet": {"path": "/healthz/ready", "port": PORT_STATUS}, "periodSeconds": 1, "timeoutSeconds": 3}
+    container = {
+        "name": "istio-proxy",
+        "image": "auto",
+        "env": view,
+        "ports": [{"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},
+        # The template asks every 15 s only; sidecars have this startup probe, gateways do not.
+        "startupProbe": ready | {"failureThreshold": 600},
+        "securityContext": {
+            "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+    }
+    pod = {
+        "serviceAccountName": gateway.name,
+        # The proxy is not root, and binds port 80 (a safe sysctl since Kubernetes 1.22).
+        "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+        "containers": [container],
+    }
+    return deployment(
+        gateway.name,
+        SYSTEM_NAMESPACE,
+        selector=gateway.selector,
+        labels=gateway.labels,
+        pod=pod,
+        pod_labels={**gateway.labels, "sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "none"},
+        pod_annotations={"inject.istio.io/templates": "gateway"},
+    )
+
+
+def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, ...]:
+    """What must be applied in a config cluster: istiod reads configuration there and nowhere else."""
+    exposes_services = any(topology.exposes_services(cluster) for cluster in topology.controlled_by(primary))
+    return (
+        *((_cross_network_gateway(),) if exposes_services else ()),
+        *(_istiod_exposed() if topology.exposes_istiod(primary) else ()),
+        *_app_exposed(),
+    )
+
+
+def _istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": metadata(name, namespace),
+        "spec": spec,
+    }
+
+
+def _cross_network_gateway() -> Json:
+    """samples/multicluster/expose-services.yaml: TLS of the mesh goes through to the service that its SNI names."""
+    server = {
+        "port": {"number": PORT_SERVICES, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": ["*.local"],
+    }
+    spec = {"selector": {"istio": EAST_WEST.removeprefix("istio-")}, "servers": [server]}
+    return _istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
+
+
+def _istiod_exposed() -> tuple[Json, ...]:
+    """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes."""
+    names = {PORT_XDS: "tls-istiod", PORT_WEBHOOK: "tls-istiodwebhook"}
+    targets = {PORT_XDS: PORT_XDS, PORT_WEBHOOK: 443}
+    servers = [
+        {"port": {"number": port, "name": name, "protocol": "TLS"}, "tls": {"mode": "PASSTHROUGH"}, "hosts": ["*"]}
+        for port, name in names.items()
+    ]
+    routes = [
+        {
+            "match": [{"port": port, "sniHosts": ["*"]}],
+            "route": [{"destination": {"host": ISTIOD_HOST, "port": {"number": target}}}],
+        }
+        for port, target in targets.items()
+    ]
+    selector = {"istio": EAST_WEST.removeprefix("istio-")}
+    return (
+        _istio("Gateway", ISTIOD_GATEWAY, SYSTEM_NAMESPACE, {"selector": selector, "servers": servers}),
+        _istio(
+            "VirtualService",
+            "istiod-vs",
+            SYSTEM_NAMESPACE,
+            {"hosts": ["*"], "gateways": [ISTIOD_GATEWAY], "tls": routes},
+        ),
+    )
+
+
+def _app_exposed() -> tuple[Json, ...]:
+    """The book's Gateway and VirtualService for mockshop.com."""
+    gateway = f"{APP_SERVICE}-gateway"
+    destination = {"host": f"{APP_SERVICE}.{APP_NAMESPACE}.svc.cluster.local", "port": {"number": APP_PORT}}
+    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [APP_HOST]}
+    return (
+        _istio(
+            "Gateway",
+            gateway,
+            APP_NAMESPACE,
+            {"selector": {"istio": INGRESS.removeprefix("istio-")}, "servers": [server]},
+        ),
+        _istio(
+            "VirtualService",
+            APP_SERVICE,
+            APP_NAMESPACE,
+            {"hosts": [APP_HOST], "gateways": [gateway], "http": [{"route": [{"destination": destination}]}]},
+        ),
+    )

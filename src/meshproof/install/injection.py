@@ -1,0 +1,140 @@
+"""Sidecar injection as a cluster's API server sees it: the webhooks' trust, and what happens to a new pod."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.errors import NotReady
+from meshproof.install.readiness import until
+from meshproof.install.runner import Aborted
+from meshproof.model import ClusterName
+from meshproof.names import CLIENT_NAMESPACE
+from meshproof.wait import NotYet, eventually
+
+ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
+"""istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
+
+ROOT_CONFIGMAP_REPAIR: Final = (
+    "istiod writes it: look at its log; for a remote cluster it needs the remote secret, and the annotation "
+    "topology.istio.io/controlPlaneClusters on the remote's istio-system"
+)
+
+INJECTOR_LABEL: Final = "app=sidecar-injector"
+"""On every webhook configuration that injects: the revision's own and those of tags (chart istio-discovery)."""
+
+PROXY: Final = "istio-proxy"
+
+
+class PodOutcome(StrEnum):
+    """What happens to a new pod in an injected namespace."""
+
+    INJECTED = "injected"
+    UNINJECTED = "created without a sidecar"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectorState:
+    """Injection in one cluster at one moment.
+
+    `ca_bundles` are the different caBundles of its injection webhooks, base64 as the API gives them; empty before an
+    istiod has patched them. `words` is what the API server said where the pod was refused.
+    """
+
+    ca_bundles: tuple[str, ...]
+    pod: PodOutcome
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteEvidence:
+    """What was seen in a remote cluster before and after its primary got the remote secret (for CONTROL-01).
+
+    `secret_was_there` says that the secret existed before this install, so that `before` proves nothing.
+    """
+
+    cluster: ClusterName
+    secret_was_there: bool
+    before: InjectorState
+    after: InjectorState
+
+
+def injector_state(kube: Kube) -> InjectorState:
+    """Read the webhooks' caBundles, and ask for a pod in a dry run. Raises `NotReady` without an injection webhook."""
+    webhooks = _webhooks(kube)
+    if not webhooks:
+        raise NotReady(f"injection webhook on {kube.name}", "there is none", "look at what istioctl install printed")
+    bundles = (webhook["clientConfig"].get("caBundle") for webhook in webhooks)
+    pod, words = new_pod(kube)
+    return InjectorState(ca_bundles=tuple(dict.fromkeys(b for b in bundles if b)), pod=pod, words=words)
+
+
+def _webhooks(kube: Kube) -> list[Json]:
+    found = kube.list("MutatingWebhookConfiguration", labels=INJECTOR_LABEL)
+    return [webhook for configuration in found for webhook in configuration.get("webhooks", [])]
+
+
+def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[PodOutcome, str]:
+    """What would happen to a new pod: a dry run, so nothing is created, but webhooks are called.
+
+    Raises `NotYet` if it is refused for a reason that has nothing to do with injection (an account not yet made).
+    """
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshproof-injection-probe", "namespace": namespace},
+        "spec": {"containers": [{"name": "probe", "image": "probe"}]},
+    }
+    try:
+        # Longer than the webhook's own limit of 10 s: its refusal is the answer that we want.
+        answer = kube.request("POST", path_of("Pod", namespace), body=pod, query={"dryRun": "All"}, timeout_s=20)
+    except ApiError as problem:
+        if "webhook" in problem.reason:
+            return PodOutcome.REFUSED, problem.reason
+        raise NotYet(problem.reason) from None
+    return (PodOutcome.INJECTED if PROXY.encode() in answer else PodOutcome.UNINJECTED), ""
+
+
+def state_before(kube: Kube, *, aborted: threading.Event) -> InjectorState:
+    """The state of injection now, as soon as the namespace can take pods at all."""
+    return _eventually(kube, lambda: injector_state(kube), what="state of injection", timeout_s=30, aborted=aborted)
+
+
+def wait_for_injection(kube: Kube, namespaces: tuple[str, ...], *, timeout_s: float, aborted: threading.Event) -> None:
+    """Wait until pods can be made: istiod's root is in the namespaces, and a dry run gets a sidecar."""
+    for namespace in namespaces:
+        until(
+            kube,
+            "ConfigMap",
+            ROOT_CONFIGMAP,
+            namespace,
+            lambda found: True if found and any(found.get("data", {}).values()) else None,
+            what=f"ConfigMap {namespace}/{ROOT_CONFIGMAP}",
+            timeout_s=timeout_s,
+            aborted=aborted,
+            repair=ROOT_CONFIGMAP_REPAIR,
+        )
+
+    def injected() -> InjectorState:
+        state = injector_state(kube)
+        if state.pod is not PodOutcome.INJECTED:
+            raise NotYet(f"a new pod is {state.pod}{f': {state.words}' if state.words else ''}")
+        return state
+
+    _eventually(kube, injected, what="injection", timeout_s=timeout_s, aborted=aborted)
+
+
+def _eventually(
+    kube: Kube, check: Callable[[], InjectorState], *, what: str, timeout_s: float, aborted: threading.Event
+) -> InjectorState:
+    def unless_aborted() -> InjectorState:
+        if aborted.is_set():
+            raise Aborted(f"{what} on {kube.name}", "given up, since another step had failed")
+        return check()
+
+    return eventually(unless_aborted, what=f"{what} on {kube.name}", timeout_s=timeout_s, poll_s=0.3)

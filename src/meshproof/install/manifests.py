@@ -1,0 +1,73 @@
+"""Shapes that several manifests share, and the namespaces of a mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshproof.clients.kube import Json
+from meshproof.model import ClusterSpec, Role
+from meshproof.names import (
+    APP_NAMESPACE,
+    CLIENT_NAMESPACE,
+    CONTROL_PLANES_ANNOTATION,
+    NETWORK_LABEL,
+    OUTSIDE_NAMESPACE,
+    SYSTEM_NAMESPACE,
+)
+
+MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
+"""On every object that we apply; what carries it is ours to remove."""
+
+INJECTED_NAMESPACES = (APP_NAMESPACE, CLIENT_NAMESPACE)
+NAMESPACES = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES, OUTSIDE_NAMESPACE)
+"""The namespaces that an install makes, and an uninstall removes."""
+
+
+def metadata(
+    name: str,
+    namespace: str | None = None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
+) -> Json:
+    found: Json = {"name": name, "labels": {**MANAGED_BY, **(labels or {})}}
+    if namespace:
+        found["namespace"] = namespace
+    if annotations:
+        found["annotations"] = dict(annotations)
+    return found
+
+
+def core(kind: str, meta: Json, **fields: object) -> Json:
+    """An object of the core API group."""
+    return {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
+
+
+def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:
+    """The namespaces of a cluster; istio-system says which network it is on, and in a remote who controls it."""
+    annotations = {CONTROL_PLANES_ANNOTATION: cluster.control_plane} if cluster.role is Role.REMOTE else {}
+    system = metadata(SYSTEM_NAMESPACE, labels={NETWORK_LABEL: cluster.network}, annotations=annotations)
+    injected = [metadata(name, labels={"istio-injection": "enabled"}) for name in INJECTED_NAMESPACES]
+    return tuple(core("Namespace", meta) for meta in (system, *injected, metadata(OUTSIDE_NAMESPACE)))
+
+
+def deployment(
+    name: str,
+    namespace: str,
+    *,
+    selector: Mapping[str, str],
+    pod: Json,
+    labels: Mapping[str, str] | None = None,
+    pod_labels: Mapping[str, str] | None = None,
+    pod_annotations: Mapping[str, str] | None = None,
+) -> Json:
+    """A Deployment with one replica; `pod` is the spec of its pods."""
+    template: Json = {"metadata": {"labels": {**selector, **(pod_labels or {})}}, "spec": pod}
+    if pod_annotations:
+        template["metadata"]["annotations"] = dict(pod_annotations)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": metadata(name, namespace, labels=labels),
+        "spec": {"replicas": 1, "selector": {"matchLabels": dict(selector)}, "template": template},
+    }

@@ -1,0 +1,224 @@
+"""One reading of both clusters, shared by all claims that judge the same moment."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+
+from meshproof import names
+from meshproof.certificates import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
+from meshproof.clients.envoy import Identity, identity_of
+from meshproof.clients.kube import Kube, path_of
+from meshproof.errors import Broken, ClaimFailed
+from meshproof.facts import (
+    SERVICE_OF_SLICE,
+    EndpointFacts,
+    PodFacts,
+    ServiceFacts,
+    endpoint_facts,
+    pod_facts,
+    service_facts,
+)
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+
+ROOT_MAP: Final = "istio-ca-root-cert"
+ROOT_KEY: Final = "root-cert.pem"
+"""The ConfigMap, and its key, from which every proxy of a namespace takes the root that it trusts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CaFiles:
+    """The decoded files of a secret `cacerts`. `repr` shows nothing of them, since one is a private key."""
+
+    files: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"CaFiles({', '.join(sorted(self.files))})"
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        return self._certificates(CA_CERT)[0]
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        return self._certificates(CERT_CHAIN)
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        return self._certificates(ROOT_CERT)
+
+    def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
+        try:
+            return parse_chain(self.files.get(name, b""))
+        except ValueError:
+            raise ClaimFailed(f"{name} of secret {names.CACERTS} holds no certificate") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace."""
+
+    cluster: Cluster
+    pods: tuple[PodFacts, ...]
+    services: tuple[ServiceFacts, ...]
+    app_endpoints: tuple[EndpointFacts, ...]
+    ca: CaFiles | None
+    root_maps: Mapping[str, str]
+
+    def pods_of(self, namespace: str, **labels: str) -> tuple[PodFacts, ...]:
+        """The live pods of a namespace that carry all these labels."""
+        return tuple(
+            pod
+            for pod in self.pods
+            if pod.live and pod.namespace == namespace and labels.items() <= dict(pod.labels).items()
+        )
+
+    def one_pod(self, namespace: str, **labels: str) -> PodFacts:
+        """A ready pod with these labels. Raises `Broken` if there is none: a probe needs it."""
+        for pod in self.pods_of(namespace, **labels):
+            if pod.ready:
+                return pod
+        shown = ",".join(f"{key}={value}" for key, value in labels.items())
+        raise Broken(
+            f"pod {shown} in {namespace} on {self.cluster}", "none is ready", "kubectl describe it; install the mesh again"
+        )
+
+    @property
+    def client(self) -> PodFacts:
+        """The in-mesh client."""
+        return self.one_pod(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)
+
+    @property
+    def outside(self) -> PodFacts:
+        """The client without a sidecar."""
+        return self.one_pod(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)
+
+    @property
+    def ingress_pod(self) -> PodFacts:
+        return self.one_pod(names.SYSTEM_NAMESPACE, istio="ingressgateway")
+
+    @property
+    def east_west_pods(self) -> tuple[PodFacts, ...]:
+        return self.pods_of(names.SYSTEM_NAMESPACE, istio="eastwestgateway")
+
+    @property
+    def istiods(self) -> tuple[PodFacts, ...]:
+        """Every replica of every revision."""
+        return self.pods_of(names.SYSTEM_NAMESPACE, app="istiod")
+
+    @property
+    def proxies(self) -> tuple[PodFacts, ...]:
+        """Every live pod with a proxy: sidecars and gateways."""
+        return tuple(pod for pod in self.pods if pod.live and pod.has_proxy)
+
+    @property
+    def ready_endpoints(self) -> tuple[EndpointFacts, ...]:
+        """The application's ready endpoints here."""
+        return tuple(endpoint for endpoint in self.app_endpoints if endpoint.ready)
+
+    def service(self, namespace: str, name: str) -> ServiceFacts | None:
+        return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
+
+    @property
+    def east_west(self) -> ServiceFacts | None:
+        return self.service(names.SYSTEM_NAMESPACE, names.EAST_WEST)
+
+    @property
+    def ingress_address(self) -> str:
+        """The first external address of the ingress gateway. Raises `Broken` if it has none."""
+        service = self.service(names.SYSTEM_NAMESPACE, names.INGRESS)
+        if service is None or not service.addresses:
+            raise Broken(
+                f"Service {names.SYSTEM_NAMESPACE}/{names.INGRESS} on {self.cluster}",
+                "it has no external address",
+                "check what assigns addresses to Services of type LoadBalancer",
+            )
+        return service.addresses[0]
+
+    @property
+    def gateway_addresses(self) -> tuple[str, ...]:
+        """External addresses of the east-west gateway; empty if there is none."""
+        return self.east_west.addresses if self.east_west else ()
+
+    def ca_files(self) -> CaFiles:
+        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod signs with a CA of its own."""
+        if self.ca is None:
+            raise ClaimFailed(f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS}")
+        return self.ca
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """Both clusters at one moment, and what proxies hold, read when it is first asked for."""
+
+    mesh: Mesh
+    facts: tuple[ClusterFacts, ...]
+    _identities: dict[str, Identity] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def take(cls, mesh: Mesh) -> Snapshot:
+        """Read all clusters at once: six requests per cluster, however many pods there are."""
+        return cls(mesh=mesh, facts=tuple(together(_read, mesh.clusters)))
+
+    def of(self, cluster: Cluster) -> ClusterFacts:
+        return next(facts for facts in self.facts if facts.cluster is cluster)
+
+    def issuer_of(self, cluster: Cluster) -> CaFiles:
+        """The plug-in CA of the control plane that signs for this cluster's workloads."""
+        return self.of(self.mesh.control_plane_of(cluster)).ca_files()
+
+    def identities(self) -> tuple[tuple[Cluster, PodFacts, Identity], ...]:
+        """Certificate and root of every proxy, as the proxies hold them; one `exec` each, once per snapshot."""
+        wanted = [(facts.cluster, pod) for facts in self.facts for pod in facts.proxies]
+        with self._lock:
+            missing = [(c, pod) for c, pod in wanted if _key(c, pod) not in self._identities]
+            found = together(lambda item: identity_of(item[0].kube, item[1].namespace, item[1].name), missing)
+            self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
+        return tuple((cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted)
+
+
+def _key(cluster: Cluster, pod: PodFacts) -> str:
+    return f"{cluster} {pod}"
+
+
+def _read(cluster: Cluster) -> ClusterFacts:
+    kube = cluster.kube
+    return ClusterFacts(
+        cluster=cluster,
+        pods=tuple(pod_facts(pod) for pod in kube.list("Pod")),
+        services=tuple(service_facts(service) for service in kube.list("Service")),
+        app_endpoints=_endpoints(kube),
+        ca=_ca(kube),
+        root_maps=_roots(kube),
+    )
+
+
+def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
+    service = kube.find("Service", names.APP_SERVICE, names.APP_NAMESPACE)
+    if service is None:
+        return ()
+    port = next((p.name for p in service_facts(service).ports if p.number == names.APP_PORT), "")
+    slices = kube.list("EndpointSlice", names.APP_NAMESPACE, labels=f"{SERVICE_OF_SLICE}={names.APP_SERVICE}")
+    return endpoint_facts(slices, port)
+
+
+def _ca(kube: Kube) -> CaFiles | None:
+    secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
+    if secret is None:
+        return None
+    decoded = {name: base64.b64decode(text) for name, text in (secret.get("data") or {}).items()}
+    return CaFiles(files=MappingProxyType(decoded))
+
+
+def _roots(kube: Kube) -> Mapping[str, str]:
+    found = kube.get(path_of("ConfigMap"), fieldSelector=f"metadata.name={ROOT_MAP}")["items"]
+    return MappingProxyType({item["metadata"]["namespace"]: (item.get("data") or {}).get(ROOT_KEY, "") for item in found})
+

@@ -1,0 +1,119 @@
+"""How a lab begins and ends: side by side, killed, orphaned, and failing to start. Real clusters throughout."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meshproof.clients.kube import Kube
+from meshproof.errors import BadInput, Broken
+from meshproof.progress import Silent
+from meshproof.providers.lab import lab as labs
+from meshproof.providers.lab import network, remains
+from meshproof.providers.lab.lab import Lab
+from meshproof.providers.lab.state import LabFolder
+from meshproof.wait import NotYet, eventually
+
+from .conftest import CLUSTERS
+
+pytestmark = pytest.mark.lab
+
+
+def must_be_gone(name: str, *, but_folder: bool = False) -> None:
+    left = remains.find(name)
+    if left.processes or left.namespaces or left.links or left.cgroups or (left.folder and not but_folder):
+        raise NotYet(str(left))
+
+
+def test_a_second_lab_takes_other_ranges_by_itself(lab: Lab, scratch_name: str) -> None:
+    second = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
+    assert not second.spec.plan.range.overlaps(lab.spec.plan.range)
+    for each in (lab, second):
+        access = each.clusters[0]
+        assert Kube(access.kubeconfig, access.context).get("/version")["gitVersion"] == "v1.36.1"
+    labs.down(scratch_name, Silent())
+    must_be_gone(scratch_name)
+    assert not lab.problems()
+
+
+def test_a_second_lab_of_the_same_name_is_refused(lab: Lab) -> None:
+    with pytest.raises(BadInput, match=f"lab {lab.folder.name}: runs already"):
+        labs.up(lab.folder.name, CLUSTERS, Silent(), stays=False)
+    assert not lab.problems()
+
+
+def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_name: str) -> None:
+    labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=True)
+    daemon = LabFolder(scratch_name).daemon
+    assert daemon is not None
+    os.kill(daemon.pid, signal.SIGKILL)
+    left = remains.find(scratch_name)
+    assert left.namespaces
+    assert left.cgroups
+    again = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=True)
+    assert not again.problems()
+    labs.down(scratch_name, Silent())
+    must_be_gone(scratch_name)
+
+
+def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
+    code = (
+        "from meshproof.providers.lab import lab; from meshproof.progress import Silent\n"
+        f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
+        "print('up', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "up\n"
+        owner.kill()
+    eventually(lambda: must_be_gone(scratch_name, but_folder=True), what="end of the orphaned lab", timeout_s=30)
+
+
+def test_an_exit_while_starting_fails_at_once_with_the_last_words(
+    scratch_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = labs.ensure_programs(Silent())
+    for program in real.iterdir():
+        (tmp_path / program.name).symlink_to(program)
+    (tmp_path / "kube-scheduler").unlink()
+    (tmp_path / "kube-scheduler").write_text("#!/bin/sh\necho the scheduler is out of sorts >&2\nexit 7\n")
+    (tmp_path / "kube-scheduler").chmod(0o755)
+    seed = labs.ensure_images(real, Silent())
+    monkeypatch.setattr(labs, "ensure_programs", lambda _: tmp_path)
+    monkeypatch.setattr(labs, "ensure_images", lambda *_: seed)
+    with pytest.raises(Broken) as caught:
+        labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
+    assert "east/kube-scheduler exited with code 7; last words:\n    the scheduler is out of sorts" in str(caught.value)
+    must_be_gone(scratch_name)
+
+
+def test_a_process_that_ends_later_is_noticed_and_named(scratch_name: str) -> None:
+    lab = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
+    assert lab.problems() == ()
+    outer = labs.ask(lab.folder, {"do": "status"})["processes"]["east/kube-scheduler"]
+    inner = int(Path(f"/proc/{outer}/task/{outer}/children").read_text())
+    os.kill(inner, signal.SIGKILL)
+
+    def named() -> None:
+        if not any(p.startswith("east/kube-scheduler ") for p in lab.problems()):
+            raise NotYet(str(lab.problems()))
+
+    eventually(named, what="the scheduler's end in the lab's problems", timeout_s=5)
+
+
+def test_a_host_route_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, scratch_name: str) -> None:
+    from ipaddress import IPv4Network
+
+    from meshproof.providers.lab.plan import HostRoute
+
+    route = HostRoute(network=IPv4Network("198.18.0.0/15"), device="vpn0")
+    monkeypatch.setattr(network, "host_routes", lambda: (route,))
+    monkeypatch.setattr(labs.doctor, "require_fit", lambda _: None)
+    with pytest.raises(BadInput, match=r"overlaps the host's route 198\.18\.0\.0/15 on vpn0"):
+        labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
+    must_be_gone(scratch_name)

