@@ -48,7 +48,7 @@ class Samples:
     """Numbers of requests. Fixed beforehand: a sample that grows until it fits proves nothing."""
 
     shares: int = 200
-    """Per traffic claim and source. With alpha 1e-6 it tells 50 % from 72 % with a power of 0.99 (`statistics.power`)."""
+    """Per claim and source. With alpha 1e-6 it tells 50 % from 76 % with a power of 0.99 (`statistics.power`)."""
     path: int = 20
     """Requests that are followed through the counters of proxies."""
     handshakes: int = 5

@@ -17,7 +17,7 @@ SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """A pod. `proxy_env` holds the literal environment of its `istio-proxy` container; None if it has no such container."""
+    """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none."""
 
     namespace: str
     name: str

@@ -27,7 +27,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: `sent_s` on the monotonic clock, `wall` as seconds since 1970, `latency_s` until the answer or error."""
+    """One request: `sent_s` is monotonic, `wall` seconds since 1970, `latency_s` until the answer or error."""
 
     sent_s: float
     wall: float
@@ -90,7 +90,9 @@ class History:
         """Raises `Broken` when it is full."""
         with self._lock:
             if len(self._requests) >= MOST_RECORDS:
-                raise Broken("the history of requests", f"it is full ({MOST_RECORDS})", "send fewer or for a shorter time")
+                raise Broken(
+                    "the history of requests", f"it is full ({MOST_RECORDS})", "send fewer or for a shorter time"
+                )
             self._requests.append(request)
 
     def __len__(self) -> int:

@@ -87,7 +87,9 @@ class ClusterFacts:
                 return pod
         shown = ",".join(f"{key}={value}" for key, value in labels.items())
         raise Broken(
-            f"pod {shown} in {namespace} on {self.cluster}", "none is ready", "kubectl describe it; install the mesh again"
+            f"pod {shown} in {namespace} on {self.cluster}",
+            "none is ready",
+            "kubectl describe it; install the mesh again",
         )
 
     @property
@@ -220,5 +222,6 @@ def _ca(kube: Kube) -> CaFiles | None:
 
 def _roots(kube: Kube) -> Mapping[str, str]:
     found = kube.get(path_of("ConfigMap"), fieldSelector=f"metadata.name={ROOT_MAP}")["items"]
-    return MappingProxyType({item["metadata"]["namespace"]: (item.get("data") or {}).get(ROOT_KEY, "") for item in found})
-
+    return MappingProxyType(
+        {item["metadata"]["namespace"]: (item.get("data") or {}).get(ROOT_KEY, "") for item in found}
+    )

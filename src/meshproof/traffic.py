@@ -21,7 +21,7 @@ from meshproof.snapshot import Snapshot
 Ask = Callable[[], HttpAnswer]
 
 MOST_WAITING: Final = 256
-"""Requests on their way at once, over all sources: at 20 a second and a limit of 15 s there can be 300 only if all hang."""
+"""Requests on their way at once: at 20 a second and a limit of 15 s there are more only if all of them hang."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Mark:
 
 
 class Load:
-    """Sends requests from every source at `rate` per second each, while it is entered; `history` has what became of them."""
+    """Sends `rate` requests per second from every source while it is entered; `history` has what became of them."""
 
     def __init__(self, sources: Mapping[str, Ask], *, rate: float = SAMPLES.load_rate) -> None:
         self.history = History()
@@ -57,7 +57,9 @@ class Load:
             pacer.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop sending, and wait for what is on its way as long as the client's own limit lets it be."""
         self._stop.set()
         for pacer in self._pacers:

@@ -154,7 +154,9 @@ def parse_identity(text: str, whose: str) -> Identity:
             roots = _pem(context.get("trusted_ca"))
     if not chain or not roots:
         missing = " and ".join(word for word, got in (("certificate", chain), ("root", roots)) if not got)
-        raise Broken(f"the proxy in {whose}", f"it holds no {missing} yet", "look at its log: it may not reach its istiod")
+        raise Broken(
+            f"the proxy in {whose}", f"it holds no {missing} yet", "look at its log: it may not reach its istiod"
+        )
     return Identity(chain=chain, roots=roots)
 
 

@@ -217,8 +217,16 @@ class Kube:
     def watch(self, path: str, *, timeout_s: float, **query: str) -> Iterator[Json]:
         """The objects of a collection now, then every change, as watch events, for at most `timeout_s` seconds.
 
-        Each item is `{"type": "ADDED"|"MODIFIED"|"DELETED", "object": …}`. Raises `NotReady` if the stream breaks.
+        Each item is `{"type": "ADDED"|"MODIFIED"|"DELETED", "object": …}`. It lists first: a watch that starts "now"
+        waits until the API server's cache is fresh and gives up with HTTP 504 on an etcd that does not tell progress
+        (before 3.4.25), and one that starts at version 0 may show a state that is over. With `resourceVersion` in
+        the query it starts there instead. Raises `NotReady` if the stream breaks.
         """
+        if "resourceVersion" not in query:
+            listed = self.get(path, **query)
+            for item in listed["items"]:
+                yield {"type": "ADDED", "object": item}
+            query["resourceVersion"] = listed["metadata"]["resourceVersion"]
         with self._count:
             self.calls += 1
         params = {**query, "watch": "true", "timeoutSeconds": str(max(1, round(timeout_s)))}
@@ -250,6 +258,27 @@ class Kube:
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             raise NotReady(what, f"stream broke: {problem}") from None
 
+    def changes_of(
+        self, kind: str, name: str, namespace: str | None, seen: Json | None, *, timeout_s: float
+    ) -> Iterator[Json | None]:
+        """The states of one object that come after `seen` (None: it does not exist), for at most `timeout_s` seconds.
+
+        May end early where the server cannot watch from there: look at the object again, and watch again.
+        """
+        version = str(seen["metadata"].get("resourceVersion", "0")) if seen else "0"
+        query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
+        path = path_of(kind, namespace)
+        try:
+            for event in self.watch(path, timeout_s=timeout_s, **query):
+                yield None if event["type"] == "DELETED" else event["object"]
+        except ApiError as problem:
+            # 504: the cache is behind `seen`. 410: so old that its version is forgotten, so the cache has it for sure.
+            if problem.status == 410:
+                for event in self.watch(path, timeout_s=timeout_s, **(query | {"resourceVersion": "0"})):
+                    yield None if event["type"] == "DELETED" else event["object"]
+            elif problem.status != 504:
+                raise
+
     def wait_for(
         self,
         kind: str,
@@ -276,9 +305,8 @@ class Kube:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise NotReady(f"{what} on {self.name}", f"not within {timeout_s:g} s", repair)
-            for event in self.watch(path_of(kind, namespace), timeout_s=left, fieldSelector=f"metadata.name={name}"):
-                seen = None if event["type"] == "DELETED" else event["object"]
-                found = check(seen)
+            for changed in self.changes_of(kind, name, namespace, seen, timeout_s=left):
+                found = check(changed)
                 if found is not None:
                     return found
             seen = self.find(kind, name, namespace)

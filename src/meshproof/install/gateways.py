@@ -92,6 +92,8 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
     container = {
         "name": "istio-proxy",
         "image": "auto",
+        # The API server would default to Always, since `auto` has no tag, and that would override the template.
+        "imagePullPolicy": "IfNotPresent",
         "env": view,
         "ports": [{"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}],
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},

@@ -56,7 +56,13 @@ def _common(topology: Topology, cluster: ClusterSpec, toolbox: Toolbox) -> Json:
                 "multiCluster": {"clusterName": cluster.name},
                 "network": cluster.network,
                 # Small, since the mesh is there to be proven, and without limits, so that start-up is not throttled.
-                "proxy": {"resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": None}},
+                "proxy": {
+                    "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": None},
+                    # The chart asks every 15 s, and a kubelet that has just started puts the first probe off by a
+                    # random part of that (pkg/kubelet/prober/worker.go). The threshold keeps a minute of patience.
+                    "readinessPeriodSeconds": 2,
+                    "readinessFailureThreshold": 30,
+                },
             },
         },
     }

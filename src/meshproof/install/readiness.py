@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from meshproof.clients.kube import Json, Kube, path_of
+from meshproof.clients.kube import Json, Kube
 from meshproof.errors import NotReady
 from meshproof.install.runner import Aborted
 
@@ -55,7 +55,8 @@ def until(
     while True:
         if aborted.is_set():
             raise Aborted(f"{what} on {kube.name}", "given up, since another step had failed")
-        found = check(kube.find(kind, name, namespace))
+        seen = kube.find(kind, name, namespace)
+        found = check(seen)
         if found is not None:
             return found
         if look is not None:
@@ -63,9 +64,8 @@ def until(
         left = deadline - time.monotonic()
         if left <= 0:
             raise NotReady(f"{what} on {kube.name}", f"not within {timeout_s:g} s", repair)
-        selector = f"metadata.name={name}"
-        for event in kube.watch(path_of(kind, namespace), timeout_s=min(left, SLICE_S), fieldSelector=selector):
-            found = check(None if event["type"] == "DELETED" else event["object"])
+        for changed in kube.changes_of(kind, name, namespace, seen, timeout_s=min(left, SLICE_S)):
+            found = check(changed)
             if found is not None:
                 return found
 
@@ -90,8 +90,6 @@ def deployment_ready(kube: Kube, namespace: str, name: str, *, timeout_s: float,
             aborted=aborted,
             look=stuck.look,
         )
-    except Aborted:
-        raise
     except NotReady as problem:
         raise NotReady(problem.what, f"{problem.reason}\n{stuck.report()}", problem.repair) from None
 

@@ -1,0 +1,12 @@
+"""Fixtures live in `fixtures/`, one concern a file."""
+
+# A plugin stands after those that it imports: pytest can rewrite the assertions of a module only before its import.
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.narration",
+    "fixtures.topology",
+    "fixtures.provider",
+    "fixtures.report",
+    "fixtures.mesh",
+    "fixtures.faults",
+]

@@ -1,0 +1,108 @@
+"""What a cluster's admission says to a new pod of an injected namespace and to Istio configuration, asked by dry runs.
+
+A dry run goes through the same webhooks (they declare `sideEffects: None`) and stores nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.facts import pod_facts
+from meshproof.mesh import Cluster
+
+VALIDATORS: Final = frozenset({"validation.istio.io", "rev.validation.istio.io"})
+"""Webhooks by which istiod validates configuration (Istio's charts)."""
+
+
+class Verdict(StrEnum):
+    """What became of a dry run. `BARE` is a pod that would have started without a proxy."""
+
+    ACCEPTED = "accepted"
+    BARE = "accepted without a proxy"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A verdict and the API server's words if it refused."""
+
+    verdict: Verdict
+    words: str = ""
+
+    @property
+    def by_webhook(self) -> bool:
+        """Whether a webhook could not be asked (k8s.io/apiserver, pkg/admission/plugin/webhook/errors)."""
+        return self.verdict is Verdict.REFUSED and "failed calling webhook" in self.words
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.words[:200]})" if self.words else str(self.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """One cluster's answers. `guarded` tells whether a validation webhook of istiod is set to fail closed there.
+
+    istiod sets the webhook of its own cluster to `Fail`; that of a remote stays `Ignore`, and configuration written
+    there has no effect anyway.
+    """
+
+    pod: Answer
+    good_config: Answer
+    bad_config: Answer
+    guarded: bool
+
+    @classmethod
+    def ask(cls, cluster: Cluster, image: str) -> Admission:
+        kube = cluster.kube
+        return cls(
+            pod=_dry_run(kube, _pod(image)),
+            good_config=_dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
+            bad_config=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
+            guarded=_is_guarded(kube),
+        )
+
+
+def _dry_run(kube: Kube, manifest: Json) -> Answer:
+    path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
+    try:
+        answer = json.loads(kube.request("POST", path, body=manifest, query={"dryRun": "All"}, timeout_s=30))
+    except ApiError as problem:
+        if problem.status in (401, 404, 429):  # not admission's word
+            raise
+        return Answer(verdict=Verdict.REFUSED, words=problem.reason)
+    if manifest["kind"] == "Pod" and not pod_facts(answer).has_proxy:
+        return Answer(verdict=Verdict.BARE)
+    return Answer(verdict=Verdict.ACCEPTED)
+
+
+def _is_guarded(kube: Kube) -> bool:
+    return any(
+        hook.get("name") in VALIDATORS - {"rev.validation.istio.io"} and hook.get("failurePolicy") == "Fail"
+        for configuration in kube.list("ValidatingWebhookConfiguration")
+        for hook in configuration.get("webhooks") or []
+    )
+
+
+def _pod(image: str) -> Json:
+    container = {"name": names.CLIENT_POD, "image": image, "command": ["sleep", "1"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshproof-dry-run", "namespace": names.CLIENT_NAMESPACE},
+        "spec": {"containers": [container]},
+    }
+
+
+def _rule(name: str, pool: Json) -> Json:
+    """A DestinationRule for a host that nobody has; a negative number passes the CRD's schema but not istiod."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": name, "namespace": names.CLIENT_NAMESPACE},
+        "spec": {"host": "meshproof.invalid", "trafficPolicy": {"connectionPool": pool}},
+    }

@@ -1,0 +1,102 @@
+"""What is broken on purpose, on disk before it is broken, so that the next run can heal what a killed one left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from meshproof.errors import Broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One fault. `cluster_uid` tells the cluster from a later one of the same name; `undo` is what healing needs."""
+
+    key: str
+    fault: str
+    cluster: str
+    cluster_uid: str
+    undo: Mapping[str, Any]
+
+
+class Journal:
+    """JSON lines in one file: a line per fault before it is injected, and a line when it is healed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def record(self, *, fault: str, cluster: str, cluster_uid: str, undo: Mapping[str, Any]) -> Entry:
+        """Write a fault down, for good before this returns. Raises `Broken` if it cannot be written."""
+        entry = Entry(key=uuid.uuid4().hex, fault=fault, cluster=cluster, cluster_uid=cluster_uid, undo=undo)
+        self._append(
+            {
+                "key": entry.key,
+                "injected": datetime.now(UTC).isoformat(timespec="seconds"),
+                "fault": fault,
+                "cluster": cluster,
+                "cluster_uid": cluster_uid,
+                "undo": dict(undo),
+            }
+        )
+        return entry
+
+    def healed(self, entry: Entry) -> None:
+        self._append({"key": entry.key, "healed": datetime.now(UTC).isoformat(timespec="seconds")})
+
+    def unhealed(self) -> tuple[Entry, ...]:
+        """The faults that nobody healed, newest first. A last line that was cut off by a crash is ignored."""
+        try:
+            lines = self.path.read_text().splitlines()
+        except FileNotFoundError:
+            return ()
+        open_ones: dict[str, Entry] = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                key = row["key"]
+                if "healed" in row:
+                    open_ones.pop(key, None)
+                    continue
+                open_ones[key] = Entry(
+                    key=key,
+                    fault=row["fault"],
+                    cluster=row["cluster"],
+                    cluster_uid=row["cluster_uid"],
+                    undo=MappingProxyType(row["undo"]),
+                )
+            except (ValueError, KeyError, TypeError):
+                if number < len(lines):
+                    raise Broken(
+                        f"{self.path}:{number}", "not a line of a fault journal", "repair or remove it"
+                    ) from None
+        return tuple(reversed(open_ones.values()))
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(self._tail_repair(file.fileno()) + json.dumps(row).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as problem:
+            raise Broken(
+                f"fault journal {self.path}",
+                f"cannot be written: {problem.strerror}",
+                "nothing was broken; free the place",
+            ) from problem
+
+    @staticmethod
+    def _tail_repair(descriptor: int) -> bytes:
+        """A line break first, if a crash left half a line at the end."""
+        size = os.fstat(descriptor).st_size
+        return b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""

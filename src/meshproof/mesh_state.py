@@ -1,0 +1,150 @@
+"""What several claims ask of a mesh: are the proxies in sync, what shares are promised, who owns an endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from meshproof import names
+from meshproof.clients import envoy, istiod
+from meshproof.clients.envoy import Endpoint
+from meshproof.errors import ClaimFailed
+from meshproof.facts import PodFacts
+from meshproof.mesh import Cluster
+from meshproof.parallel import together
+from meshproof.snapshot import ClusterFacts, Snapshot
+from meshproof.statistics import expected_shares
+
+APP_FQDN: Final = f"{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
+APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{APP_FQDN}"
+"""The application's port as sidecars and ingress gateways name its Envoy cluster."""
+
+
+def app_endpoints(cluster: Cluster, pod: PodFacts) -> tuple[Endpoint, ...]:
+    """The application's endpoints as the proxy of `pod` has them now."""
+    return envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
+
+
+def expected_weights(snapshot: Snapshot, viewer: Cluster) -> dict[str, float]:
+    """What a proxy in `viewer` should have: address:port -> weight, in units of one ready pod.
+
+    On its own network the ready pods of every cluster; for every other network the addresses of the east-west gateways
+    of the pods' own cluster (istio.io/istio, pilot/pkg/xds/endpoints/ep_filters.go, `selectNetworkGateways`), which
+    share the number of ready pods behind them; if that cluster has none, the gateways of its network.
+    """
+    weights: Counter[str] = Counter()
+    shared: dict[str, float] = {}
+    for facts in snapshot.facts:
+        if not snapshot.mesh.crosses_network(viewer, facts.cluster):
+            weights.update(f"{e.address}:{e.port}" for e in facts.ready_endpoints)
+            continue
+        gateways = _gateways_to(snapshot, facts)
+        for address in gateways:
+            key = f"{address}:{names.PORT_SERVICES}"
+            shared[key] = shared.get(key, 0.0) + len(facts.ready_endpoints) / len(gateways)
+    return {**weights, **{key: weight for key, weight in shared.items() if weight}}
+
+
+def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
+    return facts.gateway_addresses or tuple(
+        address
+        for other in snapshot.facts
+        if other.cluster.network == facts.cluster.network
+        for address in other.gateway_addresses
+    )
+
+
+def _reachable(snapshot: Snapshot, viewer: Cluster, facts: ClusterFacts) -> bool:
+    return not snapshot.mesh.crosses_network(viewer, facts.cluster) or bool(_gateways_to(snapshot, facts))
+
+
+def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoint]) -> list[str]:
+    """How the endpoints that a proxy has differ from those that it should have. Weights are compared as shares."""
+    expected = expected_weights(snapshot, viewer)
+    actual = {endpoint.key: endpoint for endpoint in seen}
+    owners = _owners(snapshot)
+    problems = [
+        f"{facts.cluster} on {facts.cluster.network} has ready pods, but no east-west gateway has an address there"
+        for facts in snapshot.facts
+        if facts.ready_endpoints and not _reachable(snapshot, viewer, facts)
+    ]
+    problems += [f"{key} is missing ({owners.get(key, 'unknown')})" for key in sorted(expected.keys() - actual.keys())]
+    for key in sorted(actual.keys() - expected.keys()):
+        problems.append(f"{key} should not be there: {owners.get(key, 'nobody owns it')}")
+    problems += [f"{key} is {e.health}" for key, e in sorted(actual.items()) if e.health != "HEALTHY"]
+    if problems or not expected:
+        return problems or ["no cluster has a ready endpoint"]
+    total_expected, total_actual = sum(expected.values()), sum(e.weight for e in actual.values())
+    for key, weight in sorted(expected.items()):
+        wanted, got = weight / total_expected, actual[key].weight / total_actual
+        if abs(wanted - got) > 0.005:  # istiod divides by the number of gateways in integers
+            problems.append(f"{key} has {got:.1%} of the weight, its ready pods are {wanted:.1%}")
+    return problems
+
+
+def _owners(snapshot: Snapshot) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for facts in snapshot.facts:
+        place = f"{facts.cluster} on {facts.cluster.network}"
+        for address in facts.gateway_addresses:
+            owners[f"{address}:{names.PORT_SERVICES}"] = f"east-west gateway of {place}"
+        for endpoint in facts.app_endpoints:
+            owners[f"{endpoint.address}:{endpoint.port}"] = f"{'' if endpoint.ready else 'unready '}pod of {place}"
+    return owners
+
+
+def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int]:
+    """The clusters that an endpoint leads to, with their ready pods there. Raises `ClaimFailed` if nobody owns it."""
+    for facts in snapshot.facts:
+        if any((e.address, e.port) == (endpoint.address, endpoint.port) for e in facts.app_endpoints):
+            return {facts.cluster: 1}
+    for facts in snapshot.facts:
+        if endpoint.address in facts.gateway_addresses and endpoint.port == names.PORT_SERVICES:
+            return {
+                other.cluster: len(other.ready_endpoints)
+                for other in snapshot.facts
+                if other.cluster.network == facts.cluster.network and other.ready_endpoints
+            }
+    raise ClaimFailed(f"endpoint {endpoint} belongs to no cluster of the mesh")
+
+
+def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
+    """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
+    weights: dict[str, int] = {}
+    for endpoint in endpoints:
+        behind = clusters_behind(snapshot, endpoint)
+        pods = sum(behind.values())
+        for cluster, count in behind.items():
+            version = cluster.spec.app_version
+            weights[version] = weights.get(version, 0) + round(1000 * endpoint.weight * count / pods)
+    if not weights:
+        raise ClaimFailed("the proxy has no endpoint for the application")
+    return expected_shares(weights)
+
+
+def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
+
+    Asks every replica of every istiod: each proxy is connected to exactly one of them.
+    """
+    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    answers = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
+    connected: dict[tuple[str, str], list[tuple[Cluster, istiod.ProxySync]]] = {}
+    for (home, _), proxies in zip(replicas, answers, strict=True):
+        for proxy in proxies:
+            connected.setdefault((proxy.cluster, proxy.proxy), []).append((home, proxy))
+    result: dict[str, list[str]] = {}
+    for facts in snapshot.facts:
+        own = snapshot.mesh.control_plane_of(facts.cluster)
+        for pod in facts.proxies:
+            found = connected.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), [])
+            result[f"{facts.cluster} {pod}"] = _connection_problems(own, found)
+    return result
+
+
+def _connection_problems(own: Cluster, found: list[tuple[Cluster, istiod.ProxySync]]) -> list[str]:
+    if not found:
+        return [f"not connected to any istiod (its control plane is {own})"]
+    problems = [f"connected to istiod of {home}, its control plane is {own}" for home, _ in found if home is not own]
+    return problems + [problem for _, proxy in found for problem in proxy.problems]

@@ -1,0 +1,229 @@
+"""One outage of a control plane under load, with everything that the FAILOVER claims judge afterwards."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshproof import names
+from meshproof.admission import Admission
+from meshproof.clients.kube import Json
+from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.errors import Broken, NotReady
+from meshproof.faults.istiod import Stopped, stop_istiod
+from meshproof.faults.journal import Journal
+from meshproof.history import History, Window
+from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import sync_problems
+from meshproof.parallel import together
+from meshproof.progress import Narrator
+from meshproof.snapshot import Snapshot
+from meshproof.traffic import Load, Mark, load_on_ingresses
+from meshproof.wait import NotYet, eventually, pause
+
+WAITING: Final = "meshproof-waiting"
+"""Deployment that is made while its control plane is down."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outage:
+    """What was seen: before, while and after the control plane of `victim` was down.
+
+    `before` and `during` are verdicts of admission per cluster; `pods_during` the pods that the waiting Deployments
+    had at the end (there should be none), `refusal` what Kubernetes said about them; `waiting_ready_s` and
+    `resynced_s` are seconds from istiod being available, None if it did not happen within the bound.
+    """
+
+    mesh: Mesh
+    victim: Cluster
+    history: History
+    begin: Mark
+    before: dict[str, Admission]
+    stopped: Stopped | None = None
+    during: dict[str, Admission] = field(default_factory=dict)
+    pods_during: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refusal: dict[str, str] = field(default_factory=dict)
+    waiting_ready_s: dict[str, float | None] = field(default_factory=dict)
+    waiting_last: dict[str, str] = field(default_factory=dict)
+    resynced_s: float | None = None
+    resync_last: str = ""
+    end: Mark | None = None
+
+    @property
+    def governed(self) -> tuple[Cluster, ...]:
+        """The clusters whose pods the stopped control plane injects."""
+        return self.mesh.controlled_by(self.victim)
+
+    @property
+    def moments(self) -> Stopped:
+        if self.stopped is None or self.stopped.gone is None or self.stopped.heal is None:
+            raise Broken(f"the outage of {self.victim}", "it did not come to its end, so nothing can be said")
+        return self.stopped
+
+    @property
+    def steady(self) -> Window:
+        """From the first request to the fault."""
+        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s)
+
+    @property
+    def down(self) -> Window:
+        """From the order to stop until the order to start again."""
+        moments = self.moments
+        assert moments.heal is not None
+        return Window(begin_s=moments.told.monotonic_s, end_s=moments.heal.monotonic_s)
+
+    @property
+    def recovery(self) -> Window:
+        """From the order to start until the load ended."""
+        moments = self.moments
+        assert moments.heal is not None
+        end = self.end or Mark.now()
+        return Window(begin_s=moments.heal.monotonic_s, end_s=end.monotonic_s)
+
+
+def suffer(
+    mesh: Mesh, victim: Cluster, journal: Journal, narrator: Narrator, *, outage_s: float = DEADLINES.outage
+) -> Outage:
+    """Stop the control plane of `victim` for `outage_s` seconds under load from every ingress gateway, and heal it.
+
+    Judges nothing. Raises `Broken` if the fault cannot be injected or healed; leaves nothing behind.
+    """
+    snapshot = Snapshot.take(mesh)
+    with narrator.step(f"admission asked before the outage of istiod in {victim}"):
+        before = _ask_admission(mesh)
+    with load_on_ingresses(mesh, snapshot) as load:
+        outage = Outage(mesh=mesh, victim=victim, history=load.history, begin=Mark.now(), before=before)
+        pause(SAMPLES.steady)
+        try:
+            _go_down(outage, journal, narrator, outage_s)
+            _come_back(outage, narrator)
+        finally:
+            _remove_waiting(outage)
+        pause(SAMPLES.steady)
+        outage.end = Mark.now()
+    _must_have_been_loaded(load, outage)
+    return outage
+
+
+def _ask_admission(mesh: Mesh) -> dict[str, Admission]:
+    answers = together(lambda c: Admission.ask(c, mesh.toolbox.images["client"]), mesh.clusters)
+    return {cluster.name: answer for cluster, answer in zip(mesh.clusters, answers, strict=True)}
+
+
+def _go_down(outage: Outage, journal: Journal, narrator: Narrator, outage_s: float) -> None:
+    with (
+        narrator.step(f"istiod of {outage.victim} down for {outage_s:g} s, and back"),
+        stop_istiod(outage.victim, journal) as stopped,
+    ):
+        outage.stopped = stopped
+        start = time.monotonic()
+        outage.during = _ask_admission(outage.mesh)
+        early = max(0.0, outage_s - DEADLINES.waiting_pod - (time.monotonic() - start))
+        pause(early)
+        for cluster in outage.governed:
+            cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
+        pause(max(0.0, outage_s - (time.monotonic() - start)))
+        for cluster in outage.governed:
+            outage.pods_during[cluster.name] = tuple(
+                pod["metadata"]["name"]
+                for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}")
+            )
+            outage.refusal[cluster.name] = _refusal(cluster)
+
+
+def _refusal(cluster: Cluster) -> str:
+    """What the ReplicaSet controller says about pods that it could not create."""
+    deployment = cluster.kube.find("Deployment", WAITING, names.CLIENT_NAMESPACE) or {}
+    conditions = (deployment.get("status") or {}).get("conditions") or []
+    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "ReplicaFailure"), "")
+
+
+def _come_back(outage: Outage, narrator: Narrator) -> None:
+    back = time.monotonic()
+    with narrator.step(f"recovery of {outage.victim}: waiting pods and proxies"):
+        for cluster in outage.governed:
+            ready, last = _wait_ready(cluster, back)
+            outage.waiting_ready_s[cluster.name] = ready
+            outage.waiting_last[cluster.name] = last
+        outage.resynced_s, outage.resync_last = _wait_in_sync(outage.mesh, back)
+
+
+def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
+    last = "nothing yet"
+
+    def check() -> None:
+        nonlocal last
+        deployment = cluster.kube.find("Deployment", WAITING, names.CLIENT_NAMESPACE) or {}
+        status = deployment.get("status") or {}
+        last = f"{status.get('readyReplicas', 0)} of 1 ready; {_refusal(cluster) or 'no refusal reported'}"
+        if status.get("readyReplicas", 0) < 1:
+            raise NotYet(last)
+
+    return _seconds_until(check, f"pod of {WAITING} on {cluster} is ready", back), last
+
+
+def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:
+    last = "nothing yet"
+
+    def check() -> None:
+        nonlocal last
+        wrong = {proxy: found for proxy, found in sync_problems(Snapshot.take(mesh)).items() if found}
+        last = "; ".join(f"{proxy}: {', '.join(found)}" for proxy, found in wrong.items()) or "all in sync"
+        if wrong:
+            raise NotYet(last)
+
+    return _seconds_until(check, "every proxy is in sync", back), last
+
+
+def _seconds_until(check: Callable[[], None], what: str, back: float) -> float | None:
+    try:
+        eventually(check, what=what, timeout_s=max(1.0, DEADLINES.recovery - (time.monotonic() - back)), poll_s=0.5)
+    except NotReady:
+        return None
+    return time.monotonic() - back
+
+
+def _remove_waiting(outage: Outage) -> None:
+    for cluster in outage.governed:
+        cluster.kube.delete("Deployment", WAITING, names.CLIENT_NAMESPACE)
+
+
+def _must_have_been_loaded(load: Load, outage: Outage) -> None:
+    """A load that was not sent proves nothing."""
+    for source in load.sources:
+        sent = len(outage.history.sent_in(outage.down, source=source))
+        planned = outage.down.seconds * SAMPLES.load_rate
+        if sent < planned * 0.8:
+            raise Broken(
+                f"the load on {source}", f"{sent} requests sent of about {planned:.0f}", "is the machine too busy?"
+            )
+
+
+def _waiting_deployment(image: str) -> Json:
+    labels = {"app": WAITING}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": WAITING, "namespace": names.CLIENT_NAMESPACE, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": {**labels, "meshproof/run": uuid.uuid4().hex[:8]}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [
+                        {
+                            "name": names.CLIENT_POD,
+                            "image": image,
+                            "imagePullPolicy": "IfNotPresent",
+                            "command": ["sleep", "2147483647"],
+                        }
+                    ],
+                },
+            },
+        },
+    }

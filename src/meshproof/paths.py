@@ -1,0 +1,126 @@
+"""The way from one cluster to another: what must be open, what a client dials, and what proxies counted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof import names
+from meshproof.clients import envoy
+from meshproof.deadlines import SAMPLES
+from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import APP_CLUSTER
+from meshproof.parallel import together
+from meshproof.probes import APP_SNI, ISTIO_ALPN, HttpAnswer, TlsAnswer, app_url, http_from_pod, tls_from_pod
+from meshproof.snapshot import Snapshot
+
+Target = tuple[str, int]
+
+PORT_STATUS: Final = 15021
+"""Readiness of a gateway; load balancers ask there, so it is exposed wherever a gateway is."""
+
+
+def needed_ports(mesh: Mesh, client: Cluster, server: Cluster) -> tuple[int, ...]:
+    """The ports of `server`'s east-west gateway that something in `client` must reach; empty if none."""
+    ports: list[int] = []
+    if mesh.crosses_network(client, server):
+        ports.append(names.PORT_SERVICES)
+    if client is not server and mesh.control_plane_of(client) is server:
+        ports += [names.PORT_XDS, names.PORT_WEBHOOK]
+    return tuple(ports)
+
+
+def exposed_ports(mesh: Mesh, server: Cluster) -> frozenset[int]:
+    """The ports that `server`'s east-west gateway must expose to anybody, without its status port."""
+    return frozenset(port for client in mesh.clusters for port in needed_ports(mesh, client, server))
+
+
+def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Target, ...]:
+    """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
+    facts = snapshot.of(server)
+    if snapshot.mesh.crosses_network(client, server):
+        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
+    return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
+
+
+def meet(
+    snapshot: Snapshot, client: Cluster, server: Cluster, *, sni: str | None = APP_SNI, alpn: str | None = ISTIO_ALPN
+) -> dict[Target, TlsAnswer]:
+    """Handshakes from `client`'s outside pod with everything that its clients dial for `server`."""
+    outside = snapshot.of(client).outside
+    targets = dialled(snapshot, client, server)
+    answers = together(
+        lambda target: tls_from_pod(client.kube, outside, target[0], target[1], sni=sni, alpn=alpn), targets
+    )
+    return dict(zip(targets, answers, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathCount:
+    """Requests from a client, and what the proxies counted meanwhile.
+
+    `sent_to` is requests per endpoint by the client's proxy; `handshakes` how many bare handshakes completed at the
+    far gateway, and `forwarded` how many connections that gateway opened to the application meanwhile.
+    """
+
+    answers: tuple[HttpAnswer, ...]
+    sent_to: Mapping[str, int]
+    handshakes: int
+    forwarded: int
+
+    def answered_by(self, versions: frozenset[str]) -> int:
+        return sum(answer.ok and answer.version in versions for answer in self.answers)
+
+    def sent_to_any(self, targets: tuple[Target, ...]) -> int:
+        """Requests that the client's proxy sent to any of these."""
+        return sum(self.sent_to.get(f"{address}:{port}", 0) for address, port in targets)
+
+
+def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
+    """Send requests from the in-mesh client and follow them.
+
+    A passthrough gateway sees connections, not requests, and the client's proxy keeps its connections open, so the
+    gateway's counters cannot rise by the number of requests. What is counted instead: each request by the client's
+    proxy per endpoint that it chose, and bare handshakes, each a connection of its own, by the gateway.
+    """
+    pod = snapshot.of(client).client
+    crosses = snapshot.mesh.crosses_network(client, server)
+
+    def sent() -> dict[str, int]:
+        hosts = envoy.host_counters(client.kube, pod.namespace, pod.name, APP_CLUSTER)
+        return {host.key: host.rq_total for host in hosts if host.cluster == APP_CLUSTER}
+
+    def forwarded() -> dict[str, int]:
+        return {
+            f"{gateway.name} {host.key}": host.cx_total
+            for gateway in snapshot.of(server).east_west_pods
+            for host in envoy.host_counters(server.kube, gateway.namespace, gateway.name, APP_SNI)
+        }
+
+    forwarded_before = forwarded()
+    answers, sent_to = _counted(sent, lambda: http_from_pod(client.kube, pod, app_url(), SAMPLES.path))
+    shaken = _handshakes(snapshot, client, server) if crosses else 0
+    return PathCount(
+        answers=tuple(answers),
+        sent_to=sent_to,
+        handshakes=shaken,
+        forwarded=sum(_risen(forwarded_before, forwarded()).values()),
+    )
+
+
+def _counted(
+    count: Callable[[], dict[str, int]], act: Callable[[], list[HttpAnswer]]
+) -> tuple[list[HttpAnswer], dict[str, int]]:
+    before = count()
+    answers = act()
+    return answers, _risen(before, count())
+
+
+def _risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    return {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+
+
+def _handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
+    met = together(lambda _: meet(snapshot, client, server), range(SAMPLES.handshakes), width=3)
+    return sum(answer.completed for answers in met for answer in answers.values())

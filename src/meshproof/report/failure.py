@@ -1,0 +1,67 @@
+"""The text of a failed claim: what does not hold, what was seen, on which mesh, where to look, and what to try."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from meshproof.claims import Claim
+from meshproof.findings import INDENT, listed
+from meshproof.model import Topology
+
+
+def render_failure(
+    claim: Claim,
+    topology: Topology,
+    said: str,
+    *,
+    evidence: Sequence[Path] = (),
+    beneath: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The whole text for a claim that does not hold.
+
+    `said` is the text of `ClaimFailed`: its first line is put behind the sentence, the rest below it as it is.
+    `evidence` are files to look at, `beneath` troubles of the provider, `notes` what was added to the exception.
+    """
+    first, *rest = said.strip().splitlines() or ["it does not hold"]
+    lines = [f"{claim.code} {claim.sentence}: {first}", *rest]
+    lines += [listed("also", notes)] if notes else []
+    lines.append(f"  mesh        {mesh_line(topology)}")
+    lines += [listed("beneath", beneath)] if beneath else []
+    lines += [listed("look at", [str(path) for path in evidence])] if evidence else []
+    lines.append(f"  promised    {claim.promised_by}")
+    lines.append(f"  try         {_wrapped(claim.hint)}")
+    lines.append(f"  again       {again(claim, topology)}")
+    return "\n".join(lines)
+
+
+def render_broken(
+    claim: Claim, topology: Topology, said: str, *, beneath: Sequence[str] = (), notes: Sequence[str] = ()
+) -> str:
+    """The text for a claim about which nothing can be said, because our tool or its environment failed."""
+    lines = [f"{claim.code} BROKEN, so nothing is known about: {claim.sentence}"]
+    lines += [f"  {line}" for line in said.strip().splitlines()]
+    lines += [listed("also", notes)] if notes else []
+    lines += [listed("beneath", beneath)] if beneath else []
+    lines.append(f"  mesh        {mesh_line(topology)}")
+    lines.append(f"  again       {again(claim, topology)}")
+    return "\n".join(lines)
+
+
+def mesh_line(topology: Topology) -> str:
+    """A topology in one line: `multi-primary-multinet: cluster1(primary, network1) cluster2(primary, network2)`."""
+    clusters = " ".join(
+        f"{c.name}({c.role if c.control_plane == c.name else f'{c.role} of {c.control_plane}'}, {c.network})"
+        for c in topology.clusters
+    )
+    return f"{topology.name}: {clusters}"
+
+
+def again(claim: Claim, topology: Topology) -> str:
+    """A command that runs this claim alone on this topology."""
+    return f"pytest --topology={topology.name} -k {claim.code} --keep"
+
+
+def _wrapped(text: str) -> str:
+    return f"\n{INDENT}".join(text.splitlines())

@@ -1,0 +1,92 @@
+"""Results of claims, collected phase by phase as tests run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Result(StrEnum):
+    """What a run says about a claim; from best to worst where a test has several phases."""
+
+    SUCCEEDED = "SUCCEEDED"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    BROKEN = "BROKEN"
+
+    @property
+    def good(self) -> bool:
+        return self not in (Result.FAILED, Result.BROKEN)
+
+
+_ORDER = list(Result)
+
+NOT_APPLICABLE_PREFIX = "NOT_APPLICABLE: "
+"""How a skip reason says that the topology, not the environment, makes the claim say nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimResult:
+    """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call."""
+
+    topology: str
+    code: str
+    sentence: str
+    hint: str
+    result: Result
+    reason: str = ""
+    duration_s: float = 0.0
+
+    @property
+    def family(self) -> str:
+        return self.code.partition("-")[0]
+
+
+class Ledger:
+    """The results of a run, in the order in which they came; the worst phase of a test counts."""
+
+    def __init__(self) -> None:
+        self._results: dict[tuple[str, str], ClaimResult] = {}
+
+    def add(self, result: ClaimResult) -> None:
+        key = (result.topology, result.code)
+        before = self._results.get(key)
+        if before is None:
+            self._results[key] = result
+            return
+        worse = max(before, result, key=lambda r: _ORDER.index(r.result))
+        self._results[key] = ClaimResult(
+            topology=worse.topology,
+            code=worse.code,
+            sentence=worse.sentence,
+            hint=worse.hint,
+            result=worse.result,
+            reason=worse.reason,
+            duration_s=before.duration_s + result.duration_s,
+        )
+
+    def __iter__(self) -> Iterator[ClaimResult]:
+        return iter(self._results.values())
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def of(self, topology: str) -> list[ClaimResult]:
+        """The results on one topology, by code."""
+        return sorted((r for r in self._results.values() if r.topology == topology), key=lambda r: r.code)
+
+    @property
+    def topologies(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(result.topology for result in self._results.values()))
+
+    @property
+    def bad(self) -> list[ClaimResult]:
+        return [result for result in self._results.values() if not result.result.good]
+
+    def counts(self, topology: str | None = None) -> dict[Result, int]:
+        """How many results of each kind, over all topologies or on one; kinds that did not occur are zero."""
+        counted = Counter(r.result for r in self._results.values() if topology in (None, r.topology))
+        return {result: counted[result] for result in Result}

@@ -1,0 +1,93 @@
+"""`verdict.yaml`: the machine-readable go or no-go of a run.
+
+Schema `meshproof/verdict/1` (fields are only ever added):
+
+    schema: meshproof/verdict/1
+    go: true                       # every claim that applies holds, and none is missing
+    meshproof: 0.1.0
+    started: 2026-01-31T12:00:00+00:00
+    duration_s: 91.2
+    provider: lab
+    istio: 1.31.0
+    data_plane: Envoy 1.40.0 (upstream)
+    kubernetes: {cluster1: v1.36.1, cluster2: v1.36.1}
+    counts: {SUCCEEDED: 18, NOT_APPLICABLE: 2, SKIPPED: 0, FAILED: 0, BROKEN: 0}
+    missing: []                    # why the run is not green although no test failed
+    topologies:
+      multi-primary-multinet:
+        counts: {…}
+        claims:
+          TRUST-01: {result: SUCCEEDED, duration_s: 0.12}
+          CONTROL-01: {result: NOT_APPLICABLE, reason: "…", duration_s: 0.0}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from meshproof import __version__
+from meshproof.report.results import ClaimResult, Ledger, Result
+
+SCHEMA: Final = "meshproof/verdict/1"
+FILE_NAME: Final = "verdict.yaml"
+
+
+@dataclass(slots=True, kw_only=True)
+class RunFacts:
+    """What a run was about; filled in as it becomes known."""
+
+    started: datetime
+    provider: str = ""
+    istio: str = ""
+    data_plane: str = ""
+    kubernetes: dict[str, str] = field(default_factory=dict)
+
+
+def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: datetime) -> dict[str, Any]:
+    """The verdict as plain data, ready for YAML."""
+    return {
+        "schema": SCHEMA,
+        "go": not ledger.bad and not missing,
+        "meshproof": __version__,
+        "started": facts.started.isoformat(timespec="seconds"),
+        "duration_s": round((ended - facts.started).total_seconds(), 1),
+        "provider": facts.provider,
+        "istio": facts.istio,
+        "data_plane": facts.data_plane,
+        "kubernetes": dict(facts.kubernetes),
+        "counts": _plain(ledger.counts()),
+        "missing": list(missing),
+        "topologies": {
+            name: {
+                "counts": _plain(ledger.counts(name)),
+                "claims": {result.code: _row(result) for result in ledger.of(name)},
+            }
+            for name in ledger.topologies
+        },
+    }
+
+
+def write_verdict(folder: Path, data: Mapping[str, Any]) -> Path:
+    """Write it into `folder`, which is made if need be; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE_NAME
+    path.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120))
+    return path
+
+
+def _plain(counts: Mapping[Result, int]) -> dict[str, int]:
+    return {str(result): count for result, count in counts.items()}
+
+
+def _row(result: ClaimResult) -> dict[str, Any]:
+    row: dict[str, Any] = {"result": str(result.result)}
+    if result.reason:
+        row["reason"] = result.reason
+    row["duration_s"] = round(result.duration_s, 2)
+    return row

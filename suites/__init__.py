@@ -1,0 +1,1 @@
+"""Claims about a mesh, one folder per concern."""

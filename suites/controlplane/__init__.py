@@ -1,0 +1,1 @@
+"""Injection and identity, as new pods get them."""

@@ -1,0 +1,79 @@
+"""What new pods get from the control plane that governs their cluster."""
+
+from __future__ import annotations
+
+import base64
+
+from meshproof.certificates import fingerprint, parse_chain
+from meshproof.claims import REMOTES, claim
+from meshproof.errors import Unavailable
+from meshproof.findings import Findings
+from meshproof.fresh import fresh_pod
+from meshproof.install.injection import PodOutcome
+from meshproof.install.mesh import Installed
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.snapshot import Snapshot
+
+REVISION = "istio.io/rev"
+
+
+@claim(
+    "CONTROL-01",
+    "a remote injects nothing, and its webhook trusts nobody, until its primary has the remote secret; then it injects",
+    promised_by="istio.io, Install Primary-Remote: attach cluster2 as a remote cluster",
+    hint="does istiod see the remote (DISCOVERY-01)? it must be allowed to patch mutatingwebhookconfigurations there",
+    needs=REMOTES,
+)
+def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Installed) -> None:
+    """The primary patches its root into the remote's webhook as soon as it may: an empty caBundle refuses every pod."""
+    findings = Findings("remotes")
+    for seen in installed.remotes:
+        primary = snapshot.of(snapshot.mesh.control_plane_of(snapshot.mesh.cluster(seen.cluster)))
+        roots = {fingerprint(root) for root in primary.ca_files().roots}
+        trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
+        problems = [] if trusted == roots else [f"afterwards the webhook trusts {trusted or 'nobody'}, not {roots}"]
+        if seen.after.pod is not PodOutcome.INJECTED:
+            problems.append(f"afterwards a new pod is {seen.after.pod} ({seen.after.words[:200]})")
+        if not seen.secret_was_there and seen.before.ca_bundles:
+            problems.append("before the secret the webhook had a caBundle already")
+        if not seen.secret_was_there and seen.before.pod is PodOutcome.INJECTED:
+            problems.append("before the secret a pod was injected")
+        findings.examine(seen.cluster, problems)
+    findings.conclude()
+    if kept := [seen.cluster for seen in installed.remotes if seen.secret_was_there]:
+        raise Unavailable(
+            f"how {', '.join(kept)} was before the remote secret",
+            "the mesh was there already, so only the state after it was proven",
+            "run once without a kept mesh",
+        )
+
+
+@claim(
+    "CONTROL-02",
+    "in a fresh namespace of each cluster a new pod is injected, becomes ready, and carries the right identity",
+    promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
+    hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
+)
+def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot) -> None:
+    """A pod with another cluster's or network's name gets that one's endpoints, or is refused by istiod for ever."""
+    revisions = {c.name: snapshot.of(mesh.control_plane_of(c)).istiods[0].labels.get(REVISION) for c in mesh.clusters}
+    findings = Findings("fresh pods")
+
+    def problems(cluster: Cluster) -> list[str]:
+        with fresh_pod(cluster, mesh.toolbox.images["client"]) as pod:
+            if pod.proxy_env is None:
+                return ["it runs without a sidecar"]
+            expected = {
+                "ISTIO_META_CLUSTER_ID": cluster.name,
+                "ISTIO_META_NETWORK": cluster.network,
+                "ISTIO_META_MESH_ID": mesh.topology.mesh_id,
+            }
+            seen = {key: pod.proxy_env.get(key, "nothing") for key in expected}
+            wrong = [f"{key} is {seen[key]}, expected {value}" for key, value in expected.items() if seen[key] != value]
+            revision, wanted = pod.labels.get(REVISION), revisions[cluster.name]
+            return wrong + ([] if revision == wanted else [f"its revision is {revision}, expected {wanted}"])
+
+    for cluster, wrong in zip(mesh.clusters, together(problems, mesh.clusters), strict=True):
+        findings.examine(str(cluster), wrong)
+    findings.conclude()

@@ -1,0 +1,1 @@
+"""What control planes know and what proxies were told."""

@@ -1,0 +1,81 @@
+"""What control planes know about the clusters, and what they told the proxies."""
+
+from __future__ import annotations
+
+from meshproof.claims import claim
+from meshproof.clients import istiod
+from meshproof.deadlines import DEADLINES
+from meshproof.errors import ClaimFailed
+from meshproof.findings import Findings, listed
+from meshproof.mesh import Mesh
+from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
+from meshproof.parallel import together
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from meshproof.wait import NotYet, eventually
+
+
+@claim(
+    "DISCOVERY-01",
+    "every replica of every istiod knows exactly the clusters of the mesh, all synced",
+    promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
+    hint="istioctl remote-clusters; then look at secrets with label istio/multiCluster=true and at istiod's log",
+)
+def test_every_istiod_knows_the_clusters(mesh: Mesh, snapshot: Snapshot) -> None:
+    """A control plane that does not see a cluster serves its clients local endpoints only, with status 200."""
+    wanted = {cluster.name: istiod.SYNCED for cluster in mesh.clusters}
+    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    without = [str(c) for c in mesh.primaries if not snapshot.of(c).istiods]
+    if without:
+        raise ClaimFailed(f"no istiod runs in {', '.join(without)}")
+
+    def check() -> None:
+        wrong = []
+        for (cluster, pod), known in zip(
+            replicas, together(lambda item: istiod.clusterz(item[0].kube, item[1].name), replicas), strict=True
+        ):
+            seen = {entry.cluster: entry.status for entry in known}
+            if seen != wanted:
+                wrong.append(f"{cluster} {pod.name} knows {', '.join(f'{c} ({s})' for c, s in sorted(seen.items()))}")
+        if wrong:
+            raise NotYet("; ".join(wrong))
+
+    what = f"istiods know {', '.join(wanted)}"
+    eventually(check, what=what, timeout_s=DEADLINES.discovery, error=ClaimFailed)
+
+
+@claim(
+    "DISCOVERY-02",
+    "clients have exactly the endpoints they should: pods on their own network, gateways on port 15443 for other "
+    "networks, weighted by ready pods",
+    promised_by="istio.io, Deployment models, Network models: across networks only the gateway's address is reachable",
+    hint="foreign pod addresses: label istio-system with topology.istio.io/network, and check the east-west gateway's "
+    "external address; nothing from the other cluster: see DISCOVERY-01",
+)
+def test_endpoints_are_right(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """Without a gateway istiod falls back to foreign pod addresses: half of the calls time out, retries hide it."""
+    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    findings = Findings("proxies")
+    for (cluster, pod), seen in zip(viewers, together(lambda v: app_endpoints(*v), viewers), strict=True):
+        findings.examine(f"{cluster} {pod}", endpoint_problems(snapshot, cluster, seen))
+        evidence.attach(f"{cluster}-{pod.name}", "\n".join(str(endpoint) for endpoint in seen))
+    findings.conclude()
+
+
+@claim(
+    "DISCOVERY-05",
+    "every proxy is connected to its own control plane and in sync: nothing rejected, all that was sent acknowledged",
+    promised_by="xDS protocol, ACK and NACK; istioctl proxy-status",
+    hint="istioctl proxy-status; a rejection's text names the resource, the rest is in the proxy's log",
+)
+def test_every_proxy_is_in_sync(mesh: Mesh) -> None:
+    """A rejected listener leaves the old one in place: the mesh works until the next change, which never arrives."""
+
+    def check() -> int:
+        state = sync_problems(Snapshot.take(mesh))
+        wrong = [f"{proxy}: {problem}" for proxy, problems in state.items() for problem in problems]
+        if wrong or not state:
+            raise NotYet(f"{len(wrong)} problems\n{listed('proxies', wrong or ['there are none'])}")
+        return len(state)
+
+    eventually(check, what="proxies are in sync", timeout_s=DEADLINES.sync, poll_s=1.0, error=ClaimFailed)

@@ -1,0 +1,1 @@
+"""What goes on while parts of the mesh are dead. Disruptive."""

@@ -1,0 +1,1 @@
+"""What the gateways let through, and what they refuse."""

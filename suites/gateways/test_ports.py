@@ -1,0 +1,109 @@
+"""Which ports are open to other clusters, and that no others are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import names
+from meshproof.claims import claim
+from meshproof.facts import ServiceFacts
+from meshproof.findings import Findings
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.paths import PORT_STATUS, exposed_ports, needed_ports
+from meshproof.probes import TcpAnswer, tcp_from_pod, tcp_from_runner
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from suites.needs import EAST_WEST
+
+ISTIOD_PLAIN: Final = frozenset({15010, 15014, 8080})
+"""istiod's xDS without TLS, its monitoring and its debug port."""
+CROSS_CLUSTER: Final = frozenset({names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK})
+
+
+@claim(
+    "GATEWAYS-01",
+    "each east-west port that a topology needs has an external address and accepts connections from the other cluster",
+    promised_by="istio.io, Install Multicluster: the east-west gateway must be reachable from the other clusters",
+    hint="no address: what assigns load balancer addresses? no connection: a firewall between the networks",
+    needs=EAST_WEST,
+)
+def test_needed_ports_are_reachable(mesh: Mesh, snapshot: Snapshot) -> None:
+    """A blocked port is a timeout while ping works. Asked by a pod without a sidecar, so that nothing retries."""
+    findings = Findings("needed ports")
+    pairs = [(a, b) for a, b in mesh.pairs if needed_ports(mesh, a, b)]
+
+    def probe(pair: tuple[Cluster, Cluster]) -> list[TcpAnswer]:
+        client, server = pair
+        addresses = snapshot.of(server).gateway_addresses
+        targets = [(address, port) for address in addresses for port in needed_ports(mesh, client, server)]
+        return tcp_from_pod(client.kube, snapshot.of(client).outside, targets) if targets else []
+
+    for (client, server), answers in zip(pairs, together(probe, pairs), strict=True):
+        ports = ", ".join(str(port) for port in needed_ports(mesh, client, server))
+        findings.examine(f"{server} for {client}", [] if answers else [f"no external address for {ports}"])
+        for answer in answers:
+            findings.examine(f"{client} to {server}: {answer.port}", [] if answer.accepted else [str(answer)])
+    findings.conclude()
+
+
+@claim(
+    "GATEWAYS-06",
+    "exactly the ports that the topology needs are exposed, and istiod's plain ports answer nowhere outside",
+    promised_by="istio.io, Security best practices: 15010, 15014 and 8080 of istiod are for the cluster only",
+    hint="remove the surplus port from the Service of the gateway that is named above",
+)
+def test_only_needed_ports_are_exposed(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """Every port beyond those is an unauthenticated way in. Each address must answer on one port at that moment."""
+    findings = Findings("external addresses")
+    for facts in snapshot.facts:
+        needed = exposed_ports(mesh, facts.cluster)
+        for service in facts.services:
+            if service.namespace != names.SYSTEM_NAMESPACE or service.kind != "LoadBalancer":
+                continue
+            problems = spec_problems(service, needed)
+            findings.examine(f"{facts.cluster} {service.name}", problems)
+            allowed = service.port_numbers - (CROSS_CLUSTER - needed) - ISTIOD_PLAIN
+            for address in service.addresses:
+                answers = ask_everywhere(snapshot, facts.cluster, address, allowed)
+                evidence.attach(
+                    f"{facts.cluster}-{service.name}-{address}",
+                    {who: [str(a) for a in got] for who, got in answers.items()},
+                )
+                for who, got in answers.items():
+                    findings.examine(f"{facts.cluster} {service.name} from {who}", wire_problems(got, allowed, needed))
+    findings.conclude()
+
+
+def spec_problems(service: ServiceFacts, needed: frozenset[int]) -> list[str]:
+    """What the Service of a gateway exposes against what is needed."""
+    ports = service.port_numbers
+    if service.name != names.EAST_WEST:
+        return [f"exposes {port}" for port in sorted(ports & (CROSS_CLUSTER | ISTIOD_PLAIN))]
+    surplus, missing = ports - needed - {PORT_STATUS}, needed - ports
+    return [f"exposes {port}, which nobody needs" for port in sorted(surplus)] + [
+        f"does not expose {port}, which is needed" for port in sorted(missing)
+    ]
+
+
+def ask_everywhere(
+    snapshot: Snapshot, owner: Cluster, address: str, allowed: frozenset[int]
+) -> dict[str, list[TcpAnswer]]:
+    """Connect to every interesting port of an address, from here and from the outside pods of the other clusters."""
+    targets = [(address, port) for port in sorted(CROSS_CLUSTER | ISTIOD_PLAIN | {PORT_STATUS} | allowed)]
+    others = [facts for facts in snapshot.facts if facts.cluster is not owner]
+    answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, targets), others)
+    return {
+        "the runner": tcp_from_runner(targets),
+        **{str(facts.cluster): got for facts, got in zip(others, answers, strict=True)},
+    }
+
+
+def wire_problems(answers: list[TcpAnswer], allowed: frozenset[int], needed: frozenset[int]) -> list[str]:
+    """What answers and should not, or should and does not."""
+    accepted = {answer.port for answer in answers if answer.accepted}
+    problems = [f"port {port} accepts connections" for port in sorted(accepted - allowed)]
+    problems += [f"port {port} does not answer" for port in sorted((needed & allowed) - accepted)]
+    if not accepted & allowed:
+        problems.append("no port answers at all, so silence of the others proves nothing")
+    return problems

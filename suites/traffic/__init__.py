@@ -1,0 +1,1 @@
+"""Who answers, how often, and without errors."""

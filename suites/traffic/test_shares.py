@@ -1,0 +1,65 @@
+"""Who answers: both versions, in the shares that the endpoints' weights promise, and nobody fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from meshproof.claims import claim
+from meshproof.deadlines import SAMPLES
+from meshproof.findings import Findings
+from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import app_endpoints, expected_versions
+from meshproof.parallel import together
+from meshproof.probes import HttpAnswer, app_url, http_from_pod, http_from_runner
+from meshproof.report.evidence import Evidence
+from meshproof.shares import share_problems, told
+from meshproof.snapshot import Snapshot
+
+Sample = tuple[dict[str, float], list[HttpAnswer]]
+
+
+@claim(
+    "TRAFFIC-01",
+    "through each cluster's ingress gateway all versions answer, as evenly as endpoint weights say, without an error",
+    promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
+    hint="one version only: DISCOVERY-01 and 02; errors: the response flags in the ingress gateway's log",
+)
+def test_ingress_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
+
+    def sample(cluster: Cluster) -> Sample:
+        facts = snapshot.of(cluster)
+        expected = expected_versions(snapshot, app_endpoints(cluster, facts.ingress_pod))
+        return expected, http_from_runner(facts.ingress_address, SAMPLES.shares)
+
+    judge(mesh, sample, evidence)
+
+
+@claim(
+    "TRAFFIC-02",
+    "from an in-mesh client in each cluster all versions answer, as evenly as endpoint weights say, without an error",
+    promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
+    hint="one version only: DISCOVERY-01 and 02; errors: the response flags in the client's sidecar log",
+)
+def test_mesh_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """The same from pod to pod: mutual TLS all the way, through the sidecar's own endpoints."""
+
+    def sample(cluster: Cluster) -> Sample:
+        pod = snapshot.of(cluster).client
+        expected = expected_versions(snapshot, app_endpoints(cluster, pod))
+        return expected, http_from_pod(cluster.kube, pod, app_url(), SAMPLES.shares)
+
+    judge(mesh, sample, evidence)
+
+
+def judge(mesh: Mesh, sample: Callable[[Cluster], Sample], evidence: Evidence) -> None:
+    """Take a sample in every cluster and judge each by itself; every version of the mesh must be promised a share."""
+    versions = {cluster.spec.app_version for cluster in mesh.clusters}
+    findings = Findings("samples")
+    for cluster, (expected, answers) in zip(mesh.clusters, together(sample, mesh.clusters), strict=True):
+        silent = sorted(versions - expected.keys())
+        problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
+        findings.examine(f"from {cluster}", problems + share_problems(answers, expected))
+        evidence.attach(f"from-{cluster}", {"counts": told(answers), "answers": [asdict(answer) for answer in answers]})
+    findings.conclude()

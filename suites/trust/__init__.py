@@ -1,0 +1,1 @@
+"""Who signs, who trusts whom, and what certificates say."""

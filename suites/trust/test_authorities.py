@@ -1,0 +1,59 @@
+"""The plug-in CAs and the one root above them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from cryptography import x509
+
+from meshproof.certificates import check_ca_bundle, fingerprint, parse_chain
+from meshproof.claims import claim
+from meshproof.deadlines import HORIZONS
+from meshproof.findings import Findings
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import ROOT_MAP, Snapshot
+
+
+@claim(
+    "TRUST-01",
+    "each cluster's plug-in CA verifies offline",
+    promised_by="istio.io, Plug in CA Certificates; RFC 5280, 6.1",
+    hint="make secret istio-system/cacerts again from an intermediate that its root signed, then restart istiod",
+)
+def test_each_plugin_ca_verifies_offline(snapshot: Snapshot, now: datetime) -> None:
+    """istiod reads the files without complaint and fails later, at the first handshake: look before that."""
+    findings = Findings("plug-in CAs")
+    for facts in snapshot.facts:
+        files = facts.ca_files().files
+        findings.examine(f"{facts.cluster} istio-system/cacerts", check_ca_bundle(files, now, HORIZONS.authority))
+    findings.conclude()
+
+
+@claim(
+    "TRUST-02",
+    "one root everywhere: in every cacerts, in every injected namespace, and in every live proxy",
+    promised_by="istio.io, Install Multicluster, Before you begin: a common root makes clusters trust each other",
+    hint="sign the odd cluster's intermediate with the common root, replace its cacerts, restart istiod and pods",
+)
+def test_there_is_one_root(snapshot: Snapshot, evidence: Evidence) -> None:
+    """A second root shows as TLS errors on the remote share only, which retries hide."""
+    held: dict[str, frozenset[str]] = {}
+    for facts in snapshot.facts:
+        held[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
+        for namespace in sorted({pod.namespace for pod in facts.proxies}):
+            text = facts.root_maps.get(namespace, "")
+            held[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()
+    for cluster, pod, identity in snapshot.identities():
+        held[f"{cluster} {pod}"] = _prints(identity.roots)
+    evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
+    first, wanted = next(iter(held.items()))
+    findings = Findings("places that hold a root")
+    for place, prints in held.items():
+        shown = ", ".join(sorted(prints)) or "nothing"
+        findings.examine(place, [] if prints == wanted else [f"holds {shown}, unlike {first}"])
+    findings.conclude()
+
+
+def _prints(roots: Iterable[x509.Certificate]) -> frozenset[str]:
+    return frozenset(fingerprint(root) for root in roots)

@@ -1,0 +1,104 @@
+"""The certificates that live workloads hold, and that they show to callers from other clusters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cryptography import x509
+
+from meshproof import names
+from meshproof.certificates import (
+    fingerprint,
+    key_usage_problems,
+    lifetime_problems,
+    parse_chain,
+    san_problems,
+    spiffe_ids,
+    subject,
+    verify_chain,
+)
+from meshproof.claims import claim
+from meshproof.deadlines import HORIZONS
+from meshproof.findings import Findings
+from meshproof.mesh import Mesh
+from meshproof.mesh_state import app_endpoints
+from meshproof.parallel import together
+from meshproof.paths import meet
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+
+
+@claim(
+    "TRUST-03",
+    "every live workload's certificate is issued by the intermediate of its own control plane",
+    promised_by="istio.io, Plug in CA Certificates: istiod signs with the key in cacerts",
+    hint="cacerts came after istiod? restart istiod, then the pods whose certificates are named above",
+)
+def test_workloads_are_signed_by_the_plugin_ca(snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+    """An istiod that started before cacerts signs with a CA of its own, and nobody notices within one cluster."""
+    findings = Findings("workload certificates")
+    for cluster, pod, identity in snapshot.identities():
+        issuer = snapshot.issuer_of(cluster).issuer
+        findings.examine(f"{cluster} {pod}", verify_chain(identity.leaf, (), (issuer,), now))
+    evidence.attach(
+        "issuers", {f"{c} {pod}": identity.leaf.issuer.rfc4514_string() for c, pod, identity in snapshot.identities()}
+    )
+    findings.conclude()
+
+
+@claim(
+    "TRUST-04",
+    "every live workload's certificate names exactly its pod's SPIFFE ID, is fit for both ends, and ends in time",
+    promised_by="SPIFFE X.509-SVID, 2 and 4; istio.io, Security, Identity",
+    hint="compare trust domain and service account; a wrong lifetime comes from DEFAULT_WORKLOAD_CERT_TTL",
+)
+def test_workload_certificates_name_their_workload(mesh: Mesh, snapshot: Snapshot) -> None:
+    """Policies match on this name: a wrong one denies, or allows, the wrong workload."""
+    findings = Findings("workload certificates")
+    for cluster, pod, identity in snapshot.identities():
+        spiffe_id = f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}"
+        issuer = snapshot.issuer_of(cluster).issuer
+        findings.examine(
+            f"{cluster} {pod}",
+            [
+                *san_problems(identity.leaf, spiffe_id),
+                *key_usage_problems(identity.leaf),
+                *lifetime_problems(identity.leaf, issuer, longest=HORIZONS.workload_longest),
+            ],
+        )
+    findings.conclude()
+
+
+@claim(
+    "TRUST-05",
+    "through the real path a client in each cluster meets a certificate of the workload in each other cluster, "
+    "signed by that workload's control plane, that verifies against the client's own root",
+    promised_by="istio.io, Deployment models: trust between clusters, and AUTO_PASSTHROUGH ending TLS at the workload",
+    hint="compare the roots (TRUST-02); if the gateway shows its own certificate, its Gateway does not pass through",
+)
+def test_clients_meet_the_far_workload(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+    """A 200 can come from anywhere; the certificate tells who ends the connection."""
+    findings = Findings("paths")
+    pairs = list(mesh.pairs)
+    for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
+        known = {endpoint.key for endpoint in app_endpoints(client, snapshot.of(client).client)}
+        roots = parse_chain(snapshot.of(client).root_maps[names.CLIENT_NAMESPACE])
+        issuer = snapshot.issuer_of(server).issuer
+        pods = snapshot.of(server).pods_of(names.APP_NAMESPACE, app=names.APP_SERVICE)
+        accounts = {f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}" for pod in pods}
+        findings.examine(f"{client} to {server}", [] if met else ["there is nothing to dial"])
+        for (address, port), answer in met.items():
+            problems = [] if f"{address}:{port}" in known else ["the client's proxy does not know this endpoint"]
+            problems += [] if answer.completed else [str(answer)]
+            for leaf in answer.chain[:1]:
+                expected = " or ".join(sorted(accounts)) or "a ready pod"
+                problems += [] if accounts & set(spiffe_ids(leaf)) else [f"presented {subject(leaf)}, not {expected}"]
+                problems += verify_chain(leaf, (), (issuer,), now) + verify_chain(leaf, answer.chain[1:], roots, now)
+            findings.examine(f"{client} to {server} at {address}:{port}", problems)
+            evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
+    findings.conclude()
+
+
+def described(cert: x509.Certificate) -> dict[str, str]:
+    """A certificate for the evidence."""
+    return {"subject": subject(cert), "issuer": cert.issuer.rfc4514_string(), "sha256": fingerprint(cert)}

@@ -1,0 +1,112 @@
+"""Stand-ins for tests that have no cluster."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from meshproof import names
+from meshproof.clients.kube import ExecResult, Json, Kube
+from meshproof.facts import EndpointFacts, PodFacts, PortFacts, ServiceFacts
+from meshproof.mesh import Cluster, Mesh
+from meshproof.providers.base import ClusterAccess, Toolbox
+from meshproof.snapshot import ClusterFacts, Snapshot
+from meshproof.topology import load_topology
+
+
+class LocalKube(Kube):
+    """Runs what would run in a pod on this machine, and answers requests from a table."""
+
+    def __init__(self, name: str = "local", answers: Mapping[tuple[str, str], Any] | None = None) -> None:
+        super().__init__(Path("/nonexistent"), name, name=name)
+        self.answers = dict(answers or {})
+        self.asked: list[tuple[str, str, object]] = []
+
+    def exec(
+        self, namespace: str, pod: str, argv: list[str], *, container: str | None = None, timeout_s: float = 30.0
+    ) -> ExecResult:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
+        return ExecResult(stdout=done.stdout, stderr=done.stderr, exit_code=done.returncode)
+
+
+def toolbox() -> Toolbox:
+    return Toolbox(
+        istioctl=Path("/bin/false"),
+        istio_version="1.31.0",
+        hub="docker.io/istio",
+        tag="1.31.0",
+        images={"app": "app", "client": "client"},
+        istio_values={},
+        data_plane="none",
+    )
+
+
+def mesh_of(topology: str) -> Mesh:
+    loaded = load_topology(topology)
+    accesses = tuple(
+        ClusterAccess(
+            name=c.name, kubeconfig=Path("/nonexistent"), context=c.name, server_for_peers="https://192.0.2.1"
+        )
+        for c in loaded.clusters
+    )
+    return Mesh.of(loaded, accesses, toolbox())
+
+
+def pod(name: str, namespace: str = "ns", address: str = "", **labels: str) -> PodFacts:
+    return PodFacts(
+        namespace=namespace,
+        name=name,
+        address=address,
+        account="default",
+        labels=MappingProxyType(labels),
+        phase="Running",
+        ready=True,
+        leaving=False,
+        proxy_env=MappingProxyType({}),
+    )
+
+
+def facts_of(cluster: Cluster, number: int, *, pods: int = 1, gateway: bool = True) -> ClusterFacts:
+    """A cluster with `pods` ready pods of the application at 10.<number>.0.x and a gateway at 198.18.<number>.1."""
+    east_west = ServiceFacts(
+        namespace=names.SYSTEM_NAMESPACE,
+        name=names.EAST_WEST,
+        kind="LoadBalancer",
+        labels={},
+        addresses=(f"198.18.{number}.1",),
+        ports=(PortFacts(name="tls", number=names.PORT_SERVICES),),
+    )
+    return ClusterFacts(
+        cluster=cluster,
+        pods=(),
+        services=(east_west,) if gateway else (),
+        app_endpoints=tuple(
+            EndpointFacts(address=f"10.{number}.0.{i}", port=8080, ready=True) for i in range(1, pods + 1)
+        ),
+        ca=None,
+        root_maps={},
+    )
+
+
+def snapshot_of(
+    topology: str, *, pods: tuple[int, ...] = (1, 1), gateways: tuple[bool, ...] = (True, True)
+) -> Snapshot:
+    mesh = mesh_of(topology)
+    return Snapshot(
+        mesh=mesh,
+        facts=tuple(
+            facts_of(cluster, number, pods=pods[number - 1], gateway=gateways[number - 1])
+            for number, cluster in enumerate(mesh.clusters, start=1)
+        ),
+    )
+
+
+def deployment(replicas: int, available: int) -> Json:
+    return {
+        "metadata": {"name": "istiod", "generation": 1},
+        "spec": {"replicas": replicas},
+        "status": {"observedGeneration": 1, "availableReplicas": available},
+    }

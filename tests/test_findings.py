@@ -1,0 +1,82 @@
+"""Collecting problems, asking in parallel, judging samples."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from meshproof.errors import Broken, ClaimFailed, NotReady
+from meshproof.findings import Findings
+from meshproof.parallel import together
+from meshproof.probes import HttpAnswer
+from meshproof.shares import share_problems
+
+
+def test_one_failure_tells_all_that_is_wrong() -> None:
+    findings = Findings("certificates")
+    findings.examine("east a")
+    findings.examine("east b", ["expired", "too short"])
+    findings.examine("west c", ["no SAN"])
+    with pytest.raises(ClaimFailed) as caught:
+        findings.conclude()
+    assert str(caught.value) == (
+        "2 of 3 certificates are wrong\n"
+        "  last seen   east b: expired\n"
+        "              east b: too short\n"
+        "              west c: no SAN"
+    )
+
+
+def test_many_problems_are_counted_instead_of_shown() -> None:
+    findings = Findings("pods")
+    for number in range(20):
+        findings.examine(f"p{number}", ["bad"])
+    with pytest.raises(ClaimFailed, match="… and 8 more"):
+        findings.conclude()
+
+
+def test_nothing_examined_is_no_success() -> None:
+    with pytest.raises(Broken, match="nothing was there to be examined"):
+        Findings("pods").conclude()
+
+
+def test_work_is_done_together_and_answered_in_order() -> None:
+    gate = threading.Barrier(3, timeout=5)
+
+    def work(item: int) -> int:
+        gate.wait()
+        return item * item
+
+    assert together(work, [1, 2, 3]) == [1, 4, 9]
+    assert together(work, []) == []
+
+
+def test_failed_claims_are_put_together_but_a_broken_probe_goes_first() -> None:
+    def work(problem: Exception) -> None:
+        raise problem
+
+    with pytest.raises(ClaimFailed, match="one\ntwo"):
+        together(work, [ClaimFailed("one"), ClaimFailed("two")])
+    with pytest.raises(NotReady, match="exec"):
+        together(work, [ClaimFailed("one"), NotReady("exec", "cut")])
+
+
+def answers(*versions: str) -> list[HttpAnswer]:
+    return [HttpAnswer(status=200, version=version, seconds=0.01) for version in versions]
+
+
+def test_errors_in_a_sample_come_before_its_shares() -> None:
+    sample = [
+        *answers("v1"),
+        HttpAnswer(status=503, version="", seconds=1),
+        HttpAnswer(status=503, version="", seconds=1),
+    ]
+    assert share_problems(sample, {"v1": 0.5, "v2": 0.5}) == ["2 of 3 requests failed: HTTP 503 x2"]
+
+
+def test_shares_are_tested_once_and_exactly() -> None:
+    even = {"v1": 0.5, "v2": 0.5}
+    assert share_problems(answers(*["v1"] * 100, *["v2"] * 100), even) == []
+    (problem,) = share_problems(answers(*["v1"] * 200), even)
+    assert problem.startswith("shares do not fit the endpoints' weights: v1 200, v2 0 of 200")

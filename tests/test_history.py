@@ -1,0 +1,84 @@
+"""What became of requests, judged afterwards; and the load that makes them."""
+
+from __future__ import annotations
+
+from meshproof.history import History, Outcome, Request, Window, summarise
+from meshproof.probes import HttpAnswer
+from meshproof.traffic import Load, outcome_of
+from meshproof.wait import pause
+
+
+def request(
+    sent_s: float, outcome: Outcome = Outcome.ANSWERED, *, source: str = "a", latency_s: float = 0.01
+) -> Request:
+    return Request(
+        sent_s=sent_s,
+        wall=1_800_000_000 + sent_s,
+        source=source,
+        outcome=outcome,
+        status=200 if outcome is Outcome.ANSWERED else 0,
+        version="v1" if outcome is Outcome.ANSWERED else "",
+        latency_s=latency_s,
+        error="" if outcome is Outcome.ANSWERED else "timed out",
+    )
+
+
+def test_a_window_has_the_requests_that_were_sent_in_it_whenever_they_ended() -> None:
+    history = History()
+    for sent in (3.0, 1.0, 2.0):
+        history.add(request(sent))
+    assert [r.sent_s for r in history.sent_in(Window(begin_s=1.5, end_s=3.0))] == [2.0, 3.0]
+
+
+def test_lost_are_errors_and_refusals_but_not_those_that_nobody_waited_for() -> None:
+    history = History()
+    for number, outcome in enumerate(Outcome):
+        history.add(request(float(number), outcome))
+    lost = history.lost_in(Window(begin_s=0, end_s=10))
+    assert [r.outcome for r in lost] == [Outcome.REFUSED, Outcome.LOST]
+
+
+def test_sources_are_judged_apart() -> None:
+    history = History()
+    history.add(request(1, Outcome.LOST, source="east"))
+    history.add(request(1, source="west"))
+    assert history.lost_in(Window(begin_s=0, end_s=2), source="west") == []
+
+
+def test_a_summary_counts_and_ranks_answered_requests_only() -> None:
+    requests = [request(n, latency_s=n / 100) for n in range(1, 101)] + [request(101, Outcome.LOST, latency_s=15)]
+    summary = summarise(requests)
+    assert (summary.total, summary.answered, summary.versions) == (101, 100, {"v1": 100})
+    assert (summary.p50_s, summary.p99_s, summary.longest_s) == (0.5, 0.99, 1.0)
+    assert str(summary) == "100 of 101 answered (v1 100), 1 lost; p50 500 ms, p99 990 ms, max 1.00 s"
+
+
+def test_a_summary_of_nothing_is_nothing() -> None:
+    assert str(summarise([])) == "0 of 0 answered (no version); p50 0 ms, p99 0 ms, max 0.00 s"
+
+
+def test_the_csv_has_a_line_per_request_in_utc() -> None:
+    history = History()
+    history.add(request(0.5, Outcome.LOST))
+    assert history.as_csv().splitlines()[1] == '2027-01-15T08:00:00.500+00:00,a,lost,0,,10.0,"timed out"'
+
+
+def test_outcomes_follow_from_answers() -> None:
+    assert outcome_of(HttpAnswer(status=200, version="v1", seconds=0)) is Outcome.ANSWERED
+    assert outcome_of(HttpAnswer(status=503, version="", seconds=0)) is Outcome.REFUSED
+    assert outcome_of(HttpAnswer(status=0, version="", seconds=0, error="timed out")) is Outcome.LOST
+
+
+def test_a_slow_answer_does_not_slow_the_load_down() -> None:
+    def slow() -> HttpAnswer:
+        pause(0.3)
+        return HttpAnswer(status=200, version="v1", seconds=0.3)
+
+    def quick() -> HttpAnswer:
+        return HttpAnswer(status=200, version="v2", seconds=0)
+
+    with Load({"slow": slow, "quick": quick}, rate=50) as load:
+        pause(0.5)
+    counts = summarise(load.history).versions
+    assert counts["v1"] >= 20
+    assert counts["v2"] >= 20

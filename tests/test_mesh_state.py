@@ -1,0 +1,78 @@
+"""What endpoints a proxy should have, and what is wrong with those that it has."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshproof.clients.envoy import Endpoint
+from meshproof.errors import ClaimFailed
+from meshproof.mesh_state import endpoint_problems, expected_versions, expected_weights
+from meshproof.paths import exposed_ports, needed_ports
+from tests.fakes import mesh_of, snapshot_of
+
+
+def endpoint(key: str, weight: int = 1, health: str = "HEALTHY") -> Endpoint:
+    address, _, port = key.partition(":")
+    return Endpoint(address=address, port=int(port), weight=weight, health=health, locality="", priority=0)
+
+
+def test_across_networks_a_client_has_its_own_pods_and_the_far_gateway() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    assert expected_weights(snapshot, snapshot.mesh.clusters[0]) == {"10.1.0.1:8080": 1, "198.18.2.1:15443": 3}
+
+
+def test_on_one_network_a_client_has_all_pods_and_no_gateway() -> None:
+    snapshot = snapshot_of("primary-remote-samenet")
+    assert expected_weights(snapshot, snapshot.mesh.clusters[1]) == {"10.1.0.1:8080": 1, "10.2.0.1:8080": 1}
+
+
+def test_right_endpoints_are_right_whatever_the_scale_of_their_weights() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    seen = [endpoint("10.1.0.1:8080", 2), endpoint("198.18.2.1:15443", 6)]
+    assert endpoint_problems(snapshot, snapshot.mesh.clusters[0], seen) == []
+
+
+def test_foreign_pod_addresses_are_named_as_such() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", gateways=(True, False))
+    seen = [endpoint("10.1.0.1:8080"), endpoint("10.2.0.1:8080")]
+    assert endpoint_problems(snapshot, snapshot.mesh.clusters[0], seen) == [
+        "cluster2 on network2 has ready pods, but no east-west gateway has an address there",
+        "10.2.0.1:8080 should not be there: pod of cluster2 on network2",
+    ]
+
+
+def test_missing_unhealthy_and_misweighted_endpoints_are_told() -> None:
+    snapshot = snapshot_of("multi-primary-multinet")
+    viewer = snapshot.mesh.clusters[0]
+    assert endpoint_problems(snapshot, viewer, [endpoint("10.1.0.1:8080", health="UNHEALTHY")]) == [
+        "198.18.2.1:15443 is missing (east-west gateway of cluster2 on network2)",
+        "10.1.0.1:8080 is UNHEALTHY",
+    ]
+    seen = [endpoint("10.1.0.1:8080", 3), endpoint("198.18.2.1:15443", 1)]
+    assert endpoint_problems(snapshot, viewer, seen) == [
+        "10.1.0.1:8080 has 75.0% of the weight, its ready pods are 50.0%",
+        "198.18.2.1:15443 has 25.0% of the weight, its ready pods are 50.0%",
+    ]
+
+
+def test_versions_follow_from_weights_through_gateways() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    seen = [endpoint("10.1.0.1:8080", 1), endpoint("198.18.2.1:15443", 3)]
+    assert expected_versions(snapshot, seen) == {"v1": 0.25, "v2": 0.75}
+    with pytest.raises(ClaimFailed, match="belongs to no cluster"):
+        expected_versions(snapshot, [endpoint("192.0.2.9:8080")])
+
+
+@pytest.mark.parametrize(
+    ("topology", "exposed"),
+    [
+        ("primary-remote-multinet", [{15443, 15012, 15017}, {15443}]),
+        ("primary-remote-samenet", [{15012, 15017}, set()]),
+        ("multi-primary-multinet", [{15443}, {15443}]),
+        ("multi-primary-samenet", [set(), set()]),
+    ],
+)
+def test_ports_follow_from_the_topology(topology: str, exposed: list[set[int]]) -> None:
+    mesh = mesh_of(topology)
+    assert [exposed_ports(mesh, cluster) for cluster in mesh.clusters] == exposed
+    assert all(needed_ports(mesh, cluster, cluster) == () for cluster in mesh.clusters)

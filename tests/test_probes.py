@@ -1,0 +1,212 @@
+"""Probes against servers on this machine, with the programs that would run in the client pod."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from meshproof.certificates import spiffe_ids
+from meshproof.errors import Broken, NotReady
+from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
+from meshproof.probes import (
+    ask_ingress,
+    http_from_pod,
+    parse_http_row,
+    parse_tcp_row,
+    plain_http_from_pod,
+    sni_of,
+    tcp_from_pod,
+    tcp_from_runner,
+    tls_from_pod,
+    tls_from_runner,
+)
+from tests.fakes import LocalKube, pod
+
+CLIENT = pod("client")
+SPIFFE = "spiffe://cluster.local/ns/chapter08/sa/mockshop"
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="this machine has no openssl")
+
+
+@contextmanager
+def tls_server(folder: Path, *, asks_client: bool, serves: bool = True) -> Iterator[int]:
+    """A TLS server with a workload's certificate; without `serves` it drops every connection unanswered."""
+    root = make_root()
+    chain, key = make_workload(make_intermediate(root, locality="cluster2"), SPIFFE)
+    (folder / "chain.pem").write_bytes(chain)
+    (folder / "key.pem").write_bytes(key)
+    (folder / "root.pem").write_bytes(pem_of(root.cert))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    context.set_alpn_protocols(["istio"])
+    if asks_client:
+        context.load_verify_locations(folder / "root.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                if serves:
+                    try:
+                        with context.wrap_socket(connection, server_side=True) as wrapped:
+                            wrapped.settimeout(2)
+                            wrapped.recv(1)
+                    except OSError:
+                        pass
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+class Shop(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(503 if self.path.endswith("n=2") else 200)
+        self.send_header("x-app-version", "v1")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def shop() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(5)
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_the_sni_of_a_service_is_istios() -> None:
+    assert sni_of("mockshop", "chapter08", 80) == "outbound_.80_._.mockshop.chapter08.svc.cluster.local"
+
+
+def test_tcp_from_the_runner_tells_open_from_refused(shop: int, closed_port: int) -> None:
+    opened, refused = tcp_from_runner([("127.0.0.1", shop), ("127.0.0.1", closed_port)])
+    assert opened.accepted
+    assert str(refused) == f"127.0.0.1:{closed_port} does not accept TCP (connection refused)"
+
+
+@needs_curl
+def test_tcp_from_a_pod_counts_the_handshake_and_not_what_is_spoken(shop: int, closed_port: int) -> None:
+    """The shop answers with whatever it likes; what counts is that TCP was accepted."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ports = (shop, closed_port, silent.getsockname()[1])
+        found = tcp_from_pod(LocalKube(), CLIENT, [("127.0.0.1", port) for port in ports], timeout_s=1)
+    assert [answer.accepted for answer in found] == [True, False, True]
+    assert "connect" in found[1].reason
+
+
+def test_a_pod_that_says_nothing_is_our_failure() -> None:
+    with pytest.raises(Broken, match="no answer from its curl"):
+        parse_tcp_row("", "192.0.2.1", 15443, "sh: curl: not found")
+
+
+@needs_openssl
+@pytest.mark.parametrize("asks_client", [True, False])
+def test_tls_from_a_pod_shows_the_chain_and_the_demand(tmp_path: Path, asks_client: bool) -> None:
+    with tls_server(tmp_path, asks_client=asks_client) as port:
+        answer = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", port, sni="shop.local", alpn="istio")
+    assert [spiffe_ids(cert) for cert in answer.chain] == [(SPIFFE,), (), ()]
+    assert answer.asks_client is asks_client
+
+
+@needs_openssl
+def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_port: int) -> None:
+    with tls_server(tmp_path, asks_client=False, serves=False) as port:
+        dropped = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", port, sni=None, alpn=None)
+    refused = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", closed_port, sni=None, alpn=None)
+    assert not dropped.completed
+    assert str(dropped).startswith("refused (")
+    assert "refused" in refused.reason.lower()
+
+
+@needs_openssl
+def test_tls_from_a_pod_does_not_wait_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        answer = tls_from_pod(
+            LocalKube(), CLIENT, "127.0.0.1", silent.getsockname()[1], sni="a", alpn="istio", timeout_s=0.5
+        )
+    assert answer.reason == "no end within 0.5 s"
+
+
+@pytest.mark.parametrize("asks_client", [True, False])
+def test_tls_from_the_runner_sees_the_demand_for_a_certificate(tmp_path: Path, asks_client: bool) -> None:
+    with tls_server(tmp_path, asks_client=asks_client) as port:
+        answer = tls_from_runner("127.0.0.1", port, sni="shop.local", alpn=["istio"])
+    assert spiffe_ids(answer.chain[0]) == (SPIFFE,)
+    assert answer.asks_client is asks_client
+
+
+def test_tls_from_the_runner_says_why_it_was_refused(tmp_path: Path) -> None:
+    with tls_server(tmp_path, asks_client=False, serves=False) as port:
+        answer = tls_from_runner("127.0.0.1", port, sni=None, alpn=[])
+    assert not answer.completed
+    assert answer.reason in ("connection reset", "connection closed")
+
+
+@needs_curl
+def test_a_batch_from_a_pod_is_told_request_by_request(shop: int) -> None:
+    answers = http_from_pod(LocalKube(), CLIENT, f"http://127.0.0.1:{shop}/", 3)
+    assert [(answer.status, answer.version, answer.outcome) for answer in answers] == [
+        (200, "v1", "v1"),
+        (503, "v1", "HTTP 503"),
+        (200, "v1", "v1"),
+    ]
+    assert all(0 < answer.seconds < 5 for answer in answers)
+
+
+@needs_curl
+def test_a_batch_with_no_server_is_a_batch_of_errors(closed_port: int) -> None:
+    answers = http_from_pod(LocalKube(), CLIENT, f"http://127.0.0.1:{closed_port}/", 2)
+    assert [answer.status for answer in answers] == [0, 0]
+    assert all("connect" in answer.error for answer in answers)
+    assert plain_http_from_pod(LocalKube(), CLIENT, "127.0.0.1", closed_port).status == 0
+
+
+@needs_curl
+def test_a_batch_that_is_not_told_completely_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshproof.probes._HTTP_FORMAT", "")
+    with pytest.raises(NotReady, match="curl told of 0"):
+        http_from_pod(LocalKube(), CLIENT, "http://127.0.0.1:1/", 2)
+
+
+def test_a_row_without_a_version_is_an_answer_without_one() -> None:
+    assert parse_http_row("200 0.004 0 |").outcome == "an answer without a version"
+
+
+def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
+    answer = ask_ingress("127.0.0.1", port=shop, timeout_s=2)
+    assert (answer.status, answer.version) == (200, "v1")
+
+
+def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:
+    first, second = (ask_ingress("127.0.0.1", port=closed_port, timeout_s=2) for _ in range(2))
+    assert first.error == second.error == "connection refused"

@@ -1,0 +1,229 @@
+"""The fixtures and hooks of `fixtures/`, in runs of their own with a made-up provider."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CONFTEST = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+pytest_plugins = [
+    "fixtures.options", "fixtures.narration", "fixtures.topology", "fixtures.provider", "fixtures.report",
+    "fixtures.mesh", "fixtures.faults",
+]
+"""
+
+CLAIMS = """
+import pytest
+from meshproof.claims import REMOTES, Registry, claim
+from meshproof.errors import BadInput, Broken, ClaimFailed, Unavailable
+
+registry = Registry()
+told = dict(promised_by="nobody", hint="look there", registry=registry)
+
+@claim("FAILOVER-01", "it survives", disruptive=True, **told)
+def test_disruptive(topology):
+    pass
+
+@claim("TRUST-01", "it holds", **told)
+def test_good(topology):
+    pass
+
+@claim("TRUST-02", "it does not hold", **told)
+def test_bad(topology, evidence):
+    evidence.attach("seen", "what was seen")
+    raise ClaimFailed("two roots\\n  last seen   AB:CD")
+
+@claim("TRUST-03", "nobody knows", **told)
+def test_broken(topology):
+    raise Broken("exec", "cut off", "try again")
+
+@claim("TRUST-04", "it cannot be asked here", **told)
+def test_unavailable(topology):
+    raise Unavailable("netem", "this kernel has none")
+
+@claim("CONTROL-01", "remotes only", needs=REMOTES, **told)
+def test_remotes(topology):
+    pass
+"""
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeconftest(CONFTEST)
+    pytester.makeini(
+        "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\nmarkers =\n    claim(code): a claim"
+    )
+    pytester.makepyfile(test_claims=CLAIMS)
+    return pytester
+
+
+def verdict_of(run: pytest.Pytester) -> dict[str, object]:
+    read = yaml.safe_load((run.path / "reports" / "verdict.yaml").read_text())
+    assert isinstance(read, dict)
+    return read
+
+
+def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=multi-primary-samenet")
+    result.assert_outcomes(passed=2, failed=2, skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "TRUST-02 it does not hold: two roots",
+            "  last seen   AB:CD",
+            "  mesh        multi-primary-samenet: cluster1(primary, network1) cluster2(primary, network1)",
+            "  look at     reports/evidence/multi-primary-samenet/TRUST-02/seen.txt",
+            "  again       pytest --topology=multi-primary-samenet -k TRUST-02 --keep",
+            "TRUST-03 BROKEN, so nothing is known about: nobody knows",
+            "*meshproof*",
+            "FAILED  TRUST-02 on multi-primary-samenet: two roots",
+            "BROKEN  TRUST-03 on multi-primary-samenet: exec: cut off",
+            "multi-primary-samenet *1 ok 1 failed 1 broken 1 skipped*-*1 ok",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*def test_bad*")
+    read = verdict_of(run)
+    assert read["go"] is False
+    claims = read["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert {code: row["result"] for code, row in claims.items()} == {
+        "CONTROL-01": "NOT_APPLICABLE",
+        "FAILOVER-01": "SUCCEEDED",
+        "TRUST-01": "SUCCEEDED",
+        "TRUST-02": "FAILED",
+        "TRUST-03": "BROKEN",
+        "TRUST-04": "SKIPPED",
+    }
+    assert claims["CONTROL-01"]["reason"] == "multi-primary-samenet: every cluster is a primary"
+    assert claims["TRUST-04"]["reason"] == "netem: this kernel has none"
+
+
+def test_topologies_run_in_turn_and_disruptive_claims_last_in_each(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=all", "--collect-only", "-q")
+    ids = [line.partition("::")[2] for line in result.stdout.lines if "::" in line]
+    assert len(ids) == 24
+    assert [i.partition("[")[2].rstrip("]") for i in ids[::6]] == [
+        "multi-primary-multinet",
+        "multi-primary-samenet",
+        "primary-remote-multinet",
+        "primary-remote-samenet",
+    ]
+    assert all(i.startswith("test_disruptive[") for i in ids[5::6])
+
+
+def test_a_claim_is_selected_by_its_code(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01")
+    result.assert_outcomes(passed=1, deselected=5)
+    assert result.ret == pytest.ExitCode.OK
+    assert verdict_of(run)["go"] is True
+
+
+def test_a_run_that_asserted_nothing_is_red(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "CONTROL-01")
+    result.assert_outcomes(skipped=1, deselected=5)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["MISSING nothing was asserted about any mesh"])
+
+
+def test_without_a_topology_the_legal_ones_are_listed(run: pytest.Pytester) -> None:
+    result = run.runpytest()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --topology is missing: *",
+            "  repair: use --topology=multi-primary-multinet | *primary-remote-samenet | all",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        ("--topology=nope", "ERROR: --topology=nope: there is no topology of that name"),
+        ("--provider=aws", "ERROR: --provider=aws: there is no such provider"),
+        ("--outage=soon", "ERROR: --outage=soon: not a number of seconds that makes sense here"),
+        ("--outage=nan", "ERROR: --outage=nan: not a number of seconds that makes sense here"),
+    ],
+)
+def test_wrong_values_are_usage_errors(run: pytest.Pytester, argument: str, told: str) -> None:
+    result = run.runpytest(argument)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([told, "  repair: use *"])
+
+
+def test_workers_are_refused_with_a_reason(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=all", "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: -n 2: claims run in one process for now*"])
+
+
+def test_bad_input_in_set_up_ends_the_run_with_4(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        test_setup="""
+        import pytest
+        from fixtures.provider import bad_input_ends_the_run
+        from meshproof.errors import BadInput
+
+        @pytest.fixture
+        def clusters():
+            with bad_input_ends_the_run():
+                raise BadInput("lab x", "is up with other clusters", "stop it")
+
+        def test_it(clusters):
+            pass
+        """
+    )
+    result = run.runpytest("test_setup.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*lab x: is up with other clusters*"])
+
+
+def test_steps_are_told_while_output_is_captured(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        test_steps="""
+        def test_it(narrator):
+            print("captured")
+            with narrator.step("something"):
+                pass
+        """
+    )
+    result = run.runpytest("test_steps.py")
+    result.stdout.fnmatch_lines(["* s  +* s  something"])
+    result.stdout.no_fnmatch_line("captured")
+
+
+def test_one_topology_follows_the_other_on_the_same_clusters(run: pytest.Pytester) -> None:
+    """Session fixtures that depend on the topology are set up once for each, in turn; others once."""
+    run.makepyfile(
+        test_claims="""
+        import pytest
+        from meshproof.claims import Registry, claim
+        registry = Registry()
+
+        @pytest.fixture(scope="session")
+        def shared():
+            print("shared up")
+
+        @pytest.fixture(scope="session")
+        def per_topology(shared, topology):
+            print("up", topology.name)
+            yield topology.name
+            print("down", topology.name)
+
+        @claim("TRUST-01", "one", promised_by="p", hint="h", registry=registry)
+        def test_one(per_topology): ...
+
+        @claim("TRUST-02", "two", promised_by="p", hint="h", registry=registry)
+        def test_two(per_topology): ...
+        """
+    )
+    result = run.runpytest("--topology=all", "-s", "-q")
+    told = [line.lstrip(".") for line in result.stdout.lines if line.lstrip(".").startswith(("up", "down", "shared"))]
+    names = ["multi-primary-multinet", "multi-primary-samenet", "primary-remote-multinet", "primary-remote-samenet"]
+    assert told == ["shared up", *(f"{word} {name}" for name in names for word in ("up", "down"))]

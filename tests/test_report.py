@@ -1,0 +1,198 @@
+"""Texts and files of a report. The texts are golden: they are what people read when something is wrong."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshproof.claims import REMOTES, Claim
+from meshproof.errors import Broken
+from meshproof.report.claims_doc import DOCUMENT, current
+from meshproof.report.evidence import Evidence
+from meshproof.report.failure import render_broken, render_failure
+from meshproof.report.floor import FLOOR, shortfalls
+from meshproof.report.results import ClaimResult, Ledger, Result
+from meshproof.report.summary import summary_lines
+from meshproof.report.verdict import RunFacts, verdict, write_verdict
+from meshproof.topology import load_topology
+
+CLAIM = Claim(
+    code="TRUST-03",
+    sentence="workloads are signed by their own control plane",
+    promised_by="istio.io, Plug in CA Certificates",
+    hint="restart istiod, then the pods",
+    needs=(),
+    disruptive=False,
+)
+TOPOLOGY = load_topology("primary-remote-multinet")
+
+GOLDEN_FAILURE = """\
+TRUST-03 workloads are signed by their own control plane: 1 of 8 certificates are wrong
+  last seen   cluster2 ns/pod: the issuer is not there
+  mesh        primary-remote-multinet: cluster1(primary, network1) cluster2(remote of cluster1, network2)
+  beneath     cluster1/kubelet exited with 1
+  look at     reports/evidence/primary-remote-multinet/TRUST-03/issuers.json
+  promised    istio.io, Plug in CA Certificates
+  try         restart istiod, then the pods
+  again       pytest --topology=primary-remote-multinet -k TRUST-03 --keep"""
+
+GOLDEN_BROKEN = """\
+TRUST-03 BROKEN, so nothing is known about: workloads are signed by their own control plane
+  exec in ns/pod on cluster1: the connection was cut
+    repair: check the kubelet
+  also        and: exec in ns/other on cluster1: the connection was cut
+  mesh        primary-remote-multinet: cluster1(primary, network1) cluster2(remote of cluster1, network2)
+  again       pytest --topology=primary-remote-multinet -k TRUST-03 --keep"""
+
+
+def result(code: str, outcome: Result, topology: str = TOPOLOGY.name, reason: str = "") -> ClaimResult:
+    return ClaimResult(
+        topology=topology,
+        code=code,
+        sentence="it holds",
+        hint="look there",
+        result=outcome,
+        reason=reason,
+        duration_s=0.126,
+    )
+
+
+def ledger_of(*results: ClaimResult) -> Ledger:
+    ledger = Ledger()
+    for each in results:
+        ledger.add(each)
+    return ledger
+
+
+def test_a_failure_reads_like_this() -> None:
+    text = render_failure(
+        CLAIM,
+        TOPOLOGY,
+        "1 of 8 certificates are wrong\n  last seen   cluster2 ns/pod: the issuer is not there",
+        evidence=[Path("reports/evidence/primary-remote-multinet/TRUST-03/issuers.json")],
+        beneath=["cluster1/kubelet exited with 1"],
+    )
+    assert text == GOLDEN_FAILURE
+
+
+def test_a_broken_claim_reads_like_this() -> None:
+    problem = Broken("exec in ns/pod on cluster1", "the connection was cut", "check the kubelet")
+    notes = ["and: exec in ns/other on cluster1: the connection was cut"]
+    assert render_broken(CLAIM, TOPOLOGY, str(problem), notes=notes) == GOLDEN_BROKEN
+
+
+def test_the_worst_phase_of_a_test_counts() -> None:
+    ledger = ledger_of(result("TRUST-01", Result.SUCCEEDED), result("TRUST-01", Result.BROKEN, reason="teardown"))
+    (only,) = ledger.of(TOPOLOGY.name)
+    assert (only.result, only.reason, round(only.duration_s, 3)) == (Result.BROKEN, "teardown", 0.252)
+
+
+def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
+    facts = RunFacts(
+        started=datetime(2026, 1, 31, 12, tzinfo=UTC),
+        provider="lab",
+        istio="1.31.0",
+        data_plane="Envoy",
+        kubernetes={"cluster1": "v1.36.1"},
+    )
+    ledger = ledger_of(
+        result("TRUST-01", Result.SUCCEEDED), result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote")
+    )
+    data = verdict(facts, ledger, missing=[], ended=datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
+    read = yaml.safe_load(write_verdict(tmp_path / "new", data).read_text())
+    none = {"SUCCEEDED": 1, "NOT_APPLICABLE": 1, "SKIPPED": 0, "FAILED": 0, "BROKEN": 0}
+    assert read == {
+        "schema": "meshproof/verdict/1",
+        "go": True,
+        "meshproof": read["meshproof"],
+        "started": "2026-01-31T12:00:00+00:00",
+        "duration_s": 60.0,
+        "provider": "lab",
+        "istio": "1.31.0",
+        "data_plane": "Envoy",
+        "kubernetes": {"cluster1": "v1.36.1"},
+        "counts": none,
+        "missing": [],
+        "topologies": {
+            TOPOLOGY.name: {
+                "counts": none,
+                "claims": {
+                    "CONTROL-01": {"result": "NOT_APPLICABLE", "reason": "no remote", "duration_s": 0.13},
+                    "TRUST-01": {"result": "SUCCEEDED", "duration_s": 0.13},
+                },
+            }
+        },
+    }
+
+
+@pytest.mark.parametrize("bad", [Result.FAILED, Result.BROKEN])
+def test_a_bad_claim_and_a_missing_one_are_a_no_go(bad: Result) -> None:
+    facts = RunFacts(started=datetime.now(UTC))
+    assert not verdict(facts, ledger_of(result("TRUST-01", bad)), missing=[], ended=datetime.now(UTC))["go"]
+    good = ledger_of(result("TRUST-01", Result.SUCCEEDED))
+    assert not verdict(facts, good, missing=["TRUST-02"], ended=datetime.now(UTC))["go"]
+
+
+def test_failures_come_first_with_what_to_try_and_then_the_table() -> None:
+    ledger = ledger_of(
+        result("TRUST-01", Result.SUCCEEDED),
+        result("TRUST-02", Result.FAILED, reason="2 of 9 places are wrong"),
+        result("CONTROL-01", Result.NOT_APPLICABLE, "multi-primary-samenet", "every cluster is a primary"),
+        result("TRUST-01", Result.BROKEN, "multi-primary-samenet", "exec was cut"),
+    )
+    assert summary_lines(ledger, ["one thing"]) == [
+        "FAILED  TRUST-02 on primary-remote-multinet: 2 of 9 places are wrong",
+        "        try look there",
+        "BROKEN  TRUST-01 on multi-primary-samenet: exec was cut",
+        "MISSING one thing",
+        "",
+        "topology                 trust          control",
+        "primary-remote-multinet  1 ok 1 failed  -",
+        "multi-primary-samenet    1 broken       -",
+    ]
+
+
+def test_a_run_that_asserted_nothing_is_not_green() -> None:
+    skipped = ledger_of(result("TRUST-01", Result.SKIPPED))
+    assert shortfalls(skipped, [TOPOLOGY], [], whole=False) == ["nothing was asserted about any mesh"]
+
+
+def test_a_whole_run_must_have_every_claim_of_the_floor_that_applies() -> None:
+    topology = load_topology("multi-primary-samenet")
+    remote_only = Claim(code="CONTROL-01", sentence="s", promised_by="p", hint="h", needs=(REMOTES,), disruptive=False)
+    there = [code for code in FLOOR if code not in ("CONTROL-01", "TRUST-05")]
+    ledger = ledger_of(*(result(code, Result.SUCCEEDED, topology.name) for code in there))
+    expected = ["multi-primary-samenet: 1 claims are missing: TRUST-05"]
+    assert shortfalls(ledger, [topology], [remote_only], whole=True) == expected
+    assert shortfalls(ledger, [topology], [remote_only], whole=False) == []
+
+
+def test_evidence_is_written_as_text_or_json(tmp_path: Path) -> None:
+    evidence = Evidence(tmp_path / "e")
+    evidence.attach("rows", "a\nb")
+    evidence.attach("counts", {"b": 1, "a": 2})
+    evidence.attach("history.csv", "time")
+    assert [path.name for path in evidence.files] == ["rows.txt", "counts.json", "history.csv"]
+    assert evidence.files[1].read_text() == '{\n  "a": 2,\n  "b": 1\n}'
+    assert not (Evidence(tmp_path / "e").folder / "rows.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "secret", ["-----BEGIN RSA PRIVATE KEY-----", "client-key-data: abc", "token: abc", "Bearer eyJhbGciOiJSUzI1NiJ9"]
+)
+def test_secrets_do_not_get_into_evidence(tmp_path: Path, secret: str) -> None:
+    with pytest.raises(Broken, match="looks like a key, a token or a kubeconfig"):
+        Evidence(tmp_path).attach("secret", {"text": secret})
+    assert not list(tmp_path.glob("*"))
+
+
+def test_the_document_of_claims_is_up_to_date() -> None:
+    assert DOCUMENT.read_text() == current(), "run: python -m meshproof.report.claims_doc"
+
+
+def test_every_claim_of_the_floor_is_declared() -> None:
+    text = current()
+    assert [code for code in FLOOR if f"| {code}" not in text] == []
