@@ -1,4 +1,4 @@
-"""Parsing Envoy's admin interface. The texts have the shapes of Envoy 1.40's JSON (envoy/admin/v3)."""
+"""Parsing Envoy's admin interface. The shapes are those that Envoy 1.40.0 gave."""
 
 from __future__ import annotations
 

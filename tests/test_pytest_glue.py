@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,11 @@ def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
         ]
     )
     result.stdout.no_fnmatch_line("*def test_bad*")
+    results = run.path / "reports" / "allure-results"
+    assert "provider=" in (results / "environment.properties").read_text()
+    (story,) = (r for r in results.glob("*-result.json") if "test_bad" in r.read_text())
+    labels = {label["name"]: label["value"] for label in json.loads(story.read_text())["labels"]}
+    assert (labels["epic"], labels["story"]) == ("multi-primary-samenet", "TRUST-02")
     read = verdict_of(run)
     assert read["go"] is False
     claims = read["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]

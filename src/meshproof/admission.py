@@ -15,8 +15,8 @@ from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.facts import pod_facts
 from meshproof.mesh import Cluster
 
-VALIDATORS: Final = frozenset({"validation.istio.io", "rev.validation.istio.io"})
-"""Webhooks by which istiod validates configuration (Istio's charts)."""
+VALIDATOR: Final = "validation.istio.io"
+"""Webhook by which istiod validates all configuration (chart base); that of a revision sees labelled objects only."""
 
 
 class Verdict(StrEnum):
@@ -72,7 +72,7 @@ def _dry_run(kube: Kube, manifest: Json) -> Answer:
     try:
         answer = json.loads(kube.request("POST", path, body=manifest, query={"dryRun": "All"}, timeout_s=30))
     except ApiError as problem:
-        if problem.status in (401, 404, 429):  # not admission's word
+        if problem.status in (401, 429):  # not admission's word
             raise
         return Answer(verdict=Verdict.REFUSED, words=problem.reason)
     if manifest["kind"] == "Pod" and not pod_facts(answer).has_proxy:
@@ -82,7 +82,7 @@ def _dry_run(kube: Kube, manifest: Json) -> Answer:
 
 def _is_guarded(kube: Kube) -> bool:
     return any(
-        hook.get("name") in VALIDATORS - {"rev.validation.istio.io"} and hook.get("failurePolicy") == "Fail"
+        hook.get("name") == VALIDATOR and hook.get("failurePolicy") == "Fail"
         for configuration in kube.list("ValidatingWebhookConfiguration")
         for hook in configuration.get("webhooks") or []
     )

@@ -357,6 +357,7 @@ class Kube:
             raise NotReady(what, f"the connection was cut: {problem}") from None
         finally:
             session.close()
+            session.sock.shutdown()  # close() leaves the socket open where the server closed first
             api.close()
 
     def logs(self, namespace: str, pod: str, *, container: str, tail_lines: int = 100) -> str:

@@ -1,0 +1,201 @@
+"""How suites judge what was seen, where that is more than a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshproof import names
+from meshproof.admission import Admission, Answer, Verdict
+from meshproof.clients.kube import ApiError
+from meshproof.errors import Broken
+from meshproof.facts import PortFacts, ServiceFacts
+from meshproof.faults.istiod import Stopped
+from meshproof.history import History, Outcome
+from meshproof.outage import Outage
+from meshproof.paths import PathCount
+from meshproof.probes import HttpAnswer, TcpAnswer
+from meshproof.traffic import Mark
+from suites.failover.test_istiod_outage import closed, lost, must_have_been_well, still_open
+from suites.gateways.test_path import path_problems
+from suites.gateways.test_ports import spec_problems, wire_problems
+from tests.fakes import LocalKube, mesh_of, snapshot_of
+from tests.test_history import request
+
+YES = Answer(verdict=Verdict.ACCEPTED)
+NO = Answer(verdict=Verdict.REFUSED, words="HTTP 400: must be non-negative")
+DEAD = Answer(verdict=Verdict.REFUSED, words='HTTP 500: failed calling webhook "namespace.sidecar-injector.istio.io"')
+BARE = Answer(verdict=Verdict.BARE)
+
+WELL = Admission(pod=YES, good_config=YES, bad_config=NO, guarded=True)
+DOWN = Admission(pod=DEAD, good_config=DEAD, bad_config=DEAD, guarded=True)
+
+
+def outage(**changes: Any) -> Outage:
+    mesh = mesh_of("multi-primary-samenet")
+    victim = mesh.clusters[0]
+
+    def at(second: float) -> Mark:
+        return Mark(monotonic_s=second, wall=second)
+
+    defaults: dict[str, Any] = {
+        "mesh": mesh,
+        "victim": victim,
+        "history": History(),
+        "begin": at(0),
+        "before": {"cluster1": WELL, "cluster2": WELL},
+        "during": {"cluster1": DOWN, "cluster2": WELL},
+        "stopped": Stopped(cluster=victim, replicas={"istiod": 1}, told=at(10), gone=at(11), heal=at(20), back=at(22)),
+        "end": at(30),
+    }
+    return Outage(**(defaults | changes))
+
+
+def admission(base: Admission, **changes: Any) -> Admission:
+    return Admission(**({f: getattr(base, f) for f in ("pod", "good_config", "bad_config", "guarded")} | changes))
+
+
+def test_a_dead_control_plane_that_fails_closed_is_right_and_the_other_goes_on() -> None:
+    assert closed(outage(), "cluster1") == []
+    assert still_open(outage(), "cluster2") == []
+
+
+def test_a_pod_without_a_sidecar_is_the_worst_and_is_named() -> None:
+    seen = outage(during={"cluster1": admission(DOWN, pod=BARE)}, pods_during={"cluster1": ("waiting-1",)})
+    assert closed(seen, "cluster1") == [
+        "a new pod was accepted without a proxy",
+        "the Deployment has pods: waiting-1",
+    ]
+
+
+def test_refusals_need_acceptance_before_them() -> None:
+    seen = outage(before={"cluster1": admission(WELL, pod=NO, bad_config=YES)})
+    assert closed(seen, "cluster1") == [
+        "before the outage a pod was refused (HTTP 400: must be non-negative)",
+        "before, a senseless rule was accepted",
+    ]
+
+
+def test_a_primary_whose_validation_fails_open_is_told() -> None:
+    seen = outage(before={"cluster1": admission(WELL, guarded=False)})
+    assert closed(seen, "cluster1") == ["its validation webhook does not fail closed (failurePolicy is not Fail)"]
+
+
+def test_losses_count_in_their_own_window_and_source() -> None:
+    history = History()
+    for second, outcome in ((5, Outcome.ANSWERED), (12, Outcome.LOST), (13, Outcome.ANSWERED), (25, Outcome.ANSWERED)):
+        history.add(request(float(second), outcome, source="cluster1"))
+    seen = outage(history=history)
+    must_have_been_well(seen, "cluster1")
+    (problem,) = lost(seen, seen.down, "cluster1")
+    assert problem.startswith("1 of 2 requests lost; first ")
+    assert "timed out" in problem
+    assert lost(seen, seen.recovery, "cluster1") == []
+    assert lost(seen, seen.recovery, "cluster2") == ["no request was sent"]
+
+
+def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
+    history = History()
+    history.add(request(5.0, Outcome.LOST, source="cluster1"))
+    with pytest.raises(Broken, match="not well before the fault"):
+        must_have_been_well(outage(history=history), "cluster1")
+
+
+def test_an_outage_that_did_not_end_says_nothing() -> None:
+    with pytest.raises(Broken, match="did not come to its end"):
+        outage(stopped=None).down  # noqa: B018
+
+
+class RefusingKube(LocalKube):
+    """Admission that answers every dry run with this status."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__()
+        self._error = ApiError("POST", status, reason)
+
+    def request(self, *args: Any, **kwargs: Any) -> bytes:
+        raise self._error
+
+    def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[dict[str, Any]]:
+        return [{"webhooks": [{"name": "validation.istio.io", "failurePolicy": "Fail"}]}]
+
+
+def test_admissions_words_are_kept_but_throttling_is_not_admission() -> None:
+    from meshproof.mesh import Cluster
+
+    model = mesh_of("multi-primary-samenet").clusters[0]
+    dead = RefusingKube(500, 'Internal error occurred: failed calling webhook "x": connection refused')
+    seen = Admission.ask(Cluster(spec=model.spec, access=model.access, kube=dead), "client")
+    assert seen.pod.by_webhook
+    assert seen.guarded
+    with pytest.raises(ApiError):
+        Admission.ask(Cluster(spec=model.spec, access=model.access, kube=RefusingKube(429, "slow down")), "client")
+
+
+def answers(**versions: int) -> tuple[HttpAnswer, ...]:
+    return tuple(HttpAnswer(status=200, version=v, seconds=0.01) for v, count in versions.items() for _ in range(count))
+
+
+def count(answered: tuple[HttpAnswer, ...], sent_to: dict[str, int], handshakes: int, forwarded: int) -> PathCount:
+    return PathCount(answers=answered, sent_to=sent_to, handshakes=handshakes, forwarded=forwarded)
+
+
+def test_across_networks_the_far_gateway_must_have_been_taken() -> None:
+    snapshot = snapshot_of("multi-primary-multinet")
+
+    def judge(seen: PathCount) -> list[str]:
+        return path_problems(snapshot.mesh, snapshot, seen, "cluster1", "cluster2")
+
+    near = {"10.1.0.1:8080": 9}
+    assert judge(count(answers(v1=9, v2=11), near | {"198.18.2.1:15443": 11}, 5, 5)) == []
+    assert judge(count(answers(v1=9, v2=11), near | {"10.2.0.1:8080": 11}, 5, 5)) == [
+        "11 answers came from there, but the client's proxy sent 0 requests there"
+    ]
+    assert judge(count(answers(v1=20), {"10.1.0.1:8080": 20}, 5, 2)) == [
+        "none of 20 answers came from there",
+        "5 handshakes completed, the far gateway forwarded 2",
+    ]
+
+
+def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:
+    snapshot = snapshot_of("primary-remote-samenet")
+    seen = count(answers(v1=11, v2=9), {"10.1.0.1:8080": 11, "10.2.0.1:8080": 9}, 0, 3)
+    assert path_problems(snapshot.mesh, snapshot, seen, "cluster1", "cluster2") == [
+        "the far gateway forwarded 3 connections, though both are on one network"
+    ]
+
+
+def gateway(name: str, *ports: int) -> ServiceFacts:
+    return ServiceFacts(
+        namespace=names.SYSTEM_NAMESPACE,
+        name=name,
+        kind="LoadBalancer",
+        labels={},
+        addresses=("198.18.1.1",),
+        ports=tuple(PortFacts(name="", number=port) for port in ports),
+    )
+
+
+def test_surplus_and_missing_ports_of_gateways_are_named() -> None:
+    assert spec_problems(gateway(names.EAST_WEST, 15021, 15443), frozenset({15443})) == []
+    assert spec_problems(gateway(names.EAST_WEST, 15021, 15012), frozenset({15443})) == [
+        "exposes 15012, which nobody needs",
+        "does not expose 15443, which is needed",
+    ]
+    assert spec_problems(gateway(names.INGRESS, 15021, 80, 443), frozenset({15443})) == []
+    assert spec_problems(gateway(names.INGRESS, 80, 15012), frozenset()) == ["exposes 15012"]
+
+
+def test_silence_counts_only_where_something_answers() -> None:
+    def seen(*accepted: int) -> list[TcpAnswer]:
+        ports = (15021, 15443, 15010)
+        return [TcpAnswer(address="a", port=port, accepted=port in accepted) for port in ports]
+
+    allowed, needed = frozenset({15021, 15443}), frozenset({15443})
+    assert wire_problems(seen(15021, 15443), allowed, needed) == []
+    assert wire_problems(seen(15021, 15010), allowed, needed) == [
+        "port 15010 accepts connections",
+        "port 15443 does not answer",
+    ]
+    assert wire_problems(seen(), allowed, needed)[-1].startswith("no port answers at all")
