@@ -62,6 +62,7 @@ def pod(name: str, namespace: str = "ns", address: str = "", **labels: str) -> P
         address=address,
         account="default",
         labels=MappingProxyType(labels),
+        revision=None,
         phase="Running",
         ready=True,
         leaving=False,

@@ -15,15 +15,22 @@ PROXY: Final = "istio-proxy"
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 
 
+REVISION = "istio.io/rev"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none."""
+    """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none.
+
+    `revision` is the control plane's: injected pods of Istio 1.31 carry it as an annotation, istiod as a label.
+    """
 
     namespace: str
     name: str
     address: str
     account: str
     labels: Mapping[str, str]
+    revision: str | None
     phase: str
     ready: bool
     leaving: bool
@@ -88,6 +95,7 @@ def pod_facts(pod: Json) -> PodFacts:
         address=status.get("podIP") or "",
         account=spec.get("serviceAccountName") or "default",
         labels=MappingProxyType(dict(meta.get("labels") or {})),
+        revision=(meta.get("annotations") or {}).get(REVISION) or (meta.get("labels") or {}).get(REVISION),
         phase=status.get("phase") or "",
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []),
         leaving="deletionTimestamp" in meta,

@@ -15,7 +15,6 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.snapshot import Snapshot
 
-REVISION = "istio.io/rev"
 
 
 @claim(
@@ -57,7 +56,7 @@ def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Ins
 )
 def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot) -> None:
     """A pod with another cluster's or network's name gets that one's endpoints, or is refused by istiod for ever."""
-    revisions = {c.name: snapshot.of(mesh.control_plane_of(c)).istiods[0].labels.get(REVISION) for c in mesh.clusters}
+    revisions = {c.name: snapshot.of(mesh.control_plane_of(c)).istiods[0].revision for c in mesh.clusters}
     findings = Findings("fresh pods")
 
     def problems(cluster: Cluster) -> list[str]:
@@ -71,7 +70,7 @@ def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot) -> No
             }
             seen = {key: pod.proxy_env.get(key, "nothing") for key in expected}
             wrong = [f"{key} is {seen[key]}, expected {value}" for key, value in expected.items() if seen[key] != value]
-            revision, wanted = pod.labels.get(REVISION), revisions[cluster.name]
+            revision, wanted = pod.revision, revisions[cluster.name]
             return wrong + ([] if revision == wanted else [f"its revision is {revision}, expected {wanted}"])
 
     for cluster, wrong in zip(mesh.clusters, together(problems, mesh.clusters), strict=True):
