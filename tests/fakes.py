@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +26,7 @@ class LocalKube(Kube):
         self.asked: list[tuple[str, str, object]] = []
 
     def exec(
-        self, namespace: str, pod: str, argv: list[str], *, container: str | None = None, timeout_s: float = 30.0
+        self, namespace: str, pod: str, argv: Sequence[str], *, container: str | None = None, timeout_s: float = 30.0
     ) -> ExecResult:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
         return ExecResult(stdout=done.stdout, stderr=done.stderr, exit_code=done.returncode)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -17,19 +17,16 @@ class Narrator(Protocol):
         """One line, now."""
         ...
 
-    def step(self, title: str) -> AbstractStep:
+    def step(self, title: str) -> AbstractContextManager[None]:
         """A context manager around one step: told when it ends, with its seconds, and told as failed if it raises."""
         ...
 
 
-class AbstractStep(Protocol):
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> bool | None: ...
-
-
 class LineNarrator:
-    """Writes `  12.3 s  + 4.1 s  title` lines through `write` (default: standard error). The first column is since the start."""
+    """Writes `  12.3 s  + 4.1 s  title` lines through `write` (default: standard error).
+
+    The first column is the time since the narrator was made, the second the step's own.
+    """
 
     def __init__(self, write: Callable[[str], None] | None = None) -> None:
         self._write = write or self._to_stderr
@@ -58,7 +55,7 @@ class LineNarrator:
             with self._lock:
                 self._write(f"{now - self._start:7.1f} s  +{now - begin:5.1f} s  {title}{outcome}")
 
-    def step(self, title: str) -> AbstractStep:
+    def step(self, title: str) -> AbstractContextManager[None]:
         return self._step(title)
 
 
@@ -71,5 +68,5 @@ class Silent:
     def _step(self) -> Iterator[None]:
         yield
 
-    def step(self, title: str) -> AbstractStep:
+    def step(self, title: str) -> AbstractContextManager[None]:
         return self._step()

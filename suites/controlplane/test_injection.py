@@ -16,7 +16,6 @@ from meshproof.parallel import together
 from meshproof.snapshot import Snapshot
 
 
-
 @claim(
     "CONTROL-01",
     "a remote injects nothing, and its webhook trusts nobody, until its primary has the remote secret; then it injects",

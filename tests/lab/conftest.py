@@ -26,6 +26,7 @@ def _root() -> None:
 def narrator(pytestconfig: pytest.Config) -> Narrator:
     """Tells on the real terminal: the first lab test may build for ten minutes."""
     capture = pytestconfig.pluginmanager.get_plugin("capturemanager")
+    assert capture is not None
 
     def write(line: str) -> None:
         with capture.global_and_fixture_disabled():

@@ -13,8 +13,8 @@ import pytest
 from meshproof.clients.kube import Kube
 from meshproof.errors import BadInput, Broken
 from meshproof.progress import Silent
+from meshproof.providers.lab import doctor, gobuild, images, network, remains
 from meshproof.providers.lab import lab as labs
-from meshproof.providers.lab import network, remains
 from meshproof.providers.lab.lab import Lab
 from meshproof.providers.lab.state import LabFolder
 from meshproof.wait import NotYet, eventually
@@ -67,7 +67,9 @@ def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
         f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
         "print('up', flush=True); input()"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"
         owner.kill()
@@ -77,13 +79,13 @@ def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
 def test_an_exit_while_starting_fails_at_once_with_the_last_words(
     scratch_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = labs.ensure_programs(Silent())
+    real = gobuild.ensure_programs(Silent())
     for program in real.iterdir():
         (tmp_path / program.name).symlink_to(program)
     (tmp_path / "kube-scheduler").unlink()
     (tmp_path / "kube-scheduler").write_text("#!/bin/sh\necho the scheduler is out of sorts >&2\nexit 7\n")
     (tmp_path / "kube-scheduler").chmod(0o755)
-    seed = labs.ensure_images(real, Silent())
+    seed = images.ensure_images(real, Silent())
     monkeypatch.setattr(labs, "ensure_programs", lambda _: tmp_path)
     monkeypatch.setattr(labs, "ensure_images", lambda *_: seed)
     with pytest.raises(Broken) as caught:
@@ -113,7 +115,7 @@ def test_a_host_route_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, scrat
 
     route = HostRoute(network=IPv4Network("198.18.0.0/15"), device="vpn0")
     monkeypatch.setattr(network, "host_routes", lambda: (route,))
-    monkeypatch.setattr(labs.doctor, "require_fit", lambda _: None)
+    monkeypatch.setattr(doctor, "require_fit", lambda _: None)
     with pytest.raises(BadInput, match=r"overlaps the host's route 198\.18\.0\.0/15 on vpn0"):
         labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
     must_be_gone(scratch_name)

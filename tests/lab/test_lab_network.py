@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def pods(lab: Lab) -> Iterator[tuple[str, str]]:
     kubes = [kube_of(lab, i) for i in (0, 1)]
     for kube in kubes:
         with suppress(Broken):
-            eventually(lambda kube=kube: account(kube), what="default service account", timeout_s=20)
+            eventually(partial(account, kube), what="default service account", timeout_s=20)
         kube.create(client_pod("probe"))
     yield tuple(  # type: ignore[misc]
         kube.wait_for("Pod", "probe", "default", running_pod, what="probe pod", timeout_s=30) for kube in kubes
@@ -93,11 +94,15 @@ def test_nothing_leaves_the_lab(lab: Lab) -> None:
     for node in plan.nodes:
         init = ask(lab.folder, {"do": "status"})["processes"][f"{node.cluster}/kubelet"]
         child = Path(f"/proc/{init}/task/{init}/children").read_text().strip()
-        resolv = subprocess.run(["nsenter", "-t", child, "-m", "cat", "/etc/resolv.conf"], capture_output=True, text=True)
+        resolv = subprocess.run(
+            ["nsenter", "-t", child, "-m", "cat", "/etc/resolv.conf"], capture_output=True, text=True
+        )
         assert "nameserver" not in resolv.stdout
         # TEST-NET-3 (RFC 5737) belongs to nobody: the packet must die in the router, and say so at once.
         enter = ["nsenter", f"--net={NAMESPACES / plan.node_namespace(node)}"]
-        tried = subprocess.run([*enter, "busybox", "nc", "-w", "2", "203.0.113.1", "80"], capture_output=True, text=True)
+        tried = subprocess.run(
+            [*enter, "busybox", "nc", "-w", "2", "203.0.113.1", "80"], capture_output=True, text=True
+        )
         assert tried.returncode != 0
         assert "unreachable" in tried.stderr.lower()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +101,9 @@ class Kube:
     @cached_property
     def _api(self) -> client.ApiClient:
         try:
-            api = config.new_client_from_config(config_file=str(self.kubeconfig), context=self.context)
+            api: client.ApiClient = config.new_client_from_config(
+                config_file=str(self.kubeconfig), context=self.context
+            )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(
                 f"kubeconfig {self.kubeconfig}, context {self.context}", str(problem), "name a context that is in it"
@@ -149,9 +151,9 @@ class Kube:
         self._api.update_params_for_auth(headers, [], ["BearerToken"], None, None, None)
         return headers
 
-    def get(self, path: str, *, timeout_s: float = 15.0, **query: str) -> Json:
+    def get(self, path: str, **query: str) -> Json:
         """GET one path, parsed."""
-        parsed = json.loads(self.request("GET", path, query=query, timeout_s=timeout_s))
+        parsed = json.loads(self.request("GET", path, query=query))
         assert isinstance(parsed, dict)
         return parsed
 
@@ -314,7 +316,7 @@ class Kube:
     # -- inside containers ----------------------------------------------------------------------------------------
 
     def exec(
-        self, namespace: str, pod: str, argv: list[str], *, container: str | None = None, timeout_s: float = 30.0
+        self, namespace: str, pod: str, argv: Sequence[str], *, container: str | None = None, timeout_s: float = 30.0
     ) -> ExecResult:
         """Run a command in a container and wait for its end.
 
@@ -332,7 +334,7 @@ class Kube:
                 client.CoreV1Api(api).connect_get_namespaced_pod_exec,
                 pod,
                 namespace,
-                command=argv,
+                command=[*argv],
                 stdin=False,
                 stdout=True,
                 stderr=True,
@@ -352,7 +354,9 @@ class Kube:
             code = session.returncode
             if code is None:
                 raise NotReady(what, "the connection was cut before the command ended")
-            return ExecResult(stdout=session.read_stdout(timeout=0), stderr=session.read_stderr(timeout=0), exit_code=code)
+            return ExecResult(
+                stdout=session.read_stdout(timeout=0), stderr=session.read_stderr(timeout=0), exit_code=code
+            )
         except (WebSocketException, OSError) as problem:
             raise NotReady(what, f"the connection was cut: {problem}") from None
         finally:
@@ -368,10 +372,8 @@ class Kube:
 
 
 def _message(problem: ApiException) -> str:
-    body = problem.body
-    if isinstance(body, bytes):
-        body = body.decode(errors="replace")
-    return _status_text((body or "").encode()) or str(problem.reason)
+    body = problem.body or ""
+    return _status_text(body.encode()) or str(problem.reason)
 
 
 def _status_text(body: bytes) -> str:

@@ -31,10 +31,12 @@ def run(
     except FileNotFoundError as problem:
         raise Broken(command, f"cannot be started: {problem}") from None
     except subprocess.TimeoutExpired as problem:
-        seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else (problem.stderr or "")
+        # Even with text=True what was read until the deadline comes as bytes (subprocess.TimeoutExpired).
+        seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
         raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(seen)}") from None
     if done.returncode != 0:
-        raise Broken(command, f"exit code {done.returncode}; last words: {_tail(done.stderr or done.stdout)}")
+        words = _tail(done.stderr if done.stderr else done.stdout)
+        raise Broken(command, f"exit code {done.returncode}; last words: {words}")
     return done.stdout
 
 

@@ -89,7 +89,7 @@ class Daemon:
                 (self.folder / "ready").touch()
                 self._starting = False
                 self._tell("ready")
-            except BaseException as problem:  # told to whoever waits, then the lab ends
+            except BaseException as problem:  # noqa: BLE001 - told to whoever waits, then the lab ends
                 failed.append(problem)
                 self._stop.set()
 
@@ -189,7 +189,8 @@ class Daemon:
             if self._up < clusters:
                 return
         facts = {
-            n.cluster: {"kubeconfig": str(self.folder.kubeconfig(n.cluster)), "pool": str(n.pool)} for n in self.plan.nodes
+            n.cluster: {"kubeconfig": str(self.folder.kubeconfig(n.cluster)), "pool": str(n.pool)}
+            for n in self.plan.nodes
         }
         (self.folder / "balancer.json").write_text(json.dumps(facts))
         argv = (sys.executable, "-m", "meshproof.providers.lab.loadbalancer", str(self.folder / "balancer.json"))
@@ -203,14 +204,14 @@ class Daemon:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             self.folder.control.unlink(missing_ok=True)
             server.bind(str(self.folder.control))
-            os.chmod(self.folder.control, 0o600)
+            self.folder.control.chmod(0o600)
             server.listen()
             while True:
                 client, _ = server.accept()
                 with client, client.makefile("rw") as stream:
                     try:
                         reply = self._do(json.loads(stream.readline()))
-                    except Exception as problem:  # the asker gets it; the lab lives on
+                    except Exception as problem:  # noqa: BLE001 - the asker gets it; the lab lives on
                         reply = {"error": f"{type(problem).__name__}: {problem}"}
                     with suppress(OSError):
                         stream.write(json.dumps(reply) + "\n")

@@ -115,7 +115,9 @@ def check_netfilter() -> Finding:
         subject="netfilter",
         grade=Grade.OK if tried.returncode == 0 else Grade.STOP,
         seen="conntrack, statistic, NAT and REDIRECT rules work" if tried.returncode == 0 else tried.stderr.strip(),
-        repair="" if tried.returncode == 0 else "load the kernel's netfilter modules: modprobe nf_nat xt_conntrack xt_statistic",
+        repair=""
+        if tried.returncode == 0
+        else "load the kernel's netfilter modules: modprobe nf_nat xt_conntrack xt_statistic",
     )
 
 
@@ -156,7 +158,7 @@ def check_disk() -> Finding:
     return Finding(
         subject="disk",
         grade=Grade.OK if ok else Grade.STOP,
-        seen=f"{free:.1f} GiB free for {cache_root()}, {wanted} wanted ({'programs are built' if warm else 'first build'})",
+        seen=f"{free:.1f} GiB free for {cache_root()}, {wanted} wanted ({'built already' if warm else 'first build'})",
         repair="" if ok else "free some space, or point MESHPROOF_CACHE (and GOPATH, GOCACHE) at a bigger disk",
     )
 
@@ -179,7 +181,9 @@ def check_folders() -> Finding:
     try:
         seen = f"{cache_root()} and {state_root()} are private"
     except BadInput as problem:
-        return Finding(subject="folders", grade=Grade.STOP, seen=f"{problem.what}: {problem.reason}", repair=problem.repair)
+        return Finding(
+            subject="folders", grade=Grade.STOP, seen=f"{problem.what}: {problem.reason}", repair=problem.repair
+        )
     return Finding(subject="folders", grade=Grade.OK, seen=seen)
 
 
@@ -199,7 +203,8 @@ def check_builds() -> Finding:
     return Finding(
         subject="programs",
         grade=Grade.OK,
-        seen=f"Istio {version} and Kubernetes {gobuild.KUBERNETES_VERSION} are " + ("built" if done else "not built yet"),
+        seen=f"Istio {version} and Kubernetes {gobuild.KUBERNETES_VERSION} are "
+        + ("built" if done else "not built yet"),
     )
 
 
@@ -225,7 +230,7 @@ def examine() -> tuple[Finding, ...]:
     for check in CHECKS:
         try:
             found.append(check())
-        except Exception as problem:  # shown as a finding
+        except Exception as problem:  # noqa: BLE001 - shown as a finding
             found.append(Finding(subject=check.__name__, grade=Grade.STOP, seen=f"{type(problem).__name__}: {problem}"))
     return tuple(found)
 

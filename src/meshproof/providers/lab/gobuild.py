@@ -112,7 +112,8 @@ def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> P
     with build_lock("programs", narrator):
         if (folder / ".complete").exists():
             return folder
-        title = f"building {len(PROGRAMS)} programs with {go_version} (Kubernetes {KUBERNETES_VERSION}, Istio {ISTIO_RELEASE})"
+        what = f"Kubernetes {KUBERNETES_VERSION}, Istio {ISTIO_RELEASE}"
+        title = f"building {len(PROGRAMS)} programs with {go_version} ({what})"
         narrator.say(f"{title}; about 8 minutes on 2 cores the first time")
         with narrator.step(title):
             _build(go, module_set, folder, narrator)
@@ -133,18 +134,32 @@ def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None
     partial = private_folder(folder.with_name(folder.name + ".partial"))
     env = environment()
     packages = list(PROGRAMS.values())
+    tool = str(go)
     # The build runs on a copy, so that nothing is ever written beside the committed files.
     work = partial / "src"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(module_set, work)
     listed = subprocess.run(
-        [go, "list", "-deps", "-tags", TAGS, *packages], cwd=work, env=env, capture_output=True, text=True
+        [tool, "list", "-deps", "-tags", TAGS, *packages], cwd=work, env=env, capture_output=True, text=True
     )
     if listed.returncode:
-        raise Broken("go list", listed.stderr.strip()[-2000:], "check the network, and go.mod and go.sum in the checkout")
+        raise Broken(
+            "go list", listed.stderr.strip()[-2000:], "check the network, and go.mod and go.sum in the checkout"
+        )
     total = len(listed.stdout.split())
     log = partial / "build.log"
-    argv = [go, "build", "-v", "-trimpath", "-tags", TAGS, "-ldflags", _link_flags(module_set), "-o", f"{partial}/out/"]
+    argv = [
+        tool,
+        "build",
+        "-v",
+        "-trimpath",
+        "-tags",
+        TAGS,
+        "-ldflags",
+        _link_flags(module_set),
+        "-o",
+        f"{partial}/out/",
+    ]
     (partial / "out").mkdir(exist_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -177,5 +192,6 @@ def _watch(process: subprocess.Popen[bytes], log: Path, out: Path, total: int, n
             linked = sorted(p.name for p in out.iterdir())
             spent = time.monotonic() - begin
             narrator.say(
-                f"  compiled {compiled} of at most {total} packages, linked {len(linked)} of {len(PROGRAMS)} programs, {spent:.0f} s"
+                f"  compiled {compiled} of at most {total} packages, "
+                f"linked {len(linked)} of {len(PROGRAMS)} programs, {spent:.0f} s"
             )

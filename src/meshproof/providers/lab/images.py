@@ -142,14 +142,46 @@ def catalogue(programs: Path, envoy: Path, bootstrap: Path) -> tuple[Image, ...]
             name=istio_image("proxyv2"),
             layers=(shell, envoy_layer, agent),
             entrypoint=("/usr/local/bin/pilot-agent",),
-            environment=(*Image.environment, "ISTIO_META_ISTIO_PROXY_SHA=upstream-envoy", "ISTIO_META_ISTIO_VERSION=" + gobuild.istio_version()),
+            environment=(
+                *Image.environment,
+                "ISTIO_META_ISTIO_PROXY_SHA=upstream-envoy",
+                "ISTIO_META_ISTIO_VERSION=" + gobuild.istio_version(),
+            ),
         ),
         Image(name=APP, layers=(shell, envoy_layer), entrypoint=("/usr/local/bin/envoy",)),
         Image(name=CLIENT, layers=(shell, client), entrypoint=("/bin/sleep", "2147483647")),
     )
 
 
-_APPLETS = ("sh", "sleep", "cat", "ls", "echo", "date", "printf", "timeout", "nc", "head", "tail", "grep", "sed", "seq", "wc", "id", "env", "true", "false", "rm", "mkdir", "nslookup", "ip", "wget", "kill", "ps", "test")
+_APPLETS = (
+    "sh",
+    "sleep",
+    "cat",
+    "ls",
+    "echo",
+    "date",
+    "printf",
+    "timeout",
+    "nc",
+    "head",
+    "tail",
+    "grep",
+    "sed",
+    "seq",
+    "wc",
+    "id",
+    "env",
+    "true",
+    "false",
+    "rm",
+    "mkdir",
+    "nslookup",
+    "ip",
+    "wget",
+    "kill",
+    "ps",
+    "test",
+)
 
 
 def _add_iptables(layer: Layer) -> None:
@@ -248,7 +280,9 @@ def _bootstrap_template() -> Path:
     """Istio's own template of Envoy's bootstrap, from the module that the programs were built from."""
     go = go_program(Silent())
     source = run(
-        [go, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"], timeout_s=120, cwd=gobuild.MODULES / "lab",
+        [go, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"],
+        timeout_s=120,
+        cwd=gobuild.MODULES / "lab",
         env=gobuild.environment(),
     ).strip()
     return Path(source) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"
@@ -261,7 +295,11 @@ def _unpack(seed: Path) -> None:
     config = run_folder / "config.toml"
     config.write_text(
         CONTAINERD_CONFIG.format(
-            root=seed / "containerd", state=run_folder / "state", socket=socket, pause=PAUSE, restrict="true",
+            root=seed / "containerd",
+            state=run_folder / "state",
+            socket=socket,
+            pause=PAUSE,
+            restrict="true",
             cni=run_folder / "cni",
         )
     )
@@ -269,7 +307,10 @@ def _unpack(seed: Path) -> None:
     with log.open("w") as output:
         process = subprocess.Popen(
             ["unshare", "--mount", program("containerd"), "--config", config],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
 
@@ -280,8 +321,9 @@ def _unpack(seed: Path) -> None:
                     raise NotYet("no socket")
 
             eventually(answers, what="containerd for unpacking images", timeout_s=30)
-            ctr = ["nsenter", "-t", str(process.pid), "-m", program("ctr"), "--address", socket, "-n", "k8s.io"]
-            run([*ctr, "images", "import", seed / "images.tar"], timeout_s=300)
+            ctr = [str(program("ctr")), "--address", str(socket), "-n", "k8s.io"]
+            enter = ["nsenter", "-t", str(process.pid), "-m"]
+            run([*enter, *ctr, "images", "import", str(seed / "images.tar")], timeout_s=300)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=30)

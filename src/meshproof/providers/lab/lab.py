@@ -133,14 +133,18 @@ def up(
     another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
     """
     if os.geteuid() != 0:
-        raise BadInput("the lab", "needs root: it makes namespaces, mounts and network links", "run it as root or with sudo")
+        raise BadInput(
+            "the lab", "needs root: it makes namespaces, mounts and network links", "run it as root or with sudo"
+        )
     ensure_packages(narrator)
     doctor.require_fit(narrator)
     programs = ensure_programs(narrator)
     seed = ensure_images(programs, narrator)
     folder = LabFolder(name)
     if folder.daemon is not None:
-        raise BadInput(f"lab {name}", "runs already", "use it, stop it with `meshproof lab down`, or choose another --lab-name")
+        raise BadInput(
+            f"lab {name}", "runs already", "use it, stop it with `meshproof lab down`, or choose another --lab-name"
+        )
     left = remains.find(name)
     if left:
         with narrator.step(f"removed what an earlier run left: {left}"):
@@ -226,7 +230,7 @@ def down(name: str, narrator: Narrator) -> remains.Remains:
 
 
 def save_logs(folder: LabFolder, target: Path) -> None:
-    """Copy every component's log and the lab's events to `target`; kubeconfigs and keys are elsewhere and stay there."""
+    """Copy every component's log and the lab's events to `target`; kubeconfigs and keys stay where they are."""
     target.mkdir(parents=True, exist_ok=True)
     if folder.logs.exists():
         shutil.copytree(folder.logs, target, dirs_exist_ok=True)

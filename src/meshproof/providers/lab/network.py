@@ -48,9 +48,10 @@ def build(plan: LabPlan) -> None:
                 _node_link(router, plan, node)
     except NetlinkError as problem:
         raise Broken(f"network of lab {plan.lab}", str(problem), "see `meshproof doctor`") from problem
-    _in(plan.router_namespace, "sysctl", {"net.ipv4.ip_forward": "1"})
+    _set(plan.router_namespace, "net/ipv4/ip_forward")
     for node in plan.nodes:
-        _in(plan.node_namespace(node), "sysctl", {"net.ipv4.ip_forward": "1", "net.ipv4.conf.all.route_localnet": "1"})
+        _set(plan.node_namespace(node), "net/ipv4/ip_forward")
+        _set(plan.node_namespace(node), "net/ipv4/conf/all/route_localnet")
     _filter(plan)
 
 
@@ -81,11 +82,9 @@ def _node_link(router: NetNS, plan: LabPlan, node: NodePlan) -> None:
     router.route("add", dst=str(node.pool), gateway=str(node.address))
 
 
-def _in(namespace: str, tool: str, settings: dict[str, str]) -> None:
-    assert tool == "sysctl"
-    for name, value in settings.items():
-        path = "/proc/sys/" + name.replace(".", "/")
-        run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo {value} > {path}"], timeout_s=10)
+def _set(namespace: str, setting: str) -> None:
+    """Switch on a network setting of a namespace."""
+    run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo 1 > /proc/sys/{setting}"], timeout_s=10)
 
 
 def _filter(plan: LabPlan) -> None:
@@ -104,8 +103,8 @@ def _filter(plan: LabPlan) -> None:
 
 
 def _restore(namespace: str, rules: Sequence[str], *extra: str) -> None:
-    argv = ["nsenter", f"--net={NAMESPACES / namespace}", program("iptables-restore"), "-w", *extra]
-    run(argv, timeout_s=30, stdin="\n".join(rules) + "\n")
+    tool = str(program("iptables-restore"))
+    run(["nsenter", f"--net={NAMESPACES / namespace}", tool, "-w", *extra], timeout_s=30, stdin="\n".join(rules) + "\n")
 
 
 MASQUERADE = "MESHPROOF-EGRESS"
@@ -150,7 +149,9 @@ def _hook_once(namespace: str, node: NodePlan) -> None:
     rule = f"-s {node.pods} -j {MASQUERADE}"
     tool = program("iptables")
     enter = f"--net={NAMESPACES / namespace}"
-    there = subprocess.run(["nsenter", enter, tool, "-w", "-t", "nat", "-C", "POSTROUTING", *rule.split()], capture_output=True)
+    there = subprocess.run(
+        ["nsenter", enter, tool, "-w", "-t", "nat", "-C", "POSTROUTING", *rule.split()], capture_output=True
+    )
     if there.returncode:
         run(["nsenter", enter, tool, "-w", "-t", "nat", "-A", "POSTROUTING", *rule.split()], timeout_s=30)
 

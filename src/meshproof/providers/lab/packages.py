@@ -1,4 +1,4 @@
-"""The Debian packages that a node is made of: which are missing, how to get them, and no service left running by them."""
+"""The Debian packages that a node is made of: which are missing, how to get them, and no service left running."""
 
 from __future__ import annotations
 

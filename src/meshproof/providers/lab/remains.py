@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -133,7 +134,7 @@ def _end_daemon(folder: LabFolder) -> None:
 def remove_cgroups(lab: str) -> None:
     """Remove the lab's folder from every cgroup hierarchy. Raises `NotReady` if processes stay in it."""
     for cgroup in _cgroups(lab):
-        eventually(lambda cgroup=cgroup: _remove_cgroup(cgroup), what=f"removing {cgroup}", timeout_s=10)
+        eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10)
 
 
 def _remove_cgroup(top: Path) -> None:

