@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    commands.add_parser("measure", help="how long things take here; writes docs/performance.md (about six minutes)")
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -45,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "doctor":
             return _doctor()
+        if arguments.command == "measure":
+            return _measure()
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
@@ -66,6 +69,15 @@ def _doctor() -> int:
         if finding.repair:
             print(f"      repair: {finding.repair}")
     return 1 if any(f.grade is doctor.Grade.STOP for f in findings) else 0
+
+
+def _measure() -> int:
+    from meshproof.measure import TARGET, measure
+
+    if not TARGET.parent.is_dir():
+        raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
+    TARGET.write_text(measure(LineNarrator()))
+    return 0
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -53,6 +53,8 @@ def build(plan: LabPlan) -> None:
         _set(plan.node_namespace(node), "net/ipv4/ip_forward")
         _set(plan.node_namespace(node), "net/ipv4/conf/all/route_localnet")
     _filter(plan)
+    for node in plan.nodes:
+        _refuse_unused_addresses(plan, node)
 
 
 def _up(ip: IPRoute, name: str, address: str, length: int) -> int:
@@ -100,6 +102,16 @@ def _filter(plan: LabPlan) -> None:
         "COMMIT",
     ]
     _restore(plan.router_namespace, rules)
+
+
+def _refuse_unused_addresses(plan: LabPlan, node: NodePlan) -> None:
+    """Answer at once for LoadBalancer addresses and ports that no Service has.
+
+    kube-proxy has rewritten the destination of all others by then. Without this the packets go to and fro between
+    node and router, and a probe of a closed port takes its whole deadline.
+    """
+    reject = f"-A FORWARD -d {node.pool} -p tcp -j REJECT --reject-with tcp-reset"
+    _restore(plan.node_namespace(node), ["*filter", reject, "COMMIT"], "--noflush")
 
 
 def _restore(namespace: str, rules: Sequence[str], *extra: str) -> None:
