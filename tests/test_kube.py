@@ -1,0 +1,147 @@
+"""The API client against a small server on loopback that answers as an API server does."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+
+from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.errors import BadInput, NotReady
+
+Answer = tuple[int, list[Json]]
+"""HTTP status, and the JSON lines of the body."""
+
+
+class Server:
+    """Answers with what `reply(method, path, query)` returns, and remembers what was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.reply: Callable[[str, str, dict[str, str]], Answer] = lambda *_: (404, [{"message": "not found"}])
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                parts = urlsplit(self.path)
+                query = {k: v[0] for k, v in parse_qs(parts.query).items()}
+                outer.asked.append((self.command, parts.path, query))
+                status, lines = outer.reply(self.command, parts.path, query)
+                body = b"\n".join(json.dumps(line).encode() for line in lines) + b"\n"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - http.server's names
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http.server_address[1]}"
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    started.close()
+
+
+def kubeconfig(tmp_path: Path, url: str) -> Path:
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture
+def kube(server: Server, tmp_path: Path) -> Kube:
+    return Kube(kubeconfig(tmp_path, server.url), "c", name="east")
+
+
+def pod(version: str, phase: str) -> Json:
+    return {"metadata": {"name": "p", "resourceVersion": version}, "status": {"phase": phase}}
+
+
+def test_a_watch_lists_first_and_goes_on_from_there(kube: Kube, server: Server) -> None:
+    def reply(_: str, __: str, query: dict[str, str]) -> Answer:
+        if "watch" in query:
+            return 200, [{"type": "MODIFIED", "object": pod("8", "Running")}]
+        return 200, [{"metadata": {"resourceVersion": "7"}, "items": [pod("5", "Pending")]}]
+
+    server.reply = reply
+    seen = [(e["type"], e["object"]["status"]["phase"]) for e in kube.watch(path_of("Pod"), timeout_s=1)]
+    assert seen == [("ADDED", "Pending"), ("MODIFIED", "Running")]
+    assert server.asked[1][2]["resourceVersion"] == "7"
+    assert kube.calls == 2
+
+
+def test_an_error_event_ends_a_watch_with_the_servers_words(kube: Kube, server: Server) -> None:
+    status = {"kind": "Status", "code": 504, "message": "Timeout: Too large resource version"}
+    server.reply = lambda *_: (200, [{"type": "ERROR", "object": status}])
+    with pytest.raises(ApiError, match="HTTP 504: Timeout: Too large resource version") as caught:
+        list(kube.watch(path_of("Pod"), timeout_s=1, resourceVersion="9"))
+    assert caught.value.status == 504
+
+
+def test_a_refusal_carries_the_webhooks_words(kube: Kube, server: Server) -> None:
+    server.reply = lambda *_: (500, [{"message": 'failed calling webhook "x": connection refused'}])
+    with pytest.raises(ApiError, match='POST /api/v1/namespaces/ns/pods on east: HTTP 500: failed calling webhook "x"'):
+        kube.create({"kind": "Pod", "metadata": {"name": "p", "namespace": "ns"}})
+
+
+def test_what_is_not_there_is_none_and_other_errors_are_errors(kube: Kube, server: Server) -> None:
+    assert kube.find("Pod", "p", "ns") is None
+    assert kube.delete("Pod", "p", "ns") is False
+    server.reply = lambda *_: (403, [{"message": "forbidden"}])
+    with pytest.raises(ApiError, match="HTTP 403: forbidden"):
+        kube.find("Pod", "p", "ns")
+
+
+def test_an_unreachable_server_is_not_ready_and_says_what_was_asked(tmp_path: Path) -> None:
+    kube = Kube(kubeconfig(tmp_path, "http://127.0.0.1:9"), "c", name="east")
+    with pytest.raises(NotReady, match="GET /version on east: no answer") as caught:
+        kube.get("/version")
+    assert caught.value.repair == "check that the API server runs and is reachable"
+
+
+@pytest.mark.parametrize(("context", "missing"), [("other", False), ("c", True)])
+def test_a_context_or_file_that_is_not_there_is_bad_input(tmp_path: Path, context: str, missing: bool) -> None:
+    path = tmp_path / "nowhere" if missing else kubeconfig(tmp_path, "http://127.0.0.1:9")
+    with pytest.raises(BadInput, match=f"kubeconfig {path}, context {context}"):
+        Kube(path, context).get("/version")
+
+
+def test_waiting_for_an_object_ends_with_its_deadline(kube: Kube, server: Server) -> None:
+    def reply(_: str, path: str, query: dict[str, str]) -> Answer:
+        if "watch" in query:
+            return 200, []
+        return 200, [
+            pod("5", "Pending") if path.endswith("/p") else {"metadata": {"resourceVersion": "5"}, "items": []}
+        ]
+
+    server.reply = reply
+    with pytest.raises(NotReady, match=r"a running pod on east: not within 0\.3 s"):
+        kube.wait_for("Pod", "p", "ns", lambda seen: None, what="a running pod", timeout_s=0.3)
