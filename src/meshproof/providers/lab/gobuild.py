@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from meshproof.errors import Broken
 from meshproof.progress import Narrator
+from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.paths import cache_root, private_folder
 from meshproof.providers.lab.toolchain import go_program
 
@@ -85,19 +83,6 @@ def cache_key(module_set: Path, go_version: str) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextmanager
-def build_lock(name: str, narrator: Narrator) -> Iterator[None]:
-    """One build of a kind at a time, whoever asks; the kernel lets go of the lock when its holder dies."""
-    path = private_folder(cache_root() / "locks") / name
-    with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            narrator.say(f"another run is building ({name}); waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
 def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> Path:
     """The folder with all of `PROGRAMS`, after building what is missing.
 
@@ -109,7 +94,7 @@ def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> P
     folder = cache_root() / "bin" / cache_key(module_set, go_version)
     if (folder / ".complete").exists():
         return folder
-    with build_lock("programs", narrator):
+    with exclusively("building programs", narrator):
         if (folder / ".complete").exists():
             return folder
         what = f"Kubernetes {KUBERNETES_VERSION}, Istio {ISTIO_RELEASE}"

@@ -24,6 +24,7 @@ from meshproof.clients.process import run
 from meshproof.errors import Broken
 from meshproof.progress import Narrator, Silent
 from meshproof.providers.lab import gobuild
+from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.packages import program
 from meshproof.providers.lab.paths import cache_root, private_folder
 from meshproof.providers.lab.toolchain import ENVOY, fetch, go_program
@@ -264,7 +265,7 @@ def ensure_images(programs: Path, narrator: Narrator) -> Path:
     seed = cache_root() / "images" / digest.hexdigest()[:16]
     if (seed / ".complete").exists():
         return seed / "containerd"
-    with gobuild.build_lock("images", narrator):
+    with exclusively("making images", narrator):
         if not (seed / ".complete").exists():
             with narrator.step("making the container images and unpacking them, once"):
                 shutil.rmtree(seed, ignore_errors=True)

@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from meshproof.clients.kube import Json
-from meshproof.errors import BadInput, Broken, NotReady
+from meshproof.errors import BadInput, Broken
 from meshproof.model import ClusterName, Topology
 from meshproof.progress import Narrator
 from meshproof.providers.base import ClusterAccess, Toolbox
 from meshproof.providers.lab import doctor, network, remains
 from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
 from meshproof.providers.lab.images import APP, CLIENT, ensure_images
+from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.packages import ensure_packages
 from meshproof.providers.lab.paths import state_root
 from meshproof.providers.lab.plan import choose_plan
@@ -140,6 +141,20 @@ def up(
     doctor.require_fit(narrator)
     programs = ensure_programs(narrator)
     seed = ensure_images(programs, narrator)
+    with exclusively(f"starting lab {name}", narrator):
+        return _start(name, clusters, narrator, programs=programs, seed=seed, stays=stays, slot=slot)
+
+
+def _start(
+    name: str,
+    clusters: Sequence[ClusterName],
+    narrator: Narrator,
+    *,
+    programs: Path,
+    seed: Path,
+    stays: bool,
+    slot: int | None,
+) -> Lab:
     folder = LabFolder(name)
     if folder.daemon is not None:
         raise BadInput(
@@ -268,14 +283,3 @@ def open_lab(
             down(name, narrator)
         elif ours:
             narrator.say(f"lab {name} stays up (--keep); `meshproof lab down` removes it")
-
-
-def wait_for_processes(lab: Lab, names: Sequence[str], timeout_s: float) -> None:
-    """Wait until the named processes run. Raises `NotReady`."""
-
-    def there() -> None:
-        up_now = ask(lab.folder, {"do": "status"})["processes"]
-        if any(n not in up_now for n in names):
-            raise NotYet(f"running: {', '.join(sorted(up_now))}")
-
-    eventually(there, what=f"processes {', '.join(names)}", timeout_s=timeout_s, error=NotReady)
