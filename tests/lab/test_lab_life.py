@@ -76,6 +76,23 @@ def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
     eventually(lambda: must_be_gone(scratch_name, but_folder=True), what="end of the orphaned lab", timeout_s=30)
 
 
+def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
+    argv = [sys.executable, "-m", "meshproof.cli", "lab", "up", f"--lab-name={scratch_name}"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as started:
+
+        def begun() -> None:
+            if not remains.find(scratch_name).processes:
+                raise NotYet("no process of the lab yet")
+
+        eventually(begun, what="the first process of the lab", timeout_s=20, poll_s=0.1)
+        started.send_signal(signal.SIGINT)
+        assert started.stderr is not None
+        told = started.stderr.read()
+    assert started.returncode == 130
+    assert told.endswith("meshproof: interrupted; nothing is left behind\n")
+    must_be_gone(scratch_name)
+
+
 def test_an_exit_while_starting_fails_at_once_with_the_last_words(
     scratch_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
