@@ -10,7 +10,8 @@ import pytest
 
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken
-from meshproof.faults.istiod import STOP_ISTIOD, heal_leftovers, stop_istiod
+from meshproof.faults.heal import heal_leftovers
+from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.mesh import Cluster, Mesh
 from tests.fakes import mesh_of
