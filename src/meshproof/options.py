@@ -14,6 +14,8 @@ from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
 PROVIDERS: Final = ("lab",)
+INSTALL: Final = "install"
+MESHES: Final = (INSTALL, "existing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,19 @@ OUTAGE: Final = Option(
     help="how long a stopped control plane stays down in FAILOVER claims (5 to 3600)",
 )
 
-OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, KEEP, REPORT_DIR, OUTAGE)
+MESH: Final = Option(
+    flag="--mesh",
+    metavar="install|existing",
+    default="install",
+    help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
+    "namespaces, which are removed again",
+)
+ALLOW_DISRUPTIVE: Final = Option(
+    flag="--allow-disruptive",
+    help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
+)
+
+OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,8 @@ class Settings:
     topologies: tuple[Topology, ...]
     provider: str
     lab_name: str
+    installs: bool
+    may_disrupt: bool
     keep: bool
     report_dir: Path
     outage_s: float
@@ -86,11 +102,16 @@ def read_settings(values: Mapping[str, object], *, root: Path) -> Settings:
     provider = text(PROVIDER) or ""
     if provider not in PROVIDERS:
         raise BadInput(f"--provider={provider}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
+    mesh = text(MESH) or ""
+    if mesh not in MESHES:
+        raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
     folder = text(REPORT_DIR)
     return Settings(
         topologies=_topologies(text(TOPOLOGY)),
         provider=provider,
         lab_name=text(LAB_NAME) or "",
+        installs=mesh == INSTALL,
+        may_disrupt=provider == "lab" or bool(values.get(ALLOW_DISRUPTIVE.dest)),
         keep=bool(values.get(KEEP.dest)),
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),

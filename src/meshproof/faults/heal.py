@@ -14,7 +14,7 @@ from meshproof.providers.base import Links
 def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> tuple[str, ...]:
     """Heal the faults that a killed run left in these clusters; says for each what was done.
 
-    Entries of other clusters stay: a cluster is known by its UID, since another lab's clusters have the same names.
+    Entries of other clusters stay: a cluster is known by its UID, since another lab's have the same names.
     """
     return tuple(
         f"healed {fault} on {', '.join(clusters)}, left by a run that was killed"
@@ -27,11 +27,11 @@ def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, 
 
     Objects first, newest change first; then restarts, oldest first: an istiod before the workloads that it signs for.
     """
-    uids = {cluster_uid(cluster.kube): cluster for cluster in mesh.clusters}
-    ours = [entry for entry in journal.unhealed() if entry.cluster_uid in uids]
+    here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
+    ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
     healed: dict[str, list[str]] = {}
     for entry in in_healing_order(ours):
-        cluster = uids[entry.cluster_uid]
+        cluster = here[entry.cluster, entry.cluster_uid]
         _take_back(cluster, entry, links)
         journal.healed(entry)
         where = healed.setdefault(entry.fault, [])
