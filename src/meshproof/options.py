@@ -71,8 +71,18 @@ ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
     help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
 )
+MUTANTS: Final = Option(
+    flag="--mutants",
+    metavar="ID,ID",
+    help="for tests/sensitivity: these faults of `meshproof fault list` only (default: all)",
+)
+SLICE: Final = Option(
+    flag="--slice",
+    metavar="N",
+    help="for tests/sensitivity: N of the faults, other ones each day, so that all have their turn",
+)
 
-OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE)
+OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE, MUTANTS, SLICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +97,8 @@ class Settings:
     keep: bool
     report_dir: Path
     outage_s: float
+    mutants: str = ""
+    slice: int = 0
 
     def topology(self, name: str) -> Topology:
         return next(topology for topology in self.topologies if topology.name == name)
@@ -115,6 +127,8 @@ def read_settings(values: Mapping[str, object], *, root: Path) -> Settings:
         keep=bool(values.get(KEEP.dest)),
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
+        mutants=text(MUTANTS) or "",
+        slice=_slice(text(SLICE)),
     )
 
 
@@ -144,3 +158,11 @@ def _outage(value: str) -> float:
     if not 5 <= seconds <= 3600:
         raise BadInput(f"--outage={value}", "not a number of seconds that makes sense here", "use 5 to 3600")
     return seconds
+
+
+def _slice(value: str | None) -> int:
+    if value is None:
+        return 0
+    if not value.isdecimal() or int(value) == 0:
+        raise BadInput(f"--slice={value}", "not a number of mutants", "use 1 or more")
+    return int(value)
