@@ -72,7 +72,8 @@ def _section(fault: Fault, outcome: Outcome) -> list[str]:
         lines += [outcome.told, ""]
     if outcome.run_s:
         lines.append(
-            f"Injected in {outcome.inject_s:.1f} s, verified in {outcome.run_s:.1f} s, healed in {outcome.heal_s:.1f} s. "
+            f"Injected in {outcome.inject_s:.1f} s, verified in {outcome.run_s:.1f} s, "
+            f"healed in {outcome.heal_s:.1f} s. "
             f"Red: {', '.join(outcome.red) or 'nothing'}."
         )
     for text in outcome.texts.values():
