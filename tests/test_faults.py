@@ -10,7 +10,8 @@ import pytest
 
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken
-from meshproof.faults.istiod import STOP_ISTIOD, heal_leftovers, stop_istiod
+from meshproof.faults.heal import heal_leftovers
+from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.mesh import Cluster, Mesh
 from tests.fakes import mesh_of
@@ -121,11 +122,11 @@ def test_leftovers_of_a_killed_run_are_healed_once(journal: Journal) -> None:
     assert heal_leftovers(mesh, journal) == ()
 
 
-def test_a_cluster_made_anew_has_nothing_to_heal_and_others_keep_their_entries(journal: Journal) -> None:
+def test_clusters_of_the_same_name_elsewhere_keep_their_entries(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
     mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
-    record(journal, cluster_uid="uid-of-yesterday")
+    record(journal, cluster_uid="uid-of-another-lab")
     record(journal, cluster="elsewhere")
     assert heal_leftovers(mesh, journal) == ()
     assert kube.scaled == []
-    assert [entry.cluster for entry in journal.unhealed()] == ["elsewhere"]
+    assert [entry.cluster for entry in journal.unhealed()] == ["elsewhere", "cluster1"]

@@ -14,6 +14,8 @@ from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
 PROVIDERS: Final = ("lab",)
+INSTALL: Final = "install"
+MESHES: Final = (INSTALL, "existing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,29 @@ OUTAGE: Final = Option(
     help="how long a stopped control plane stays down in FAILOVER claims (5 to 3600)",
 )
 
-OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, KEEP, REPORT_DIR, OUTAGE)
+MESH: Final = Option(
+    flag="--mesh",
+    metavar="install|existing",
+    default="install",
+    help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
+    "namespaces, which are removed again",
+)
+ALLOW_DISRUPTIVE: Final = Option(
+    flag="--allow-disruptive",
+    help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
+)
+MUTANTS: Final = Option(
+    flag="--mutants",
+    metavar="ID,ID",
+    help="for tests/sensitivity: these faults of `meshproof fault list` only (default: all)",
+)
+SLICE: Final = Option(
+    flag="--slice",
+    metavar="N",
+    help="for tests/sensitivity: N of the faults, other ones each day, so that all have their turn",
+)
+
+OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE, MUTANTS, SLICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +92,13 @@ class Settings:
     topologies: tuple[Topology, ...]
     provider: str
     lab_name: str
+    installs: bool
+    may_disrupt: bool
     keep: bool
     report_dir: Path
     outage_s: float
+    mutants: str = ""
+    slice: int = 0
 
     def topology(self, name: str) -> Topology:
         return next(topology for topology in self.topologies if topology.name == name)
@@ -86,14 +114,21 @@ def read_settings(values: Mapping[str, object], *, root: Path) -> Settings:
     provider = text(PROVIDER) or ""
     if provider not in PROVIDERS:
         raise BadInput(f"--provider={provider}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
+    mesh = text(MESH) or ""
+    if mesh not in MESHES:
+        raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
     folder = text(REPORT_DIR)
     return Settings(
         topologies=_topologies(text(TOPOLOGY)),
         provider=provider,
         lab_name=text(LAB_NAME) or "",
+        installs=mesh == INSTALL,
+        may_disrupt=provider == "lab" or bool(values.get(ALLOW_DISRUPTIVE.dest)),
         keep=bool(values.get(KEEP.dest)),
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
+        mutants=text(MUTANTS) or "",
+        slice=_slice(text(SLICE)),
     )
 
 
@@ -123,3 +158,11 @@ def _outage(value: str) -> float:
     if not 5 <= seconds <= 3600:
         raise BadInput(f"--outage={value}", "not a number of seconds that makes sense here", "use 5 to 3600")
     return seconds
+
+
+def _slice(value: str | None) -> int:
+    if value is None:
+        return 0
+    if not value.isdecimal() or int(value) == 0:
+        raise BadInput(f"--slice={value}", "not a number of mutants", "use 1 or more")
+    return int(value)

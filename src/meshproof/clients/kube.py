@@ -55,6 +55,7 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "VirtualService": ("/apis/networking.istio.io/v1", "virtualservices", True),
     "DestinationRule": ("/apis/networking.istio.io/v1", "destinationrules", True),
     "ServiceEntry": ("/apis/networking.istio.io/v1", "serviceentries", True),
+    "EnvoyFilter": ("/apis/networking.istio.io/v1alpha3", "envoyfilters", True),
     "PeerAuthentication": ("/apis/security.istio.io/v1", "peerauthentications", True),
     "AuthorizationPolicy": ("/apis/security.istio.io/v1", "authorizationpolicies", True),
     "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", False),

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken
 from meshproof.faults.journal import Journal
-from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh import Cluster
 from meshproof.traffic import Mark
 from meshproof.wait import NotYet, eventually
 
@@ -39,9 +39,7 @@ def stop_istiod(cluster: Cluster, journal: Journal) -> Iterator[Stopped]:
     Healing scales back to the old numbers and waits until they are available, whatever happened inside; it raises
     `NotReady` if they do not come back. Yields the moments, which it completes as they pass.
     """
-    replicas = _replicas(cluster.kube)
-    if not any(replicas.values()):
-        raise Broken(f"istiod of {cluster}", "it is not running already", "start it: a fault needs a healthy mesh")
+    replicas = _running_replicas(cluster)
     entry = journal.record(
         fault=STOP_ISTIOD, cluster=cluster.name, cluster_uid=cluster_uid(cluster.kube), undo={"replicas": replicas}
     )
@@ -56,6 +54,21 @@ def stop_istiod(cluster: Cluster, journal: Journal) -> Iterator[Stopped]:
         start_istiod(cluster.kube, replicas)
         stopped.back = Mark.now()
         journal.healed(entry)
+
+
+def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
+    """Scale every istiod Deployment to zero and wait until no pod is left; `before` is told the numbers first."""
+    replicas = _running_replicas(cluster)
+    before(replicas)
+    _scale(cluster.kube, dict.fromkeys(replicas, 0))
+    _wait_gone(cluster.kube)
+
+
+def _running_replicas(cluster: Cluster) -> dict[str, int]:
+    replicas = _replicas(cluster.kube)
+    if not any(replicas.values()):
+        raise Broken(f"istiod of {cluster}", "it is not running already", "start it: a fault needs a healthy mesh")
+    return replicas
 
 
 def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
@@ -75,40 +88,12 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
         )
 
 
-def heal_leftovers(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
-    """Heal the faults that a killed run left in these clusters; says for each what was done.
-
-    Entries of other clusters stay; entries of a cluster that was made anew since are closed, there is nothing to heal.
-    """
-    told: list[str] = []
-    uids: dict[str, str] = {}
-    by_name = {cluster.name: cluster for cluster in mesh.clusters}
-    for entry in journal.unhealed():
-        cluster = next((c for name, c in by_name.items() if name == entry.cluster), None)
-        if cluster is None:
-            continue
-        if uids.setdefault(entry.cluster, cluster_uid(cluster.kube)) != entry.cluster_uid:
-            journal.healed(entry)
-            continue
-        _HEALERS[entry.fault](cluster.kube, entry.undo)
-        journal.healed(entry)
-        told.append(f"healed {entry.fault} on {entry.cluster}, left by a run that was killed")
-    return tuple(told)
-
-
 def cluster_uid(kube: Kube) -> str:
     """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
     namespace = kube.find("Namespace", "kube-system")
     if namespace is None:
         raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
     return str(namespace["metadata"]["uid"])
-
-
-def _heal_stop(kube: Kube, undo: Mapping[str, Any]) -> None:
-    start_istiod(kube, {str(name): int(count) for name, count in undo["replicas"].items()})
-
-
-_HEALERS: Final[Mapping[str, Callable[[Kube, Mapping[str, Any]], None]]] = {STOP_ISTIOD: _heal_stop}
 
 
 def _replicas(kube: Kube) -> dict[str, int]:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from meshproof.errors import Broken
+from meshproof.providers.lab.paths import state_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,11 @@ class Entry:
     cluster: str
     cluster_uid: str
     undo: Mapping[str, Any]
+
+
+def default_journal() -> Journal:
+    """The journal of this user on this machine, whatever the lab."""
+    return Journal(state_root() / "faults.jsonl")
 
 
 class Journal:

@@ -12,7 +12,13 @@ from meshproof.clients.istioctl import READER_ACCOUNT, Istioctl
 from meshproof.clients.kube import ApiError, Json
 from meshproof.install.app import app_deployment_name, app_manifests, client_manifest
 from meshproof.install.certificates import ca_bundles, cacerts_secret
-from meshproof.install.gateways import gateway_deployment, gateway_services, gateways_of, mesh_configuration
+from meshproof.install.gateways import (
+    app_exposed,
+    gateway_deployment,
+    gateway_services,
+    gateways_of,
+    mesh_configuration,
+)
 from meshproof.install.injection import (
     InjectorState,
     RemoteEvidence,
@@ -157,7 +163,14 @@ class Build:
 
     def apply_mesh_configuration(self, cluster: Cluster) -> None:
         """Apply the Gateways and VirtualServices. istiod's validation may be called before its Service is reached."""
-        for manifest in mesh_configuration(self.mesh.topology, cluster.spec):
+        self._apply_configuration(cluster, mesh_configuration(self.mesh.topology, cluster.spec))
+
+    def apply_app_configuration(self, cluster: Cluster) -> None:
+        """Only what exposes the demonstration service at the ingress gateways."""
+        self._apply_configuration(cluster, app_exposed())
+
+    def _apply_configuration(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
+        for manifest in manifests:
             eventually(
                 _unless_webhook_fails(partial(cluster.kube.apply, manifest)),
                 what=f"{manifest['kind']} {manifest['metadata']['name']} on {cluster}",

@@ -130,7 +130,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     return (
         *((_cross_network_gateway(),) if exposes_services else ()),
         *(_istiod_exposed() if topology.exposes_istiod(primary) else ()),
-        *_app_exposed(),
+        *app_exposed(),
     )
 
 
@@ -181,7 +181,7 @@ def _istiod_exposed() -> tuple[Json, ...]:
     )
 
 
-def _app_exposed() -> tuple[Json, ...]:
+def app_exposed() -> tuple[Json, ...]:
     """The book's Gateway and VirtualService for mockshop.com."""
     gateway = f"{APP_SERVICE}-gateway"
     destination = {"host": f"{APP_SERVICE}.{APP_NAMESPACE}.svc.cluster.local", "port": {"number": APP_PORT}}

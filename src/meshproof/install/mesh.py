@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from meshproof.install.build import Build
 from meshproof.install.injection import RemoteEvidence
+from meshproof.install.marker import write_markers
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers
 from meshproof.install.runner import run_plan, undo_of
@@ -38,6 +39,7 @@ def install_mesh(mesh: Mesh, narrator: Narrator) -> Installed:
     begin = time.monotonic()
     build = Build(mesh)
     steps_s = run_plan(plan_for(mesh, build), narrator, aborted=build.aborted)
+    write_markers(mesh)
     return Installed(remotes=build.evidence(), steps_s=steps_s, elapsed_s=time.monotonic() - begin)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
@@ -44,14 +44,19 @@ def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
 
     Raises `NotReady`, saying what holds the namespace up, after 90 s.
     """
-    there = [name for name in NAMESPACES if kube.delete("Namespace", name)]
+    remove_these_namespaces(kube, NAMESPACES, aborted=aborted)
+    written = kube.list("ConfigMap", labels=_WRITTEN_BY_ISTIOD)
+    for config in written:
+        kube.delete("ConfigMap", config["metadata"]["name"], config["metadata"]["namespace"])
+
+
+def remove_these_namespaces(kube: Kube, namespaces: Iterable[str], *, aborted: threading.Event) -> None:
+    """Delete namespaces with all in them and wait for their end. Raises `NotReady`, saying what holds them up."""
+    there = [name for name in namespaces if kube.delete("Namespace", name)]
     for name in there:
         _kill_pods(kube, name)
     for name in there:
         _await_end(kube, name, aborted)
-    written = kube.list("ConfigMap", labels=_WRITTEN_BY_ISTIOD)
-    for config in written:
-        kube.delete("ConfigMap", config["metadata"]["name"], config["metadata"]["namespace"])
 
 
 def _await_end(kube: Kube, name: str, aborted: threading.Event) -> None:

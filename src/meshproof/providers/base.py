@@ -41,6 +41,22 @@ class Toolbox:
     data_plane: str
 
 
+class Links(Protocol):
+    """What only an owner of the machines can do: cut links, end processes."""
+
+    def block(self, client: ClusterName, server: ClusterName, ports: tuple[int, ...]) -> None:
+        """Drop packets from one cluster to another: to these TCP ports of its gateways, or if none to its pods."""
+        ...
+
+    def unblock(self) -> None:
+        """Open all links again."""
+        ...
+
+    def restart_api_server(self, cluster: ClusterName) -> None:
+        """End a cluster's API server and start it again; every watch on it is cut."""
+        ...
+
+
 class Provider(Protocol):
     """A source of clusters. `clusters` is ordered as the topology's clusters are."""
 
@@ -51,6 +67,11 @@ class Provider(Protocol):
 
     @property
     def toolbox(self) -> Toolbox: ...
+
+    @property
+    def links(self) -> Links | None:
+        """None where machines and networks are not ours to break."""
+        ...
 
     def connect(self, topology: Topology) -> None:
         """Open the routes between pod ranges that clusters on one network need, and close all others."""

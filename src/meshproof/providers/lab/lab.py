@@ -83,6 +83,20 @@ class Lab:
         groups = [[c.name for c in topology.clusters if c.network == network] for network in topology.networks]
         ask(self.folder, {"do": "connect", "groups": groups})
 
+    @property
+    def links(self) -> Lab:
+        return self
+
+    def block(self, client: ClusterName, server: ClusterName, ports: tuple[int, ...]) -> None:
+        plan = self.spec.plan
+        network.block(plan, plan.node(client), plan.node(server), ports)
+
+    def unblock(self) -> None:
+        network.unblock(self.spec.plan)
+
+    def restart_api_server(self, cluster: ClusterName) -> None:
+        self.restart(f"{cluster}/kube-apiserver")
+
     def problems(self) -> tuple[str, ...]:
         """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""
         if self.folder.daemon is None:

@@ -157,6 +157,31 @@ def connect(plan: LabPlan, groups: Iterable[Sequence[NodePlan]]) -> None:
         _hook_once(namespace, node)
 
 
+FAULTS = "MESHPROOF-FAULTS"
+
+
+def block(plan: LabPlan, client: NodePlan, server: NodePlan, ports: Sequence[int]) -> None:
+    """Drop in the router what goes from one node to the other: to TCP ports of its gateways, or else to its pods.
+
+    Pods are seen under their node's address, or under their own towards pods of their own network. Replaces earlier
+    blocks.
+    """
+    targets = [f"-d {server.pool} -p tcp --dport {port}" for port in ports] or [f"-d {server.pods}"]
+    sources = (f"{client.address}/32", str(client.pods))
+    rules = [f"-A {FAULTS} -s {source} {target} -j DROP" for source in sources for target in targets]
+    unblock(plan)
+    _restore(
+        plan.router_namespace, ["*filter", f":{FAULTS} - [0:0]", *rules, f"-I FORWARD -j {FAULTS}", "COMMIT"], "-n"
+    )
+
+
+def unblock(plan: LabPlan) -> None:
+    """Let everything pass again that `block` dropped. Safe if nothing was."""
+    enter = ["nsenter", f"--net={NAMESPACES / plan.router_namespace}", str(program("iptables")), "-w"]
+    for rule in (["-D", "FORWARD", "-j", FAULTS], ["-F", FAULTS], ["-X", FAULTS]):
+        subprocess.run([*enter, *rule], capture_output=True, stdin=subprocess.DEVNULL)
+
+
 def _hook_once(namespace: str, node: NodePlan) -> None:
     rule = f"-s {node.pods} -j {MASQUERADE}"
     tool = program("iptables")

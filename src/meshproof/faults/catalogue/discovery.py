@@ -1,0 +1,224 @@
+"""Faults of discovery: remote secrets, their tokens and rights, and what both sides must have in common."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.istioctl import READER_ACCOUNT
+from meshproof.clients.kube import Json
+from meshproof.errors import Broken
+from meshproof.faults.catalogue.common import (
+    ACROSS,
+    APP_FQDN,
+    CANARY,
+    MESH_CONFIG,
+    NEW_PODS,
+    TRAFFIC_ACROSS,
+    remote_secret,
+    with_mesh_config,
+    without_label,
+)
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.shows import mesh_is_ill
+
+SECRET_LABEL: Final = "istio/multiCluster"
+READER_ROLE: Final = "istio-reader-clusterrole-istio-system"
+NOWHERE: Final = "https://192.0.2.1:6443"
+"""TEST-NET-1 (RFC 5737): nobody is there."""
+
+UNKNOWN_CLUSTER: Final = (
+    "DISCOVERY-02",
+    "DISCOVERY-04",
+    "DISCOVERY-05",
+    "DISCOVERY-06",
+    "DISCOVERY-07",
+    "GATEWAYS-07",
+    "CONTROL-01",
+    "CONTROL-03",
+    "CONTROL-04",
+    "CONTROL-06",
+    *NEW_PODS,
+    *ACROSS,
+)
+"""What falls where an istiod does not know a cluster: its services, and if it controls it, its new pods."""
+
+
+def _secret_of_far(scene: Scene) -> tuple[str, str]:
+    return remote_secret(scene.far), names.SYSTEM_NAMESPACE
+
+
+def _no_secret(scene: Scene) -> None:
+    scene.remove(scene.near, "Secret", *_secret_of_far(scene))
+
+
+def _unlabelled_secret(scene: Scene) -> None:
+    scene.edit(scene.near, "Secret", *_secret_of_far(scene), without_label(SECRET_LABEL))
+
+
+def _wrong_server(scene: Scene) -> None:
+    def change(secret: Json) -> None:
+        for key, text in secret["data"].items():
+            config = base64.b64decode(text).decode()
+            config = config.replace(scene.far.access.server_for_peers, NOWHERE)
+            secret["data"][key] = base64.b64encode(config.encode()).decode()
+
+    scene.edit(scene.near, "Secret", *_secret_of_far(scene), change)
+
+
+def _other_name(scene: Scene) -> None:
+    def change(secret: Json) -> None:
+        secret["data"] = {f"{scene.far.name}-old": text for text in secret["data"].values()}
+
+    scene.edit(scene.near, "Secret", *_secret_of_far(scene), change)
+
+
+def _token_revoked(scene: Scene) -> None:
+    tokens = [
+        secret["metadata"]["name"]
+        for secret in scene.far.kube.list("Secret", names.SYSTEM_NAMESPACE)
+        if secret.get("type") == "kubernetes.io/service-account-token"
+        and secret["metadata"]["annotations"].get("kubernetes.io/service-account.name") == READER_ACCOUNT
+    ]
+    if not tokens:
+        raise Broken(f"token of {READER_ACCOUNT} on {scene.far}", "there is none", "make the remote secret again")
+    for name in tokens:
+        scene.remove(scene.far, "Secret", name, names.SYSTEM_NAMESPACE)
+    scene.restart_api_server(scene.far)
+
+
+def _fewer_rights(scene: Scene) -> None:
+    def change(role: Json) -> None:
+        for rule in role["rules"]:
+            if "endpointslices" in rule.get("resources", []):
+                rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
+
+    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+
+
+def _no_service(scene: Scene) -> None:
+    scene.remove(scene.near, "Service", names.APP_SERVICE, names.APP_NAMESPACE)
+
+
+def _other_port(scene: Scene) -> None:
+    def change(service: Json) -> None:
+        for port in service["spec"]["ports"]:
+            port["port"] = 8000
+
+    scene.edit(scene.far, "Service", names.APP_SERVICE, names.APP_NAMESPACE, change)
+
+
+def _cluster_local(scene: Scene) -> None:
+    setting = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [APP_FQDN]}]}
+    scene.edit(scene.near, "ConfigMap", MESH_CONFIG, names.SYSTEM_NAMESPACE, with_mesh_config(setting))
+
+
+def _not_exported(scene: Scene) -> None:
+    def change(service: Json) -> None:
+        service["metadata"].setdefault("annotations", {})["networking.istio.io/exportTo"] = "."
+
+    scene.edit(scene.near, "Service", names.APP_SERVICE, names.APP_NAMESPACE, change)
+
+
+DISCOVERY: Final = (
+    Fault(
+        id="S1",
+        sentence="the remote secret is gone",
+        seen="only local answers, with status 200",
+        source="istio.io, Troubleshooting Multicluster; istio/istio discussions on 'no remote endpoints'",
+        kills=("DISCOVERY-01", "DISCOVERY-02"),
+        also=UNKNOWN_CLUSTER,
+        inject=_no_secret,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="S2",
+        sentence="the remote secret lost its label istio/multiCluster",
+        seen="only local answers, though the secret is there",
+        source="secrets copied by external-secrets and the like, without labels",
+        kills=("DISCOVERY-01", "DISCOVERY-02", "DISCOVERY-04"),
+        also=UNKNOWN_CLUSTER,
+        inject=_unlabelled_secret,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="S3",
+        sentence="the remote secret's server cannot be reached from the other cluster",
+        seen="cluster 'timeout' in istioctl remote-clusters, only local answers",
+        source="kind and minikube write 127.0.0.1 into kubeconfigs; istio.io, create-remote-secret --server",
+        kills=("DISCOVERY-01", "DISCOVERY-04"),
+        also=UNKNOWN_CLUSTER,
+        inject=_wrong_server,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="S4",
+        sentence="the remote secret's token was revoked, and every watch has ended since",
+        seen="endpoints frozen; istioctl remote-clusters still says synced",
+        source="istio/istio issues on expired remote secret tokens; client-go goes on retrying quietly",
+        kills=("DISCOVERY-03", "DISCOVERY-04"),
+        also=(*NEW_PODS, "DISCOVERY-05", "CONTROL-03", "GATEWAYS-05"),
+        inject=_token_revoked,
+    ),
+    Fault(
+        id="S5",
+        sentence="one verb is missing from the reader role",
+        seen="parts of the registry go stale",
+        source="hardened RBAC; role of an older version left behind by an upgrade",
+        kills=("DISCOVERY-04",),
+        also=(*CANARY, "DISCOVERY-06", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-09"),
+        inject=_fewer_rights,
+    ),
+    Fault(
+        id="S7",
+        sentence="the remote secret calls the cluster by another name than the cluster itself",
+        seen="new sidecars of a remote never get ready",
+        source="istio/istio issues on 'authentication failure' with clusterName; istio.io, clusterName",
+        kills=("DISCOVERY-01", "DISCOVERY-04", "DISCOVERY-07"),
+        also=UNKNOWN_CLUSTER,
+        inject=_other_name,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P3",
+        sentence="the service is missing in the client's cluster",
+        seen="its name does not resolve there",
+        source="istio.io, Deployment models, namespace sameness: the Service must exist in the client's cluster",
+        kills=("DISCOVERY-06",),
+        also=("DISCOVERY-02", *ACROSS, "GATEWAYS-02", "GATEWAYS-03", "CONTROL-03", "TRAFFIC-08"),
+        inject=_no_service,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P4",
+        sentence="the service has another port in one cluster",
+        seen="only local answers",
+        source="istio.io, namespace sameness; charts of different versions in the two clusters",
+        kills=("DISCOVERY-06", "DISCOVERY-02"),
+        also=(*ACROSS, "GATEWAYS-02", "GATEWAYS-03", "TRAFFIC-08"),
+        inject=_other_port,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P5",
+        sentence="the mesh's configuration calls the service cluster-local in one primary",
+        seen="only local answers, with status 200",
+        source="istio.io, Configure mesh-wide clusterLocal, with a host pattern that is too wide",
+        kills=("DISCOVERY-02",),
+        also=(*TRAFFIC_ACROSS, "TRAFFIC-07", "GATEWAYS-08", "TRUST-05", *CANARY, "CONTROL-05"),
+        inject=_cluster_local,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P6",
+        sentence="the service is exported to its own namespace only",
+        seen="clients of other namespaces fail or go around the mesh",
+        source="istio.io, networking.istio.io/exportTo",
+        kills=("DISCOVERY-02",),
+        also=(*ACROSS, "DISCOVERY-06", "GATEWAYS-02", "GATEWAYS-03", "CONTROL-05", "TRAFFIC-08", "CONTROL-03"),
+        inject=_not_exported,
+        shows=mesh_is_ill,
+    ),
+)

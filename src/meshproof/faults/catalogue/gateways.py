@@ -1,0 +1,192 @@
+"""Faults of gateways."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import names
+from meshproof.claims import ACROSS_NETWORKS, REMOTES
+from meshproof.clients.kube import Json
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, networking
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.shows import mesh_is_ill
+
+SELECTOR: Final = {"istio": names.EAST_WEST.removeprefix("istio-")}
+CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
+UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
+
+
+def _no_address(scene: Scene) -> None:
+    def change(service: Json) -> None:
+        service["spec"]["type"] = "ClusterIP"
+        for key in ("externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"):
+            service["spec"].pop(key, None)
+        for port in service["spec"]["ports"]:
+            port.pop("nodePort", None)
+
+    scene.edit(scene.far, "Service", names.EAST_WEST, names.SYSTEM_NAMESPACE, change)
+
+
+def _not_exposed(scene: Scene) -> None:
+    scene.remove(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE)
+
+
+def _edit_servers(scene: Scene, key: str, value: object) -> None:
+    def change(gateway: Json) -> None:
+        for server in gateway["spec"]["servers"]:
+            server[key] = value
+
+    scene.edit(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE, change)
+
+
+def _other_hosts(scene: Scene) -> None:
+    _edit_servers(scene, "hosts", ["*.example.com"])
+
+
+def _plain_passthrough(scene: Scene) -> None:
+    _edit_servers(scene, "tls", {"mode": "PASSTHROUGH"})
+
+
+def _other_selector(scene: Scene) -> None:
+    def change(gateway: Json) -> None:
+        gateway["spec"]["selector"] = {"istio": "eastwest-gateway"}
+
+    scene.edit(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE, change)
+
+
+def _declared_twice(scene: Scene) -> None:
+    server = {
+        "port": {"number": names.PORT_SERVICES, "name": "tls", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": ["*.svc.cluster.local"],
+    }
+    spec = {"selector": SELECTOR, "servers": [server]}
+    scene.add(scene.far_config, networking("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
+
+
+def _no_pods(scene: Scene) -> None:
+    def change(deployment: Json) -> None:
+        deployment["spec"]["replicas"] = 0
+
+    scene.edit(scene.far, "Deployment", names.EAST_WEST, names.SYSTEM_NAMESPACE, change)
+
+
+def _plain_port(scene: Scene) -> None:
+    def change(service: Json) -> None:
+        service["spec"]["type"] = "LoadBalancer"
+
+    scene.edit(scene.near, "Service", "istiod", names.SYSTEM_NAMESPACE, change)
+
+
+def _without_webhook_port(scene: Scene) -> None:
+    def gateway(found: Json) -> None:
+        servers = found["spec"]["servers"]
+        found["spec"]["servers"] = [s for s in servers if s["port"]["number"] != names.PORT_WEBHOOK]
+
+    def routes(found: Json) -> None:
+        tls = found["spec"]["tls"]
+        found["spec"]["tls"] = [r for r in tls if r["match"][0]["port"] != names.PORT_WEBHOOK]
+
+    scene.edit(scene.near, "VirtualService", "istiod-vs", names.SYSTEM_NAMESPACE, routes)
+    scene.edit(scene.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
+
+
+GATEWAYS: Final = (
+    Fault(
+        id="G1",
+        sentence="one east-west gateway has no external address",
+        seen="foreign pod addresses in the endpoints: half of the calls time out",
+        source="a cloud without load balancers, or its quota used up: the Service stays <pending>",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-01", "DISCOVERY-02"),
+        also=("GATEWAYS-07", *UNREACHABLE),
+        inject=_no_address,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G4",
+        sentence="the cross-network Gateway is missing",
+        seen="connection reset on the remote share",
+        source="istio.io, Install on different networks: expose services; forgotten in the second cluster",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-02",),
+        also=(*UNREACHABLE, "CONTROL-05"),
+        inject=_not_exposed,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G6",
+        sentence="port 15443 is declared by two Gateways with overlapping hosts",
+        seen="the listener is rejected, and the old one stays",
+        source="istio/istio issues on 'multiple filter chains with the same matching rules'",
+        needs=(ACROSS_NETWORKS,),
+        kills=("DISCOVERY-05",),
+        also=("CONTROL-03", "CONTROL-05", "GATEWAYS-03"),
+        inject=_declared_twice,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G7",
+        sentence="the cross-network Gateway exposes other hosts only",
+        seen="connection reset on the remote share",
+        source="hosts narrowed to a company domain; it must match *.local",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-02",),
+        also=(*UNREACHABLE, "CONTROL-05"),
+        inject=_other_hosts,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G8",
+        sentence="the cross-network Gateway has mode PASSTHROUGH in place of AUTO_PASSTHROUGH",
+        seen="connection reset on the remote share",
+        source="istio/istio discussions: the one word that differs from an ordinary Gateway",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-02",),
+        also=(*UNREACHABLE, "CONTROL-05"),
+        inject=_plain_passthrough,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G9",
+        sentence="the cross-network Gateway's selector matches no gateway",
+        seen="connection reset on the remote share",
+        source="gateways of the chart carry other labels than those of istioctl",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-02",),
+        also=(*UNREACHABLE, "CONTROL-05"),
+        inject=_other_selector,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G10",
+        sentence="one east-west gateway has no pods",
+        seen="connection refused on the remote share",
+        source="an HPA, a quota or a node drain",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-01", "GATEWAYS-02"),
+        also=(*UNREACHABLE, "DISCOVERY-07", "GATEWAYS-07"),
+        inject=_no_pods,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="G11",
+        sentence="istiod itself has an external address, with its plain ports",
+        seen="nothing; anybody outside can read the mesh's configuration",
+        source="istio.io, Security best practices; a Service changed to try something out",
+        kills=("GATEWAYS-06",),
+        inject=_plain_port,
+    ),
+    Fault(
+        id="G12",
+        sentence="the primary exposes 15012 and not 15017",
+        seen="running pods are fine, new pods in the remote fail",
+        source="istio.io, samples/multicluster/expose-istiod.yaml has both; often only one passes a review",
+        needs=(REMOTES,),
+        kills=("GATEWAYS-05", "CONTROL-02"),
+        also=("GATEWAYS-01", "GATEWAYS-06", "CONTROL-01", "TRUST-09", *NEW_PODS),
+        inject=_without_webhook_port,
+        shows=mesh_is_ill,
+    ),
+)

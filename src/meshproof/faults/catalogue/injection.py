@@ -1,0 +1,213 @@
+"""Faults of injection, of control planes, and of admission."""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+
+from meshproof import names, pki
+from meshproof.claims import REMOTES
+from meshproof.clients.kube import Json
+from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK
+from meshproof.faults.catalogue.discovery import READER_ROLE
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.shows import mesh_is_ill, stays
+from meshproof.install.injection import INJECTOR_LABEL
+
+MUTATING: Final = "MutatingWebhookConfiguration"
+VALIDATING: Final = "ValidatingWebhookConfiguration"
+
+
+def _edit_injectors(scene: Scene, key: str, value: object, *, inside: str = "") -> None:
+    """Set a field of clientConfig (or of `inside` it) in all injection webhooks of the far cluster."""
+
+    def change(configuration: Json) -> None:
+        for webhook in configuration["webhooks"]:
+            target = webhook["clientConfig"][inside] if inside else webhook["clientConfig"]
+            target[key] = value
+
+    for found in scene.far.kube.list(MUTATING, labels=INJECTOR_LABEL):
+        scene.edit(scene.far, MUTATING, found["metadata"]["name"], None, change)
+
+
+def _other_ca(scene: Scene) -> None:
+    other = base64.b64encode(pki.pem_of(pki.make_root().cert)).decode()
+    _edit_injectors(scene, "caBundle", other)
+
+
+def _other_ca_for_good(scene: Scene) -> None:
+    def change(role: Json) -> None:
+        for rule in role["rules"]:
+            if "mutatingwebhookconfigurations" in rule.get("resources", []):
+                rule["verbs"] = ["get", "list", "watch"]
+
+    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+    _other_ca(scene)
+
+
+def _no_control_plane_annotation(scene: Scene) -> None:
+    def change(namespace: Json) -> None:
+        namespace["metadata"]["annotations"].pop(names.CONTROL_PLANES_ANNOTATION, None)
+
+    scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
+
+
+def _other_network(scene: Scene) -> None:
+    path = f"/inject/cluster/{scene.far.name}/net/{scene.near.network}"
+    _edit_injectors(scene, "path", path, inside="service")
+
+
+def _other_cluster(scene: Scene) -> None:
+    path = f"/inject/cluster/{scene.near.name}/net/{scene.far.network}"
+    _edit_injectors(scene, "path", path, inside="service")
+
+
+def _stopped(scene: Scene) -> None:
+    scene.stop_istiod(scene.near)
+
+
+def _no_injector(scene: Scene) -> None:
+    for found in scene.far.kube.list(MUTATING, labels=INJECTOR_LABEL):
+        scene.remove(scene.far, MUTATING, found["metadata"]["name"], None)
+
+
+def _validator_of_yesterday(scene: Scene) -> None:
+    def change(configuration: Json) -> None:
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"]["service"]["name"] = "istiod-1-30-0"
+
+    for found in scene.near.kube.list(VALIDATING):
+        if found["metadata"]["name"].startswith("istio"):
+            scene.edit(scene.near, VALIDATING, found["metadata"]["name"], None, change)
+
+
+def _no_validator(scene: Scene) -> None:
+    for found in scene.near.kube.list(VALIDATING):
+        if found["metadata"]["name"].startswith("istio"):
+            scene.remove(scene.near, VALIDATING, found["metadata"]["name"], None)
+
+
+INJECTION: Final = (
+    Fault(
+        id="I1",
+        sentence="the remote's injection webhook trusts another CA, and istiod may not put it right",
+        seen="pods are refused: x509, certificate signed by unknown authority",
+        source="GitOps tools that own the webhook; istio/istio issues on caBundle in external control planes",
+        needs=(REMOTES,),
+        kills=("GATEWAYS-05", "CONTROL-02"),
+        also=("CONTROL-01", "DISCOVERY-04", "TRUST-09", *NEW_PODS),
+        inject=_other_ca_for_good,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="I1B",
+        sentence="somebody overwrote the caBundle of the remote's injection webhook",
+        seen="nothing, if istiod may write there",
+        source="as I1",
+        needs=(REMOTES,),
+        kills=("CONTROL-02",),
+        note="istiod patches it again at once",
+        inject=_other_ca,
+        shows=stays,
+    ),
+    Fault(
+        id="I2",
+        sentence="the remote's istio-system lost its annotation controlPlaneClusters",
+        seen="new namespaces lack the root certificate: their pods hang",
+        source="istio.io, Install Primary-Remote: set the control plane cluster for cluster2",
+        needs=(REMOTES,),
+        kills=("CONTROL-02",),
+        also=NEW_PODS,
+        inject=_no_control_plane_annotation,
+    ),
+    Fault(
+        id="I3",
+        sentence="the remote's injection path names another network",
+        seen="new pods say they are on that network, and get its endpoints",
+        source="istio.io, Install Primary-Remote, injectionPath copied from the other cluster",
+        needs=(REMOTE_ON_OTHER_NETWORK,),
+        kills=("CONTROL-02", "DISCOVERY-07"),
+        also=(*NEW_PODS, "DISCOVERY-02"),
+        inject=_other_network,
+    ),
+    Fault(
+        id="I4",
+        sentence="the remote's injection path names another cluster",
+        seen="new pods never get ready: istiod refuses their identity",
+        source="istio.io, Install Primary-Remote, injectionPath copied from the other cluster",
+        needs=(REMOTES,),
+        kills=("CONTROL-02", "DISCOVERY-07"),
+        also=NEW_PODS,
+        inject=_other_cluster,
+    ),
+    Fault(
+        id="I5",
+        sentence="one cluster has lost its injection webhook",
+        seen="new pods start without a sidecar, outside every policy",
+        source="istioctl uninstall of another revision; GitOps pruning",
+        kills=("CONTROL-02",),
+        also=("CONTROL-01", "GATEWAYS-05", "DISCOVERY-07", "TRUST-09", *NEW_PODS),
+        inject=_no_injector,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="F5",
+        sentence="istiod of one cluster runs no replica",
+        seen="traffic is fine; new pods and configuration are refused",
+        source="istio.io, Deployment models; a drain, a quota, an image that cannot be pulled",
+        kills=("CONTROL-02", "CONTROL-07"),
+        also=(
+            "DISCOVERY-01",
+            "DISCOVERY-04",
+            "DISCOVERY-05",
+            "DISCOVERY-06",
+            "DISCOVERY-07",
+            "GATEWAYS-04",
+            "GATEWAYS-05",
+            "GATEWAYS-07",
+            "CONTROL-01",
+            "CONTROL-03",
+            "CONTROL-04",
+            "CONTROL-05",
+            "CONTROL-06",
+            "TRAFFIC-08",
+            "TRUST-07",
+            "TRUST-08",
+            "TRUST-09",
+            "GATEWAYS-01",
+            "GATEWAYS-06",
+            *NEW_PODS,
+        ),
+        inject=_stopped,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="U2",
+        sentence="the validation webhooks still point at the istiod of a removed revision",
+        seen="no configuration can be changed: failed calling webhook",
+        source="istio.io, Canary upgrades, uninstall old control plane; istio/istio issues on istiod-default-validator",
+        kills=("CONTROL-07",),
+        also=(
+            "CONTROL-03",
+            "CONTROL-04",
+            "CONTROL-06",
+            "DISCOVERY-08",
+            "TRAFFIC-03",
+            "TRAFFIC-04",
+            "TRAFFIC-06",
+            "TRAFFIC-07",
+            "TRAFFIC-08",
+            "TRAFFIC-09",
+        ),
+        inject=_validator_of_yesterday,
+    ),
+    Fault(
+        id="U3",
+        sentence="there is no validation webhook",
+        seen="senseless configuration is accepted, and ignored",
+        source="enableIstioConfigCRDs or base chart removed; istioctl uninstall of another revision",
+        kills=("CONTROL-07",),
+        inject=_no_validator,
+    ),
+)

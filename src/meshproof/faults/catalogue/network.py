@@ -1,0 +1,128 @@
+"""Faults of networks: identity of networks, and what lies between them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import names
+from meshproof.claims import ACROSS_NETWORKS, REMOTES
+from meshproof.clients.kube import Json
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, without_label
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.shows import mesh_is_ill
+from meshproof.install.app import app_deployment_name
+from meshproof.install.readiness import deployment_ready
+
+
+def _no_network_label(scene: Scene) -> None:
+    scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, without_label(names.NETWORK_LABEL))
+
+
+def _one_name_for_two(scene: Scene) -> None:
+    import threading
+
+    def change(deployment: Json) -> None:
+        labels = deployment["spec"]["template"]["metadata"].setdefault("labels", {})
+        labels[names.NETWORK_LABEL] = scene.near.network
+
+    name = app_deployment_name(scene.far.spec)
+    scene.edit(scene.far, "Deployment", name, names.APP_NAMESPACE, change)
+    deployment_ready(scene.far.kube, names.APP_NAMESPACE, name, timeout_s=90.0, aborted=threading.Event())
+
+
+def _gateway_without_network(scene: Scene) -> None:
+    scene.edit(scene.far, "Service", names.EAST_WEST, names.SYSTEM_NAMESPACE, without_label(names.NETWORK_LABEL))
+
+
+def _services_blocked(scene: Scene) -> None:
+    scene.block(scene.near, scene.far, ports=(names.PORT_SERVICES,))
+
+
+def _control_blocked(scene: Scene) -> None:
+    scene.block(scene.far, scene.mesh.control_plane_of(scene.far), ports=(names.PORT_XDS, names.PORT_WEBHOOK))
+
+
+def _pods_blocked(scene: Scene) -> None:
+    scene.block(scene.near, scene.far)
+
+
+NETWORK: Final = (
+    Fault(
+        id="N1",
+        sentence="istio-system of one cluster does not say which network it is on",
+        seen="half of the calls time out on foreign pod addresses, where pods do not say it themselves",
+        source="istio.io, Install Multi-Primary on different networks: set the default network",
+        needs=(ACROSS_NETWORKS,),
+        kills=("DISCOVERY-07",),
+        also=("DISCOVERY-02", "GATEWAYS-07", *ACROSS),
+        note="injected pods carry their network in a label of their own, so that only uninjected ones are lost",
+        inject=_no_network_label,
+    ),
+    Fault(
+        id="N2",
+        sentence="pods of one network say that they are on another",
+        seen="half of the calls time out on foreign pod addresses",
+        source="the same network name for two networks; istio/istio issues on 503 UF with multi-network",
+        needs=(ACROSS_NETWORKS,),
+        kills=("DISCOVERY-02", "DISCOVERY-07"),
+        also=ACROSS,
+        inject=_one_name_for_two,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="N3",
+        sentence="the Service of one east-west gateway does not say which network it leads into",
+        seen="half of the calls time out on foreign pod addresses",
+        source="istio.io, samples/multicluster/gen-eastwest-gateway.sh without --network",
+        needs=(ACROSS_NETWORKS,),
+        kills=("DISCOVERY-02", "GATEWAYS-07"),
+        also=("DISCOVERY-07", *ACROSS),
+        inject=_gateway_without_network,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="N9",
+        sentence="a firewall between the networks drops 15443 one way",
+        seen="timeouts while ping works",
+        source="cloud firewalls and security groups; istio.io, Troubleshooting Multicluster",
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-01",),
+        also=("GATEWAYS-02", "GATEWAYS-03", "GATEWAYS-06", "GATEWAYS-10", *ACROSS),
+        inject=_services_blocked,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="N9B",
+        sentence="a firewall drops 15012 and 15017 between a remote and its primary",
+        seen="running pods go on with what they have, new ones are refused",
+        source="cloud firewalls and security groups",
+        needs=(REMOTES,),
+        kills=("GATEWAYS-01", "CONTROL-02"),
+        also=(
+            "GATEWAYS-04",
+            "GATEWAYS-05",
+            "GATEWAYS-06",
+            "GATEWAYS-10",
+            "CONTROL-01",
+            "CONTROL-03",
+            "DISCOVERY-05",
+            "DISCOVERY-07",
+            "TRUST-09",
+            *NEW_PODS,
+        ),
+        inject=_control_blocked,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="N9C",
+        sentence="pods of one cluster cannot reach the other's, though both are said to be on one network",
+        seen="half of the calls time out while ping between nodes works",
+        source="missing routes or peering; istio.io: one network means that pods reach each other",
+        needs=(SHARED_NETWORK_ONLY,),
+        kills=("TRUST-05", "TRAFFIC-02"),
+        also=ACROSS,
+        inject=_pods_blocked,
+        shows=mesh_is_ill,
+    ),
+)

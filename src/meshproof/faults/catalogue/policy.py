@@ -1,0 +1,187 @@
+"""Faults of configuration: rules that are valid, and break what crosses clusters."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import names
+from meshproof.claims import ACROSS_NETWORKS, REMOTES, TWO_PRIMARIES
+from meshproof.clients.kube import Json
+from meshproof.faults.catalogue.common import (
+    ACROSS,
+    APP_FQDN,
+    IDENTITY_ACROSS,
+    TRAFFIC_ACROSS,
+    networking,
+    security,
+)
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.shows import mesh_is_ill
+
+ROUTE: Final[Json] = {"destination": {"host": APP_FQDN, "port": {"number": names.APP_PORT}}}
+
+
+def _mtls_off(scene: Scene) -> None:
+    spec = {"selector": {"matchLabels": {"app": names.APP_SERVICE}}, "mtls": {"mode": "DISABLE"}}
+    for primary in scene.mesh.primaries:
+        scene.add(primary, security("PeerAuthentication", "meshproof-plain", spec))
+
+
+def _deny_all(scene: Scene) -> None:
+    scene.add(scene.far_config, security("AuthorizationPolicy", "meshproof-nobody", {}))
+
+
+def _plain_to_app(scene: Scene) -> None:
+    spec = {"host": APP_FQDN, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    scene.add(scene.near, networking("DestinationRule", "meshproof-plain", spec))
+
+
+def _aborts(scene: Scene) -> None:
+    abort = {"abort": {"percentage": {"value": 20}, "httpStatus": 503}}
+    spec = {"hosts": [APP_FQDN], "http": [{"fault": abort, "route": [ROUTE]}]}
+    scene.add(scene.near, networking("VirtualService", "meshproof-aborts", spec))
+
+
+def _uneven(scene: Scene) -> None:
+    first, second = (cluster.spec.app_version for cluster in (scene.near, scene.far))
+    subsets = [{"name": v, "labels": {"version": v}} for v in (first, second)]
+    scene.add(scene.near, networking("DestinationRule", "meshproof-uneven", {"host": APP_FQDN, "subsets": subsets}))
+    routes = [
+        {"destination": {**ROUTE["destination"], "subset": version}, "weight": weight}
+        for version, weight in ((first, 90), (second, 10))
+    ]
+    spec = {"hosts": [APP_FQDN], "http": [{"route": routes}]}
+    scene.add(scene.near, networking("VirtualService", "meshproof-uneven", spec))
+
+
+def _local_only(scene: Scene) -> None:
+    settings = {"localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]}}
+    spec = {"host": APP_FQDN, "trafficPolicy": {"loadBalancer": settings}}
+    for primary in scene.mesh.primaries:
+        scene.add(primary, networking("DestinationRule", "meshproof-local-only", spec))
+
+
+def _one_sided(scene: Scene) -> None:
+    spec = {"hosts": [APP_FQDN], "http": [{"timeout": "3s", "route": [ROUTE]}]}
+    scene.add(scene.near, networking("VirtualService", "meshproof-one-sided", spec))
+
+
+def _in_the_remote(scene: Scene) -> None:
+    spec = {"hosts": [APP_FQDN], "http": [{"timeout": "3s", "route": [ROUTE]}]}
+    scene.add(scene.far, networking("VirtualService", "meshproof-in-the-remote", spec))
+
+
+def _no_ingress_route(scene: Scene) -> None:
+    scene.remove(scene.near, "VirtualService", names.APP_SERVICE, names.APP_NAMESPACE)
+
+
+def _rejected(scene: Scene) -> None:
+    """A cluster with an unknown load balancing policy: valid to istiod, refused by every proxy."""
+    patch = {
+        "applyTo": "CLUSTER",
+        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": APP_FQDN}},
+        "patch": {"operation": "MERGE", "value": {"lb_policy": "RING_HASH", "maglev_lb_config": {"table_size": 4}}},
+    }
+    manifest = networking("EnvoyFilter", "meshproof-rejected", {"configPatches": [patch]}, names.SYSTEM_NAMESPACE)
+    manifest["apiVersion"] = "networking.istio.io/v1alpha3"
+    scene.add(scene.near, manifest)
+
+
+POLICY: Final = (
+    Fault(
+        id="P1",
+        sentence="mutual TLS is off for a service that other networks use",
+        seen="only local answers: without it no endpoint of another network is usable",
+        source="istio/istio, pilot/pkg/xds/endpoints/ep_filters.go; istio.io, PeerAuthentication",
+        needs=(ACROSS_NETWORKS,),
+        kills=("DISCOVERY-02", "TRAFFIC-02"),
+        also=("GATEWAYS-02", "GATEWAYS-03", "TRUST-05", "CONTROL-05", *ACROSS),
+        inject=_mtls_off,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P2",
+        sentence="a policy without rules denies everything in one cluster",
+        seen="403 RBAC: access denied from there",
+        source="istio.io, AuthorizationPolicy: an empty spec is allow-nothing",
+        kills=("TRAFFIC-01", "TRAFFIC-02"),
+        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "CONTROL-05", "TRUST-05", "CONTROL-03"),
+        inject=_deny_all,
+        shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P7",
+        sentence="a VirtualService exists in one primary only",
+        seen="its rules hold for clients of one cluster",
+        source="istio.io, Deployment models: each primary reads its own configuration; GitOps per cluster",
+        needs=(TWO_PRIMARIES,),
+        kills=("CONTROL-05",),
+        also=("TRAFFIC-03",),
+        inject=_one_sided,
+    ),
+    Fault(
+        id="P8",
+        sentence="configuration was applied in a remote",
+        seen="nothing: it is ignored",
+        source="istio.io, Deployment models: configuration is read in the config cluster",
+        needs=(REMOTES,),
+        kills=("CONTROL-04",),
+        inject=_in_the_remote,
+    ),
+    Fault(
+        id="P9",
+        sentence="a DestinationRule switches TLS off towards the service",
+        seen="only local answers on other networks",
+        source="istio.io, Common problems, 503 errors after setting destination rule",
+        kills=("TRAFFIC-06",),
+        also=(*ACROSS, "DISCOVERY-02", "CONTROL-05"),
+        inject=_plain_to_app,
+    ),
+    Fault(
+        id="P10",
+        sentence="an old VirtualService still injects faults into a fifth of the requests",
+        seen="503 now and then",
+        source="istio.io, Fault injection; left over from a test",
+        kills=("TRAFFIC-01", "TRAFFIC-02"),
+        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "CONTROL-05", "CONTROL-03"),
+        inject=_aborts,
+    ),
+    Fault(
+        id="P11",
+        sentence="a canary route sends nine of ten requests to one version",
+        seen="one cluster does almost all the work",
+        source="istio.io, Traffic shifting; a rollout that nobody finished",
+        kills=("TRAFFIC-02",),
+        also=("TRAFFIC-01", "TRAFFIC-03", "TRAFFIC-04", "GATEWAYS-08", "CONTROL-05", "CONTROL-03"),
+        inject=_uneven,
+    ),
+    Fault(
+        id="P12",
+        sentence="the ingress route for the host is gone",
+        seen="404 through one ingress gateway",
+        source="the book: applied in one cluster only",
+        kills=("TRAFFIC-01",),
+        also=("TRAFFIC-08", "CONTROL-05"),
+        inject=_no_ingress_route,
+    ),
+    Fault(
+        id="F1",
+        sentence="locality failover is on without outlier detection",
+        seen="no failover while local endpoints look healthy",
+        source="istio.io, Locality failover: outlierDetection is required for it to function",
+        kills=("TRAFFIC-04",),
+        also=("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "GATEWAYS-08", "CONTROL-05"),
+        inject=_local_only,
+    ),
+    Fault(
+        id="X1",
+        sentence="an EnvoyFilter makes what every proxy rejects",
+        seen="nothing, until the next change does not arrive",
+        source="istio/istio issues on NACK after an upgrade with EnvoyFilters; xDS protocol, NACK",
+        kills=("DISCOVERY-05",),
+        also=("CONTROL-03", "CONTROL-05", "DISCOVERY-03", "TRAFFIC-03"),
+        inject=_rejected,
+        shows=mesh_is_ill,
+    ),
+)

@@ -1,0 +1,81 @@
+"""A fault as a record, and injecting it: on record, seen to have come, healed, and seen to be well again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshproof.claims import Need
+from meshproof.errors import Broken, NotReady
+from meshproof.faults.heal import heal
+from meshproof.faults.health import must_be_well
+from meshproof.faults.journal import Journal
+from meshproof.faults.scene import Prevented, Scene
+from meshproof.mesh import Mesh
+from meshproof.model import Topology
+from meshproof.providers.base import Links
+from meshproof.wait import eventually
+
+SHOWS_S: Final = 45.0
+"""How long a fault may take until the mesh shows it; some wait for istiod's own time limit of 30 s."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One thing wrong with a mesh.
+
+    `sentence` says what is wrong, `seen` what a user sees, `source` where it was met. `kills` are the claims that must
+    turn red, where they apply; `also` those that may, since the fault truly breaks them too. `inject` does it, by way
+    of its scene. `shows` raises `NotYet` until the mesh shows it, or `Prevented`; None where nothing shows it. `note`
+    says what the pinned Istio makes of it.
+    """
+
+    id: str
+    sentence: str
+    seen: str
+    source: str
+    kills: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    needs: tuple[Need, ...] = ()
+    note: str = ""
+    inject: Callable[[Scene], None] = field(repr=False)
+    shows: Callable[[Scene], None] | None = field(default=None, repr=False)
+
+    def not_here(self, topology: Topology) -> str | None:
+        """Why the fault cannot be had on this topology, or None."""
+        for need in self.needs:
+            if not need.applies(topology):
+                return need.otherwise
+        return None
+
+
+def inject(fault: Fault, mesh: Mesh, journal: Journal, links: Links | None = None) -> None:
+    """Break the mesh, and return when it shows. What was done is in the journal, for `heal`.
+
+    Raises `Prevented` if it does not come about, `Unavailable` if the provider cannot, `Broken` if the topology cannot
+    have it.
+    """
+    if reason := fault.not_here(mesh.topology):
+        raise Broken(f"fault {fault.id} on {mesh.topology.name}", reason, "see `meshproof fault list`")
+    scene = Scene(mesh, journal, fault.id, links)
+    fault.inject(scene)
+    shows = fault.shows
+    if shows is None:
+        return
+    try:
+        eventually(lambda: shows(scene), what=f"fault {fault.id} shows", timeout_s=SHOWS_S, poll_s=0.5)
+    except NotReady as problem:
+        raise Prevented(f"the mesh copes with it: {problem.reason}") from None
+
+
+@contextmanager
+def injected(fault: Fault, mesh: Mesh, journal: Journal, links: Links | None = None) -> Iterator[None]:
+    """The mesh with the fault in it; healed on the way out, and proven well, whatever happened inside."""
+    try:
+        inject(fault, mesh, journal, links)
+        yield
+    finally:
+        heal(mesh, journal, links)
+        must_be_well(mesh)

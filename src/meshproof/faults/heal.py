@@ -1,0 +1,54 @@
+"""Healing: from the journal alone, whoever injected, in this process or in one that was killed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshproof.faults.istiod import STOP_ISTIOD, cluster_uid, start_istiod
+from meshproof.faults.journal import Entry, Journal
+from meshproof.faults.undo import FIRST, take_back
+from meshproof.mesh import Cluster, Mesh
+from meshproof.providers.base import Links
+
+
+def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> tuple[str, ...]:
+    """Heal the faults that a killed run left in these clusters; says for each what was done.
+
+    Entries of other clusters stay: a cluster is known by its UID, since another lab's have the same names.
+    """
+    return tuple(
+        f"healed {fault} on {', '.join(clusters)}, left by a run that was killed"
+        for fault, clusters in heal(mesh, journal, links).items()
+    )
+
+
+def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, list[str]]:
+    """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
+
+    Objects first, newest change first; then restarts, oldest first: an istiod before the workloads that it signs for.
+    """
+    here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
+    ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
+    healed: dict[str, list[str]] = {}
+    for entry in in_healing_order(ours):
+        cluster = here[entry.cluster, entry.cluster_uid]
+        _take_back(cluster, entry, links)
+        journal.healed(entry)
+        where = healed.setdefault(entry.fault, [])
+        if cluster.name not in where:
+            where.append(cluster.name)
+    return healed
+
+
+def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
+    """The order in which entries are taken back."""
+    first = [entry for entry in newest_first if entry.fault == STOP_ISTIOD or entry.undo.get("do") in FIRST]
+    later = [entry for entry in reversed(newest_first) if entry not in first]
+    return first + later
+
+
+def _take_back(cluster: Cluster, entry: Entry, links: Links | None) -> None:
+    if entry.fault == STOP_ISTIOD:
+        start_istiod(cluster.kube, {str(name): int(count) for name, count in entry.undo["replicas"].items()})
+    else:
+        take_back(cluster, entry.undo, links)

@@ -1,0 +1,116 @@
+"""Whether a mesh is well, in a few seconds, by the readings that claims use too: the proof that a fault healed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from meshproof import names
+from meshproof.clients import istiod
+from meshproof.errors import Broken, ClaimFailed
+from meshproof.faults.undo import PROXY_NAMESPACES
+from meshproof.install.injection import PodOutcome, injector_state
+from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
+from meshproof.parallel import together
+from meshproof.probes import app_url, http_from_pod, tcp_from_pod
+from meshproof.snapshot import Snapshot
+from meshproof.wait import NotYet, eventually
+
+WELL_S: Final = 90.0
+REQUESTS: Final = 8
+"""Per client: enough that both versions are asked."""
+
+
+def ills(mesh: Mesh) -> list[str]:
+    """What is wrong with a mesh, as far as a quick look tells; empty if it is well."""
+    snapshot = Snapshot.take(mesh)
+    looks = (_pods, _registries, _syncs, _endpoints, _answers, _gateways, _injection)
+    found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
+    return [ill for part in found for ill in part]
+
+
+def must_be_well(mesh: Mesh, *, timeout_s: float = WELL_S) -> None:
+    """Return when the mesh is well. Raises `NotReady` with what is still wrong."""
+
+    def check() -> None:
+        if found := ills(mesh):
+            raise NotYet("; ".join(found)[:2000])
+
+    eventually(check, what="the mesh is well", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")
+
+
+def _look(name: str, look: object) -> list[str]:
+    assert callable(look)
+    try:
+        found = look()
+    except (Broken, ClaimFailed) as problem:
+        return [f"{name.strip('_')}: {str(problem).splitlines()[0]}"]
+    assert isinstance(found, list)
+    return found
+
+
+def _pods(snapshot: Snapshot) -> Iterator[str]:
+    for facts in snapshot.facts:
+        for pod in facts.pods:
+            if pod.namespace in PROXY_NAMESPACES and (pod.leaving or not pod.ready):
+                yield f"{facts.cluster} {pod} is {'leaving' if pod.leaving else 'not ready'}"
+        if facts.cluster.is_primary and not facts.istiods:
+            yield f"{facts.cluster} has no istiod"
+        if not facts.ready_endpoints:
+            yield f"{facts.cluster} has no ready endpoint of {names.APP_SERVICE}"
+
+
+def _registries(snapshot: Snapshot) -> Iterator[str]:
+    wanted = {cluster.name: istiod.SYNCED for cluster in snapshot.mesh.clusters}
+    for facts in snapshot.facts:
+        for pod in facts.istiods:
+            known = {entry.cluster: entry.status for entry in istiod.clusterz(facts.cluster.kube, pod.name)}
+            if known != wanted:
+                yield f"{facts.cluster} {pod.name} knows {known}"
+
+
+def _syncs(snapshot: Snapshot) -> Iterator[str]:
+    for proxy, problems in sync_problems(snapshot).items():
+        yield from (f"{proxy}: {problem}" for problem in problems)
+
+
+def _endpoints(snapshot: Snapshot) -> Iterator[str]:
+    for facts in snapshot.facts:
+        for pod in (facts.client, facts.ingress_pod):
+            for problem in endpoint_problems(snapshot, facts.cluster, app_endpoints(facts.cluster, pod)):
+                yield f"{facts.cluster} {pod}: {problem}"
+
+
+def _answers(snapshot: Snapshot) -> Iterator[str]:
+    for facts in snapshot.facts:
+        answers = http_from_pod(facts.cluster.kube, facts.client, app_url(), REQUESTS, timeout_s=2.0)
+        for outcome in sorted({answer.outcome for answer in answers if not answer.ok}):
+            yield f"{facts.cluster}: a request to {names.APP_SERVICE} came to {outcome}"
+
+
+def _gateways(snapshot: Snapshot) -> Iterator[str]:
+    from meshproof.paths import needed_ports
+
+    mesh = snapshot.mesh
+    for client, server in mesh.pairs:
+        wanted = needed_ports(mesh, client, server)
+        addresses = snapshot.of(server).gateway_addresses
+        if wanted and not addresses:
+            yield f"{server}: its east-west gateway has no address"
+        targets = [(address, port) for address in addresses for port in wanted]
+        if targets:
+            for answer in tcp_from_pod(client.kube, snapshot.of(client).outside, targets, timeout_s=2.0):
+                if not answer.accepted:
+                    yield f"{client} to {server}: {answer}"
+
+
+def _injection(snapshot: Snapshot) -> Iterator[str]:
+    def ask(cluster: Cluster) -> str:
+        try:
+            state = injector_state(cluster.kube)
+        except NotYet as problem:
+            return f"{cluster}: a new pod is refused: {problem}"
+        return "" if state.pod is PodOutcome.INJECTED else f"{cluster}: a new pod is {state.pod} {state.words[:200]}"
+
+    yield from (ill for ill in together(ask, snapshot.mesh.clusters) if ill)

@@ -1,0 +1,144 @@
+"""Taking back what a fault did: the recorded originals are put back exactly, then what held old state is restarted.
+
+An undo is plain data, since it waits in the journal. Its `do` is one of:
+
+    put       the object `original` is made again, or replaces what is there now
+    unkeep    the same for a Secret, whose original waits in the cluster itself, in Secret `kept_as`
+    delete    the object was not there before
+    scale     Deployments of istiod back to `replicas`
+    restart   the pods of `scope` anew: `istiod`, `workloads`
+    unblock   the links between clusters are open again (the lab)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from meshproof import names
+from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.errors import Broken, Unavailable
+from meshproof.install.manifests import MANAGED_BY
+from meshproof.mesh import Cluster
+from meshproof.providers.base import Links
+from meshproof.wait import NotYet, eventually
+
+ISTIOD: Final = "istiod"
+WORKLOADS: Final = "workloads"
+KEPT: Final = "original"
+READY_S: Final = 120.0
+PROXY_NAMESPACES: Final = (names.SYSTEM_NAMESPACE, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
+
+_SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "selfLink")
+
+FIRST: Final = ("put", "unkeep", "delete", "scale", "unblock")
+"""What is done before anything is restarted."""
+
+
+def bare(thing: Json) -> Json:
+    """An object without what the API server adds, fit to be written back."""
+    meta = {key: value for key, value in thing["metadata"].items() if key not in _SERVER_OWNED}
+    return {key: value for key, value in thing.items() if key != "status"} | {"metadata": meta}
+
+
+def put(kube: Kube, thing: Json) -> None:
+    """Make the object as it is given, whether it exists or not."""
+    meta = thing["metadata"]
+    clean = bare(thing)
+    try:
+        kube.request("PUT", path_of(thing["kind"], meta.get("namespace"), meta["name"]), body=clean)
+    except ApiError as problem:
+        if problem.status != 404:
+            raise
+        kube.create(clean)
+
+
+def keep_secret(kube: Kube, original: Json, name: str) -> None:
+    """A copy in the same namespace, so that no key or token comes to the runner's disk."""
+    whole = base64.b64encode(json.dumps(original).encode()).decode()
+    meta = {"name": name, "namespace": original["metadata"]["namespace"], "labels": dict(MANAGED_BY)}
+    put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
+
+
+def take_back(cluster: Cluster, undo: Mapping[str, Any], links: Links | None) -> None:
+    """Do one undo. Safe to repeat. Raises what the cluster says, or `Unavailable` if the provider is needed."""
+    kube = cluster.kube
+    match undo["do"]:
+        case "put":
+            put(kube, undo["original"])
+        case "unkeep":
+            _unkeep(kube, undo)
+        case "delete":
+            kube.delete(undo["kind"], undo["name"], undo.get("namespace"))
+        case "scale":
+            from meshproof.faults.istiod import start_istiod
+
+            start_istiod(kube, {str(name): int(count) for name, count in undo["replicas"].items()})
+        case "restart":
+            restart(cluster, undo["scope"])
+        case "unblock":
+            if links is None:
+                raise Unavailable("blocked links", "only the lab can open them again", "heal with --provider=lab")
+            links.unblock()
+        case other:
+            raise Broken("fault journal", f"unknown undo {other!r}", "use the meshproof that wrote it")
+
+
+def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
+    kept = kube.find("Secret", undo["kept_as"], undo["namespace"])
+    if kept is None:
+        if kube.find("Secret", undo["name"], undo["namespace"]) is not None:
+            return  # taken back already, by a heal that was cut off after it
+        what = f"Secret {undo['namespace']}/{undo['kept_as']} on {kube.name}"
+        raise Broken(what, "the copy of the original is gone", "install the mesh again")
+    put(kube, json.loads(base64.b64decode(kept["data"][KEPT])))
+    kube.delete("Secret", undo["kept_as"], undo["namespace"])
+
+
+# -- restarting -------------------------------------------------------------------------------------------------------
+
+
+def restart(cluster: Cluster, scope: str) -> None:
+    """Delete the pods of istiod, or all pods with a proxy, without grace; return when new ones are ready."""
+    kube = cluster.kube
+    chosen = [d for d in _deployments(kube) if (scope == ISTIOD) == _is_istiod(d)]
+    old: set[str] = set()
+    for deployment in chosen:
+        for pod in _pods_of(kube, deployment):
+            old.add(pod["metadata"]["uid"])
+            kube.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=0)
+
+    def renewed() -> None:
+        waiting = [text for deployment in chosen for text in _unfinished(kube, deployment, old)]
+        if waiting:
+            raise NotYet("; ".join(waiting))
+
+    eventually(renewed, what=f"{scope} of {cluster} anew", timeout_s=READY_S, poll_s=0.5)
+
+
+def _deployments(kube: Kube) -> list[Json]:
+    return [found for namespace in PROXY_NAMESPACES for found in kube.list("Deployment", namespace)]
+
+
+def _is_istiod(deployment: Json) -> bool:
+    return (deployment["metadata"].get("labels") or {}).get("app") == "istiod"
+
+
+def _pods_of(kube: Kube, deployment: Json) -> list[Json]:
+    labels = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
+    return kube.list("Pod", deployment["metadata"]["namespace"], labels=labels)
+
+
+def _unfinished(kube: Kube, deployment: Json, old: Iterable[str]) -> list[str]:
+    pods = [pod for pod in _pods_of(kube, deployment) if pod["metadata"]["uid"] not in old]
+    ready = sum(_is_ready(pod) for pod in pods)
+    wanted = int(deployment["spec"].get("replicas", 1))
+    meta = deployment["metadata"]
+    return [] if ready >= wanted else [f"{meta['namespace']}/{meta['name']}: {ready} of {wanted} new pods ready"]
+
+
+def _is_ready(pod: Json) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

@@ -1,0 +1,97 @@
+"""Attaching to a mesh that is there: nothing is installed, repaired or removed, except probe namespaces of our own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.kube import Kube
+from meshproof.errors import BadInput, NotReady
+from meshproof.install.build import Build
+from meshproof.install.injection import InjectorState, PodOutcome, RemoteEvidence, injector_state
+from meshproof.install.manifests import INJECTED_NAMESPACES, namespaces
+from meshproof.install.marker import marked_topology
+from meshproof.install.mesh import Installed
+from meshproof.install.removal import remove_these_namespaces
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.progress import Narrator
+from meshproof.wait import NotYet
+
+PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
+
+
+def attach(mesh: Mesh) -> Installed:
+    """What there is to know about a mesh that we did not install. Raises `BadInput` if it is not the mesh meant."""
+    begin = time.monotonic()
+    for cluster in mesh.clusters:
+        if cluster.kube.find("Namespace", names.SYSTEM_NAMESPACE) is None:
+            raise BadInput(
+                f"--mesh=existing: {cluster}",
+                f"it has no namespace {names.SYSTEM_NAMESPACE}, so there is no mesh to verify",
+                "leave --mesh away to have one installed",
+            )
+    marked = marked_topology(cluster.kube for cluster in mesh.clusters)
+    if marked is not None and marked not in (mesh.topology.name, str(mesh.topology.source)):
+        raise BadInput(f"--topology={mesh.topology.name}", f"the running mesh is {marked}", f"use --topology={marked}")
+    return Installed(
+        remotes=tuple(together(_evidence, mesh.remotes)),
+        steps_s={},
+        elapsed_s=time.monotonic() - begin,
+    )
+
+
+def _evidence(cluster: Cluster) -> RemoteEvidence:
+    """How injection is now. How it was before the remote secret nobody can tell any more."""
+    state = _injection_now(cluster.kube)
+    return RemoteEvidence(cluster=cluster.name, secret_was_there=True, before=state, after=state)
+
+
+def _injection_now(kube: Kube) -> InjectorState:
+    try:
+        return injector_state(kube)
+    except NotReady as problem:
+        return InjectorState(ca_bundles=(), pod=PodOutcome.UNINJECTED, words=problem.reason)
+    except NotYet as problem:
+        return InjectorState(ca_bundles=(), pod=PodOutcome.REFUSED, words=str(problem))
+
+
+# -- probes of our own ------------------------------------------------------------------------------------------------
+
+
+def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
+    """Make the namespaces with the demonstration service and the clients where they are missing; says what was made."""
+    build = Build(mesh)
+    missing = {
+        cluster: tuple(n for n in PROBE_NAMESPACES if cluster.kube.find("Namespace", n) is None)
+        for cluster in mesh.clusters
+    }
+    if not any(missing.values()):
+        return {}
+    with narrator.step("probe namespaces"):
+        together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
+    return missing
+
+
+def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> None:
+    for manifest in namespaces(cluster.spec):
+        if manifest["metadata"]["name"] in missing:
+            cluster.kube.apply(manifest)
+    if names.APP_NAMESPACE in missing:
+        build.start_app(cluster)
+        if cluster.is_primary:
+            build.apply_app_configuration(cluster)
+    if names.CLIENT_NAMESPACE in missing:
+        build.start_client(cluster)
+    if names.OUTSIDE_NAMESPACE in missing:
+        build.start_outside_client(cluster)
+
+
+def remove_probes(made: dict[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
+    """Take away what `add_probes` made."""
+    if not any(made.values()):
+        return
+    with narrator.step("probe namespaces removed"):
+        together(lambda item: remove_these_namespaces(item[0].kube, item[1], aborted=threading.Event()), made.items())

@@ -1,0 +1,78 @@
+"""Running the suites as a user would, in a process of their own, and reading what they said."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof.claims import CODE
+from meshproof.errors import Broken
+from meshproof.report.results import Result
+from meshproof.report.verdict import FILE_NAME
+from meshproof.sensitivity.outcome import SuiteRun
+
+SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
+"""Those that prove a mesh without breaking it."""
+LIMIT_S: Final = 900.0
+
+
+def run_suites(root: Path, topology: str, lab_name: str, report_dir: Path) -> SuiteRun:
+    """Verify the mesh of a running lab as it is. Raises `Broken` with the last lines if the run told nothing.
+
+    `root` is the folder with `suites/`. The run's whole output is kept beside its verdict, in `output.txt`.
+    """
+    report_dir.mkdir(parents=True, exist_ok=True)
+    (report_dir / FILE_NAME).unlink(missing_ok=True)
+    junit = report_dir / "junit.xml"
+    junit.unlink(missing_ok=True)
+    argv = [
+        *(sys.executable, "-m", "pytest"),
+        *(f"suites/{suite}" for suite in SUITES if (root / "suites" / suite).is_dir()),
+        f"--topology={topology}",
+        f"--lab-name={lab_name}",
+        "--mesh=existing",
+        f"--report-dir={report_dir}",
+        f"--junitxml={junit}",
+        "-q",
+        *("-p", "no:cacheprovider"),
+    ]
+    begin = time.monotonic()
+    output = report_dir / "output.txt"
+    with output.open("w") as out:
+        done = subprocess.run(
+            argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=LIMIT_S
+        )
+    seconds = time.monotonic() - begin
+    if not (report_dir / FILE_NAME).exists():
+        tail = "\n    ".join(output.read_text().strip().splitlines()[-12:])
+        raise Broken("the suites", f"exit code {done.returncode} and no verdict:\n    {tail}", f"see {output}")
+    return SuiteRun(results=_results(report_dir / FILE_NAME), texts=_texts(junit), seconds=seconds)
+
+
+def _results(verdict: Path) -> dict[str, Result]:
+    told = yaml.safe_load(verdict.read_text())
+    return {
+        code: Result(row["result"])
+        for topology in told["topologies"].values()
+        for code, row in topology["claims"].items()
+    }
+
+
+def _texts(junit: Path) -> dict[str, str]:
+    """The failure texts by claim: each begins with its code."""
+    if not junit.exists():
+        return {}
+    found: dict[str, str] = {}
+    for case in ElementTree.parse(junit).iter("testcase"):
+        for kind in ("failure", "error"):
+            for told in case.iter(kind):
+                text = (told.text or "").strip()
+                if match := CODE.match(text):
+                    found.setdefault(match.group(), text)
+    return found

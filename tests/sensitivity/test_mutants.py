@@ -1,0 +1,64 @@
+"""Every fault on a healthy mesh: the claims that should notice it do, and no others. Then it is healed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fixtures.provider import Clusters
+from meshproof.faults.fault import Fault
+from meshproof.faults.journal import Journal
+from meshproof.mesh import Mesh
+from meshproof.model import Topology
+from meshproof.options import Settings
+from meshproof.progress import Narrator
+from meshproof.sensitivity.outcome import Fate, Outcome
+from meshproof.sensitivity.suites import run_suites
+from meshproof.sensitivity.trial import Trial
+from tests.sensitivity.conftest import Book
+
+pytestmark = pytest.mark.lab
+
+
+def test_the_claims_notice_it(
+    request: pytest.FixtureRequest,
+    topology: Topology,
+    mutant: Fault,
+    settings: Settings,
+    book: Book,
+    narrator: Narrator,
+) -> None:
+    if reason := mutant.not_here(topology):
+        book.add(Outcome(fault=mutant.id, topology=topology.name, fate=Fate.NOT_HERE, reason=reason))
+        pytest.skip(reason)
+    clusters: Clusters = request.getfixturevalue("clusters")
+    mesh: Mesh = request.getfixturevalue("mesh")
+    journal: Journal = request.getfixturevalue("journal")
+    trial = Trial(
+        mutant,
+        mesh,
+        journal,
+        clusters.provider.links,
+        narrator,
+        lab_name=settings.lab_name,
+        report_dir=settings.report_dir,
+        root=request.config.rootpath,
+    )
+    outcome = trial.run()
+    book.add(outcome)
+    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{f': {outcome.told}' if outcome.told else ''}")
+    if not outcome.fate.good:
+        pytest.fail(
+            f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.told}", pytrace=False
+        )
+    if outcome.fate is not Fate.KILLED:
+        pytest.skip(f"{outcome.fate}: {outcome.told}")
+
+
+def test_afterwards_every_claim_holds(
+    request: pytest.FixtureRequest, topology: Topology, mesh: Mesh, settings: Settings
+) -> None:
+    """The proof that healing was exact: nothing of all the mutants is left."""
+    folder = settings.report_dir / "sensitivity" / topology.name / "healed"
+    run = run_suites(request.config.rootpath, topology.name, settings.lab_name, folder)
+    if run.red:
+        pytest.fail("\n".join(run.texts.get(code, code) for code in run.red), pytrace=False)
