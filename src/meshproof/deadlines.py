@@ -21,6 +21,8 @@ class Deadlines:
     """From a ready mesh until every istiod reports every cluster as synced."""
     sync: float = 20.0
     """Until every proxy has acknowledged what it was sent: a push may be on its way when we look."""
+    configuration: float = 10.0
+    """From a change of Istio's configuration until the proxies that it governs follow it."""
     root_config_map: float = 15.0
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
     fresh_pod: float = 90.0

@@ -76,6 +76,13 @@ def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[En
     return parse_endpoints(_admin(kube, namespace, pod, path), cluster)
 
 
+def hosts_of_routes(kube: Kube, namespace: str, pod: str, route: str) -> frozenset[str]:
+    """The domains for which the proxy has routes in one route configuration (a sidecar's is named after its port)."""
+    pattern = quote("^" + re.escape(route) + "$", safe="")
+    path = f"/config_dump?resource=dynamic_route_configs&name_regex={pattern}"
+    return parse_hosts_of_routes(_admin(kube, namespace, pod, path), route)
+
+
 def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
     """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
     text = _admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
@@ -139,6 +146,16 @@ def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:
             locality=locality,
             priority=int(group.get("priority") or 0),
         )
+
+
+def parse_hosts_of_routes(text: str, route: str) -> frozenset[str]:
+    """From a config dump of route configurations."""
+    found: set[str] = set()
+    for config in _parse(text, "config_dump").get("configs") or []:
+        routes = config.get("route_config") or {}
+        if routes.get("name") == route:
+            found.update(domain for host in routes.get("virtual_hosts") or [] for domain in host.get("domains") or [])
+    return frozenset(found)
 
 
 def parse_identity(text: str, whose: str) -> Identity:
