@@ -25,10 +25,10 @@ from meshproof.snapshot import Snapshot
 def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """A control plane that has lost its watch keeps serving the last state: traffic is fine until the next change."""
     routes = {primary.name: probe_route("governs") for primary in mesh.primaries}
-    governed = {c.name: {routes[mesh.control_plane_of(c).name][0]} for c in mesh.clusters}
+    governed = {str(c): {routes[mesh.control_plane_of(c).name][0]} for c in mesh.clusters}
     with applied((mesh.cluster(name), manifest) for name, (_, manifest) in routes.items()):
         arrived = hosts_arrive(snapshot, governed, of={host for host, _ in routes.values()})
-    left = hosts_arrive(snapshot, {c.name: set() for c in mesh.clusters}, of={host for host, _ in routes.values()})
+    left = hosts_arrive(snapshot, {str(c): set() for c in mesh.clusters}, of={host for host, _ in routes.values()})
     evidence.attach("seconds", {"until it was in the proxies": arrived, "until it had left them": left})
 
 
@@ -40,10 +40,10 @@ def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, e
     needs=REMOTES,
 )
 def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) -> None:
-    """It looks applied, and does nothing: worse than an error. The same route in the primary is the positive control."""
+    """It looks applied and does nothing: worse than an error. The same route in the primary is the positive control."""
     ignored = [(remote, probe_route("remote")) for remote in mesh.remotes]
     obeyed = {remote.spec.control_plane: probe_route("primary") for remote in mesh.remotes}
-    expected = {c.name: {obeyed[c.spec.control_plane][0]} for c in mesh.clusters if c.spec.control_plane in obeyed}
+    expected = {str(c): {obeyed[c.spec.control_plane][0]} for c in mesh.clusters if c.spec.control_plane in obeyed}
     ours = {host for _, (host, _) in ignored} | {host for host, _ in obeyed.values()}
     # The remote's come first: when the primary's have arrived, those had their chance.
     with (
