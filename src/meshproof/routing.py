@@ -125,6 +125,6 @@ def failover_that_never_happens(rule: Json) -> list[str]:
         setting = (policy.get("loadBalancer") or {}).get("localityLbSetting") or {}
         asks = (setting.get("failover") or setting.get("failoverPriority")) and setting.get("enabled") is not False
         inherited = (spec.get("trafficPolicy") or {}).get("outlierDetection")
-        if asks and not setting.get("force") and not (policy.get("outlierDetection") or inherited):
+        if asks and not (policy.get("outlierDetection") or inherited):
             found.append(f"its locality failover{where} has no outlierDetection, so it never happens")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from meshproof import names
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
 from meshproof.clients.envoy import endpoints_of, weights_of_route
@@ -73,21 +74,27 @@ def must_have_weights(stage: Stage, cluster: Cluster, pod: PodFacts, route: str,
     "locality failover with outlier detection: a client's own cluster serves; when its endpoints answer 5xx another "
     "cluster does; and back",
     promised_by="istio.io, Locality Load Balancing: Failover; Destination Rule: outlierDetection",
-    hint="a failover without outlierDetection never happens while endpoints look healthy: add it to the DestinationRule; "
+    hint="without outlierDetection failover never happens while endpoints look healthy: add it to the DestinationRule; "
     "never local: are proxies and endpoints labelled with cluster and network (DISCOVERY-07)?",
 )
-def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence) -> None:
+def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
     """Pods that answer, but with errors, stay in the registry: only what clients see can take them out."""
     findings = Findings("clients and configuration objects")
-    for cluster, problems in zip(
-        mesh.clusters, together(lambda c: drill(snapshot, stage, c), mesh.clusters), strict=True
-    ):
+    drills = together(lambda cluster: drill(snapshot, stage, cluster), mesh.clusters)
+    for cluster, problems in zip(mesh.clusters, drills, strict=True):
         findings.examine(f"client of {cluster}", problems)
     for primary in mesh.primaries:
-        rules = objects_of(primary.kube, ["DestinationRule"])
-        for rule in rules:
+        if detects_outliers_everywhere(primary):
+            continue
+        for rule in objects_of(primary.kube, ["DestinationRule"]):
             findings.examine(f"{primary} {place_of(rule)}", failover_that_never_happens(rule))
     findings.conclude()
+
+
+def detects_outliers_everywhere(primary: Cluster) -> bool:
+    """Whether the mesh configuration gives every DestinationRule outlier detection (meshConfig.defaultTrafficPolicy)."""
+    found = primary.kube.find("ConfigMap", "istio", names.SYSTEM_NAMESPACE)
+    return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
 
 
 def drill(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[str]:
