@@ -93,7 +93,7 @@ def served_crds(crds: Sequence[Json]) -> dict[str, frozenset[str]]:
 
 def crd_versions(crds: Sequence[Json]) -> dict[str, str]:
     """The version that Istio's CRDs carry as a label, where the way of installing wrote one; each version once."""
-    found = {}
+    found: dict[str, str] = {}
     for crd in crds:
         labels = crd["metadata"].get("labels") or {}
         text = next((labels[label] for label in _CRD_LABELS if label in labels), "")

@@ -92,7 +92,7 @@ def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage
 
 
 def detects_outliers_everywhere(primary: Cluster) -> bool:
-    """Whether the mesh configuration gives every DestinationRule outlier detection (meshConfig.defaultTrafficPolicy)."""
+    """Whether meshConfig.defaultTrafficPolicy gives every DestinationRule outlier detection."""
     found = primary.kube.find("ConfigMap", "istio", names.SYSTEM_NAMESPACE)
     return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
 
@@ -137,9 +137,7 @@ def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply])
     )
     first, rest = failing[:EJECTED_AFTER], failing[EJECTED_AFTER:]
     if [reply.status for reply in first] != [500] * len(first):
-        problems.append(
-            f"the first {len(first)} requests in the fault were not answered by {own}: {told_replies(first)}"
-        )
+        problems.append(f"the first {len(first)} requests in the fault did not go to {own}: {told_replies(first)}")
     kept = [reply.outcome for reply in rest if not reply.ok or reply.server == own]
     if kept:
         problems.append(f"after {EJECTED_AFTER} errors {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
