@@ -8,7 +8,7 @@ import pytest
 
 from meshproof.admission import Answer, ConfigAdmission, Verdict
 from meshproof.bodies import BodyAnswer, body_problems, parse_body_row
-from meshproof.calls import Call, Reply, parse_row, told_replies
+from meshproof.calls import Call, Reply, parse_row, script, told_replies
 from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_route
 from meshproof.clients.kube import Json
 from meshproof.errors import NotReady
@@ -264,9 +264,14 @@ def test_lines_of_scripts_are_parsed() -> None:
         parse_row("curl: not found")
 
 
-def test_a_call_is_curls_arguments() -> None:
-    call = Call(url="http://a/", count=3, headers={"x": "y"}, options=("--http2",), fresh=True)
-    assert call.argv == ["-H", "x: y", "-H", "Connection: close", "--http2", "http://a/?n=[1-3]"]
+def test_calls_share_a_curl_unless_each_request_needs_a_connection_of_its_own() -> None:
+    shared, fresh = Call(url="http://a/", count=3, headers={"x": "y z"}), Call(url="http://b/", count=2, fresh=True)
+    lines = script([shared, shared, fresh, shared], 5).splitlines()
+    assert [line.count("--next") for line in lines] == [1, 0, 0, 0]
+    assert lines[0].count("-H 'x: y z'") == 2
+    assert lines[0].endswith("'http://a/?n=[1-3]'")
+    assert [line.rpartition(" ")[2] for line in lines[1:3]] == ["'http://b/?n=1'", "'http://b/?n=2'"]
+    assert "'3;%{http_code};" in lines[3]
 
 
 def test_problems_that_go_away_in_time_are_none() -> None:

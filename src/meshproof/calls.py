@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +31,7 @@ class Call:
 
     @property
     def argv(self) -> list[str]:
-        headers = dict(self.headers) | ({"Connection": "close"} if self.fresh else {})
-        told = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+        told = [word for name, value in self.headers.items() for word in ("-H", f"{name}: {value}")]
         return [*told, *self.options, f"{self.url}?n=[1-{self.count}]"]
 
 
@@ -78,11 +78,7 @@ def call_from_pod(
 
     Raises `NotReady` if curl told of fewer requests than it was asked to send.
     """
-    argv = ["curl"]
-    for index, call in enumerate(calls):
-        told = ";".join((str(index), *_FIELDS)) + "\\n"
-        argv += ["--next"] if index else []
-        argv += ["-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "-w", told, *call.argv]
+    argv = ["sh", "-c", script(calls, timeout_s)]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
     replies: list[list[Reply]] = [[] for _ in calls]
     for row in answer.stdout.splitlines():
@@ -96,6 +92,30 @@ def call_from_pod(
                 f"curl told of {len(got)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
             )
     return replies
+
+
+def script(calls: Sequence[Call], timeout_s: float) -> str:
+    """Shell commands: one curl for each run of calls that may share connections, one for each request that may not.
+
+    curl 7.88 fails to reuse an HTTP/2 connection with prior knowledge ("Error in the HTTP2 framing layer"), and has no
+    option for a new connection.
+    """
+    lines: list[str] = []
+    shared: list[str] = []
+    for index, call in enumerate(calls):
+        told = ";".join((str(index), *_FIELDS)) + "\\n"
+        part = ["-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "-w", told, *call.argv]
+        if call.fresh:
+            lines += [_curl(shared)] if shared else []
+            lines += [_curl([*part[:-1], f"{call.url}?n={number + 1}"]) for number in range(call.count)]
+            shared = []
+        else:
+            shared += ["--next", *part] if shared else part
+    return "\n".join([*lines, *([_curl(shared)] if shared else [])])
+
+
+def _curl(arguments: Sequence[str]) -> str:
+    return shlex.join(["curl", *arguments])
 
 
 def parse_row(row: str) -> tuple[int, Reply]:

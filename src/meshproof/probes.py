@@ -5,6 +5,7 @@ Scripts that run in client pods need `sh`, `curl` (7.84 or newer, for `%header{}
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import ssl
@@ -13,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import urllib3
 from cryptography import x509
 
 from meshproof import names
@@ -309,29 +309,28 @@ def http_from_runner(
     The gateway balances request by request. One at a time, since with several in flight its least-request balancing
     prefers the endpoint that answers sooner, so that shares would depend on the distance.
     """
-    pools = [
-        urllib3.HTTPConnectionPool(address, 80, maxsize=1, block=True, retries=False, timeout=timeout_s)
-        for _ in range(_CONNECTIONS)
-    ]
+    connections = [http.client.HTTPConnection(address, timeout=timeout_s) for _ in range(_CONNECTIONS)]
     try:
-        return [_ask(pools[number % _CONNECTIONS], host, path) for number in range(count)]
+        return [_ask(connections[number % _CONNECTIONS], host, path) for number in range(count)]
     finally:
-        for pool in pools:
-            pool.close()
+        for connection in connections:
+            connection.close()
 
 
 _CONNECTIONS: Final = 4
 
 
-def _ask(pool: urllib3.HTTPConnectionPool, host: str, path: str) -> HttpAnswer:
+def _ask(connection: http.client.HTTPConnection, host: str, path: str) -> HttpAnswer:
     start = time.monotonic()
     try:
-        answer = pool.request("GET", path, headers={"Host": host})
-    except urllib3.exceptions.HTTPError as problem:
+        connection.request("GET", path, headers={"Host": host})
+        answer = connection.getresponse()
+        answer.read()
+    except (http.client.HTTPException, OSError) as problem:
+        connection.close()  # the next request opens it again
         return HttpAnswer(status=0, version="", seconds=time.monotonic() - start, error=_words(problem))
-    return HttpAnswer(
-        status=answer.status, version=answer.headers.get(VERSION_HEADER, ""), seconds=time.monotonic() - start
-    )
+    version = answer.getheader(VERSION_HEADER, "")
+    return HttpAnswer(status=answer.status, version=version, seconds=time.monotonic() - start)
 
 
 def ask_ingress(address: str, *, timeout_s: float, port: int = 80) -> HttpAnswer:

@@ -40,6 +40,8 @@ PORT_HTTP: Final = 80
 PORT_GRPC: Final = 81
 PORT_TCP: Final = 90
 LISTEN_HTTP: Final = 8080
+LISTEN_GRPC: Final = 8082
+"""Of its own: where two services lead to one port of a pod, its sidecar takes the protocol of one of them for both."""
 LISTEN_TCP: Final = 8090
 LISTEN_OPEN: Final = 8081
 """A port of the pod that takes plain text, as the positive control of those that must not."""
@@ -105,7 +107,7 @@ def _objects(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
 def _service(name: str, namespace: str, selector: dict[str, str]) -> Json:
     ports = [
         {"name": "http", "port": PORT_HTTP, "targetPort": LISTEN_HTTP},
-        {"name": "grpc", "port": PORT_GRPC, "targetPort": LISTEN_HTTP},
+        {"name": "grpc", "port": PORT_GRPC, "targetPort": LISTEN_GRPC},
         {"name": "tcp", "port": PORT_TCP, "targetPort": LISTEN_TCP},
     ]
     return core("Service", metadata(name, namespace), spec={"selector": selector, "ports": ports})
@@ -151,7 +153,7 @@ _EXTENSION: Final = "type.googleapis.com/envoy.extensions.filters"
 
 def envoy_config(cluster: str) -> Json:
     """Static configuration: the same service on every port; Envoy takes HTTP/1.1 and HTTP/2 on each."""
-    listeners = [_listener(port, cluster) for port in (LISTEN_HTTP, LISTEN_TCP, LISTEN_OPEN)]
+    listeners = [_listener(port, cluster) for port in (LISTEN_HTTP, LISTEN_GRPC, LISTEN_TCP, LISTEN_OPEN)]
     return {"static_resources": {"listeners": listeners}}
 
 
@@ -304,11 +306,10 @@ def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
             "to": [{"operation": {"ports": [str(LISTEN_HTTP)], "paths": [f"{GUARDED}/{word}" for word in words]}}],
         }
 
-    free = [
-        {"operation": {"ports": [str(LISTEN_HTTP)], "notPaths": [f"{GUARDED}/*"]}},
-        {"operation": {"ports": [str(LISTEN_TCP), str(LISTEN_OPEN)]}},
-    ]
-    allowed = [rule(caller, "allowed", "denied", "spared"), rule(nobody, "others"), {"to": free}]
+    # Two rules: on a TCP port an ALLOW rule that speaks of paths anywhere is dropped as a whole.
+    paths = {"to": [{"operation": {"ports": [str(LISTEN_HTTP)], "notPaths": [f"{GUARDED}/*"]}}]}
+    ports = {"to": [{"operation": {"ports": [str(LISTEN_GRPC), str(LISTEN_TCP), str(LISTEN_OPEN)]}}]}
+    allowed = [rule(caller, "allowed", "denied", "spared"), rule(nobody, "others"), paths, ports]
     denied = [rule(caller, "denied"), rule(nobody, "spared")]
     return (
         istio("AuthorizationPolicy", "allow", namespace, {"selector": selector, "action": "ALLOW", "rules": allowed}),

@@ -40,7 +40,7 @@ def plain_problems(snapshot: Snapshot, stage: Stage, client: Cluster, server: Cl
     refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
     refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
     serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
-    calls = [Call(url=f"http://{target}/", headers={"Connection": "close"}) for target in (*refusing, *serving)]
+    calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
     plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect)
     (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=stage.url(service_of(server)))])
     return strict_problems(

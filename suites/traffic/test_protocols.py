@@ -89,10 +89,12 @@ PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HT
 
 def protocol_calls(stage: Stage, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
     """One call per protocol. A TCP connection is balanced once, so each request there has one of its own."""
-    grpc = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
+    post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
     return {
         "http": Call(url=stage.url(service, port=PORT_HTTP), count=count),
-        "grpc": Call(url=stage.url(service, "/meshproof.Probe/Ask", port=PORT_GRPC), count=count, options=grpc),
+        "grpc": Call(
+            url=stage.url(service, "/meshproof.Probe/Ask", port=PORT_GRPC), count=count, options=grpc, fresh=True
+        ),
         "tcp": Call(url=stage.url(service, port=PORT_TCP), count=count, fresh=True),
     }
 
