@@ -92,9 +92,7 @@ def protocol_calls(stage: Stage, service: str, count: int = SAMPLES.repeated) ->
     post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
     return {
         "http": Call(url=stage.url(service, port=PORT_HTTP), count=count),
-        "grpc": Call(
-            url=stage.url(service, "/meshproof.Probe/Ask", port=PORT_GRPC), count=count, options=grpc, fresh=True
-        ),
+        "grpc": Call(url=stage.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
         "tcp": Call(url=stage.url(service, port=PORT_TCP), count=count, fresh=True),
     }
 
