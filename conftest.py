@@ -8,5 +8,6 @@ pytest_plugins = [
     "fixtures.provider",
     "fixtures.report",
     "fixtures.mesh",
+    "fixtures.stage",
     "fixtures.faults",
 ]

@@ -6,13 +6,14 @@ A dry run goes through the same webhooks (they declare `sideEffects: None`) and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from meshproof import names
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
-from meshproof.facts import pod_facts
+from meshproof.facts import SERVICE_OF_SLICE, pod_facts
 from meshproof.mesh import Cluster
 
 VALIDATOR: Final = "validation.istio.io"
@@ -65,6 +66,55 @@ class Admission:
             bad_config=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
             guarded=_is_guarded(kube),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigAdmission:
+    """One cluster's word on a valid and an invalid object, and where Istio's validation webhooks point.
+
+    `targets` maps each webhook to its service (`namespace/name` or a URL); `dead` has those without ready endpoints.
+    """
+
+    good: Answer
+    bad: Answer
+    guarded: bool
+    targets: Mapping[str, str]
+    dead: Mapping[str, str]
+
+    @classmethod
+    def ask(cls, cluster: Cluster) -> ConfigAdmission:
+        kube = cluster.kube
+        targets = _targets(kube)
+        live = {target: _is_live(kube, target) for target in set(targets.values()) if "://" not in target}
+        return cls(
+            good=_dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
+            bad=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
+            guarded=_is_guarded(kube),
+            targets=targets,
+            dead={hook: target for hook, target in targets.items() if not live.get(target, True)},
+        )
+
+
+def _targets(kube: Kube) -> dict[str, str]:
+    found = {}
+    for configuration in kube.list("ValidatingWebhookConfiguration"):
+        for hook in configuration.get("webhooks") or []:
+            service = (hook.get("clientConfig") or {}).get("service")
+            if not str(hook.get("name", "")).endswith(VALIDATOR):
+                continue
+            name = f"{configuration['metadata']['name']} {hook['name']}"
+            found[name] = f"{service['namespace']}/{service['name']}" if service else hook["clientConfig"]["url"]
+    return found
+
+
+def _is_live(kube: Kube, service: str) -> bool:
+    namespace, _, name = service.partition("/")
+    slices = kube.list("EndpointSlice", namespace, labels=f"{SERVICE_OF_SLICE}={name}")
+    return any(
+        (endpoint.get("conditions") or {}).get("ready") is not False
+        for part in slices
+        for endpoint in part.get("endpoints") or []
+    )
 
 
 def _dry_run(kube: Kube, manifest: Json) -> Answer:

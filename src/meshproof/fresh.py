@@ -26,14 +26,15 @@ def fresh_pod(cluster: Cluster, image: str) -> Iterator[PodFacts]:
     Raises `ClaimFailed` if the pod is refused, or does not get ready in time.
     """
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
-    cluster.kube.create({"apiVersion": "v1", "kind": "Namespace", "metadata": _namespace(cluster, namespace)})
+    cluster.kube.create(namespace_for_probes(cluster, namespace))
     try:
-        yield _pod(cluster, namespace, image)
+        yield ready_pod(cluster, namespace, _manifest(namespace, image))
     finally:
         cluster.kube.delete("Namespace", namespace)
 
 
-def _namespace(cluster: Cluster, name: str) -> Json:
+def namespace_for_probes(cluster: Cluster, name: str) -> Json:
+    """A Namespace labelled for injection as the client's is. Raises `Broken` if that one is not."""
     model = cluster.kube.find("Namespace", names.CLIENT_NAMESPACE)
     labels = (model or {}).get("metadata", {}).get("labels") or {}
     chosen = {key: value for key, value in labels.items() if key in INJECTION_LABELS}
@@ -43,10 +44,14 @@ def _namespace(cluster: Cluster, name: str) -> Json:
             "it is not labelled for injection",
             "install the mesh again",
         )
-    return {"name": name, "labels": chosen}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": chosen}}
 
 
-def _pod(cluster: Cluster, namespace: str, image: str) -> PodFacts:
+def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
+    """Make a pod in a new namespace as soon as that is fit for it, and wait until it is ready.
+
+    Raises `ClaimFailed` if istiod does not serve the namespace, refuses the pod, or it does not get ready in time.
+    """
     kube = cluster.kube
 
     def present(thing: Json | None) -> bool | None:
@@ -63,13 +68,13 @@ def _pod(cluster: Cluster, namespace: str, image: str) -> PodFacts:
             "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters"
         ) from None
     try:
-        kube.create(_manifest(namespace, image))
+        kube.create(manifest)
     except ApiError as problem:
         raise ClaimFailed(f"{cluster}: a new pod is refused\n  last seen   {problem.reason}") from None
-    return _ready(cluster, namespace)
+    return _ready(cluster, namespace, manifest["metadata"]["name"])
 
 
-def _ready(cluster: Cluster, namespace: str) -> PodFacts:
+def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
     last = "no status yet"
 
     def check(pod: Json | None) -> PodFacts | None:
@@ -82,7 +87,7 @@ def _ready(cluster: Cluster, namespace: str) -> PodFacts:
 
     try:
         return cluster.kube.wait_for(
-            "Pod", names.CLIENT_POD, namespace, check, what="a fresh pod is ready", timeout_s=DEADLINES.fresh_pod
+            "Pod", name, namespace, check, what="a fresh pod is ready", timeout_s=DEADLINES.fresh_pod
         )
     except NotReady:
         text = f"{cluster}: a new pod was not ready within {DEADLINES.fresh_pod:g} s\n  last seen   {last}"

@@ -76,6 +76,20 @@ def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[En
     return parse_endpoints(_admin(kube, namespace, pod, path), cluster)
 
 
+def hosts_of_routes(kube: Kube, namespace: str, pod: str, route: str) -> frozenset[str]:
+    """The domains for which the proxy has routes in one route configuration (a sidecar's is named after its port)."""
+    pattern = quote("^" + re.escape(route) + "$", safe="")
+    path = f"/config_dump?resource=dynamic_route_configs&name_regex={pattern}"
+    return parse_hosts_of_routes(_admin(kube, namespace, pod, path), route)
+
+
+def weights_of_route(kube: Kube, namespace: str, pod: str, route: str, host: str) -> Mapping[str, int]:
+    """The weighted clusters of the first route for a host, by name of the Envoy cluster; empty if there are none."""
+    pattern = quote("^" + re.escape(route) + "$", safe="")
+    path = f"/config_dump?resource=dynamic_route_configs&name_regex={pattern}"
+    return parse_weights_of_route(_admin(kube, namespace, pod, path), route, host)
+
+
 def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
     """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
     text = _admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
@@ -139,6 +153,28 @@ def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:
             locality=locality,
             priority=int(group.get("priority") or 0),
         )
+
+
+def _virtual_hosts(text: str, route: str) -> Iterator[Json]:
+    for config in _parse(text, "config_dump").get("configs") or []:
+        routes = config.get("route_config") or {}
+        if routes.get("name") == route:
+            yield from routes.get("virtual_hosts") or []
+
+
+def parse_hosts_of_routes(text: str, route: str) -> frozenset[str]:
+    """From a config dump of route configurations."""
+    return frozenset(domain for host in _virtual_hosts(text, route) for domain in host.get("domains") or [])
+
+
+def parse_weights_of_route(text: str, route: str, host: str) -> Mapping[str, int]:
+    """From a config dump of route configurations."""
+    for candidate in _virtual_hosts(text, route):
+        if host in (candidate.get("domains") or []):
+            first: Json = next(iter(candidate.get("routes") or []), {})
+            clusters = ((first.get("route") or {}).get("weighted_clusters") or {}).get("clusters") or []
+            return MappingProxyType({entry["name"]: int(entry.get("weight") or 0) for entry in clusters})
+    return MappingProxyType({})
 
 
 def parse_identity(text: str, whose: str) -> Identity:

@@ -85,8 +85,17 @@ def networkz(kube: Kube, pod: str) -> tuple[NetworkGateway, ...]:
     return parse_networkz(_debug(kube, pod, "networkz"))
 
 
+def version(kube: Kube, pod: str) -> str:
+    """The version of this replica, for example `1.31.0-<commit>-Clean` (pkg/version, `BuildInfo.String`)."""
+    return _get(kube, pod, "/version").strip()
+
+
 def _debug(kube: Kube, pod: str, name: str) -> str:
-    argv = ["pilot-discovery", "request", "GET", f"/debug/{name}"]
+    return _get(kube, pod, f"/debug/{name}")
+
+
+def _get(kube: Kube, pod: str, path: str) -> str:
+    argv = ["pilot-discovery", "request", "GET", path]
     answer = kube.exec(names.SYSTEM_NAMESPACE, pod, argv, container=CONTAINER)
     if answer.exit_code != 0:
         raise Broken(f"{' '.join(argv)} in {pod} on {kube.name}", (answer.stderr or answer.stdout).strip()[-500:])

@@ -55,9 +55,12 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "VirtualService": ("/apis/networking.istio.io/v1", "virtualservices", True),
     "DestinationRule": ("/apis/networking.istio.io/v1", "destinationrules", True),
     "ServiceEntry": ("/apis/networking.istio.io/v1", "serviceentries", True),
+    "Sidecar": ("/apis/networking.istio.io/v1", "sidecars", True),
     "EnvoyFilter": ("/apis/networking.istio.io/v1alpha3", "envoyfilters", True),
     "PeerAuthentication": ("/apis/security.istio.io/v1", "peerauthentications", True),
     "AuthorizationPolicy": ("/apis/security.istio.io/v1", "authorizationpolicies", True),
+    "RequestAuthentication": ("/apis/security.istio.io/v1", "requestauthentications", True),
+    "Telemetry": ("/apis/telemetry.istio.io/v1", "telemetries", True),
     "CustomResourceDefinition": ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions", False),
 }
 

@@ -1,0 +1,141 @@
+"""Calls of every kind from a client pod: one `exec`, one curl, any number of different requests."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.kube import Kube
+from meshproof.deadlines import DEADLINES
+from meshproof.errors import NotReady
+from meshproof.facts import PodFacts
+from meshproof.probes import VERSION_HEADER
+
+PROTOCOL_HEADER: Final = "x-meshproof-protocol"
+"""In which protocol the request reached the probe service itself, past all proxies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One kind of request, sent `count` times; `fresh` means over a new connection each time."""
+
+    url: str
+    count: int = 1
+    headers: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+    fresh: bool = False
+
+    @property
+    def argv(self) -> list[str]:
+        told = [word for name, value in self.headers.items() for word in ("-H", f"{name}: {value}")]
+        return [*told, *self.options, f"{self.url}?n=[1-{self.count}]"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One answer; `status` 0 means none, and `error` says why. `server` is the cluster of the probe that answered."""
+
+    status: int
+    server: str
+    seconds: float
+    protocol: str = ""
+    grpc_status: str = ""
+    proxied: bool = False
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300 and not self.error
+
+    @property
+    def outcome(self) -> str:
+        """In a word: the cluster that answered, or what went wrong."""
+        if self.ok:
+            return self.server or "an answer from no probe"
+        return f"HTTP {self.status}" if self.status else self.error or "no answer"
+
+
+_FIELDS: Final = (
+    "%{http_code}",
+    "%{time_total}",
+    "%{exitcode}",
+    f"%header{{{VERSION_HEADER}}}",
+    f"%header{{{PROTOCOL_HEADER}}}",
+    "%header{grpc-status}",
+    "%header{x-envoy-upstream-service-time}",
+    "%{errormsg}",
+)
+
+
+def call_from_pod(
+    kube: Kube, pod: PodFacts, calls: Sequence[Call], *, timeout_s: float = DEADLINES.answer
+) -> list[list[Reply]]:
+    """Send all calls one after the other from a client pod; the replies of each call, in order.
+
+    Raises `NotReady` if curl told of fewer requests than it was asked to send.
+    """
+    argv = ["sh", "-c", script(calls, timeout_s)]
+    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
+    replies: list[list[Reply]] = [[] for _ in calls]
+    for row in answer.stdout.splitlines():
+        if row:
+            index, reply = parse_row(row)
+            replies[index].append(reply)
+    for call, got in zip(calls, replies, strict=True):
+        if len(got) != call.count:
+            raise NotReady(
+                f"{call.count} requests to {call.url} from {pod} on {kube.name}",
+                f"curl told of {len(got)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
+            )
+    return replies
+
+
+def script(calls: Sequence[Call], timeout_s: float) -> str:
+    """Shell commands: one curl for each run of calls that may share connections, one for each request that may not.
+
+    curl 7.88 fails to reuse an HTTP/2 connection with prior knowledge ("Error in the HTTP2 framing layer"), and has no
+    option for a new connection.
+    """
+    lines: list[str] = []
+    shared: list[str] = []
+    for index, call in enumerate(calls):
+        told = ";".join((str(index), *_FIELDS)) + "\\n"
+        part = ["-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "-w", told, *call.argv]
+        if call.fresh:
+            lines += [_curl(shared)] if shared else []
+            lines += [_curl([*part[:-1], f"{call.url}?n={number + 1}"]) for number in range(call.count)]
+            shared = []
+        else:
+            shared += ["--next", *part] if shared else part
+    return "\n".join([*lines, *([_curl(shared)] if shared else [])])
+
+
+def _curl(arguments: Sequence[str]) -> str:
+    return shlex.join(["curl", *arguments])
+
+
+def parse_row(row: str) -> tuple[int, Reply]:
+    """One line of curl's `-w` output as asked for above: which call, and its reply."""
+    parts = row.split(";", 8)
+    if len(parts) != 9:
+        raise NotReady("curl's output", f"unexpected line {row!r}", "the client image needs curl 7.84 or newer")
+    index, status, seconds, code, server, protocol, grpc, proxied, message = parts
+    return int(index), Reply(
+        status=int(status),
+        server=server.strip(),
+        seconds=float(seconds),
+        protocol=protocol.strip(),
+        grpc_status=grpc.strip(),
+        proxied=bool(proxied.strip()),
+        error=(message.strip() or f"curl exit code {code}") if int(code) else "",
+    )
+
+
+def told_replies(replies: Iterable[Reply]) -> str:
+    """Replies in one line: `cluster1 x3, HTTP 403 x1`."""
+    counts = Counter(reply.outcome for reply in replies)
+    return ", ".join(f"{outcome} x{count}" for outcome, count in sorted(counts.items())) or "nothing"

@@ -1,0 +1,102 @@
+"""Istio's configuration objects: where istiod reads them, what is there, and ours for the time of a probe."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.kube import ApiError, Json, Kube
+from meshproof.install.manifests import metadata
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+
+KINDS: Final = (
+    "Gateway",
+    "VirtualService",
+    "DestinationRule",
+    "ServiceEntry",
+    "Sidecar",
+    "EnvoyFilter",
+    "PeerAuthentication",
+    "RequestAuthentication",
+    "AuthorizationPolicy",
+    "Telemetry",
+)
+"""The kinds of which istiod reads objects in a config cluster, as far as people write them by hand."""
+
+_GROUPS: Final[Mapping[str, str]] = {
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
+    "PeerAuthentication": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "Telemetry": "telemetry.istio.io/v1",
+}
+
+PROBE_DOMAIN: Final = "meshproof.invalid"
+"""Of host names that nobody can own (RFC 2606), for routes of our own."""
+
+
+def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
+    """A configuration object of ours."""
+    group = _GROUPS.get(kind, "networking.istio.io/v1")
+    return {"apiVersion": group, "kind": kind, "metadata": metadata(name, namespace), "spec": spec}
+
+
+def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
+    """All objects of these kinds in one cluster; a kind whose CRD is not there has none."""
+
+    def read(kind: str) -> list[Json]:
+        try:
+            return [{**item, "kind": kind} for item in kube.list(kind)]
+        except ApiError as problem:
+            if problem.status == 404:
+                return []
+            raise
+
+    return [item for items in together(read, kinds, width=5) for item in items]
+
+
+def place_of(item: Json) -> str:
+    """`VirtualService chapter08/mockshop`."""
+    meta = item["metadata"]
+    return f"{item['kind']} {meta['namespace']}/{meta['name']}"
+
+
+def is_probe(item: Json) -> bool:
+    """Whether a probe of ours made it, which will be gone soon."""
+    return str(item["metadata"]["name"]).startswith(PROBE_PREFIX)
+
+
+PROBE_PREFIX: Final = "meshproof-probe-"
+
+
+def probe_route(word: str) -> tuple[str, Json]:
+    """A VirtualService for a host that nobody has, answered by the proxy itself; also returns the host."""
+    name = f"{PROBE_PREFIX}{word}-{uuid.uuid4().hex[:8]}"
+    host = f"{name}.{PROBE_DOMAIN}"
+    spec = {"hosts": [host], "http": [{"directResponse": {"status": 200, "body": {"string": word}}}]}
+    return host, istio("VirtualService", name, names.OUTSIDE_NAMESPACE, spec)
+
+
+@contextmanager
+def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
+    """These objects, for the time of the block; all are removed afterwards, even if only some could be applied."""
+    everything = list(wanted)
+    try:
+        together(lambda item: item[0].kube.apply(item[1]), everything)
+        yield
+    finally:
+        together(lambda item: removed(*item), everything)
+
+
+def removed(cluster: Cluster, item: Json) -> None:
+    """Delete an object that may not be there."""
+    cluster.kube.delete(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"])
+
+
+def in_config_clusters(mesh: Mesh, manifests: Iterable[Json]) -> list[tuple[Cluster, Json]]:
+    """Each manifest for each cluster in which an istiod reads configuration: the primaries."""
+    return [(cluster, manifest) for manifest in manifests for cluster in mesh.primaries]

@@ -1,0 +1,112 @@
+"""Where configuration is read, whom it reaches, and that primaries are told the same."""
+
+from __future__ import annotations
+
+from meshproof.admission import ConfigAdmission, Verdict
+from meshproof.claims import REMOTES, TWO_PRIMARIES, claim
+from meshproof.findings import Findings
+from meshproof.istio_config import applied, objects_of, probe_route
+from meshproof.mesh import Mesh
+from meshproof.parallel import together
+from meshproof.propagation import hosts_arrive
+from meshproof.report.evidence import Evidence
+from meshproof.routing import COMPARED, compare, lying_in_remotes, service_hosts
+from meshproof.snapshot import Snapshot
+
+
+@claim(
+    "CONTROL-03",
+    "configuration applied in a config cluster reaches the proxies of all clusters that its istiod governs, and of no "
+    "other, within a bound; and leaves them again when it is deleted",
+    promised_by="istio.io, Deployment models: Control plane models; Envoy, xDS protocol",
+    hint="istioctl proxy-status; istiod's log (rights on networking.istio.io?); a Sidecar object may hide other "
+    "namespaces' routes from the client",
+)
+def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """A control plane that has lost its watch keeps serving the last state: traffic is fine until the next change."""
+    routes = {primary.name: probe_route("governs") for primary in mesh.primaries}
+    governed = {str(c): {routes[mesh.control_plane_of(c).name][0]} for c in mesh.clusters}
+    with applied((mesh.cluster(name), manifest) for name, (_, manifest) in routes.items()):
+        arrived = hosts_arrive(snapshot, governed, of={host for host, _ in routes.values()})
+    left = hosts_arrive(snapshot, {str(c): set() for c in mesh.clusters}, of={host for host, _ in routes.values()})
+    evidence.attach("seconds", {"until it was in the proxies": arrived, "until it had left them": left})
+
+
+@claim(
+    "CONTROL-04",
+    "configuration in a remote cluster has no effect on any proxy, and nobody has put any there",
+    promised_by="istio.io, Install Primary-Remote: the remote is configured through its primary (config cluster)",
+    hint="apply these objects in the primary, and delete them in the remote",
+    needs=REMOTES,
+)
+def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) -> None:
+    """It looks applied and does nothing: worse than an error. The same route in the primary is the positive control."""
+    ignored = [(remote, probe_route("remote")) for remote in mesh.remotes]
+    obeyed = {remote.spec.control_plane: probe_route("primary") for remote in mesh.remotes}
+    expected = {str(c): {obeyed[c.spec.control_plane][0]} for c in mesh.clusters if c.spec.control_plane in obeyed}
+    ours = {host for _, (host, _) in ignored} | {host for host, _ in obeyed.values()}
+    # The remote's come first: when the primary's have arrived, those had their chance.
+    with (
+        applied((remote, manifest) for remote, (_, manifest) in ignored),
+        applied((mesh.cluster(name), manifest) for name, (_, manifest) in obeyed.items()),
+    ):
+        hosts_arrive(snapshot, expected, of=ours)
+    findings = Findings("remotes")
+    for remote, there in zip(mesh.remotes, together(lambda c: objects_of(c.kube), mesh.remotes), strict=True):
+        primary = mesh.control_plane_of(remote)
+        findings.examine(
+            str(remote), [f"{what} is ignored: only {primary} is read" for what in lying_in_remotes(there)]
+        )
+    findings.conclude()
+
+
+@claim(
+    "CONTROL-05",
+    "all primaries hold the same routing and security configuration for hosts that clusters share",
+    promised_by="istio.io, Install Multi-Primary: each control plane reads its own cluster's configuration only",
+    hint="apply the object in every primary; what is meant for one cluster only needs a host that only it has",
+    needs=TWO_PRIMARIES,
+)
+def test_primaries_are_configured_alike(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """A rule in one primary only holds for clients of that cluster: which answer one gets depends on where one asks."""
+    found = together(lambda cluster: objects_of(cluster.kube, COMPARED), mesh.primaries)
+    services = {
+        str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
+    }
+    seen = compare({str(c): items for c, items in zip(mesh.primaries, found, strict=True)}, services)
+    evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
+    findings = Findings("configuration objects")
+    findings.examine("all others")  # a mesh without any is configured alike
+    for place in seen.compared:
+        findings.examine(place, seen.problems.get(place, ()))
+    findings.conclude()
+
+
+@claim(
+    "CONTROL-07",
+    "invalid Istio configuration is refused in every config cluster, valid configuration is accepted, and every "
+    "validation webhook of Istio points at a live service",
+    promised_by="istio.io, Configuration Validation Webhook",
+    hint="istiod down? else delete the validating webhook of a revision that is gone, or point the default tag at one "
+    "that lives (istioctl tag set default)",
+)
+def test_invalid_configuration_is_refused(mesh: Mesh, evidence: Evidence) -> None:
+    """A webhook that fails open lets nonsense in; one that points at nobody lets nothing in, not even the repair."""
+    findings = Findings("config clusters")
+    for cluster, seen in zip(mesh.primaries, together(ConfigAdmission.ask, mesh.primaries), strict=True):
+        findings.examine(str(cluster), admission_problems(seen))
+        evidence.attach(str(cluster), {"valid": str(seen.good), "invalid": str(seen.bad), "webhooks": seen.targets})
+    findings.conclude()
+
+
+def admission_problems(seen: ConfigAdmission) -> list[str]:
+    """What is wrong with a cluster's word on a valid and an invalid object."""
+    dead = [f"{hook} points at {service}, which has no ready endpoint" for hook, service in seen.dead.items()]
+    problems = [] if seen.guarded else ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]
+    if seen.good.verdict is not Verdict.ACCEPTED:
+        problems.append(f"a valid object is {seen.good}")
+    if seen.bad.verdict is Verdict.ACCEPTED:
+        problems.append("a DestinationRule with a negative number of connections is accepted")
+    elif seen.bad.by_webhook:
+        problems.append("an invalid object was not judged: the webhook could not be called")
+    return dead + problems

@@ -1,0 +1,34 @@
+"""Versions that go together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from meshproof.claims import claim
+from meshproof.clients.istioctl import Istioctl
+from meshproof.findings import Findings
+from meshproof.mesh import Mesh
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from meshproof.versions import crd_problems, gather, union
+
+
+@claim(
+    "CONTROL-06",
+    "istiods, proxies, CRDs and istioctl are within the supported skew, in and between clusters",
+    promised_by="istio.io, Supported Releases: Control Plane/Data Plane Skew",
+    hint="upgrade control planes first, one minor version at a time, then restart the pods whose proxies are behind; "
+    "CRDs are upgraded by the base chart (helm does not do it by itself)",
+)
+def test_versions_go_together(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """A proxy ahead of its istiod, or CRDs behind it, work until somebody uses what the older one does not know."""
+    tool = Istioctl(mesh.toolbox.istioctl, mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context)
+    versions, crds = gather(snapshot, tool.version())
+    findings = Findings("components")
+    for name, problems in versions.problems().items():
+        findings.examine(name, problems)
+    wanted = union(crds.values())
+    for primary in mesh.primaries:  # a remote's CRDs are of no use to anybody
+        findings.examine(f"{primary} CRDs", crd_problems(crds[primary.name], wanted))
+    evidence.attach("versions", asdict(versions))
+    findings.conclude()

@@ -1,0 +1,116 @@
+"""What crosses: bodies of every size, and protocols other than plain HTTP/1.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from meshproof.bodies import bodies_from_pod, bodies_from_runner, body_problems
+from meshproof.calls import Call, Reply, call_from_pod, told_replies
+from meshproof.claims import claim
+from meshproof.deadlines import SAMPLES
+from meshproof.findings import Findings
+from meshproof.install.app import ECHO_PATH
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.settle import settled
+from meshproof.snapshot import Snapshot
+from meshproof.stage import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, Stage, service_of
+
+
+@claim(
+    "TRAFFIC-05",
+    "bodies of 1 KiB to 1 MiB survive there and back on every path: from each client and through each ingress gateway "
+    "to each cluster",
+    promised_by="RFC 9110, Content; Istio passes bodies through unchanged",
+    hint="large ones fail only: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
+    "buffer limit in an EnvoyFilter",
+)
+def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+    """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
+
+    def from_client(client: Cluster) -> list[list[str]]:
+        urls = [stage.url(service_of(server), ECHO_PATH) for server in mesh.clusters]
+        found = bodies_from_pod(client.kube, snapshot.of(client).client, urls)
+        return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
+
+    def through_ingress(client: Cluster) -> list[list[str]]:
+        address = snapshot.of(client).ingress_address
+        hosts = [stage.host(service_of(server)) for server in mesh.clusters]
+        found = [bodies_from_runner(address, host, ECHO_PATH) for host in hosts]
+        return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
+
+    findings = Findings("paths")
+    for name, ask in (("the client", from_client), ("the ingress gateway", through_ingress)):
+        for source, found in zip(mesh.clusters, together(ask, mesh.clusters), strict=True):
+            for server, problems in zip(mesh.clusters, found, strict=True):
+                findings.examine(f"{name} of {source} to {server}", problems)
+    findings.conclude()
+
+
+@claim(
+    "TRAFFIC-09",
+    "HTTP/1.1, HTTP/2 (gRPC) and TCP services of every cluster serve the clients of every cluster, each in its own "
+    "protocol",
+    promised_by="istio.io, Protocol Selection; Deployment models: Multiple networks",
+    hint="name the Service's port after its protocol (grpc, tcp) in every cluster alike; TCP across networks needs "
+    "mutual TLS, since the gateway finds the service by the server name",
+)
+def test_protocols_cross(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+    """A port that one cluster calls http and another tcp works from one side only."""
+    findings = Findings("ways")
+
+    def problems(client: Cluster) -> dict[str, list[str]]:
+        pod = snapshot.of(client).client
+        calls = [call for server in mesh.clusters for call in protocol_calls(stage, service_of(server)).values()]
+        calls += protocol_calls(stage, ALL, SAMPLES.spread).values()
+        last: dict[str, list[str]] = {}
+
+        def ask() -> list[str]:
+            replies = iter(call_from_pod(client.kube, pod, calls))
+            for server in mesh.clusters:
+                seen = {protocol: next(replies) for protocol in PROTOCOLS}
+                last[f"{client} to {server}"] = protocol_problems(seen, {server.name})
+            seen = {protocol: next(replies) for protocol in PROTOCOLS}
+            last[f"{client} to all"] = protocol_problems(seen, {cluster.name for cluster in mesh.clusters})
+            return [problem for found in last.values() for problem in found]
+
+        settled(ask)
+        return last
+
+    for found in together(problems, mesh.clusters):
+        for way, wrong in found.items():
+            findings.examine(way, wrong)
+    findings.conclude()
+
+
+# What must reach the probe, in its own words; TCP carries whatever the client speaks.
+PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HTTP/1.1"}
+
+
+def protocol_calls(stage: Stage, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
+    """One call per protocol. A TCP connection is balanced once, so each request there has one of its own."""
+    post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
+    return {
+        "http": Call(url=stage.url(service, port=PORT_HTTP), count=count),
+        "grpc": Call(url=stage.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
+        "tcp": Call(url=stage.url(service, port=PORT_TCP), count=count, fresh=True),
+    }
+
+
+def protocol_problems(seen: Mapping[str, Sequence[Reply]], servers: set[str]) -> list[str]:
+    """Judge replies by protocol: answered, by all the clusters named, in that protocol, and TCP not looked into."""
+    problems = []
+    for protocol, replies in seen.items():
+        answered = {reply.outcome for reply in replies}
+        if answered != servers:
+            wanted = " and ".join(sorted(servers))
+            problems.append(f"{protocol}: answered by {told_replies(replies)}, expected {wanted}")
+            continue
+        spoken = {reply.protocol for reply in replies}
+        if spoken != {PROTOCOLS[protocol]}:
+            problems.append(f"{protocol}: reached the service as {' and '.join(sorted(spoken))}")
+        if protocol == "grpc" and {reply.grpc_status for reply in replies} != {"0"}:
+            problems.append("grpc: the status of the call was lost")
+        if protocol == "tcp" and any(reply.proxied for reply in replies):
+            problems.append("tcp: a proxy took it for HTTP")
+    return problems

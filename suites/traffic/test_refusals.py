@@ -1,0 +1,57 @@
+"""What nobody asked to be served is not."""
+
+from __future__ import annotations
+
+from meshproof import names
+from meshproof.claims import claim
+from meshproof.findings import Findings
+from meshproof.istio_config import PROBE_DOMAIN
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.probes import HttpAnswer, http_from_runner
+from meshproof.settle import settled
+from meshproof.snapshot import Snapshot
+from meshproof.stage import KNOWN_PATHS, Stage, service_of
+
+KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "an unknown host", "an unknown path"
+
+
+@claim(
+    "TRAFFIC-08",
+    "the ingress gateways refuse hosts and paths that no route names (404), and serve those that are named",
+    promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
+    hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
+)
+def test_unknown_hosts_and_paths_are_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+    """A catch-all route publishes services that nobody meant to publish."""
+    findings = Findings("gateways")
+    found = together(lambda cluster: settled(lambda: refusal_problems(ask(snapshot, stage, cluster))), mesh.clusters)
+    for cluster, problems in zip(mesh.clusters, found, strict=True):
+        findings.examine(f"ingress gateway of {cluster}", problems)
+    findings.conclude()
+
+
+def ask(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> dict[str, HttpAnswer]:
+    """One request of each kind."""
+    address = snapshot.of(cluster).ingress_address
+    probe = stage.host(service_of(cluster))
+    wanted = {
+        KNOWN_HOST: (names.APP_HOST, "/"),
+        PROBE: (probe, KNOWN_PATHS[0]),
+        OTHER_HOST: (f"nobody.{PROBE_DOMAIN}", "/"),
+        OTHER_PATH: (probe, "/unknown"),
+    }
+    return {what: http_from_runner(address, 1, host=host, path=path)[0] for what, (host, path) in wanted.items()}
+
+
+def refusal_problems(answers: dict[str, HttpAnswer]) -> list[str]:
+    """Judge them: the named are served, the others get 404."""
+    problems = [
+        f"{what} is not served: {answers[what].outcome}" for what in (KNOWN_HOST, PROBE) if not answers[what].ok
+    ]
+    problems += [
+        f"{what} got {answers[what].outcome}, expected HTTP 404"
+        for what in (OTHER_HOST, OTHER_PATH)
+        if answers[what].status != 404
+    ]
+    return problems

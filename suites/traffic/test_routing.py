@@ -1,0 +1,144 @@
+"""Routes of our own over probes in all clusters: weights, subsets, and who serves when the nearest fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshproof import names
+from meshproof.calls import Call, Reply, call_from_pod, told_replies
+from meshproof.claims import claim
+from meshproof.clients.envoy import endpoints_of, weights_of_route
+from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.errors import ClaimFailed
+from meshproof.facts import PodFacts
+from meshproof.findings import Findings
+from meshproof.istio_config import objects_of, place_of
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.probes import HttpAnswer, http_from_pod, http_from_runner
+from meshproof.report.evidence import Evidence
+from meshproof.routing import failover_that_never_happens
+from meshproof.shares import share_problems, told
+from meshproof.snapshot import Snapshot
+from meshproof.stage import EJECTED_AFTER, FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED, Stage, weights
+from meshproof.statistics import expected_shares
+from meshproof.wait import NotYet, eventually
+
+
+@claim(
+    "TRAFFIC-03",
+    "weighted routes over subsets in different clusters (80:20) hold, from each client and through each ingress "
+    "gateway, without an error",
+    promised_by="istio.io, Traffic Shifting; Destination Rule: subsets (one fixed sample, alpha 1e-6)",
+    hint="all from one cluster: are the subsets' endpoints known (DISCOVERY-02)? a service's subsets need the pods' "
+    "labels in every cluster",
+)
+def test_weighted_routes_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence) -> None:
+    """A canary whose weight is not what was written goes to more users than it should, or to none."""
+    expected = expected_shares(weights(mesh))
+
+    def sample(source: tuple[Cluster, bool]) -> list[HttpAnswer]:
+        cluster, through_ingress = source
+        facts = snapshot.of(cluster)
+        if through_ingress:
+            must_have_weights(stage, cluster, facts.ingress_pod, "http.80", stage.host(WEIGHTED))
+            return http_from_runner(facts.ingress_address, SAMPLES.weights, host=stage.host(WEIGHTED))
+        host = f"{WEIGHTED}.{stage.namespace}.svc.cluster.local"
+        must_have_weights(stage, cluster, facts.client, str(PORT_HTTP), host)
+        return http_from_pod(cluster.kube, facts.client, stage.url(WEIGHTED), SAMPLES.weights)
+
+    findings = Findings("samples")
+    sources = [(cluster, through) for cluster in mesh.clusters for through in (False, True)]
+    for (cluster, through), answers in zip(sources, together(sample, sources), strict=True):
+        name = f"{'through the ingress gateway of' if through else 'from the client of'} {cluster}"
+        findings.examine(name, share_problems(answers, expected))
+        evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", told(answers))
+    findings.conclude()
+
+
+def must_have_weights(stage: Stage, cluster: Cluster, pod: PodFacts, route: str, host: str) -> None:
+    """Wait until a proxy has the weights that were written."""
+
+    def check() -> None:
+        found = weights_of_route(cluster.kube, pod.namespace, pod.name, route, host)
+        seen = {name.split("|")[2]: weight for name, weight in found.items()}
+        if seen != weights(stage.mesh):
+            raise NotYet(f"weights are {seen or 'none'}, should be {weights(stage.mesh)}")
+
+    what = f"{cluster} {pod} has the weighted route"
+    eventually(check, what=what, timeout_s=DEADLINES.configuration, error=ClaimFailed)
+
+
+@claim(
+    "TRAFFIC-04",
+    "locality failover with outlier detection: a client's own cluster serves; when its endpoints answer 5xx another "
+    "cluster does; and back",
+    promised_by="istio.io, Locality Load Balancing: Failover; Destination Rule: outlierDetection",
+    hint="without outlierDetection failover never happens while endpoints look healthy: add it to the DestinationRule; "
+    "never local: are proxies and endpoints labelled with cluster and network (DISCOVERY-07)?",
+)
+def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+    """Pods that answer, but with errors, stay in the registry: only what clients see can take them out."""
+    findings = Findings("clients and configuration objects")
+    drills = together(lambda cluster: drill(snapshot, stage, cluster), mesh.clusters)
+    for cluster, problems in zip(mesh.clusters, drills, strict=True):
+        findings.examine(f"client of {cluster}", problems)
+    for primary in mesh.primaries:
+        if detects_outliers_everywhere(primary):
+            continue
+        for rule in objects_of(primary.kube, ["DestinationRule"]):
+            findings.examine(f"{primary} {place_of(rule)}", failover_that_never_happens(rule))
+    findings.conclude()
+
+
+def detects_outliers_everywhere(primary: Cluster) -> bool:
+    """Whether meshConfig.defaultTrafficPolicy gives every DestinationRule outlier detection."""
+    found = primary.kube.find("ConfigMap", "istio", names.SYSTEM_NAMESPACE)
+    return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
+
+
+def drill(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[str]:
+    """All is well, the own cluster's probe fails for this client, all is well again."""
+    pod, url, count = snapshot.of(cluster).client, stage.url(FAILOVER), SAMPLES.local
+    must_prefer_its_own(stage, cluster, pod)
+    calls = [Call(url=url, count=count), Call(url=url, count=count, headers={FAIL_HEADER: cluster.name})]
+    well, failing = call_from_pod(cluster.kube, pod, calls)
+
+    def back() -> None:
+        (seen,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=SAMPLES.repeated)])
+        if {reply.outcome for reply in seen} != {cluster.name}:
+            raise NotYet(f"{told_replies(seen)}")
+
+    problems = failover_problems(cluster.name, well, failing)
+    what = f"{cluster}'s own endpoints serve again after their errors have ended"
+    eventually(back, what=what, timeout_s=DEADLINES.return_home, error=ClaimFailed)
+    return problems
+
+
+def must_prefer_its_own(stage: Stage, cluster: Cluster, pod: PodFacts) -> None:
+    """Wait until the client's proxy has all endpoints, those of other clusters with a lower priority."""
+    name = f"outbound|{PORT_HTTP}||{FAILOVER}.{stage.namespace}.svc.cluster.local"
+
+    def check() -> None:
+        found = endpoints_of(cluster.kube, pod.namespace, pod.name, name)
+        seen = sorted(endpoint.priority for endpoint in found)
+        if len(seen) < 2 or seen[0] == seen[-1]:
+            raise NotYet("; ".join(f"{e} priority {e.priority}" for e in found) or "no endpoint")
+
+    what = f"{cluster} {pod} has endpoints of two priorities"
+    eventually(check, what=what, timeout_s=DEADLINES.configuration, error=ClaimFailed)
+
+
+def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply]) -> list[str]:
+    """Judge replies before the fault and in it: as many errors as outlier detection needs to see, then none."""
+    strayed = [reply.outcome for reply in well if reply.outcome != own]
+    problems = (
+        [f"without a fault {len(strayed)} of {len(well)} left the cluster or failed: {strayed[0]}"] if strayed else []
+    )
+    first, rest = failing[:EJECTED_AFTER], failing[EJECTED_AFTER:]
+    if [reply.status for reply in first] != [500] * len(first):
+        problems.append(f"the first {len(first)} requests in the fault did not go to {own}: {told_replies(first)}")
+    kept = [reply.outcome for reply in rest if not reply.ok or reply.server == own]
+    if kept:
+        problems.append(f"after {EJECTED_AFTER} errors {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
+    return problems

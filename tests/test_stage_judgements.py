@@ -1,0 +1,306 @@
+"""How claims about configuration, policies, protocols and failover judge what was seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from meshproof.admission import Answer, ConfigAdmission, Verdict
+from meshproof.bodies import BodyAnswer, body_problems, parse_body_row
+from meshproof.calls import Call, Reply, parse_row, script, told_replies
+from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_route
+from meshproof.clients.kube import Json
+from meshproof.errors import NotReady
+from meshproof.istio_config import istio, probe_route
+from meshproof.probes import HttpAnswer
+from meshproof.propagation import host_problems
+from meshproof.routing import compare, failover_that_never_happens, lying_in_remotes, service_hosts
+from meshproof.settle import settled
+from meshproof.stage import configuration, envoy_config, weights
+from suites.controlplane.test_configuration import admission_problems
+from suites.traffic.test_policies import guard_problems, strict_problems
+from suites.traffic.test_protocols import protocol_problems
+from suites.traffic.test_refusals import refusal_problems
+from suites.traffic.test_routing import failover_problems
+from tests.fakes import mesh_of
+
+
+def reply(server: str = "", status: int = 200, **changes: Any) -> Reply:
+    defaults: dict[str, Any] = {"status": status, "server": server, "seconds": 0.01}
+    return Reply(**(defaults | changes))
+
+
+LOST = reply(status=0, error="Connection refused")
+
+
+def test_hosts_that_are_missing_and_hosts_that_are_too_much_are_told_apart() -> None:
+    found = {"cluster1": {"a"}, "cluster2": {"a", "b"}}
+    assert host_problems(found, {"cluster1": {"a"}, "cluster2": {"a", "b"}}) == []
+    assert host_problems(found, {"cluster1": {"a", "b"}, "cluster2": {"b"}}) == [
+        "cluster1 has no route for b",
+        "cluster2 has a route for a, which is not for it",
+    ]
+
+
+ROUTES = """{"configs": [{"route_config": {"name": "80", "virtual_hosts": [
+  {"domains": ["a.invalid", "a.invalid:80"], "routes": [{"route": {"weighted_clusters": {"clusters": [
+    {"name": "outbound|80|one|a", "weight": 80}, {"name": "outbound|80|two|a", "weight": 20}]}}}]},
+  {"domains": ["b.invalid"], "routes": [{"route": {"cluster": "x"}}]}]}}, {"route_config": {"name": "81"}}]}"""
+
+
+def test_routes_are_read_by_name_and_host() -> None:
+    assert parse_hosts_of_routes(ROUTES, "80") == {"a.invalid", "a.invalid:80", "b.invalid"}
+    assert parse_hosts_of_routes(ROUTES, "81") == frozenset()
+    assert parse_weights_of_route(ROUTES, "80", "a.invalid") == {"outbound|80|one|a": 80, "outbound|80|two|a": 20}
+    assert parse_weights_of_route(ROUTES, "80", "b.invalid") == {}
+    assert parse_weights_of_route(ROUTES, "80", "c.invalid") == {}
+
+
+# -- CONTROL ----------------------------------------------------------------------------------------------------------
+
+
+def rule(host: str, **policy: Any) -> Json:
+    return istio("DestinationRule", host.partition(".")[0], "shop", {"host": host, "trafficPolicy": policy})
+
+
+SERVICES = {
+    "cluster1": service_hosts([("shop", "cart"), ("shop", "only1")]),
+    "cluster2": service_hosts([("shop", "cart")]),
+}
+
+
+def test_primaries_that_are_told_the_same_are_alike() -> None:
+    both = [rule("cart.shop.svc.cluster.local"), probe_route("x")[1]]
+    assert compare({"cluster1": both, "cluster2": both[:1]}, SERVICES).problems == {}
+
+
+def test_an_object_in_one_primary_only_is_named() -> None:
+    route = istio("VirtualService", "cart", "shop", {"hosts": ["cart"]})
+    seen = compare({"cluster1": [route], "cluster2": []}, SERVICES)
+    assert seen.problems == {"VirtualService shop/cart": ["it is in cluster1 only, not in cluster2"]}
+
+
+def test_a_difference_is_told_with_both_values() -> None:
+    one = rule("cart.shop.svc.cluster.local", connectionPool={"tcp": {"maxConnections": 1}})
+    two = rule("cart.shop.svc.cluster.local", connectionPool={"tcp": {"maxConnections": 2}})
+    assert compare({"cluster1": [one], "cluster2": [two]}, SERVICES).problems == {
+        "DestinationRule shop/cart": [
+            "cluster1 and cluster2 differ in spec.trafficPolicy.connectionPool.tcp.maxConnections: 1 and 2"
+        ]
+    }
+
+
+def test_what_one_cluster_has_alone_may_be_configured_there_alone() -> None:
+    seen = compare({"cluster1": [rule("only1"), rule("only1.shop.svc.cluster.local")], "cluster2": []}, SERVICES)
+    assert seen.problems == {}
+    assert seen.own == ("DestinationRule shop/only1",)
+
+
+def test_hosts_of_nobody_and_policies_are_everybodys() -> None:
+    outside = istio("VirtualService", "shop", "shop", {"hosts": ["mockshop.com"]})
+    policy = istio("AuthorizationPolicy", "all", "shop", {"action": "ALLOW"})
+    assert set(compare({"cluster1": [outside, policy], "cluster2": []}, SERVICES).problems) == {
+        "VirtualService shop/shop",
+        "AuthorizationPolicy shop/all",
+    }
+
+
+def test_what_lies_in_a_remote_is_named_but_not_our_probe() -> None:
+    assert lying_in_remotes([rule("cart"), probe_route("x")[1]]) == ["DestinationRule shop/cart"]
+
+
+GOOD = Answer(verdict=Verdict.ACCEPTED)
+BAD = Answer(verdict=Verdict.REFUSED, words="admission webhook denied the request: must be non-negative")
+DEAD = Answer(verdict=Verdict.REFUSED, words="failed calling webhook: connection refused")
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "guarded", "dead", "problems"),
+    [
+        (GOOD, BAD, True, {}, []),
+        (GOOD, GOOD, True, {}, ["a DestinationRule with a negative number of connections is accepted"]),
+        (
+            DEAD,
+            DEAD,
+            True,
+            {"istiod-default-validator validation.istio.io": "istio-system/istiod-old"},
+            [
+                "istiod-default-validator validation.istio.io points at istio-system/istiod-old, which has no ready "
+                "endpoint",
+                "a valid object is refused (failed calling webhook: connection refused)",
+                "an invalid object was not judged: the webhook could not be called",
+            ],
+        ),
+        (GOOD, BAD, False, {}, ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]),
+    ],
+)
+def test_admission_must_judge_and_not_only_refuse(
+    good: Answer, bad: Answer, guarded: bool, dead: dict[str, str], problems: list[str]
+) -> None:
+    seen = ConfigAdmission(good=good, bad=bad, guarded=guarded, targets=dead, dead=dead)
+    assert admission_problems(seen) == problems
+
+
+# -- TRAFFIC ----------------------------------------------------------------------------------------------------------
+
+
+def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> None:
+    well, failed, other = [reply("cluster1")] * 10, [reply("cluster1", 500)] * 3, [reply("cluster2")] * 7
+    assert failover_problems("cluster1", well, failed + other) == []
+    assert failover_problems("cluster1", well[:9] + other[:1], failed + other) == [
+        "without a fault 1 of 10 left the cluster or failed: cluster2"
+    ]
+    assert failover_problems("cluster1", well, [reply("cluster1", 500)] * 10) == [
+        "after 3 errors 7 of 7 requests were still lost: HTTP 500"
+    ]
+    assert failover_problems("cluster1", well, other + failed) == [
+        "the first 3 requests in the fault did not go to cluster1: cluster2 x3",
+        "after 3 errors 3 of 7 requests were still lost: HTTP 500",
+    ]
+
+
+def test_failover_without_outlier_detection_is_found_in_rules() -> None:
+    asks = {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["topology.istio.io/cluster"]}}}
+    assert failover_that_never_happens(rule("a", **asks)) == [
+        "its locality failover has no outlierDetection, so it never happens"
+    ]
+    assert failover_that_never_happens(rule("a", **asks, outlierDetection={"interval": "1s"})) == []
+    assert failover_that_never_happens(rule("a", loadBalancer={"localityLbSetting": {"enabled": False}})) == []
+    assert failover_that_never_happens(rule("a")) == []
+    subset: Json = {"spec": {"host": "a", "subsets": [{"name": "v1", "trafficPolicy": asks}]}}
+    assert failover_that_never_happens(subset) == [
+        "its locality failover of subset v1 has no outlierDetection, so it never happens"
+    ]
+
+
+def test_plain_text_must_be_refused_where_plain_text_could_arrive() -> None:
+    served, open_port = {"10.2.0.9:8080": reply("cluster2")}, {"10.2.0.9:8081": reply("cluster2")}
+    refused = {"10.2.0.9:8080": LOST}
+    assert strict_problems(refused, open_port, reply("cluster2"), "cluster2") == []
+    assert strict_problems(served, open_port, reply("cluster2"), "cluster2") == [
+        "plain text to 10.2.0.9:8080 was answered: cluster2"
+    ]
+    assert strict_problems(refused, {"10.2.0.9:8081": LOST}, LOST, "cluster2") == [
+        "the open port 10.2.0.9:8081 did not serve plain text, so refusals prove nothing: Connection refused",
+        "a mesh client got: Connection refused",
+    ]
+    assert strict_problems({}, {}, reply("cluster2"), "cluster2") == ["there is nothing to send plain text to"]
+
+
+def test_each_guarded_path_has_its_own_answer() -> None:
+    yes, no = [reply("cluster1")] * 3, [reply(status=403)] * 3
+    assert guard_problems([yes, no, no, yes]) == []
+    assert guard_problems([no, yes, no, yes]) == [
+        "/guarded/allowed (allowed to this identity): HTTP 403 x3, expected HTTP 200",
+        "/guarded/others (allowed to another identity only): cluster1 x3, expected HTTP 403",
+    ]
+
+
+def protocols(**changes: list[Reply]) -> dict[str, list[Reply]]:
+    well = {
+        "http": [reply("cluster1", protocol="HTTP/1.1", proxied=True)],
+        "grpc": [reply("cluster1", protocol="HTTP/2", grpc_status="0", proxied=True)],
+        "tcp": [reply("cluster1", protocol="HTTP/1.1")],
+    }
+    return well | changes
+
+
+def test_protocols_must_arrive_as_they_were_sent() -> None:
+    assert protocol_problems(protocols(), {"cluster1"}) == []
+    seen = protocols(
+        grpc=[reply("cluster1", protocol="HTTP/1.1")], tcp=[reply("cluster1", protocol="HTTP/1.1", proxied=True)]
+    )
+    assert protocol_problems(seen, {"cluster1"}) == [
+        "grpc: reached the service as HTTP/1.1",
+        "grpc: the status of the call was lost",
+        "tcp: a proxy took it for HTTP",
+    ]
+    assert protocol_problems(protocols(tcp=[LOST]), {"cluster1"}) == [
+        "tcp: answered by Connection refused x1, expected cluster1"
+    ]
+
+
+def test_unknown_hosts_and_paths_need_known_ones_beside_them() -> None:
+    def answer(status: int) -> HttpAnswer:
+        return HttpAnswer(status=status, version="v1", seconds=0.01)
+
+    def seen(*statuses: int) -> dict[str, HttpAnswer]:
+        kinds = ("the application", "a known path", "an unknown host", "an unknown path")
+        return {kind: answer(status) for kind, status in zip(kinds, statuses, strict=True)}
+
+    assert refusal_problems(seen(200, 200, 404, 404)) == []
+    assert refusal_problems(seen(404, 200, 404, 200)) == [
+        "the application is not served: HTTP 404",
+        "an unknown path got v1, expected HTTP 404",
+    ]
+
+
+def body(**changes: Any) -> BodyAnswer:
+    well: dict[str, Any] = {"size": 1024, "status": 200, "server": "cluster1", "sent": "aa", "returned": "aa"}
+    return BodyAnswer(**(well | changes))
+
+
+def test_bodies_must_come_back_unchanged_from_where_they_went() -> None:
+    seen = [body(), body(returned="bb"), body(status=413), body(status=0, error="timed out"), body(server="")]
+    assert body_problems(seen, "cluster1") == [
+        "1024 bytes came back changed",
+        "1024 bytes: HTTP 413",
+        "1024 bytes: timed out",
+        "1024 bytes were answered by nobody known",
+    ]
+
+
+def test_lines_of_scripts_are_parsed() -> None:
+    assert parse_body_row("1;1024;aa;bb;200;cluster1;") == (1, body(returned="bb"))
+    assert parse_row("2;200;0.004;0;cluster1;HTTP/2;0;1;") == (
+        2,
+        reply("cluster1", seconds=0.004, protocol="HTTP/2", grpc_status="0", proxied=True),
+    )
+    _, failed = parse_row("0;000;1.5;28;;;;;Operation timed out; really")
+    assert (failed.status, failed.error) == (0, "Operation timed out; really")
+    assert told_replies([failed, failed, reply("cluster2")]) == "Operation timed out; really x2, cluster2 x1"
+    with pytest.raises(NotReady, match="unexpected line"):
+        parse_row("curl: not found")
+
+
+def test_calls_share_a_curl_unless_each_request_needs_a_connection_of_its_own() -> None:
+    shared, fresh = Call(url="http://a/", count=3, headers={"x": "y z"}), Call(url="http://b/", count=2, fresh=True)
+    lines = script([shared, shared, fresh, shared], 5).splitlines()
+    assert [line.count("--next") for line in lines] == [1, 0, 0, 0]
+    assert lines[0].count("-H 'x: y z'") == 2
+    assert lines[0].endswith("'http://a/?n=[1-3]'")
+    assert [line.rpartition(" ")[2] for line in lines[1:3]] == ["'http://b/?n=1'", "'http://b/?n=2'"]
+    assert "'3;%{http_code};" in lines[3]
+
+
+def test_problems_that_go_away_in_time_are_none() -> None:
+    answers = iter([["not yet"], []])
+    assert settled(lambda: next(answers), timeout_s=5) == []
+    assert settled(lambda: ["still"], timeout_s=0.1) == ["still"]
+
+
+# -- the stage --------------------------------------------------------------------------------------------------------
+
+
+def test_weights_sum_to_a_hundred() -> None:
+    assert weights(mesh_of("multi-primary-samenet")) == {"cluster1": 80, "cluster2": 20}
+
+
+def test_nothing_of_the_stage_reaches_beyond_it() -> None:
+    """Every policy selects the probes, every host is in the stage's namespace or under a name that nobody can own."""
+    for item in configuration(mesh_of("primary-remote-multinet"), "meshproof-stage-x"):
+        assert item["metadata"]["namespace"] == "meshproof-stage-x"
+        spec = item["spec"]
+        hosts = [*spec.get("hosts", []), *filter(None, [spec.get("host")])]
+        hosts += [host for server in spec.get("servers", []) for host in server["hosts"]]
+        assert all("meshproof-stage-x" in host for host in hosts)
+        assert hosts or spec["selector"] == {"matchLabels": {"app": "probe"}}
+
+
+def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
+    (http, *_) = envoy_config("cluster2")["static_resources"]["listeners"]
+    manager = http["filter_chains"][0]["filters"][0]["typed_config"]
+    first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
+    assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]
+    assert first["direct_response"]["status"] == 500
