@@ -49,7 +49,7 @@ class Credentials:
 
 
 def authority_of(ca: CaFiles) -> Authority:
-    """The plug-in CA as a signer. Raises `ClaimFailed` if its key cannot be read (and says nothing of what is in it)."""
+    """The plug-in CA as a signer. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
     try:
         key = serialization.load_pem_private_key(ca.files.get(CA_KEY, b""), password=None)
     except (ValueError, TypeError):
@@ -212,6 +212,9 @@ def stdin_of(files: Mapping[str, str]) -> str:
 
 
 _STATUS: Final = re.compile(r"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
+_LIMIT: Final = re.compile(r"^meshproof: (.+)$", re.MULTILINE)
+_ALERT: Final = re.compile(r"^SSL3 alert read:fatal:(.+)$", re.MULTILINE)
+_ERROR: Final = re.compile(r"SSL routines:[^:]*:([^:\n]+)")
 
 
 def parse_reply(text: str) -> Reply:
@@ -220,10 +223,6 @@ def parse_reply(text: str) -> Reply:
     status = _STATUS.search(text)
     if status:
         return Reply(tls=tls, status=int(status[1]))
-    for line in text.splitlines():
-        if line.startswith("meshproof: "):
-            return Reply(tls=tls, status=0, reason=line.removeprefix("meshproof: "))
-        if "error:" in line:
-            words = [word for word in line.rpartition("error:")[2].split(":") if " " in word or "alert" in word]
-            return Reply(tls=tls, status=0, reason=next((w for w in words if "alert" in w), line[-120:]))
-    return Reply(tls=tls, status=0, reason="the connection was closed")
+    limit, alert, error = (pattern.search(text) for pattern in (_LIMIT, _ALERT, _ERROR))
+    words = limit[1] if limit else f"alert: {alert[1]}" if alert else error[1] if error else "the connection was closed"
+    return Reply(tls=tls, status=0, reason=words.strip())
