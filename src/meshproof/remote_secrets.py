@@ -65,7 +65,7 @@ def remote_secrets(kube: Kube) -> tuple[RemoteSecret, ...]:
 
 
 def parse_secret(secret: Json) -> Iterator[RemoteSecret]:
-    """One record for each key, which is the cluster's id (istio.io/istio, pkg/kube/multicluster/secretcontroller.go)."""
+    """One record for each key, which is the cluster's id (pkg/kube/multicluster/secretcontroller.go)."""
     meta = secret["metadata"]
     for cluster, text in (secret.get("data") or {}).items():
         record = {
