@@ -20,12 +20,12 @@ from meshproof.snapshot import Snapshot
     "each control plane has one good remote secret for every other cluster: in the right place and under the right "
     "name, leading to that cluster from istiod's own network, valid for a while, with all rights that istiod needs",
     promised_by="istio.io, Install Multicluster, Enable Endpoint Discovery; chart istio-discovery, reader-clusterrole",
-    hint="make it again: istioctl create-remote-secret --name=<cluster> --server=<URL that the other cluster can dial>; "
+    hint="make it again: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; "
     "rights: compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
 )
 def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
     """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
-    uids = dict(zip([c.name for c in mesh.clusters], together(_uid, mesh.clusters), strict=True))
+    uids = dict(zip([str(c) for c in mesh.clusters], together(_uid, mesh.clusters), strict=True))
     held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
     wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from meshproof import names
 from meshproof.claims import claim
@@ -12,6 +13,7 @@ from meshproof.findings import Findings
 from meshproof.identity import identity_problems, written
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_FQDN, app_endpoints
+from meshproof.model import ClusterName
 from meshproof.parallel import together
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
@@ -20,8 +22,7 @@ from meshproof.snapshot import Snapshot
 @claim(
     "DISCOVERY-06",
     "the service exists in every cluster with the same ports and type, and its name resolves in every cluster",
-    promised_by="Kubernetes SIG Multicluster, Namespace sameness; istio.io, Install Multicluster, Verify: the Service is "
-    "needed in both clusters for DNS",
+    promised_by="Kubernetes SIG Multicluster, Namespace sameness; istio.io, Verify the multicluster installation",
     hint="apply the same Service in the cluster that is named above, even if no pod of it runs there",
 )
 def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> None:
@@ -41,7 +42,7 @@ def _resolve(snapshot: Snapshot, cluster: Cluster) -> bool:
     return bool(re.search(r"^Name:.*\n(?:.*\n)*?Address", answer.stdout, re.MULTILINE))
 
 
-def sameness_problems(services: dict[str, ServiceFacts | None], cluster: str) -> list[str]:
+def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], cluster: ClusterName) -> list[str]:
     """How the Service in one cluster differs from the first that is there."""
     mine = services[cluster]
     if mine is None:
@@ -82,8 +83,8 @@ KUBERNETES = "outbound|443||kubernetes.default.svc.cluster.local"
 @claim(
     "DISCOVERY-08",
     "a cluster-local host (the API server, as kubernetes.default) is answered by the client's own cluster only",
-    promised_by="istio.io, Traffic management in multicluster: serviceSettings.clusterLocal; kubernetes.default.svc and "
-    "kube-system are by default (pilot/pkg/model/cluster_local.go)",
+    promised_by="istio.io, Multi-cluster Traffic Management: serviceSettings.clusterLocal; kubernetes.default.svc and "
+    "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
     hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
 )
 def test_cluster_local_hosts_stay_at_home(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:

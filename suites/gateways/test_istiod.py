@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from meshproof import names
 from meshproof.claims import REMOTES, claim
 from meshproof.findings import Findings
@@ -98,10 +100,7 @@ def test_15017_is_the_webhook(mesh: Mesh, snapshot: Snapshot, evidence: Evidence
         findings.examine(f"{remote}", [] if hooks and addresses else ["no injection webhook, or no external address"])
         for hook, address in [(hook, address) for hook in hooks for address in addresses]:
             problems = ["it has no caBundle"] if not hook.ca else []
-            asked = together(
-                lambda ca, remote=remote, hook=hook, address=address: _review(snapshot, remote, hook, address, ca),
-                [hook.ca or stranger, stranger],
-            )
+            asked = together(partial(_review, snapshot, remote, hook, address), [hook.ca or stranger, stranger])
             problems += review_problems(asked[0]) if hook.ca else []
             problems += [] if "ertificate" in asked[1].error or not hook.ca else [f"any root verifies it ({asked[1]})"]
             findings.examine(f"{hook} at {address}:{names.PORT_WEBHOOK} from {remote}", problems)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from itertools import combinations
 
 from cryptography import x509
@@ -66,11 +67,11 @@ def domain_problems(known: Mapping[str, TrustDomains], wanted: str) -> dict[str,
 )
 def test_clocks_agree(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """A clock that is behind takes new certificates for not yet valid, one that is ahead takes valid ones for over."""
-    ask = [
-        *((f"API server of {c}", lambda c=c: server_skew(c.kube)) for c in mesh.clusters),
-        *((f"node of {c}", lambda c=c: node_skew(c.kube, snapshot.of(c).outside)) for c in mesh.clusters),
-    ]
-    clocks = dict(zip([name for name, _ in ask], together(lambda item: item[1](), ask), strict=True))
+    readings: dict[str, Callable[[], Skew]] = {}
+    for cluster in mesh.clusters:
+        readings[f"API server of {cluster}"] = partial(server_skew, cluster.kube)
+        readings[f"node of {cluster}"] = partial(node_skew, cluster.kube, snapshot.of(cluster).outside)
+    clocks = dict(zip(readings, together(lambda read: read(), readings.values()), strict=True))
     evidence.attach("clocks", {name: str(skew) for name, skew in clocks.items()})
     findings = Findings("clocks")
     for name, problems in clock_problems(clocks).items():
