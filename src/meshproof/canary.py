@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -182,12 +182,12 @@ def _wait(
 # -- names of headless services ---------------------------------------------------------------------------------------
 
 
-def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Mapping[str, tuple[str, ...]], name: str) -> list[str]:
+def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Iterable[str]) -> list[str]:
     """What is wrong with the addresses of a headless service that has the client pod of every cluster for endpoints."""
     mesh = snapshot.mesh
     near = {snapshot.of(c).client.address: c for c in mesh.clusters if not mesh.crosses_network(viewer, c)}
     owners = {snapshot.of(c).client.address: c for c in mesh.clusters}
-    addresses = told.get(fqdn(name), ())
+    addresses = sorted(told)
     problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
     return problems + [
         f"has {address} of {owners.get(address, 'nobody')}, which is on another network"

@@ -141,7 +141,7 @@ def parse_call(text: str, what: str, stderr: str = "") -> Call:
         http=http,
         grpc=int(grpc[1]) if grpc else None,
         said=said[1] if said else body[:160] if http >= 400 else "",
-        error="" if http else complaint[:200] or f"curl exit code {code[1]}",
+        error="" if http else next(iter(complaint.splitlines()), "")[:200] or f"curl exit code {code[1]}",
         body=body,
     )
 

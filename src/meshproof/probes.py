@@ -220,6 +220,24 @@ def _s_client_reason(text: str) -> str:
     return text.strip().splitlines()[-1] if text.strip() else "no output from openssl"
 
 
+# -- DNS --------------------------------------------------------------------------------------------------------------
+
+
+def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
+    """The addresses that a client pod gets for a name; empty if it gets none. The name is taken as complete."""
+    answer = kube.exec(pod.namespace, pod.name, ["nslookup", f"{name}."], container=names.CLIENT_POD)
+    if "not found" in answer.stderr:
+        raise Broken(f"nslookup in {pod} on {kube.name}", answer.stderr.strip()[-200:], "use an image with nslookup")
+    return parse_nslookup(answer.stdout)
+
+
+def parse_nslookup(text: str) -> tuple[str, ...]:
+    """The addresses behind the first `Name:`; what is above it is the server's (BusyBox, ISC)."""
+    _, _, answers = text.partition("\nName:")
+    found = re.findall(r"^Address(?: \d+)?:\s*(\S+)", answers, re.MULTILINE)
+    return tuple(sorted(set(found)))
+
+
 # -- HTTP -------------------------------------------------------------------------------------------------------------
 
 

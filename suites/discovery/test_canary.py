@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import json
+from contextlib import ExitStack, suppress
 
 from meshproof.canary import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
 from meshproof.claims import claim
-from meshproof.clients import istiod
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import ClaimFailed
 from meshproof.findings import Findings
+from meshproof.fresh import fresh_pod
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.probes import resolve_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
@@ -44,40 +46,36 @@ def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> N
     hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are told",
 )
 def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
-    """Judged by the name table that istiod makes for each client; proxies use it where DNS capture is on. Across
-    networks a headless service cannot be reached (istio/istio#38327): such clusters are reported and not failed."""
+    """Asked of a fresh pod with DNS capture, since else Kubernetes answers, which knows its own cluster only. Across
+    networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed."""
     findings = Findings("clients")
     with ExitStack() as stack:
         name = stack.enter_context(canary_services(snapshot, headless=True))
         for cluster in mesh.clusters:
             stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
-        for cluster, problems in zip(
-            mesh.clusters, together(lambda c: _resolved(snapshot, c, name), mesh.clusters), strict=True
-        ):
-            findings.examine(f"{cluster} {snapshot.of(cluster).client}", problems)
-    limits = [f"{a} is not told pods of {b}: other network" for a, b in mesh.pairs_across_networks]
-    capture = {str(f.cluster): (f.client.proxy_env or {}).get("ISTIO_META_DNS_CAPTURE", "off") for f in snapshot.facts}
-    evidence.attach("headless", {"DNS capture of clients": capture, "limits": limits})
+        told = together(lambda c: _ask(snapshot, c, name), mesh.clusters)
+    for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
+        findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
+    limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
+    seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, told, strict=True)}
+    evidence.attach("headless", {"addresses": seen, "limits": limits})
     findings.conclude()
 
 
-def _resolved(snapshot: Snapshot, viewer: Cluster, name: str) -> list[str]:
-    """What is still wrong with the name table of the client in `viewer` when it has had its time."""
-    home, pod = snapshot.mesh.control_plane_of(viewer), snapshot.of(viewer).client
-    problems: list[str] = []
+CAPTURE = {"proxy.istio.io/config": json.dumps({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}})}
 
-    def check() -> None:
-        nonlocal problems
-        tables = [
-            istiod.name_table(home.kube, r.name, f"{pod.name}.{pod.namespace}") for r in snapshot.of(home).istiods
-        ]
-        told = next((table for table in tables if table is not None), {})
-        problems = headless_problems(snapshot, viewer, told, name)
-        if problems:
-            raise NotYet("; ".join(problems))
 
-    try:
-        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
-    except ClaimFailed:
-        return problems
-    return []
+def _ask(snapshot: Snapshot, viewer: Cluster, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar is."""
+    captured: tuple[str, ...] = ()
+    with fresh_pod(viewer, snapshot.mesh.toolbox.images["client"], annotations=CAPTURE) as pod:
+
+        def check() -> None:
+            nonlocal captured
+            captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
+            if problems := headless_problems(snapshot, viewer, captured):
+                raise NotYet("; ".join(problems))
+
+        with suppress(ClaimFailed):  # judged by the caller
+            eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
+    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))

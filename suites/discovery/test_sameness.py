@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from meshproof import names
@@ -15,6 +14,7 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_FQDN, app_endpoints
 from meshproof.model import ClusterName
 from meshproof.parallel import together
+from meshproof.probes import resolve_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 
@@ -36,10 +36,8 @@ def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> N
     findings.conclude()
 
 
-def _resolve(snapshot: Snapshot, cluster: Cluster) -> bool:
-    pod = snapshot.of(cluster).client
-    answer = cluster.kube.exec(pod.namespace, pod.name, ["nslookup", f"{APP_FQDN}."], container=names.CLIENT_POD)
-    return bool(re.search(r"^Name:.*\n(?:.*\n)*?Address", answer.stdout, re.MULTILINE))
+def _resolve(snapshot: Snapshot, cluster: Cluster) -> tuple[str, ...]:
+    return resolve_from_pod(cluster.kube, snapshot.of(cluster).client, APP_FQDN)
 
 
 def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], cluster: ClusterName) -> list[str]:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,21 +88,6 @@ def trust_domains(kube: Kube, pod: str) -> TrustDomains:
     return parse_trust_domains(_debug(kube, pod, "mesh"))
 
 
-def name_table(kube: Kube, pod: str, proxy: str) -> Mapping[str, tuple[str, ...]] | None:
-    """What a proxy with DNS capture would answer, host -> addresses; None if it is connected to another replica.
-
-    `proxy` is `<pod>.<namespace>`. istiod makes the table whether or not the proxy asked for it.
-    """
-    argv = ["pilot-discovery", "request", "GET", f"/debug/ndsz?proxyID={proxy}"]
-    answer = kube.exec(names.SYSTEM_NAMESPACE, pod, argv, container=CONTAINER)
-    if answer.exit_code != 0:
-        said = answer.stderr + answer.stdout
-        if "not connected" in said or "404" in said:
-            return None
-        raise Broken(f"{' '.join(argv)} in {pod} on {kube.name}", said.strip()[-500:])
-    return parse_name_table(answer.stdout)
-
-
 def clusterz(kube: Kube, pod: str) -> tuple[KnownCluster, ...]:
     """The clusters that this replica knows, its own included."""
     return parse_clusterz(_debug(kube, pod, "clusterz"))
@@ -174,18 +158,6 @@ def parse_trust_domains(text: str) -> TrustDomains:
         own=str(parsed.get("trustDomain") or ""),
         aliases=frozenset(str(alias) for alias in parsed.get("trustDomainAliases") or []),
     )
-
-
-def parse_name_table(text: str) -> Mapping[str, tuple[str, ...]]:
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        raise Broken("/debug/ndsz of istiod", f"not JSON: {text[:200]!r}", "is this Istio version known?") from None
-    return {
-        host: tuple(entry.get("ips") or ())
-        for config in parsed.get("configs") or []
-        for host, entry in (config.get("table") or {}).items()
-    }
 
 
 def _entries(text: str, what: str) -> list[dict[str, Any]]:
