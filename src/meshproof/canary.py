@@ -190,7 +190,7 @@ def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Iterable[str]) 
     addresses = sorted(told)
     problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
     return problems + [
-        f"has {address} of {owners.get(address, 'nobody')}, which is on another network"
+        f"has {address} of {owners.get(address, 'nobody')}, which is not on the client's network"
         for address in addresses
         if address not in near
     ]

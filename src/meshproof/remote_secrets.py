@@ -248,7 +248,11 @@ def access_problems(access: Access, own_uid: str, uids: Mapping[str, str], wante
     """What is wrong with credentials for the cluster `wanted`; `uids` are the clusters' own, `own_uid` istiod's."""
     if access.error:
         return [f"from istiod's network: {access.error}"]
-    problems = [f"its token may not {what}" for what in access.denied]
+    verbs: dict[str, list[str]] = {}
+    for what in access.denied:
+        verb, _, resource = what.partition(" ")
+        verbs.setdefault(resource, []).append(verb)
+    problems = [f"its token may not {', '.join(missing)} {resource}" for resource, missing in verbs.items()]
     if access.uid and access.uid != uids[wanted]:
         whose = next((name for name, uid in uids.items() if uid == access.uid), "a cluster that is not in the mesh")
         own = ", istiod's own" if access.uid == own_uid else ""

@@ -43,8 +43,8 @@ def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, 
         findings.examine(f"{other} in {primary}", problems)
     for primary, secrets in held.items():
         strangers = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
-        problems = [f"{s} is for {s.cluster}, which is not another cluster of the mesh" for s in strangers]
-        findings.examine(f"all in {primary}", problems)
+        for each in strangers:
+            findings.examine(f"{each} in {primary}", [f"{each.cluster} is not another cluster of the mesh"])
         evidence.attach(
             str(primary),
             [{"secret": str(s), "cluster": s.cluster, "server": s.server, "ends": str(s.ends)} for s in secrets],

@@ -145,7 +145,8 @@ def test_only_the_mesh_gets_behind_the_gateway(mesh: Mesh, snapshot: Snapshot, e
     findings = Findings("services behind gateways")
     pairs = list(mesh.pairs_across_networks)
     for (client, server), replies in zip(pairs, together(lambda p: _knock(snapshot, *p), pairs), strict=True):
-        findings.examine(f"{client} to {server}", [] if replies else ["the gateway has no external address"])
+        if not replies:
+            findings.examine(f"{client} to {server}", ["the gateway has no external address"])
         for attempt, reply in replies:
             findings.examine(f"{client} to {server}: {attempt.sni}", stranger_problems(reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{attempt.sni}: {reply}" for attempt, reply in replies))

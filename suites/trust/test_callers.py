@@ -26,7 +26,8 @@ def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidenc
     findings = Findings("callers")
     pairs = list(mesh.pairs)
     for (client, server), replies in zip(pairs, together(lambda p: _call(snapshot, *p), pairs), strict=True):
-        findings.examine(f"{client} to {server}", [] if replies else ["there is nothing to dial"])
+        if not replies:
+            findings.examine(f"{client} to {server}", ["there is nothing to dial"])
         for attempt, reply in replies:
             who = f"{client} to {server} at {attempt.address}:{attempt.port} with {attempt.caller}"
             findings.examine(who, caller_problems(attempt.caller, reply))
