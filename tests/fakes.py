@@ -26,9 +26,16 @@ class LocalKube(Kube):
         self.asked: list[tuple[str, str, object]] = []
 
     def exec(
-        self, namespace: str, pod: str, argv: Sequence[str], *, container: str | None = None, timeout_s: float = 30.0
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str | None = None,
+        stdin: str | None = None,
+        timeout_s: float = 30.0,
     ) -> ExecResult:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, input=stdin or "")
         return ExecResult(stdout=done.stdout, stderr=done.stderr, exit_code=done.returncode)
 
 

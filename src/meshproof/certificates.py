@@ -55,6 +55,12 @@ def spiffe_ids(cert: x509.Certificate) -> tuple[str, ...]:
     return tuple(san.get_values_for_type(x509.UniformResourceIdentifier)) if san else ()
 
 
+def dns_names(cert: x509.Certificate) -> tuple[str, ...]:
+    """The DNS SANs, which clients compare with the name that they dial (RFC 9525, section 6)."""
+    san = _extension(cert, x509.SubjectAlternativeName)
+    return tuple(san.get_values_for_type(x509.DNSName)) if san else ()
+
+
 def _extension(cert: x509.Certificate, kind: type[E]) -> E | None:
     try:
         return cert.extensions.get_extension_for_class(kind).value

@@ -43,6 +43,11 @@ class Deadlines:
     """
     recovery: float = 60.0
     """From istiod being available until waiting pods are ready and every proxy is in sync."""
+    canary: float = 10.0
+    """From an endpoint's appearance (or removal) in one cluster until the proxies of the others know of it."""
+    clock_skew: float = 5.0
+    """Between any two clocks. Certificates begin 2 minutes in the past (istiod's `ClockSkewGracePeriod`), tokens have
+    no such grace at their end; a machine that keeps time over the network is within 1 s, and we can see no finer."""
     client: float = 15.0
     """The client's own limit for one request while a fault is in place."""
 
@@ -80,6 +85,8 @@ class Horizons:
     """Every CA certificate must be valid for this long still."""
     workload_longest: timedelta = timedelta(days=1, hours=1)
     """Istio's default workload certificate lives for 24 h (`DEFAULT_WORKLOAD_CERT_TTL`), and is dated back a little."""
+    remote_token: timedelta = timedelta(days=1)
+    """The token by which an istiod reads another cluster must be valid for this long still, if it ends at all."""
 
 
 DEADLINES: Final = Deadlines()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final
 
 from meshproof import names
@@ -20,7 +21,9 @@ INJECTION_LABELS: Final = ("istio-injection", "istio.io/rev")
 
 
 @contextmanager
-def fresh_pod(cluster: Cluster, image: str) -> Iterator[PodFacts]:
+def fresh_pod(
+    cluster: Cluster, image: str, *, annotations: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[PodFacts]:
     """A ready pod in a namespace of its own, labelled for injection as the client's namespace is; removed afterwards.
 
     Raises `ClaimFailed` if the pod is refused, or does not get ready in time.
@@ -28,7 +31,7 @@ def fresh_pod(cluster: Cluster, image: str) -> Iterator[PodFacts]:
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     cluster.kube.create(namespace_for_probes(cluster, namespace))
     try:
-        yield ready_pod(cluster, namespace, _manifest(namespace, image))
+        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
     finally:
         cluster.kube.delete("Namespace", namespace)
 
@@ -105,11 +108,12 @@ def _state(pod: Json) -> str:
     return f"{status.get('phase', 'no phase')}; {'; '.join(waiting) or 'no container status'}"
 
 
-def _manifest(namespace: str, image: str) -> Json:
+def _manifest(namespace: str, image: str, annotations: Mapping[str, str]) -> Json:
+    meta = {"name": names.CLIENT_POD, "namespace": namespace, "labels": {"app": names.CLIENT_POD}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": names.CLIENT_POD, "namespace": namespace, "labels": {"app": names.CLIENT_POD}},
+        "metadata": meta | {"annotations": dict(annotations)},
         "spec": {
             "terminationGracePeriodSeconds": 0,
             "containers": [

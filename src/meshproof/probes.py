@@ -85,7 +85,7 @@ def tcp_from_pod(
 ) -> list[TcpAnswer]:
     """Connect to each `(address, port)` from a client pod: one `exec`, all at once."""
     wanted = list(dict.fromkeys(targets))
-    arguments = [f"{_bracketed(address)}:{port}" for address, port in wanted]
+    arguments = [f"{bracketed(address)}:{port}" for address, port in wanted]
     argv = ["sh", "-c", _TCP_SCRIPT, "sh", f"{timeout_s:g}", *arguments]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s + 20)
     rows = {row.split(" ", 1)[0]: row for row in answer.stdout.splitlines() if row.strip()}
@@ -182,7 +182,7 @@ def tls_from_pod(
     timeout_s: float = DEADLINES.connect,
 ) -> TlsAnswer:
     """A handshake from a client pod, without a client certificate, with the whole chain that was presented."""
-    arguments = ["-connect", f"{_bracketed(address)}:{port}", "-showcerts", "-state"]
+    arguments = ["-connect", f"{bracketed(address)}:{port}", "-showcerts", "-state"]
     arguments += ["-servername", sni] if sni else ["-noservername"]
     arguments += ["-alpn", alpn] if alpn else []
     argv = ["sh", "-c", _TLS_SCRIPT, "sh", f"{timeout_s:g}", *arguments]
@@ -219,6 +219,24 @@ def _s_client_reason(text: str) -> str:
         if "errno=" in line or "refused" in line:
             return line.strip()
     return text.strip().splitlines()[-1] if text.strip() else "no output from openssl"
+
+
+# -- DNS --------------------------------------------------------------------------------------------------------------
+
+
+def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
+    """The addresses that a client pod gets for a name; empty if it gets none. The name is taken as complete."""
+    answer = kube.exec(pod.namespace, pod.name, ["nslookup", f"{name}."], container=names.CLIENT_POD)
+    if "not found" in answer.stderr:
+        raise Broken(f"nslookup in {pod} on {kube.name}", answer.stderr.strip()[-200:], "use an image with nslookup")
+    return parse_nslookup(answer.stdout)
+
+
+def parse_nslookup(text: str) -> tuple[str, ...]:
+    """The addresses behind the first `Name:`; what is above it is the server's (BusyBox, ISC)."""
+    _, _, answers = text.partition("\nName:")
+    found = re.findall(r"^Address(?: \d+)?:\s*(\S+)", answers, re.MULTILINE)
+    return tuple(sorted(set(found)))
 
 
 # -- HTTP -------------------------------------------------------------------------------------------------------------
@@ -290,7 +308,7 @@ def app_url() -> str:
 
 def plain_http_from_pod(kube: Kube, pod: PodFacts, address: str, port: int) -> HttpAnswer:
     """One plain HTTP request to `address:port` from a client pod."""
-    url = f"http://{_bracketed(address)}:{port}/"
+    url = f"http://{bracketed(address)}:{port}/"
     argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{DEADLINES.connect:g}", "-w", _HTTP_FORMAT, url]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD)
     return parse_http_row(answer.stdout.strip("\n"))
@@ -342,7 +360,7 @@ def ask_ingress(address: str, *, timeout_s: float, port: int = 80) -> HttpAnswer
     try:
         with requests.Session() as session:
             session.trust_env = False  # a proxy of the runner's has no business between it and the gateway
-            answer = session.get(f"http://{_bracketed(address)}:{port}/", headers=headers, timeout=timeout_s)
+            answer = session.get(f"http://{bracketed(address)}:{port}/", headers=headers, timeout=timeout_s)
     except requests.RequestException as problem:
         return HttpAnswer(status=0, version="", seconds=time.monotonic() - start, error=_words(problem))
     return HttpAnswer(
@@ -352,7 +370,7 @@ def ask_ingress(address: str, *, timeout_s: float, port: int = 80) -> HttpAnswer
     )
 
 
-def _bracketed(address: str) -> str:
+def bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 

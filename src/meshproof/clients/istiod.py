@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+import yaml
+
 from meshproof import names
 from meshproof.clients.kube import Kube
 from meshproof.errors import Broken
@@ -68,6 +70,22 @@ class NetworkGateway:
     cluster: str
     address: str
     port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustDomains:
+    """The trust domain of a mesh configuration, and the others that it takes for the same."""
+
+    own: str
+    aliases: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.own} (aliases {', '.join(sorted(self.aliases))})" if self.aliases else self.own
+
+
+def trust_domains(kube: Kube, pod: str) -> TrustDomains:
+    """What this replica goes by now, whatever its ConfigMap says."""
+    return parse_trust_domains(_debug(kube, pod, "mesh"))
 
 
 def clusterz(kube: Kube, pod: str) -> tuple[KnownCluster, ...]:
@@ -134,6 +152,20 @@ def parse_networkz(text: str) -> tuple[NetworkGateway, ...]:
             )
             for entry in _entries(text, "networkz")
         )
+    )
+
+
+def parse_trust_domains(text: str) -> TrustDomains:
+    """From `/debug/mesh`, or from the text `mesh` of the ConfigMap `istio`: JSON is YAML."""
+    try:
+        parsed = yaml.safe_load(text)
+    except yaml.YAMLError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        raise Broken("mesh configuration", f"not a mapping: {text[:200]!r}", "is this Istio version known?")
+    return TrustDomains(
+        own=str(parsed.get("trustDomain") or ""),
+        aliases=frozenset(str(alias) for alias in parsed.get("trustDomainAliases") or []),
     )
 
 

@@ -155,6 +155,23 @@ class Kube:
         self._api.update_params_for_auth(headers, [], ["BearerToken"], None, None, None)
         return headers
 
+    def clock(self) -> str:
+        """The header `Date` of an answer: the API server's clock, in whole seconds."""
+        with self._count:
+            self.calls += 1
+        what = f"GET /version on {self.name}"
+        try:
+            url = self._api.configuration.host + "/version"
+            response = self._api.call_api(
+                "GET", url, header_params=self._headers("application/json"), _request_timeout=15.0
+            )
+            response.read()
+        except ApiException as problem:
+            raise ApiError(what, int(problem.status or 0), _message(problem)) from None
+        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            raise NotReady(what, f"no answer: {problem}", "check that the API server runs and is reachable") from None
+        return str(response.getheaders().get("Date", ""))
+
     def get(self, path: str, **query: str) -> Json:
         """GET one path, parsed."""
         parsed = json.loads(self.request("GET", path, query=query))
@@ -320,10 +337,19 @@ class Kube:
     # -- inside containers ----------------------------------------------------------------------------------------
 
     def exec(
-        self, namespace: str, pod: str, argv: Sequence[str], *, container: str | None = None, timeout_s: float = 30.0
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str | None = None,
+        stdin: str | None = None,
+        timeout_s: float = 30.0,
     ) -> ExecResult:
         """Run a command in a container and wait for its end.
 
+        `stdin` is for what must not be in `argv`, which API servers write into audit logs and failures quote. It is
+        never closed: the protocol cannot say "end of file" before version 5, so the command must know where it ends.
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
         never counts as an answer. A non-zero exit is an answer (`exit_code`).
         """
@@ -339,7 +365,7 @@ class Kube:
                 pod,
                 namespace,
                 command=[*argv],
-                stdin=False,
+                stdin=stdin is not None,
                 stdout=True,
                 stderr=True,
                 tty=False,
@@ -352,6 +378,8 @@ class Kube:
         except (WebSocketException, OSError) as problem:
             raise NotReady(what, f"could not start: {problem}", "check the API server and the kubelet") from None
         try:
+            if stdin is not None:
+                session.write_stdin(stdin)
             session.run_forever(timeout=timeout_s)
             if session.is_open():
                 raise NotReady(what, f"no end within {timeout_s:g} s")

@@ -1,0 +1,81 @@
+"""Discovery that is alive: changes in one cluster arrive in the others."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack, suppress
+
+from meshproof.canary import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
+from meshproof.claims import claim
+from meshproof.deadlines import DEADLINES
+from meshproof.errors import ClaimFailed
+from meshproof.findings import Findings
+from meshproof.fresh import fresh_pod
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.probes import resolve_from_pod
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from meshproof.wait import NotYet, eventually
+
+
+@claim(
+    "DISCOVERY-03",
+    "an endpoint that appears in one cluster is soon known to the proxies of every other cluster, and forgotten soon "
+    "after it is gone",
+    promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
+    hint="nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over (DISCOVERY-04), "
+    "or the network between istiod and that API server is cut; istiod says synced for ever once it was",
+)
+def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """istiod says "synced" once and never takes it back; only a change that arrives shows that somebody listens."""
+    findings = Findings("directions")
+    flights: list[Flight] = [f for found in together(lambda c: fly(snapshot, c), mesh.clusters) for f in found]
+    for flight in flights:
+        findings.examine(f"from {flight.server} to {flight.viewer}", flight.problems)
+    evidence.attach(
+        "canaries", {f"{f.server} to {f.viewer}": {"known after": f.known_s, "gone after": f.gone_s} for f in flights}
+    )
+    findings.conclude()
+
+
+@claim(
+    "DISCOVERY-09",
+    "a headless service resolves to the pods of every cluster on the client's network, and to no others",
+    promised_by="istio.io, DNS Proxying; ENABLE_MULTICLUSTER_HEADLESS: same-network endpoints in any cluster",
+    hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are told",
+)
+def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """Asked of a fresh pod with DNS capture, since else Kubernetes answers, which knows its own cluster only. Across
+    networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed."""
+    findings = Findings("clients")
+    with ExitStack() as stack:
+        name = stack.enter_context(canary_services(snapshot, headless=True))
+        for cluster in mesh.clusters:
+            stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
+        told = together(lambda c: _ask(snapshot, c, name), mesh.clusters)
+    for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
+        findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
+    limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
+    seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, told, strict=True)}
+    evidence.attach("headless", {"addresses": seen, "limits": limits})
+    findings.conclude()
+
+
+CAPTURE = {"proxy.istio.io/config": json.dumps({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}})}
+
+
+def _ask(snapshot: Snapshot, viewer: Cluster, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar is."""
+    captured: tuple[str, ...] = ()
+    with fresh_pod(viewer, snapshot.mesh.toolbox.images["client"], annotations=CAPTURE) as pod:
+
+        def check() -> None:
+            nonlocal captured
+            captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
+            if problems := headless_problems(snapshot, viewer, captured):
+                raise NotYet("; ".join(problems))
+
+        with suppress(ClaimFailed):  # judged by the caller
+            eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
+    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))

@@ -1,0 +1,63 @@
+"""By what right control planes read the other clusters."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from meshproof import names
+from meshproof.claims import claim
+from meshproof.deadlines import HORIZONS
+from meshproof.findings import Findings
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.remote_secrets import RemoteSecret, access_problems, remote_secrets, try_secret, written_problems
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+
+
+@claim(
+    "DISCOVERY-04",
+    "each control plane has one good remote secret for every other cluster: in the right place and under the right "
+    "name, leading to that cluster from istiod's own network, valid for a while, with all rights that istiod needs",
+    promised_by="istio.io, Install Multicluster, Enable Endpoint Discovery; chart istio-discovery, reader-clusterrole",
+    hint="make it again: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; "
+    "rights: compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
+)
+def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+    """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
+    uids = dict(zip([str(c) for c in mesh.clusters], together(_uid, mesh.clusters), strict=True))
+    held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
+    wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
+
+    def ask(item: tuple[Cluster, Cluster]) -> list[str]:
+        primary, other = item
+        problems = written_problems(held[primary], other.name, now, HORIZONS.remote_token)
+        for secret in _usable(held[primary], other):
+            controlled = mesh.control_plane_of(other) is primary
+            access = try_secret(primary.kube, snapshot.of(primary).outside, secret, controlled=controlled)
+            problems += [f"{secret}: {p}" for p in access_problems(access, uids[primary.name], uids, other.name)]
+        return problems
+
+    findings = Findings("remote secrets")
+    for (primary, other), problems in zip(wanted, together(ask, wanted), strict=True):
+        findings.examine(f"{other} in {primary}", problems)
+    for primary, secrets in held.items():
+        strangers = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
+        for each in strangers:
+            findings.examine(f"{each} in {primary}", [f"{each.cluster} is not another cluster of the mesh"])
+        evidence.attach(
+            str(primary),
+            [{"secret": str(s), "cluster": s.cluster, "server": s.server, "ends": str(s.ends)} for s in secrets],
+        )
+    findings.conclude()
+
+
+def _uid(cluster: Cluster) -> str:
+    """What tells this cluster from any other."""
+    return str((cluster.kube.find("Namespace", "kube-system") or {}).get("metadata", {}).get("uid", ""))
+
+
+def _usable(found: tuple[RemoteSecret, ...], other: Cluster) -> list[RemoteSecret]:
+    return [
+        s for s in found if s.cluster == other.name and s.namespace == names.SYSTEM_NAMESPACE and not s.problem and s.ca
+    ]

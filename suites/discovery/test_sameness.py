@@ -1,0 +1,117 @@
+"""What must be the same everywhere, and what must not leave its cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshproof import names
+from meshproof.claims import claim
+from meshproof.clients import envoy
+from meshproof.facts import EndpointFacts, ServiceFacts, endpoint_facts
+from meshproof.findings import Findings
+from meshproof.identity import identity_problems, written
+from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import APP_FQDN, app_endpoints
+from meshproof.model import ClusterName
+from meshproof.parallel import together
+from meshproof.probes import resolve_from_pod
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+
+
+@claim(
+    "DISCOVERY-06",
+    "the service exists in every cluster with the same ports and type, and its name resolves in every cluster",
+    promised_by="Kubernetes SIG Multicluster, Namespace sameness; istio.io, Verify the multicluster installation",
+    hint="apply the same Service in the cluster that is named above, even if no pod of it runs there",
+)
+def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> None:
+    """istiod knows the service from any cluster, but a client asks its own cluster's DNS first."""
+    findings = Findings("clusters")
+    services = {c.name: snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
+    for cluster, resolved in zip(mesh.clusters, together(lambda c: _resolve(snapshot, c), mesh.clusters), strict=True):
+        problems = sameness_problems(services, cluster.name)
+        problems += [] if resolved else [f"{APP_FQDN} does not resolve in the client's pod"]
+        findings.examine(str(cluster), problems)
+    findings.conclude()
+
+
+def _resolve(snapshot: Snapshot, cluster: Cluster) -> tuple[str, ...]:
+    return resolve_from_pod(cluster.kube, snapshot.of(cluster).client, APP_FQDN)
+
+
+def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], cluster: ClusterName) -> list[str]:
+    """How the Service in one cluster differs from the first that is there."""
+    mine = services[cluster]
+    if mine is None:
+        return [f"there is no Service {names.APP_NAMESPACE}/{names.APP_SERVICE}"]
+    first, model = next((name, service) for name, service in services.items() if service is not None)
+    problems = [] if mine.kind == model.kind else [f"its type is {mine.kind}, in {first} it is {model.kind}"]
+    if set(mine.ports) != set(model.ports):
+        problems.append(f"its ports are {_ports(mine)}, in {first} they are {_ports(model)}")
+    return problems
+
+
+def _ports(service: ServiceFacts) -> str:
+    return ", ".join(f"{port.number} ({port.name or 'no name'})" for port in service.ports) or "none"
+
+
+@claim(
+    "DISCOVERY-07",
+    "cluster, network and mesh have the same names wherever they are written: namespace label, istiod, injector, "
+    "proxies, gateways",
+    promised_by="istio.io, Install Multicluster: meshID, multiCluster.clusterName and network of each cluster",
+    hint="correct the place that is named above; proxies and gateways take theirs from the injector, in a remote from "
+    "istiodRemote.injectionPath: restart them afterwards",
+)
+def test_identity_agrees_everywhere(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """istiod decides by these names what an endpoint's address means: one wrong name, and half the calls time out."""
+    findings = Findings("places")
+    for cluster, found in zip(mesh.clusters, together(lambda c: written(snapshot, c), mesh.clusters), strict=True):
+        wrong = identity_problems(found, cluster.name, cluster.network, mesh.topology.mesh_id)
+        for place, problems in wrong.items():
+            findings.examine(f"{cluster} {place}", problems)
+        evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
+    findings.conclude()
+
+
+KUBERNETES = "outbound|443||kubernetes.default.svc.cluster.local"
+
+
+@claim(
+    "DISCOVERY-08",
+    "a cluster-local host (the API server, as kubernetes.default) is answered by the client's own cluster only",
+    promised_by="istio.io, Multi-cluster Traffic Management: serviceSettings.clusterLocal; kubernetes.default.svc and "
+    "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
+    hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
+)
+def test_cluster_local_hosts_stay_at_home(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """A client that is led to another cluster's API server is refused there at best. The demonstration service, which
+    the same client must be led to elsewhere, shows that endpoints of other clusters are known at all."""
+    findings = Findings("clients")
+
+    def ask(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
+        pod = snapshot.of(cluster).client
+        seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
+        slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
+        own = endpoint_facts(slices, "https")
+        return frozenset(e.key for e in seen), _keys(own), len(app_endpoints(cluster, pod))
+
+    for cluster, (seen, own, shared) in zip(mesh.clusters, together(ask, mesh.clusters), strict=True):
+        far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
+        findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
+        evidence.attach(str(cluster), sorted(seen))
+    findings.conclude()
+
+
+def _keys(endpoints: tuple[EndpointFacts, ...]) -> frozenset[str]:
+    return frozenset(f"{e.address}:{e.port}" for e in endpoints if e.ready)
+
+
+def local_problems(seen: frozenset[str], own: frozenset[str], shared: int, clusters: int) -> list[str]:
+    """What the client has for the cluster-local host against its cluster's own; `shared` endpoints has the control."""
+    problems = [f"is led to {key}, which is not its own cluster's" for key in sorted(seen - own)]
+    problems += [f"is not led to {key}" for key in sorted(own - seen)]
+    if shared < clusters:
+        problems.append(f"has {shared} endpoints of a service that {clusters} clusters have: this proves nothing")
+    return problems

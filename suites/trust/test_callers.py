@@ -1,0 +1,54 @@
+"""Whom workloads let in."""
+
+from __future__ import annotations
+
+from meshproof.callers import PROPER, Attempt, Reply, call_from_pod, callers
+from meshproof.claims import claim
+from meshproof.findings import Findings
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.paths import dialled
+from meshproof.probes import APP_SNI, ISTIO_ALPN
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+
+
+@claim(
+    "TRUST-06",
+    "workloads in each cluster refuse callers from each other cluster that have another root, an expired certificate, "
+    "another trust domain, or no certificate",
+    promised_by="istio.io, Security, Mutual TLS authentication; pilot/pkg/security/model, trust domains are verified",
+    hint="a proper caller is refused: compare the roots (TRUST-02); another is answered: look for a PeerAuthentication "
+    "that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+)
+def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """Every caller differs from a proper one, which must be answered before and after, in one thing only."""
+    findings = Findings("callers")
+    pairs = list(mesh.pairs)
+    for (client, server), replies in zip(pairs, together(lambda p: _call(snapshot, *p), pairs), strict=True):
+        if not replies:
+            findings.examine(f"{client} to {server}", ["there is nothing to dial"])
+        for attempt, reply in replies:
+            who = f"{client} to {server} at {attempt.address}:{attempt.port} with {attempt.caller}"
+            findings.examine(who, caller_problems(attempt.caller, reply))
+        evidence.attach(f"{client}-{server}", "\n".join(f"{a.caller}: {reply}" for a, reply in replies))
+    findings.conclude()
+
+
+def _call(snapshot: Snapshot, client: Cluster, server: Cluster) -> list[tuple[Attempt, Reply]]:
+    who = callers(snapshot.issuer_of(client), snapshot.mesh.topology.trust_domain)
+    attempts = [
+        Attempt(address=address, port=port, sni=APP_SNI, alpn=(ISTIO_ALPN,), caller=caller)
+        for address, port in dialled(snapshot, client, server)
+        for caller in (*who, PROPER)
+    ]
+    replies = call_from_pod(client.kube, snapshot.of(client).outside, attempts, who)
+    return list(zip(attempts, replies, strict=True))
+
+
+def caller_problems(caller: str, reply: Reply) -> list[str]:
+    """Whether an answer, or a refusal, is the right thing for that caller."""
+    if caller == PROPER:
+        good = reply.status == 200
+        return [] if good else [f"{reply}: the proper caller must be answered, else refusals prove nothing"]
+    return [f"it was answered (HTTP {reply.status})"] if reply.answered else []

@@ -1,0 +1,131 @@
+"""What control planes and clusters must agree on: trust domains, clocks, and the names in istiod's certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import combinations
+
+from cryptography import x509
+
+from meshproof import names
+from meshproof.certificates import dns_names, subject, verify_chain
+from meshproof.claims import claim
+from meshproof.clients import istiod
+from meshproof.clients.istiod import TrustDomains
+from meshproof.clocks import Skew, node_skew, server_skew
+from meshproof.deadlines import DEADLINES
+from meshproof.findings import Findings
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.probes import TlsAnswer, tls_from_pod
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from meshproof.webhooks import injection_webhooks
+
+
+@claim(
+    "TRUST-07",
+    "all control planes have the same trust domain, or each takes the others' for its own",
+    promised_by="istio.io, Trust domain migration: trustDomain and trustDomainAliases of the mesh configuration",
+    hint="set the same meshConfig.trustDomain everywhere, or name the other in trustDomainAliases of both",
+)
+def test_trust_domains_agree(snapshot: Snapshot, evidence: Evidence) -> None:
+    """Asked of every running istiod: what its ConfigMap says may not be what it goes by."""
+    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    answers = together(lambda item: istiod.trust_domains(item[0].kube, item[1].name), replicas)
+    known = {f"{cluster} {pod.name}": found for (cluster, pod), found in zip(replicas, answers, strict=True)}
+    evidence.attach("trust-domains", {who: str(found) for who, found in known.items()})
+    findings = Findings("control planes")
+    for who, problems in domain_problems(known, snapshot.mesh.topology.trust_domain).items():
+        findings.examine(who, problems)
+    findings.conclude()
+
+
+def domain_problems(known: Mapping[str, TrustDomains], wanted: str) -> dict[str, list[str]]:
+    """Per control plane, whom it does not trust; `wanted` is the topology's trust domain, which it must know too."""
+    result: dict[str, list[str]] = {}
+    for who, mine in known.items():
+        trusted = {mine.own, *mine.aliases}
+        problems = [
+            f"its trust domain is {mine}: it refuses {theirs.own} of {other}"
+            for other, theirs in known.items()
+            if other != who and theirs.own not in trusted
+        ]
+        if wanted not in trusted:
+            problems.append(f"its trust domain is {mine}, the topology's is {wanted}")
+        result[who] = problems
+    return result
+
+
+@claim(
+    "TRUST-08",
+    "clocks of the clusters' API servers and nodes, and of the runner, agree",
+    promised_by="RFC 5280, 4.1.2.5 and RFC 7519, 4.1.4: certificates and tokens are judged by the clock of who reads",
+    hint="look at time synchronisation (chronyc tracking, timedatectl) on the machine that is named above",
+)
+def test_clocks_agree(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """A clock that is behind takes new certificates for not yet valid, one that is ahead takes valid ones for over."""
+    readings: dict[str, Callable[[], Skew]] = {}
+    for cluster in mesh.clusters:
+        readings[f"API server of {cluster}"] = partial(server_skew, cluster.kube)
+        readings[f"node of {cluster}"] = partial(node_skew, cluster.kube, snapshot.of(cluster).outside)
+    clocks = dict(zip(readings, together(lambda read: read(), readings.values()), strict=True))
+    evidence.attach("clocks", {name: str(skew) for name, skew in clocks.items()})
+    findings = Findings("clocks")
+    for name, problems in clock_problems(clocks).items():
+        findings.examine(name, problems)
+    findings.conclude()
+
+
+def clock_problems(clocks: Mapping[str, Skew], bound_s: float = DEADLINES.clock_skew) -> dict[str, list[str]]:
+    """Per clock, how far it is from the runner's; pairs that are further apart than the bound are told as well."""
+    result = {name: skew.problems(bound_s) for name, skew in clocks.items()}
+    for (one, left), (other, right) in combinations(clocks.items(), 2):
+        if left.apart(right) > bound_s and not result[one] and not result[other]:
+            result[one].append(f"at least {left.apart(right):.1f} s from the {other}")
+    return result
+
+
+@claim(
+    "TRUST-09",
+    "istiod's certificate, on the xDS port and on the webhook's, chains to the mesh root and has the name that is "
+    "dialled, as seen from each cluster",
+    promised_by="istio.io, Plug in CA Certificates; Kubernetes, WebhookClientConfig; pilot/pkg/bootstrap, getDNSNames",
+    hint="does that name lead to the right istiod in that cluster? (in a remote: Service and EndpointSlice istiod in "
+    "istio-system, made from remotePilotAddress); restart istiod if it still has an old certificate",
+)
+def test_istiod_shows_who_it_is(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+    """Proxies and API servers verify the name that they dial, in a remote as in a primary."""
+    findings = Findings("istiod's ports")
+    wanted = [(c, *target) for c in mesh.clusters for target in sorted(istiod_targets(c))]
+
+    def ask(item: tuple[Cluster, str, int]) -> TlsAnswer:
+        cluster, host, port = item
+        return tls_from_pod(cluster.kube, snapshot.of(cluster).outside, host, port, sni=host, alpn="h2")
+
+    for (cluster, host, port), answer in zip(wanted, together(ask, wanted), strict=True):
+        roots = snapshot.issuer_of(cluster).roots
+        findings.examine(f"{host}:{port} in {cluster}", serving_problems(answer, host, roots, now))
+        shown = [f"{subject(cert)} {', '.join(dns_names(cert))}" for cert in answer.chain]
+        evidence.attach(f"{cluster}-{port}", "\n".join(shown) or str(answer))
+    findings.conclude()
+
+
+def istiod_targets(cluster: Cluster) -> set[tuple[str, int]]:
+    """What is dialled for istiod in one cluster: by its API server (webhooks), and by its proxies, at the same name."""
+    hooks = [hook for hook in injection_webhooks(cluster.kube) if hook.host]
+    hosts = {hook.host for hook in hooks} or {f"istiod.{names.SYSTEM_NAMESPACE}.svc"}
+    return {(hook.host, hook.port) for hook in hooks} | {
+        (host, names.PORT_XDS) for host in hosts if host.endswith(f".{names.SYSTEM_NAMESPACE}.svc")
+    }
+
+
+def serving_problems(answer: TlsAnswer, host: str, roots: tuple[x509.Certificate, ...], now: datetime) -> list[str]:
+    """Why a client that dials `host` and trusts `roots` would not believe what it was shown."""
+    if not answer.completed:
+        return [str(answer)]
+    leaf, served = answer.chain[0], dns_names(answer.chain[0])
+    named = [] if host in served else [f"its certificate names {', '.join(served) or 'nobody'}, not {host}"]
+    return named + verify_chain(leaf, answer.chain[1:], roots, now)

@@ -1,0 +1,291 @@
+"""How the claims of discovery and of networks judge what they saw."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from meshproof import names
+from meshproof.callers import Reply
+from meshproof.canary import Flight, canary_endpoint, canary_services, expected_keys, headless_problems
+from meshproof.clients.istiod import NetworkGateway
+from meshproof.clients.kube import ApiError, Json
+from meshproof.errors import ClaimFailed
+from meshproof.facts import PortFacts, ServiceFacts
+from meshproof.findings import Findings
+from meshproof.identity import (
+    identity_problems,
+    of_gateway,
+    of_injection_path,
+    of_injector,
+    of_istiod,
+    of_proxy,
+)
+from meshproof.mesh import Cluster
+from meshproof.model import ClusterName
+from meshproof.probes import TcpAnswer, TlsAnswer, parse_nslookup
+from meshproof.report.failure import render_failure
+from meshproof.snapshot import Snapshot
+from meshproof.webhooks import parse_webhook
+from suites.discovery import test_canary
+from suites.discovery.test_sameness import local_problems, sameness_problems
+from suites.gateways.test_networks import gateway_problems, isolation_problems, real_gateways, stranger_problems
+from tests.fakes import LocalKube, pod, snapshot_of
+
+# -- canaries ---------------------------------------------------------------------------------------------------------
+
+
+def with_clients(topology: str, kube: LocalKube | None = None) -> Snapshot:
+    """Two clusters with a client pod each, at 10.1.0.99 and 10.2.0.99."""
+    plain = snapshot_of(topology)
+    facts = []
+    for number, each in enumerate(plain.facts, start=1):
+        client = pod("client-x", names.CLIENT_NAMESPACE, f"10.{number}.0.99", app=names.CLIENT_POD)
+        old = each.cluster
+        cluster = Cluster(spec=old.spec, access=old.access, kube=kube) if kube else old
+        facts.append(replace(each, pods=(client,), cluster=cluster))
+    mesh = replace(plain.mesh, clusters=tuple(f.cluster for f in facts))
+    return Snapshot(mesh=mesh, facts=tuple(facts))
+
+
+class Recorder(LocalKube):
+    """Notes what is created and deleted; refuses what it is told to."""
+
+    def __init__(self, refuse: str = "") -> None:
+        super().__init__()
+        self.log: list[str] = []
+        self.refuse = refuse
+
+    def create(self, manifest: Json) -> Json:
+        if manifest["kind"] == self.refuse:
+            raise ApiError("POST", 403, "forbidden")
+        self.log.append(f"+{manifest['kind']}")
+        return manifest
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, *, grace_s: int | None = None) -> bool:
+        assert name.startswith("meshproof-canary-")
+        self.log.append(f"-{kind}")
+        return True
+
+
+def _fail_in(context: AbstractContextManager[None], kube: Recorder) -> None:
+    with context:
+        assert kube.log == ["+Service", "+Service", "+EndpointSlice"]
+        raise RuntimeError("the claim ended")
+
+
+def test_a_canary_leaves_nothing_behind() -> None:
+    kube = Recorder()
+    snapshot = with_clients("multi-primary-samenet", kube)
+    fly = canary_services(snapshot)
+    with pytest.raises(RuntimeError, match="the claim ended"), fly as name:
+        _fail_in(canary_endpoint(snapshot.mesh.clusters[0], snapshot.facts[0].client, name), kube)
+    assert kube.log[3:] == ["-EndpointSlice", "-Service", "-Service"]
+
+
+def test_a_canary_that_is_refused_half_way_is_cleared_away() -> None:
+    kube = Recorder(refuse="EndpointSlice")
+    snapshot = with_clients("multi-primary-samenet", kube)
+    with pytest.raises(ApiError), canary_services(snapshot) as name:
+        _fail_in(canary_endpoint(snapshot.mesh.clusters[0], snapshot.facts[0].client, name), kube)
+    assert kube.log[2:] == ["-EndpointSlice", "-Service", "-Service"]
+
+
+def test_a_canary_is_seen_as_a_pod_or_behind_its_gateway() -> None:
+    near, far = with_clients("multi-primary-samenet"), with_clients("multi-primary-multinet")
+    assert expected_keys(near, *near.mesh.clusters) == {"10.2.0.99:8080"}
+    assert expected_keys(far, *far.mesh.clusters) == {"198.18.2.1:15443"}
+
+
+def flight(**changes: Any) -> Flight:
+    given: dict[str, Any] = {
+        "viewer": "cluster1",
+        "server": "cluster2",
+        "before": frozenset(),
+        "expected": frozenset({"10.2.0.99:8080"}),
+        "known_s": 0.2,
+        "gone_s": 0.3,
+    }
+    return Flight(**(given | changes))
+
+
+def test_a_canary_must_come_and_go() -> None:
+    assert flight().problems == []
+    assert flight(known_s=None).problems == [
+        "a new endpoint was not known within 10 s: expected 10.2.0.99:8080, had nothing"
+    ]
+    assert flight(gone_s=None).problems == ["it was known after 0.2 s, but not gone within 10 s after its removal"]
+    assert flight(before=frozenset({"x:1"})).problems == ["the canary had endpoints before there were any: x:1"]
+    assert flight(expected=frozenset()).problems == ["cluster2 has no address that cluster1 could be given"]
+
+
+GOLDEN = """\
+DISCOVERY-03 an endpoint that appears in one cluster is soon known to the proxies of every other cluster, and \
+forgotten soon after it is gone: 1 of 2 directions are wrong
+  last seen   from cluster2 to cluster1: a new endpoint was not known within 10 s: expected 10.2.0.99:8080, had nothing
+  mesh        multi-primary-samenet: cluster1(primary, network1) cluster2(primary, network1)
+  promised    istio.io, Install Multicluster: each control plane watches the API servers of all clusters
+  try         nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over \
+(DISCOVERY-04), or the network between istiod and that API server is cut; istiod says synced for ever once it was
+  again       pytest --topology=multi-primary-samenet -k DISCOVERY-03 --keep"""
+
+
+def test_a_dead_discovery_reads_like_this() -> None:
+    findings = Findings("directions")
+    findings.examine("from cluster1 to cluster2", flight().problems)
+    findings.examine("from cluster2 to cluster1", flight(known_s=None).problems)
+    with pytest.raises(ClaimFailed) as caught:
+        findings.conclude()
+    topology = snapshot_of("multi-primary-samenet").mesh.topology
+    assert render_failure(test_canary.test_changes_arrive.__claim__, topology, str(caught.value)) == GOLDEN  # type: ignore[attr-defined]
+
+
+def test_headless_names_have_the_pods_of_their_network() -> None:
+    near, far = with_clients("multi-primary-samenet"), with_clients("multi-primary-multinet")
+    both = ("10.1.0.99", "10.2.0.99")
+    assert headless_problems(near, near.mesh.clusters[0], both) == []
+    assert headless_problems(near, near.mesh.clusters[0], both[:1]) == ["lacks 10.2.0.99 of cluster2"]
+    assert headless_problems(far, far.mesh.clusters[0], both[:1]) == []
+    assert headless_problems(far, far.mesh.clusters[0], both) == [
+        "has 10.2.0.99 of cluster2, which is not on the client's network"
+    ]
+
+
+BUSYBOX = """\
+Server:\t\t10.117.0.10
+Address:\t10.117.0.10:53
+
+
+Name:\ta.b.svc.cluster.local
+Address: 10.1.0.2
+Name:\ta.b.svc.cluster.local
+Address: 10.1.0.1
+
+"""
+
+
+def test_the_name_servers_own_address_is_no_answer() -> None:
+    assert parse_nslookup(BUSYBOX) == ("10.1.0.1", "10.1.0.2")
+    assert parse_nslookup("Server:\t10.0.0.1\nAddress:\t10.0.0.1:53\n\n** server can't find x: NXDOMAIN\n") == ()
+
+
+# -- sameness ---------------------------------------------------------------------------------------------------------
+
+ONE, TWO = ClusterName("cluster1"), ClusterName("cluster2")
+
+
+def service(*ports: tuple[str, int], kind: str = "ClusterIP") -> ServiceFacts:
+    return ServiceFacts(
+        namespace="chapter08",
+        name="mockshop",
+        kind=kind,
+        labels={},
+        addresses=(),
+        ports=tuple(PortFacts(name=name, number=number) for name, number in ports),
+    )
+
+
+def test_services_are_compared_with_the_first() -> None:
+    same = {ONE: service(("http", 80)), TWO: service(("http", 80))}
+    assert sameness_problems(same, TWO) == []
+    assert sameness_problems({**same, TWO: None}, TWO) == ["there is no Service chapter08/mockshop"]
+    assert sameness_problems({**same, TWO: service(("", 80), kind="NodePort")}, TWO) == [
+        "its type is NodePort, in cluster1 it is ClusterIP",
+        "its ports are 80 (no name), in cluster1 they are 80 (http)",
+    ]
+
+
+def test_a_cluster_local_host_has_its_own_endpoints_only() -> None:
+    own, both = frozenset({"a:6443"}), frozenset({"a:6443", "b:6443"})
+    assert local_problems(own, own, 2, 2) == []
+    assert local_problems(both, own, 2, 2) == ["is led to b:6443, which is not its own cluster's"]
+    assert local_problems(frozenset(), own, 1, 2) == [
+        "is not led to a:6443",
+        "has 1 endpoints of a service that 2 clusters have: this proves nothing",
+    ]
+
+
+def test_every_place_of_an_identity_is_read() -> None:
+    env = [{"name": "CLUSTER_ID", "value": "cluster1"}, {"name": "X", "valueFrom": {}}]
+    deployment = {
+        "metadata": {"name": "istiod"},
+        "spec": {"template": {"spec": {"containers": [{"name": "discovery", "env": env}]}}},
+    }
+    values = '{"global": {"multiCluster": {"clusterName": "cluster1"}, "network": "", "meshID": "mesh1"}}'
+    config = {"metadata": {"name": "istio-sidecar-injector"}, "data": {"values": values}}
+    path = {"service": {"name": "i", "namespace": "n", "path": "/inject/cluster/cluster1/net/network9"}}
+    bare = replace(pod("p"), proxy_env={"ISTIO_META_CLUSTER_ID": "cluster1", "ISTIO_META_MESH_ID": "mesh1"})
+    found = [
+        of_istiod(deployment),
+        *of_injector(config),
+        *of_injection_path(parse_webhook({"name": "hook", "clientConfig": path})),
+        *of_proxy(bare, networks=False),
+    ]
+    wrong = {place: told for place, told in identity_problems(found, "cluster1", "network1", "mesh1").items() if told}
+    assert wrong == {
+        "ConfigMap istio-sidecar-injector, global.network (network)": ["the network is missing, expected network1"],
+        "webhook hook, /inject/cluster/cluster1/net/network9 (network)": ["the network is network9, expected network1"],
+    }
+    strict = identity_problems(list(of_proxy(bare, networks=True)), "cluster1", "network1", "mesh1")
+    assert strict["ns/p, ISTIO_META_NETWORK (network)"] == ["the network is missing, expected network1"]
+
+
+def test_a_gateway_without_its_network_is_none() -> None:
+    (facts, _) = snapshot_of("multi-primary-multinet").facts
+    wrong = identity_problems(list(of_gateway(facts)), "cluster1", "network1", "mesh1")
+    assert wrong == {
+        "Service istio-system/istio-eastwestgateway, label topology.istio.io/network (network)": [
+            "the network is missing, expected network1"
+        ]
+    }
+
+
+# -- networks ---------------------------------------------------------------------------------------------------------
+
+
+def test_network_gateways_are_compared_with_the_services() -> None:
+    wanted = frozenset(real_gateways(snapshot_of("multi-primary-multinet")))
+    assert {g.address for g in wanted} == {"198.18.1.1", "198.18.2.1"}
+    assert gateway_problems(wanted, wanted) == []
+    stale = NetworkGateway(network="network2", cluster="cluster2", address="198.18.2.9", port=15443)
+    known = {g for g in wanted if g.cluster == "cluster1"} | {stale}
+    assert gateway_problems(known, wanted) == [
+        "does not know 198.18.2.1:15443 of cluster2 into network2",
+        "knows 198.18.2.9:15443 of cluster2 into network2, which is not there",
+    ]
+    assert real_gateways(snapshot_of("multi-primary-samenet")) == []
+
+
+def test_host_names_of_gateways_are_resolved_as_istiod_does() -> None:
+    plain = snapshot_of("multi-primary-multinet")
+    (one, two) = plain.facts
+    named = replace(two.services[0], addresses=("localhost",))
+    snapshot = Snapshot(mesh=plain.mesh, facts=(one, replace(two, services=(named,))))
+    assert "127.0.0.1" in {gateway.address for gateway in real_gateways(snapshot)}
+
+
+def tcp(address: str, accepted: bool) -> TcpAnswer:
+    return TcpAnswer(address=address, port=8080, accepted=accepted, reason="" if accepted else "timed out")
+
+
+def test_foreign_pods_must_not_be_reached_and_own_ones_must() -> None:
+    assert isolation_problems([tcp("10.1.0.1", True)], [tcp("10.2.0.1", False)]) == []
+    assert isolation_problems([tcp("10.1.0.1", False)], [tcp("10.2.0.1", True)]) == [
+        "reaches 10.2.0.1:8080 on another network directly",
+        "reaches no pod of its own cluster either, so silence proves nothing "
+        "(10.1.0.1:8080 does not accept TCP (timed out))",
+    ]
+
+
+def test_a_stranger_is_neither_answered_nor_taken_for_granted() -> None:
+    chain = ("a certificate",)
+
+    def reply(*, status: int = 0, completed: bool = True, asks: bool = True) -> Reply:
+        found: Any = chain if completed else ()
+        return Reply(tls=TlsAnswer(chain=found, asks_client=asks, reason="reset"), status=status)
+
+    assert stranger_problems(reply()) == stranger_problems(reply(completed=False, asks=False)) == []
+    assert stranger_problems(reply(status=404)) == ["it answered HTTP 404 without a client certificate"]

@@ -1,0 +1,113 @@
+"""How the claims of trust judge what they saw."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from meshproof.callers import NOBODY, PROPER, WRONG_ROOT, Reply
+from meshproof.clients.istiod import TrustDomains, parse_trust_domains
+from meshproof.clocks import Skew, node_skew, server_skew
+from meshproof.errors import Broken
+from meshproof.pki import Authority, make_intermediate, make_root
+from meshproof.probes import TlsAnswer
+from suites.trust.test_callers import caller_problems
+from suites.trust.test_control_planes import clock_problems, domain_problems, serving_problems
+from tests.fakes import LocalKube, pod
+
+REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="connection reset"), status=0)
+ANSWERED = Reply(tls=TlsAnswer(chain=(), asks_client=True), status=200)
+
+
+def test_strangers_must_be_refused_and_the_proper_caller_answered() -> None:
+    assert caller_problems(PROPER, ANSWERED) == caller_problems(WRONG_ROOT, REFUSED) == []
+    assert caller_problems(NOBODY, ANSWERED) == ["it was answered (HTTP 200)"]
+    assert caller_problems(PROPER, REFUSED) == [
+        "refused (connection reset): the proper caller must be answered, else refusals prove nothing"
+    ]
+
+
+def domains(own: str, *aliases: str) -> TrustDomains:
+    return TrustDomains(own=own, aliases=frozenset(aliases))
+
+
+def test_trust_domains_are_equal_or_mutual_aliases() -> None:
+    assert domain_problems({"a": domains("x"), "b": domains("x")}, "x") == {"a": [], "b": []}
+    assert domain_problems({"a": domains("x", "y"), "b": domains("y", "x")}, "x") == {"a": [], "b": []}
+    assert domain_problems({"a": domains("x", "y"), "b": domains("y")}, "y") == {
+        "a": [],
+        "b": ["its trust domain is y: it refuses x of a"],
+    }
+    assert domain_problems({"a": domains("x")}, "z") == {"a": ["its trust domain is x, the topology's is z"]}
+
+
+def test_a_mesh_configuration_tells_its_trust_domain() -> None:
+    found = parse_trust_domains('{"trustDomain": "a", "trustDomainAliases": ["c", "b"]}')
+    assert str(found) == "a (aliases b, c)"
+    assert parse_trust_domains("trustDomain: a\n") == domains("a")
+    with pytest.raises(Broken, match="not a mapping"):
+        parse_trust_domains("nothing")
+
+
+def test_a_clock_is_known_only_to_the_second() -> None:
+    skew = Skew.of(100, asked=100.2, answered=100.5)
+    assert str(skew) == "-0.5 to +0.8 s"
+    assert skew.problems(5) == []
+    assert Skew.of(110, asked=100.0, answered=100.5).problems(5) == ["at least 9.5 s ahead of the runner"]
+    assert Skew.of(90, asked=100.0, answered=100.5).problems(5) == ["at least 9.0 s behind the runner"]
+
+
+def test_clocks_that_are_each_near_the_runner_may_be_far_apart() -> None:
+    early, late = Skew(least_s=-5, most_s=-4), Skew(least_s=4, most_s=5)
+    assert clock_problems({"one": early, "other": late}, 5) == {"one": ["at least 8.0 s from the other"], "other": []}
+    assert clock_problems({"one": early, "other": early}, 5) == {"one": [], "other": []}
+
+
+def test_clocks_are_read_from_servers_and_pods() -> None:
+    class Clock(LocalKube):
+        said = "Tue, 24 Nov 2026 19:00:00 GMT"
+
+        def clock(self) -> str:
+            return self.said
+
+    kube = Clock()
+    assert server_skew(kube).most_s - server_skew(kube).least_s >= 1
+    kube.said = "soon"
+    with pytest.raises(Broken, match="Date: 'soon'"):
+        server_skew(kube)
+    assert node_skew(LocalKube(), pod("client")).problems(2) == []
+
+
+def served(issuer: Authority, *names: str) -> x509.Certificate:
+    now = datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.cert.subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+    )
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def test_istiod_must_show_the_dialled_name_under_the_mesh_root() -> None:
+    root = make_root()
+    issuer = make_intermediate(root, locality="cluster1")
+    answer = TlsAnswer(chain=(served(issuer, "istiod.istio-system.svc"), issuer.cert), asks_client=True)
+    now = datetime.now(UTC)
+    assert serving_problems(answer, "istiod.istio-system.svc", (root.cert,), now) == []
+    assert serving_problems(answer, "istiod-x.istio-system.svc", (root.cert,), now) == [
+        "its certificate names istiod.istio-system.svc, not istiod-x.istio-system.svc"
+    ]
+    (foreign,) = serving_problems(answer, "istiod.istio-system.svc", (make_root().cert,), now)
+    assert "does not verify" in foreign or "is not there" in foreign
+    refused = TlsAnswer(chain=(), asks_client=False, reason="timed out")
+    assert serving_problems(refused, "istiod.istio-system.svc", (root.cert,), now) == ["refused (timed out)"]
