@@ -60,7 +60,8 @@ def test_remotes(topology):
 def run(pytester: pytest.Pytester) -> pytest.Pytester:
     pytester.makeconftest(CONFTEST)
     pytester.makeini(
-        "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\nmarkers =\n    claim(code): a claim"
+        "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider\n"
+        "markers =\n    claim(code): a claim\n    disruptive: it breaks things"
     )
     pytester.makepyfile(test_claims=CLAIMS)
     return pytester
@@ -154,6 +155,8 @@ def test_without_a_topology_the_legal_ones_are_listed(run: pytest.Pytester) -> N
         ("--topology=nope", "ERROR: --topology=nope: there is no topology of that name"),
         ("--provider=aws", "ERROR: --provider=aws: there is no such provider"),
         ("--outage=soon", "ERROR: --outage=soon: not a number of seconds that makes sense here"),
+        ("--mesh=mine", "ERROR: --mesh=mine: there is no such way to get a mesh"),
+        ("--slice=0", "ERROR: --slice=0: not a number of mutants"),
         ("--outage=nan", "ERROR: --outage=nan: not a number of seconds that makes sense here"),
     ],
 )
@@ -161,6 +164,20 @@ def test_wrong_values_are_usage_errors(run: pytest.Pytester, argument: str, told
     result = run.runpytest(argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([told, "  repair: use *"])
+
+
+def test_an_existing_mesh_must_be_there(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESHPROOF_STATE", str(run.path / "state"))
+    run.makepyfile(test_it="def test_it(clusters):\n    pass")
+    result = run.runpytest("test_it.py", "--topology=multi-primary-samenet", "--mesh=existing")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["*--mesh=existing: lab default: is not up, so there is no mesh to verify*"])
+
+
+def test_disruptive_claims_are_deselected_by_their_mark(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=multi-primary-samenet", "-m", "not disruptive", "--collect-only", "-q")
+    assert not any("test_disruptive" in line for line in result.stdout.lines)
+    assert any("test_good" in line for line in result.stdout.lines)
 
 
 def test_workers_are_refused_with_a_reason(run: pytest.Pytester) -> None:

@@ -30,7 +30,7 @@ class Entry:
 
 def default_journal() -> Journal:
     """The journal of this user on this machine, whatever the lab."""
-    return Journal(state_root() / "faults.jsonl")
+    return Journal(state_root() / "fault-journal.jsonl")
 
 
 class Journal:

@@ -46,13 +46,20 @@ def bare(thing: Json) -> Json:
 def put(kube: Kube, thing: Json) -> None:
     """Make the object as it is given, whether it exists or not."""
     meta = thing["metadata"]
+    kind, name, namespace = thing["kind"], meta["name"], meta.get("namespace")
     clean = bare(thing)
-    try:
-        kube.request("PUT", path_of(thing["kind"], meta.get("namespace"), meta["name"]), body=clean)
-    except ApiError as problem:
-        if problem.status != 404:
-            raise
-        kube.create(clean)
+    for attempt in range(5):
+        current = kube.find(kind, name, namespace)
+        try:
+            if current is None:
+                kube.create(clean)
+            else:
+                clean["metadata"]["resourceVersion"] = current["metadata"].get("resourceVersion")
+                kube.request("PUT", path_of(kind, namespace, name), body=clean)
+            return
+        except ApiError as problem:
+            if problem.status != 409 or attempt == 4:  # somebody else wrote meanwhile
+                raise
 
 
 def keep_secret(kube: Kube, original: Json, name: str) -> None:

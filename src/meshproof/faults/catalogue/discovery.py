@@ -35,6 +35,8 @@ UNKNOWN_CLUSTER: Final = (
     "DISCOVERY-05",
     "DISCOVERY-06",
     "DISCOVERY-07",
+    "GATEWAYS-02",
+    "GATEWAYS-03",
     "GATEWAYS-07",
     "CONTROL-01",
     "CONTROL-03",

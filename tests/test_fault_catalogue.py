@@ -1,0 +1,94 @@
+"""The catalogue of faults: complete, unambiguous, and tied to claims that exist or are known to come."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from meshproof.claims import CODE, REGISTRY, not_applicable
+from meshproof.errors import BadInput
+from meshproof.fault_commands import described
+from meshproof.faults.catalogue import FAULTS, chosen, fault
+from meshproof.topology import available, load_topology
+
+FIRST_WAVE = {
+    *("T1", "T2", "T4", "T6"),
+    *("S1", "S3", "S4", "S5", "S7"),
+    *("N1", "N2", "N9"),
+    *("G1", "G4", "G6", "G12"),
+    *("I1", "I2", "I3"),
+    *("P1", "P3", "P7", "P8", "F1", "F5", "U2"),
+}
+"""The faults that the project set out to notice, from what users really met."""
+
+KNOWN = {
+    *(f"TRUST-{n:02}" for n in range(1, 13)),
+    *(f"DISCOVERY-{n:02}" for n in range(1, 10)),
+    *(f"GATEWAYS-{n:02}" for n in range(1, 11)),
+    *(f"CONTROL-{n:02}" for n in range(1, 8)),
+    *(f"TRAFFIC-{n:02}" for n in range(1, 10)),
+}
+"""Codes of claims that are written or planned, without those of failover and upgrade."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _suites() -> None:
+    for path in sorted((Path(__file__).parents[1] / "suites").glob("*/test_*.py")):
+        importlib.import_module(f"suites.{path.parent.name}.{path.stem}")
+
+
+def test_ids_are_unique_and_the_first_wave_is_there() -> None:
+    ids = [each.id for each in FAULTS]
+    assert len(ids) == len(set(ids))
+    assert set(ids) >= FIRST_WAVE
+    assert len(set(ids) - FIRST_WAVE) >= 10
+
+
+@pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
+def test_a_fault_says_all_that_is_needed(each: object) -> None:
+    from meshproof.faults.fault import Fault
+
+    assert isinstance(each, Fault)
+    assert re.fullmatch(r"[A-Z]\d+B?C?", each.id)
+    for text in (each.sentence, each.seen, each.source):
+        assert text.strip() == text != ""
+        assert not text.endswith(".")
+    assert each.kills, "a fault that nothing notices needs a claim first"
+    codes = (*each.kills, *each.also)
+    assert all(CODE.fullmatch(code) for code in codes)
+    assert {code for code in codes if code not in REGISTRY} <= KNOWN
+
+
+@pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
+def test_a_fault_can_be_had_somewhere_and_noticed_there(each: object) -> None:
+    """Some claim that must notice it applies wherever the fault can be had, or is not written yet."""
+    from meshproof.faults.fault import Fault
+
+    assert isinstance(each, Fault)
+    here = [t for t in map(load_topology, available()) if each.not_here(t) is None]
+    assert here
+    for topology in here:
+        assert any(code not in REGISTRY or not_applicable(REGISTRY[code], topology) is None for code in each.kills), (
+            f"{each.id} on {topology.name}"
+        )
+
+
+def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_told() -> None:
+    assert fault("s1") is fault("S1")
+    assert [each.id for each in chosen("S1, g4,")] == ["S1", "G4"]
+    with pytest.raises(BadInput, match=r"fault Z9: there is none of that id\n  repair: use one of T1, "):
+        fault("Z9")
+
+
+def test_how_a_fault_is_listed() -> None:
+    text = described(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
+    assert text == (
+        "I2    the remote's istio-system lost its annotation controlPlaneClusters\n"
+        "      user sees   new namespaces lack the root certificate: their pods hang\n"
+        "      noticed by  CONTROL-02\n"
+        "      needs       a remote cluster\n"
+        "      not here    every cluster is a primary"
+    )

@@ -1,0 +1,125 @@
+"""Judging mutants, choosing a day's slice, and the report, without a mesh."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from meshproof.faults.fault import Fault
+from meshproof.report.results import Result
+from meshproof.sensitivity.outcome import Fate, Outcome, SuiteRun, judge
+from meshproof.sensitivity.report import write_reports
+from meshproof.sensitivity.slices import slice_of_day
+from meshproof.sensitivity.suites import _results, _texts
+
+OK, FAILED, BROKEN, NA = Result.SUCCEEDED, Result.FAILED, Result.BROKEN, Result.NOT_APPLICABLE
+
+FAULT = Fault(
+    id="S1",
+    sentence="the remote secret is gone",
+    seen="only local answers",
+    source="life",
+    kills=("DISCOVERY-01", "DISCOVERY-04"),
+    also=("TRAFFIC-01",),
+    inject=lambda scene: None,
+)
+
+
+@pytest.mark.parametrize(
+    ("results", "fate", "told"),
+    [
+        ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRUST-01": OK}, Fate.KILLED, ""),
+        ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRAFFIC-01": FAILED}, Fate.KILLED, ""),
+        ({"DISCOVERY-01": FAILED, "DISCOVERY-04": NA}, Fate.KILLED, ""),
+        ({"DISCOVERY-01": FAILED}, Fate.KILLED, "not written yet: DISCOVERY-04"),
+        ({"TRUST-01": OK}, Fate.UNWRITTEN, "not written yet: DISCOVERY-01, DISCOVERY-04"),
+        (
+            {"DISCOVERY-01": FAILED, "DISCOVERY-04": OK},
+            Fate.SURVIVED,
+            "DISCOVERY-04 stayed SUCCEEDED",
+        ),
+        (
+            {"DISCOVERY-01": FAILED, "DISCOVERY-04": BROKEN},
+            Fate.SURVIVED,
+            "DISCOVERY-04 stayed BROKEN",
+        ),
+        (
+            {"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRUST-01": BROKEN},
+            Fate.SURVIVED,
+            "TRUST-01 is red and should not be: BROKEN",
+        ),
+        (
+            {"DISCOVERY-01": NA, "DISCOVERY-04": NA},
+            Fate.SURVIVED,
+            "no claim that should notice it applies to this topology",
+        ),
+    ],
+)
+def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, told: str) -> None:
+    outcome = judge(FAULT, "multi-primary-samenet", SuiteRun(results=results))
+    assert (outcome.fate, outcome.told) == (fate, told)
+
+
+def test_the_text_that_a_user_would_have_read_is_kept() -> None:
+    texts = {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong", "TRAFFIC-01": "TRAFFIC-01 …"}
+    run = SuiteRun(results={"DISCOVERY-01": FAILED, "TRAFFIC-01": FAILED}, texts=texts)
+    assert judge(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
+
+
+def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
+    things = list(range(10))
+    first = date(2026, 1, 1)
+    assert slice_of_day(things, 3, first) == slice_of_day(things, 3, first)
+    seen = {thing for day in range(4) for thing in slice_of_day(things, 3, first + timedelta(days=day))}
+    assert seen == set(things)
+    assert slice_of_day(things, 99, first) == tuple(things)
+
+
+def test_the_reports(tmp_path: Path) -> None:
+    killed = Outcome(
+        fault="S1",
+        topology="multi-primary-samenet",
+        fate=Fate.KILLED,
+        red=("DISCOVERY-01",),
+        texts={"DISCOVERY-01": "DISCOVERY-01 …: it is wrong\n  last seen   cluster1"},
+        inject_s=1.0,
+        run_s=20.0,
+        heal_s=0.5,
+    )
+    absent = Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing")
+    text, data = write_reports(tmp_path, [FAULT], [killed, absent])
+    assert text.read_text() == (
+        "# Sensitivity\n\n"
+        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than\n"
+        "those that it truly breaks.\n\n"
+        "1 killed, 1 not available here\n\n"
+        "| mutant | what is wrong | must notice | multi-primary-samenet | primary-remote-samenet |\n"
+        "|---|---|---|---|---|\n"
+        "| S1 | the remote secret is gone | DISCOVERY-01, DISCOVERY-04 | killed 22 s | not available here |\n\n"
+        "## S1 on multi-primary-samenet: killed\n\n"
+        "the remote secret is gone. A user sees: only local answers.\n\n"
+        "Injected in 1.0 s, verified in 20.0 s, healed in 0.5 s. Red: DISCOVERY-01.\n\n"
+        "```text\nDISCOVERY-01 …: it is wrong\n  last seen   cluster1\n```\n\n"
+        "## Not available here\n\n"
+        "- S1 on primary-remote-samenet: there is no such thing\n"
+    )
+    read = json.loads(data.read_text())
+    assert read["schema"] == "meshproof/sensitivity/1"
+    assert read["counts"]["killed"] == 1
+    assert [row["fate"] for row in read["mutants"]] == ["killed", "not available here"]
+
+
+def test_a_run_is_read_back(tmp_path: Path) -> None:
+    verdict = tmp_path / "verdict.yaml"
+    verdict.write_text("topologies: {m: {claims: {TRUST-01: {result: FAILED}, TRUST-02: {result: SUCCEEDED}}}}")
+    assert _results(verdict) == {"TRUST-01": FAILED, "TRUST-02": OK}
+    junit = tmp_path / "junit.xml"
+    junit.write_text(
+        "<testsuites><testsuite><testcase name='a'><failure message='x'>TRUST-01 it holds: no</failure></testcase>"
+        "<testcase name='b'><error message='x'>Traceback</error></testcase></testsuite></testsuites>"
+    )
+    assert _texts(junit) == {"TRUST-01": "TRUST-01 it holds: no"}
+    assert _texts(tmp_path / "absent.xml") == {}
