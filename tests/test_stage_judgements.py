@@ -91,6 +91,16 @@ def test_a_difference_is_told_with_both_values() -> None:
     }
 
 
+def test_another_number_of_routes_is_a_difference() -> None:
+    def route(*subsets: str) -> Json:
+        destinations = [{"destination": {"host": "cart", "subset": subset}} for subset in subsets]
+        return istio("VirtualService", "shop", "shop", {"hosts": ["mockshop.com"], "http": [{"route": destinations}]})
+
+    seen = compare({"cluster1": [route("v1", "v2")], "cluster2": [route("v1")]}, SERVICES)
+    (difference,) = seen.problems["VirtualService shop/shop"]
+    assert difference.startswith("cluster1 and cluster2 differ in spec.http[0].route: [")
+
+
 def test_what_one_cluster_has_alone_may_be_configured_there_alone() -> None:
     seen = compare({"cluster1": [rule("only1"), rule("only1.shop.svc.cluster.local")], "cluster2": []}, SERVICES)
     assert seen.problems == {}
