@@ -21,8 +21,9 @@ class Deadlines:
     """From a ready mesh until every istiod reports every cluster as synced."""
     sync: float = 20.0
     """Until every proxy has acknowledged what it was sent: a push may be on its way when we look."""
-    configuration: float = 10.0
-    """From a change of Istio's configuration until the proxies that it governs follow it."""
+    configuration: float = 20.0
+    """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
+    more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""
     return_home: float = 15.0
     """From the end of errors until ejected endpoints serve again (base ejection time 1 s, grows with each ejection)."""
     root_config_map: float = 15.0

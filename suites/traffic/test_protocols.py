@@ -22,8 +22,8 @@ from meshproof.stage import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, Stage, service_
     "bodies of 1 KiB to 1 MiB survive there and back on every path: from each client and through each ingress gateway "
     "to each cluster",
     promised_by="RFC 9110, Content; Istio passes bodies through unchanged",
-    hint="large ones fail only: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
-    "buffer limit in an EnvoyFilter",
+    hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
+    "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
 )
 def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
     """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""

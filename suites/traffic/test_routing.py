@@ -30,8 +30,8 @@ from meshproof.wait import NotYet, eventually
     "weighted routes over subsets in different clusters (80:20) hold, from each client and through each ingress "
     "gateway, without an error",
     promised_by="istio.io, Traffic Shifting; Destination Rule: subsets (one fixed sample, alpha 1e-6)",
-    hint="all from one cluster: are the subsets' endpoints known (DISCOVERY-02)? a service's subsets need the pods' "
-    "labels in every cluster",
+    hint="other weights in the proxies: has somebody changed the VirtualService, or does istiod no longer follow "
+    "(CONTROL-03)? all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
 )
 def test_weighted_routes_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence) -> None:
     """A canary whose weight is not what was written goes to more users than it should, or to none."""

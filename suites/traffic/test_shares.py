@@ -23,7 +23,8 @@ Sample = tuple[dict[str, float], list[HttpAnswer]]
     "TRAFFIC-01",
     "through each cluster's ingress gateway all versions answer, as evenly as endpoint weights say, without an error",
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
-    hint="one version only: DISCOVERY-01 and 02; errors: the response flags in the ingress gateway's log",
+    hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
+    "errors: the response flags in the ingress gateway's log",
 )
 def test_ingress_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
@@ -40,7 +41,8 @@ def test_ingress_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evide
     "TRAFFIC-02",
     "from an in-mesh client in each cluster all versions answer, as evenly as endpoint weights say, without an error",
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
-    hint="one version only: DISCOVERY-01 and 02; errors: the response flags in the client's sidecar log",
+    hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
+    "errors: the response flags in the client's sidecar log",
 )
 def test_mesh_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """The same from pod to pod: mutual TLS all the way, through the sidecar's own endpoints."""
