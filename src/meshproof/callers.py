@@ -20,7 +20,7 @@ from meshproof.clients.kube import Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed
 from meshproof.facts import PodFacts
-from meshproof.pki import CA_KEY, Authority, make_intermediate, make_root, make_workload
+from meshproof.pki import CA_KEY, Authority, make_root, make_workload
 from meshproof.probes import TlsAnswer, bracketed, parse_s_client
 from meshproof.snapshot import CaFiles
 
@@ -64,13 +64,14 @@ def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
     proper = authority_of(ca)
     who = f"spiffe://{trust_domain}/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
     elsewhere = f"spiffe://meshproof.invalid/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
-    stranger = make_intermediate(make_root(), locality="nowhere")
+    stranger = make_root(common_name="Another Root CA")
+    key = stranger.key  # one for all: certificates differ, and keys take time
     long_ago = datetime.now(UTC) - timedelta(days=2)
     return {
-        PROPER: _credentials(make_workload(proper, who, life=LIFE)),
-        WRONG_ROOT: _credentials(make_workload(stranger, who, life=LIFE)),
-        EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago)),
-        OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE)),
+        PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
+        WRONG_ROOT: _credentials(make_workload(stranger, who, life=LIFE, key=key)),
+        EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
+        OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE, key=key)),
         NOBODY: None,
     }
 

@@ -153,13 +153,19 @@ def plugin_ca(root: Authority, cluster: str, *, life: timedelta = INTERMEDIATE_L
 
 
 def make_workload(
-    issuer: Authority, spiffe_id: str, *, life: timedelta = timedelta(hours=1), now: datetime | None = None
+    issuer: Authority,
+    spiffe_id: str,
+    *,
+    life: timedelta = timedelta(hours=1),
+    now: datetime | None = None,
+    key: rsa.RSAPrivateKey | None = None,
 ) -> tuple[bytes, bytes]:
     """Certificate chain and key (PEM) as istiod would give a workload, for callers that probe the mesh from outside.
 
-    The subject is empty and the only SAN is the URI `spiffe_id`, which is critical then (RFC 5280, 4.1.2.6).
+    The subject is empty and the only SAN is the URI `spiffe_id`, which is critical then (RFC 5280, 4.1.2.6). Without a
+    `key` a new one is made, which takes a tenth of a second and more.
     """
-    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    key = key or rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
