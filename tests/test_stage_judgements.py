@@ -72,7 +72,9 @@ SERVICES = {
 
 
 def test_primaries_that_are_told_the_same_are_alike() -> None:
-    both = [rule("cart.shop.svc.cluster.local"), probe_route("x")[1]]
+    """Probes of a run that has just ended go at different times from the clusters: they do not count."""
+    ours = istio("DestinationRule", "probe-failover", "meshproof-stage-1", {"host": "a"})
+    both = [rule("cart.shop.svc.cluster.local"), probe_route("x")[1], ours]
     assert compare({"cluster1": both, "cluster2": both[:1]}, SERVICES).problems == {}
 
 
