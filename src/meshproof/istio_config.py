@@ -66,10 +66,13 @@ def place_of(item: Json) -> str:
 
 
 def is_probe(item: Json) -> bool:
-    """Whether a probe of ours made it, which will be gone soon."""
-    return str(item["metadata"]["name"]).startswith(PROBE_PREFIX)
+    """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
+    meta = item["metadata"]
+    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(OUR_NAMESPACES)
 
 
+OUR_NAMESPACES: Final = "meshproof-"
+"""How the names of all namespaces begin that hold nothing but probes."""
 PROBE_PREFIX: Final = "meshproof-probe-"
 
 

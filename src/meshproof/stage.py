@@ -250,6 +250,7 @@ end
 # -- Istio's configuration for it -------------------------------------------------------------------------------------
 
 EJECTED_AFTER: Final = 3
+EJECTION_LAG: Final = 5
 KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"
 
@@ -295,7 +296,7 @@ def _failover(namespace: str) -> Json:
         "outlierDetection": {
             "consecutive5xxErrors": EJECTED_AFTER,
             "interval": "0.5s",
-            "baseEjectionTime": "1s",
+            "baseEjectionTime": "2s",
             "maxEjectionPercent": 100,
         },
         "loadBalancer": {
