@@ -82,10 +82,11 @@ def token_of(kube: Kube, pod: PodFacts) -> str:
 _SCRIPT: Final = (
     STDIN_FILES
     + """
-limit=$1; host=$2; port=$3; target=$4; path=$5
-[ -f body ] || printf '\\000\\000\\000\\000\\000' >body
+limit=$1; host=$2; port=$3; target=$4; path=$5; frame=$6
 set -- -s -S --http2 --max-time "$limit" --cacert ca --connect-to "$host:$port:$target" -K headers
-curl "$@" -X POST --data-binary @body -D head -o answer "https://$host:$port$path" 2>error
+[ "$frame" != frame ] || printf '\\000\\000\\000\\000\\000' >body
+[ -f body ] && set -- "$@" --data-binary @body
+curl "$@" -X POST -D head -o answer "https://$host:$port$path" 2>error
 echo "meshproof exit $?"
 for part in head answer error; do echo "meshproof part"; [ -f "$part" ] && cat "$part"; echo; done
 """
@@ -105,9 +106,10 @@ def call_istiod(
     body: Json | None = None,
     timeout_s: float = DEADLINES.connect + 2,
 ) -> Call:
-    """POST to `https://host:port/path` at the address `target`, trusting `ca` only; without a body an empty gRPC frame.
+    """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
 
-    The name is verified too, as proxies and API servers do.
+    Without a body it is a gRPC call. Signing gets an empty message, without which it would not look at the caller. xDS
+    gets none: it refuses while curl may still be sending, which curl takes for an error of HTTP/2 (exit code 92).
     """
     kind = "application/json" if body is not None else "application/grpc"
     wanted = {"content-type": kind, "te": "trailers", "expect": "", **headers}
@@ -117,6 +119,7 @@ def call_istiod(
     files = {"ca": ca, "headers": lines}
     files |= {"body": json.dumps(body)} if body is not None else {}
     argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}", host, str(port), f"{bracketed(target[0])}:{target[1]}", path]
+    argv.append("frame" if path == SIGNING else "none")
     answer = kube.exec(
         pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=timeout_s + 20
     )

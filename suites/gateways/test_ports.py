@@ -56,23 +56,32 @@ def test_needed_ports_are_reachable(mesh: Mesh, snapshot: Snapshot) -> None:
 def test_only_needed_ports_are_exposed(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """Every port beyond those is an unauthenticated way in. Each address must answer on one port at that moment."""
     findings = Findings("external addresses")
-    for facts in snapshot.facts:
-        needed = exposed_ports(mesh, facts.cluster)
-        for service in facts.services:
-            if service.namespace != names.SYSTEM_NAMESPACE or service.kind != "LoadBalancer":
-                continue
-            problems = spec_problems(service, needed)
-            findings.examine(f"{facts.cluster} {service.name}", problems)
-            allowed = service.port_numbers - (CROSS_CLUSTER - needed) - ISTIOD_PLAIN
-            for address in service.addresses:
-                answers = ask_everywhere(snapshot, facts.cluster, address, allowed)
-                evidence.attach(
-                    f"{facts.cluster}-{service.name}-{address}",
-                    {who: [str(a) for a in got] for who, got in answers.items()},
-                )
-                for who, got in answers.items():
-                    findings.examine(f"{facts.cluster} {service.name} from {who}", wire_problems(got, allowed, needed))
+    services = [(f.cluster, s) for f in snapshot.facts for s in f.services if _is_gateway(s)]
+    for cluster, service in services:
+        findings.examine(f"{cluster} {service.name}", spec_problems(service, exposed_ports(mesh, cluster)))
+    places = [(cluster, service, address) for cluster, service in services for address in service.addresses]
+
+    def ask(place: tuple[Cluster, ServiceFacts, str]) -> dict[str, list[TcpAnswer]]:
+        cluster, service, address = place
+        return ask_everywhere(snapshot, cluster, address, allowed_ports(mesh, cluster, service))
+
+    for (cluster, service, address), answers in zip(places, together(ask, places), strict=True):
+        allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
+        for who, got in answers.items():
+            findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed))
+        evidence.attach(
+            f"{cluster}-{service.name}-{address}", {who: [str(a) for a in got] for who, got in answers.items()}
+        )
     findings.conclude()
+
+
+def _is_gateway(service: ServiceFacts) -> bool:
+    return service.namespace == names.SYSTEM_NAMESPACE and service.kind == "LoadBalancer"
+
+
+def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozenset[int]:
+    """What may answer at a Service: what it exposes, without what nobody should."""
+    return service.port_numbers - (CROSS_CLUSTER - exposed_ports(mesh, cluster)) - ISTIOD_PLAIN
 
 
 def spec_problems(service: ServiceFacts, needed: frozenset[int]) -> list[str]:
