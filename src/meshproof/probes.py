@@ -263,9 +263,6 @@ class HttpAnswer:
         return f"HTTP {self.status}" if self.status else self.error or "no answer"
 
 
-AT_ONCE: Final = 20
-"""Requests at a time: where half of the endpoints drop packets, one after the other would take minutes."""
-
 VERSION_HEADER: Final = "x-app-version"
 
 _HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{VERSION_HEADER}}}|%{{errormsg}}\\n"
@@ -274,20 +271,22 @@ _HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{V
 def http_from_pod(
     kube: Kube, pod: PodFacts, url: str, count: int, *, timeout_s: float = DEADLINES.answer
 ) -> list[HttpAnswer]:
-    """Send `count` GET requests from a client pod: one `exec`, one curl, `AT_ONCE` at a time.
+    """Send `count` GET requests from a client pod: one `exec`, one curl, one request at a time.
 
-    curl keeps its connections to the sidecar; the sidecar balances request by request, so that is as good.
+    curl keeps its connection to the sidecar, which balances request by request. One at a time, since with several in
+    flight its least-request balancing prefers the endpoint that answers sooner. The sample ends with the first request
+    that gets no answer at all: it is red already, and a dropped path would cost a deadline for each of the others.
     """
-    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "-w", _HTTP_FORMAT]
-    argv += ["--parallel", "--parallel-max", str(AT_ONCE), f"{url}?n=[1-{count}]"]
+    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "--fail-early", "-w", _HTTP_FORMAT]
+    argv += [f"{url}?n=[1-{count}]"]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
-    rows = [row for row in answer.stdout.splitlines() if row]
-    if len(rows) != count:
+    answers = [parse_http_row(row) for row in answer.stdout.splitlines() if row]
+    if len(answers) != count and not (answers and answers[-1].error):
         raise NotReady(
             f"{count} requests from {pod} on {kube.name}",
-            f"curl told of {len(rows)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
+            f"curl told of {len(answers)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
         )
-    return [parse_http_row(row) for row in rows]
+    return answers
 
 
 def parse_http_row(row: str) -> HttpAnswer:
@@ -318,7 +317,6 @@ def plain_http_from_pod(kube: Kube, pod: PodFacts, address: str, port: int) -> H
     return parse_http_row(answer.stdout.strip("\n"))
 
 
-<<<<<<< HEAD
 def http_from_runner(
     address: str,
     count: int,
@@ -330,11 +328,17 @@ def http_from_runner(
     """Send `count` GET requests to an ingress gateway, one at a time, in turn over a few kept-alive connections.
 
     The gateway balances request by request. One at a time, since with several in flight its least-request balancing
-    prefers the endpoint that answers sooner, so that shares would depend on the distance.
+    prefers the endpoint that answers sooner, so that shares would depend on the distance. The sample ends with the
+    first request that gets no answer at all, as in `http_from_pod`.
     """
     connections = [http.client.HTTPConnection(address, timeout=timeout_s) for _ in range(_CONNECTIONS)]
+    answers: list[HttpAnswer] = []
     try:
-        return [_ask(connections[number % _CONNECTIONS], host, path) for number in range(count)]
+        for number in range(count):
+            answers.append(_ask(connections[number % _CONNECTIONS], host, path))
+            if answers[-1].error:
+                break
+        return answers
     finally:
         for connection in connections:
             connection.close()
@@ -354,11 +358,6 @@ def _ask(connection: http.client.HTTPConnection, host: str, path: str) -> HttpAn
         return HttpAnswer(status=0, version="", seconds=time.monotonic() - start, error=_words(problem))
     version = answer.getheader(VERSION_HEADER, "")
     return HttpAnswer(status=answer.status, version=version, seconds=time.monotonic() - start)
-=======
-def http_from_runner(address: str, count: int, *, timeout_s: float = DEADLINES.answer) -> list[HttpAnswer]:
-    """Send `count` GET requests for the application to an ingress gateway, each over a connection of its own."""
-    return together(lambda _: ask_ingress(address, timeout_s=timeout_s), range(count), width=AT_ONCE)
->>>>>>> faults
 
 
 def ask_ingress(address: str, *, timeout_s: float, port: int = 80) -> HttpAnswer:
