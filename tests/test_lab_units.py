@@ -17,7 +17,7 @@ import pytest
 from meshproof.errors import BadInput, Broken
 from meshproof.model import ClusterName
 from meshproof.progress import Silent
-from meshproof.providers.lab import doctor, gobuild, packages
+from meshproof.providers.lab import doctor, gobuild, locks, packages
 from meshproof.providers.lab.images import Image, Layer, archive, copy_for_node
 from meshproof.providers.lab.loadbalancer import AddressBook, PoolExhausted, status_patch
 from meshproof.providers.lab.paths import private_folder
@@ -171,6 +171,26 @@ def test_a_process_that_ended_is_not_taken_for_alive() -> None:
     child.communicate(b"\n")
     assert (before, mark.alive) == (True, False)
     assert not ProcessMark(pid=os.getpid(), start=1).alive, "same id, another start: another process"
+
+
+def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("MESHPROOF_CACHE", str(tmp_path))
+    monkeypatch.delenv(locks.HELD, raising=False)
+    with locks.held("x"):
+        with locks.held("x"):
+            pass  # this very run, or one that it started
+        monkeypatch.delenv(locks.HELD)
+        with pytest.raises(BadInput) as caught, locks.held("x"):
+            pass
+        monkeypatch.setenv(locks.HELD, "x")
+    assert str(caught.value) == (
+        f"lab x: another run is using it (process {os.getpid()})\n"
+        "  repair: wait for its end, or choose another --lab-name"
+    )
+    with locks.held("x"):
+        assert os.environ[locks.HELD] == "x"
+    assert locks.HELD not in os.environ
 
 
 # -- packages and builds --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from meshproof.providers.base import ClusterAccess, Toolbox
 from meshproof.providers.lab import doctor, network, remains
 from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
 from meshproof.providers.lab.images import APP, CLIENT, ensure_images
-from meshproof.providers.lab.locks import exclusively
+from meshproof.providers.lab.locks import exclusively, held
 from meshproof.providers.lab.packages import ensure_packages
 from meshproof.providers.lab.paths import state_root
 from meshproof.providers.lab.plan import choose_plan
@@ -274,8 +274,16 @@ def open_lab(
 ) -> Iterator[Lab]:
     """A lab that fits `topology`: the one that is up, else a new one, which ends with the block unless `keep`.
 
-    Raises `BadInput` if a lab of that name is up with other clusters.
+    Raises `BadInput` if another run is using the lab of that name, or it is up with other clusters.
     """
+    with held(name), _opened(name, topology, keep=keep, report_dir=report_dir, narrator=narrator, slot=slot) as lab:
+        yield lab
+
+
+@contextmanager
+def _opened(
+    name: str, topology: Topology, *, keep: bool, report_dir: Path, narrator: Narrator, slot: int | None
+) -> Iterator[Lab]:
     wanted = tuple(c.name for c in topology.clusters)
     lab = running(name)
     ours = lab is None

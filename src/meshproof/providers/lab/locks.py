@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from meshproof.errors import BadInput
 from meshproof.progress import Narrator
 from meshproof.providers.lab.paths import cache_root, private_folder
 
@@ -21,3 +23,37 @@ def exclusively(what: str, narrator: Narrator) -> Iterator[None]:
             narrator.say(f"another run is {what}; waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+HELD = "MESHPROOF_HELD_LAB"
+"""Environment variable that names the lab which this process, or one that started it, holds."""
+
+
+@contextmanager
+def held(lab: str) -> Iterator[None]:
+    """Hold a lab for one run and those that it starts: two runs would take each other's mesh away.
+
+    Raises `BadInput` at once, naming the process, if another run holds it.
+    """
+    if os.environ.get(HELD) == lab:
+        yield
+        return
+    path = private_folder(cache_root() / "locks") / f"lab-{lab}"
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise BadInput(
+                f"lab {lab}",
+                f"another run is using it (process {handle.read().strip() or 'unknown'})",
+                "wait for its end, or choose another --lab-name",
+            ) from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        os.environ[HELD] = lab
+        try:
+            yield
+        finally:
+            del os.environ[HELD]
