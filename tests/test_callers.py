@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -52,14 +53,19 @@ def server(folder: Path) -> Iterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def answer(connection: socket.socket) -> None:
-        with connection:
+        connection.settimeout(5)
+        with context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False) as wrapped:
             try:
-                with context.wrap_socket(connection, server_side=True) as wrapped:
-                    wrapped.settimeout(5)
-                    wrapped.recv(1000)
-                    wrapped.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
+                wrapped.do_handshake()
+                wrapped.recv(1000)
+                wrapped.sendall(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n")
             except OSError:
-                pass
+                # Closing with the caller's request unread would be a reset, which can overtake the alert.
+                with suppress(OSError):
+                    socket.socket.shutdown(wrapped, socket.SHUT_WR)
+                    wrapped.settimeout(None)  # the caller has a limit of its own, and ends the connection
+                    while os.read(wrapped.fileno(), 1000):
+                        pass
 
     def serve() -> None:
         while True:

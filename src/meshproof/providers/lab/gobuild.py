@@ -93,6 +93,7 @@ def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> P
     go_version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60).stdout.strip()
     folder = cache_root() / "bin" / cache_key(module_set, go_version)
     if (folder / ".complete").exists():
+        narrator.say(f"nothing to build: Kubernetes {KUBERNETES_VERSION} and Istio {ISTIO_RELEASE} are in the cache")
         return folder
     with exclusively("building programs", narrator):
         if (folder / ".complete").exists():
