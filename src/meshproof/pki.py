@@ -173,7 +173,7 @@ def make_workload(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(for_ca=False), critical=True)
+        .add_extension(key_usage(for_ca=False), critical=True)
         .add_extension(
             x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
         )
@@ -209,7 +209,8 @@ def _dated(
     return builder.not_valid_before(begin).not_valid_after(min(end, latest) if latest else end)
 
 
-def _key_usage(*, for_ca: bool) -> x509.KeyUsage:
+def key_usage(*, for_ca: bool) -> x509.KeyUsage:
+    """Key usage of a CA (signs certificates and lists) or of an end of a TLS connection (RFC 5280, 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -237,7 +238,7 @@ def _ca_builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
-        .add_extension(_key_usage(for_ca=True), critical=True)
+        .add_extension(key_usage(for_ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
     )
