@@ -23,7 +23,7 @@ import yaml
 from meshproof import names
 from meshproof.calls import PROTOCOL_HEADER
 from meshproof.clients.kube import Json
-from meshproof.errors import Broken, ClaimFailed
+from meshproof.errors import ClaimFailed
 from meshproof.fresh import PREFIX as FRESH_PREFIX
 from meshproof.fresh import namespace_for_probes, ready_pod
 from meshproof.install.app import ECHO_PATH, LARGEST_ECHO_BYTES
@@ -84,7 +84,8 @@ class Stage:
 def stage(mesh: Mesh) -> Iterator[Stage]:
     """Probes in all clusters, ready, and their configuration applied; everything goes with the namespace.
 
-    Raises `Broken` if a probe cannot be made: then nothing is known about what it was to prove.
+    Raises `ClaimFailed` if the mesh refuses a probe, or does not let it get ready: what is claimed for services does
+    not hold for a new one. Anything else that keeps a probe from being made is raised as it is.
     """
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     together(_sweep, mesh.clusters)
@@ -139,9 +140,10 @@ def _probe(mesh: Mesh, cluster: Cluster, namespace: str) -> tuple[str, str]:
     try:
         pod = ready_pod(cluster, namespace, _pod(cluster, namespace, mesh.toolbox.images["app"]))
     except ClaimFailed as problem:
-        raise Broken("the probe services of these claims", str(problem), "see CONTROL-02, which proves this") from None
+        text = "no new service can be started to prove it on; see CONTROL-02"
+        raise ClaimFailed(f"{text}\n  last seen   {problem}") from None
     if pod.proxy_env is None:
-        raise Broken(f"the probe on {cluster}", "it was started without a sidecar", "see CONTROL-02")
+        raise ClaimFailed(f"the service to prove it on was started without a sidecar on {cluster}; see CONTROL-02")
     return cluster.name, pod.address
 
 
