@@ -75,7 +75,7 @@ class Claim:
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
-    `alone` whether other claims would disturb it: it counts what passes through proxies, or needs a moment of quiet.
+    `alone` whether other claims would disturb it, since it counts what passes through proxies.
     """
 
     code: str

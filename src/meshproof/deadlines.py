@@ -30,6 +30,9 @@ class Deadlines:
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
     fresh_pod: float = 90.0
     """From the creation of an injected pod until it is ready."""
+    fresh_sidecar: float = 30.0
+    """From the start of its sidecar until it is ready: on an idle machine it takes two seconds, and one whose control
+    plane refuses it never gets there."""
     pods_gone: float = 60.0
     """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
     istiod_back: float = 120.0

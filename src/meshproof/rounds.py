@@ -1,7 +1,7 @@
 """Claims that leave the mesh as it is, proven at the same time: while one waits for a proxy, the others go on.
 
-Claims that count what passes through a proxy, or ask for a moment of quiet, are `alone`: they have their turns first,
-one after the other, with no other claim beside them.
+Claims that count what passes through proxies are `alone`: they have their turns first, one after the other, with no
+other claim beside them.
 """
 
 from __future__ import annotations

@@ -67,7 +67,6 @@ def test_endpoints_are_right(mesh: Mesh, snapshot: Snapshot, evidence: Evidence)
     "every proxy is connected to its own control plane and in sync: nothing rejected, all that was sent acknowledged",
     promised_by="xDS protocol, ACK and NACK; istioctl proxy-status",
     hint="istioctl proxy-status; a rejection's text names the resource, the rest is in the proxy's log",
-    alone=True,
 )
 def test_every_proxy_is_in_sync(mesh: Mesh) -> None:
     """A rejected listener leaves the old one in place: the mesh works until the next change, which never arrives."""
