@@ -14,7 +14,7 @@ from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_rout
 from meshproof.clients.kube import Json
 from meshproof.errors import NotReady
 from meshproof.istio_config import istio, probe_route
-from meshproof.probes import HttpAnswer
+from meshproof.probes.answer import HttpAnswer
 from meshproof.propagation import host_problems
 from meshproof.routing import compare, failover_that_never_happens, lying_in_remotes, service_hosts
 from meshproof.settle import settled
@@ -28,7 +28,7 @@ from tests.fakes import mesh_of
 
 
 def reply(server: str = "", status: int = 200, **changes: Any) -> Reply:
-    defaults: dict[str, Any] = {"status": status, "server": server, "seconds": 0.01}
+    defaults: dict[str, Any] = {"status": status, "version": server, "seconds": 0.01}
     return Reply(**(defaults | changes))
 
 

@@ -31,7 +31,7 @@ from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import PROBE_DOMAIN, in_config_clusters, istio
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import VERSION_HEADER
+from meshproof.probes.answer import VERSION_HEADER
 
 PREFIX: Final = "meshproof-stage-"
 APP: Final = "probe"

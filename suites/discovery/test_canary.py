@@ -13,7 +13,7 @@ from meshproof.findings import Findings
 from meshproof.fresh import fresh_pod
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import resolve_from_pod
+from meshproof.probes.dns import resolve_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually

@@ -8,7 +8,8 @@ from meshproof.findings import Findings
 from meshproof.istio_config import PROBE_DOMAIN
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import HttpAnswer, http_from_runner
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import http_from_runner
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
 from meshproof.stage import KNOWN_PATHS, Stage, service_of
