@@ -12,10 +12,9 @@ namespace. One pod serves everything, in every cluster the same:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import yaml
@@ -24,7 +23,6 @@ from meshproof import names
 from meshproof.calls import PROTOCOL_HEADER
 from meshproof.clients.kube import Json
 from meshproof.errors import Broken, ClaimFailed
-from meshproof.fresh import PREFIX as FRESH_PREFIX
 from meshproof.fresh import namespace_for_probes, ready_pod
 from meshproof.install.app import ECHO_PATH, LARGEST_ECHO_BYTES
 from meshproof.install.manifests import core, metadata
@@ -87,7 +85,6 @@ def stage(mesh: Mesh) -> Iterator[Stage]:
     Raises `Broken` if a probe cannot be made: then nothing is known about what it was to prove.
     """
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
-    together(_sweep, mesh.clusters)
     try:
         together(lambda cluster: cluster.kube.create(namespace_for_probes(cluster, namespace)), mesh.clusters)
         together(lambda item: item[0].kube.apply(item[1]), _objects(mesh, namespace))
@@ -96,25 +93,6 @@ def stage(mesh: Mesh) -> Iterator[Stage]:
         yield Stage(mesh=mesh, namespace=namespace, addresses={pod[0]: pod[1] for pod in pods})
     finally:
         together(lambda cluster: cluster.kube.delete("Namespace", namespace), mesh.clusters)
-
-
-STALE: Final = timedelta(minutes=15)
-"""No run needs a namespace of probes for so long: what is older was left by one that was killed."""
-
-
-def _sweep(cluster: Cluster) -> None:
-    for name in stale_namespaces(cluster.kube.list("Namespace"), datetime.now(UTC)):
-        cluster.kube.delete("Namespace", name)
-
-
-def stale_namespaces(namespaces: Iterable[Json], now: datetime) -> list[str]:
-    """The probes' namespaces that a killed run has left."""
-    ours = [ns["metadata"] for ns in namespaces if ns["metadata"]["name"].startswith((PREFIX, FRESH_PREFIX))]
-    return [
-        meta["name"]
-        for meta in ours
-        if "deletionTimestamp" not in meta and now - datetime.fromisoformat(meta["creationTimestamp"]) > STALE
-    ]
 
 
 def _objects(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
