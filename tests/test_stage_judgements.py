@@ -17,7 +17,8 @@ from meshproof.probes.answer import HttpAnswer
 from meshproof.propagation import host_problems
 from meshproof.routing import compare, failover_that_never_happens, lying_in_remotes, service_hosts
 from meshproof.settle import settled
-from meshproof.stage import configuration, envoy_config, weights
+from meshproof.stage.config import configuration, weights
+from meshproof.stage.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
 from suites.traffic.test_policies import guard_problems, strict_problems
 from suites.traffic.test_protocols import protocol_problems

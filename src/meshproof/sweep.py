@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from meshproof import canary, fresh, names, stage
+from meshproof import canary, fresh, names
 from meshproof.clients.kube import Json, Kube
 from meshproof.mesh import Mesh
 from meshproof.parallel import together
+from meshproof.stage import parts
 
 STALE: Final = timedelta(minutes=15)
 """No run needs a probe of its own for so long: what is older was left by one that was killed."""
@@ -21,7 +22,7 @@ def sweep(mesh: Mesh) -> None:
 
 
 def _sweep(kube: Kube, now: datetime) -> None:
-    for name in stale(kube.list("Namespace"), (stage.PREFIX, fresh.PREFIX), now):
+    for name in stale(kube.list("Namespace"), (parts.PREFIX, fresh.PREFIX), now):
         kube.delete("Namespace", name)
     services = kube.list("Service", names.CLIENT_NAMESPACE, labels=canary.SELECTOR)
     for name in stale(services, (canary.PREFIX,), now):
