@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshproof.history import History, Outcome, Request, Window, summarise
-from meshproof.probes import HttpAnswer
+from meshproof.probes.answer import HttpAnswer
 from meshproof.traffic import Load, outcome_of
 from meshproof.wait import pause
 

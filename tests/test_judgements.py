@@ -15,7 +15,8 @@ from meshproof.faults.istiod import Stopped
 from meshproof.history import History, Outcome
 from meshproof.outage import Outage
 from meshproof.paths import PathCount
-from meshproof.probes import HttpAnswer, TcpAnswer
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.tcp import TcpAnswer
 from meshproof.traffic import Mark
 from suites.failover.test_istiod_outage import closed, lost, must_have_been_well, still_open
 from suites.gateways.test_path import path_problems

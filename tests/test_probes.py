@@ -8,26 +8,20 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from meshproof.certificates import spiffe_ids
 from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
-from meshproof.probes import (
-    ask_ingress,
-    http_from_pod,
-    parse_http_row,
-    parse_tcp_row,
-    plain_http_from_pod,
-    sni_of,
-    tcp_from_pod,
-    tcp_from_runner,
-    tls_from_pod,
-    tls_from_runner,
-)
+from meshproof.probes.http import ask_ingress, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
+from meshproof.probes.tls import sni_of, tls_from_pod, tls_from_runner
+from meshproof.probes.words import words
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
@@ -79,7 +73,13 @@ def tls_server(folder: Path, *, asks_client: bool, serves: bool = True) -> Itera
 
 
 class Shop(BaseHTTPRequestHandler):
+    """Keeps connections open as a gateway does, and notes the caller's port, which tells them apart."""
+
+    protocol_version = "HTTP/1.1"
+    callers: ClassVar[list[int]] = []
+
     def do_GET(self) -> None:
+        self.callers.append(self.client_address[1])
         self.send_response(503 if self.path.endswith("n=2") else 200)
         self.send_header("x-app-version", "v1")
         self.send_header("content-length", "0")
@@ -90,6 +90,7 @@ class Shop(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shop() -> Iterator[int]:
+    Shop.callers.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -193,18 +194,33 @@ def test_a_batch_ends_with_the_first_request_that_gets_no_answer(closed_port: in
 
 @needs_curl
 def test_a_batch_that_is_not_told_completely_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshproof.probes._HTTP_FORMAT", "")
+    monkeypatch.setattr("meshproof.probes.http._HTTP_FORMAT", "")
     with pytest.raises(NotReady, match="curl told of 0"):
         http_from_pod(LocalKube(), CLIENT, "http://127.0.0.1:1/", 2)
 
 
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:
-    assert parse_http_row("200 0.004 0 |").outcome == "an answer without a version"
+    assert parse_http_row("200 0.004 0 |").outcome == "an answer without x-app-version"
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
     answer = ask_ingress("127.0.0.1", port=shop, timeout_s=2)
     assert (answer.status, answer.version) == (200, "v1")
+
+
+def test_a_load_opens_a_connection_for_each_request_and_a_sample_keeps_a_few_in_turn(shop: int) -> None:
+    for _ in range(3):
+        ask_ingress("127.0.0.1", port=shop, timeout_s=2)
+    assert len(set(Shop.callers)) == 3
+    Shop.callers.clear()
+    assert [answer.version for answer in http_from_runner("127.0.0.1", 8, port=shop)] == ["v1"] * 8
+    assert len(set(Shop.callers)) == 4
+    assert Shop.callers[:4] == Shop.callers[4:]
+
+
+def test_a_connection_that_ends_without_an_answer_is_closed_and_not_reset() -> None:
+    assert words(RemoteDisconnected("Remote end closed connection without response")) == "connection closed"
+    assert words(ConnectionResetError(104, "Connection reset by peer")) == "connection reset"
 
 
 def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:

@@ -13,6 +13,7 @@ from meshproof.clients.kube import ApiError, Json
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.facts import PROXY, PodFacts, pod_facts
+from meshproof.install.app import client_container
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_MAP
 
@@ -126,15 +127,5 @@ def _manifest(namespace: str, image: str, annotations: Mapping[str, str]) -> Jso
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": meta | {"annotations": dict(annotations)},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": names.CLIENT_POD,
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", "2147483647"],
-                }
-            ],
-        },
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
     }

@@ -16,6 +16,7 @@ from meshproof.errors import Broken, NotReady
 from meshproof.faults.istiod import Stopped, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.history import History, Window
+from meshproof.install.app import client_container
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import sync_problems
 from meshproof.parallel import together
@@ -213,17 +214,7 @@ def _waiting_deployment(image: str) -> Json:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": {**labels, "meshproof/run": uuid.uuid4().hex[:8]}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [
-                        {
-                            "name": names.CLIENT_POD,
-                            "image": image,
-                            "imagePullPolicy": "IfNotPresent",
-                            "command": ["sleep", "2147483647"],
-                        }
-                    ],
-                },
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
             },
         },
     }

@@ -15,7 +15,8 @@ from meshproof.deadlines import DEADLINES, SAMPLES
 from meshproof.errors import Broken
 from meshproof.history import History, Outcome, Request
 from meshproof.mesh import Mesh
-from meshproof.probes import HttpAnswer, ask_ingress
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import ask_ingress
 from meshproof.snapshot import Snapshot
 
 Ask = Callable[[], HttpAnswer]
