@@ -68,11 +68,9 @@ def place_of(item: Json) -> str:
 def is_probe(item: Json) -> bool:
     """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
     meta = item["metadata"]
-    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(OUR_NAMESPACES)
+    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(names.OUR_NAMESPACES)
 
 
-OUR_NAMESPACES: Final = "meshproof-"
-"""How the names of all namespaces begin that hold nothing but probes."""
 PROBE_PREFIX: Final = "meshproof-probe-"
 
 
