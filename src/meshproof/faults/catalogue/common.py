@@ -37,8 +37,8 @@ NEW_PODS: Final = (
     "TRAFFIC-05",
     "TRAFFIC-06",
     "TRAFFIC-07",
+    "TRAFFIC-08",
     "TRAFFIC-09",
-    "TRUST-06",
 )
 """Start injected pods of their own."""
 

@@ -98,7 +98,6 @@ TRUST: Final = (
         kills=("TRUST-02", "TRUST-05"),
         also=(*ACROSS, "DISCOVERY-04"),
         inject=_another_root,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="T2",
@@ -144,7 +143,6 @@ TRUST: Final = (
         kills=("TRUST-07", "TRUST-05"),
         also=("TRUST-04", "GATEWAYS-02", "CONTROL-05", *ACROSS),
         inject=_other_domain,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="T7",
