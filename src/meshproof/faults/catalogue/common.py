@@ -29,8 +29,6 @@ ACROSS: Final = (*TRAFFIC_ACROSS, *IDENTITY_ACROSS, *PATH_ACROSS, *CANARY)
 
 NEW_PODS: Final = (
     "CONTROL-02",
-    "DISCOVERY-03",
-    "DISCOVERY-08",
     "DISCOVERY-09",
     "TRAFFIC-03",
     "TRAFFIC-04",
@@ -40,7 +38,7 @@ NEW_PODS: Final = (
     "TRAFFIC-08",
     "TRAFFIC-09",
 )
-"""Start injected pods of their own."""
+"""Are proven on injected pods of their own."""
 
 REMOTE_ON_OTHER_NETWORK: Final = Need(
     name="a remote on another network",

@@ -11,7 +11,7 @@ from meshproof.clients.kube import Json
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
-from meshproof.faults.shows import mesh_is_ill, stays
+from meshproof.faults.shows import stays
 from meshproof.faults.undo import ISTIOD, WORKLOADS
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_KEY, ROOT_MAP
