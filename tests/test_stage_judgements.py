@@ -168,6 +168,11 @@ def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> Non
     assert failover_problems("cluster1", well, [reply("cluster1", 500)] * 20) == [
         "after 8 errors 12 of 12 requests were still lost: HTTP 500"
     ]
+    slow = [reply("cluster2", seconds=0.4)] * 17
+    assert failover_problems("cluster1", well, failed + slow[:13] + failed) == [], "by then it may serve again"
+    assert failover_problems("cluster1", well, failed + [reply("cluster2", seconds=0.7)] * 17) == [
+        "only 3 requests were answered in the 5 s that an ejection lasts"
+    ]
     assert failover_problems("cluster1", well, other + failed) == [
         "the first 3 requests in the fault did not go to cluster1: cluster2 x3",
         "after 8 errors 3 of 12 requests were still lost: HTTP 500",

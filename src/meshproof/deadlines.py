@@ -24,8 +24,8 @@ class Deadlines:
     configuration: float = 20.0
     """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
     more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""
-    return_home: float = 15.0
-    """From the end of errors until ejected endpoints serve again (base ejection time 2 s, grows with each ejection)."""
+    return_home: float = 20.0
+    """From the end of errors until ejected endpoints serve again (base ejection time 5 s, grows with each ejection)."""
     root_config_map: float = 15.0
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
     fresh_pod: float = 90.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from meshproof import names
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
@@ -21,7 +22,7 @@ from meshproof.report.evidence import Evidence
 from meshproof.routing import failover_that_never_happens
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot
-from meshproof.stage.config import EJECTED_AFTER, EJECTION_LAG, weights
+from meshproof.stage.config import EJECTED_AFTER, EJECTED_S, EJECTION_LAG, weights
 from meshproof.stage.life import Stage
 from meshproof.stage.parts import FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED
 from meshproof.statistics import expected_shares
@@ -148,8 +149,16 @@ def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply])
     if [reply.status for reply in first] != [500] * len(first):
         problems.append(f"the first {len(first)} requests in the fault did not go to {own}: {told_replies(first)}")
     # Envoy's workers tell its main thread of errors, which ejects a little later: a few more may be lost.
-    rest = failing[EJECTED_AFTER + EJECTION_LAG :]
+    lag = EJECTED_AFTER + EJECTION_LAG
+    rest = sent_within(EJECTED_S, failing[EJECTED_AFTER:])[EJECTION_LAG:]
     if kept := [reply.outcome for reply in rest if not reply.ok or reply.server == own]:
-        lag = EJECTED_AFTER + EJECTION_LAG
         problems.append(f"after {lag} errors {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
+    elif len(rest) < SAMPLES.local // 2:
+        problems.append(f"only {len(rest)} requests were answered in the {EJECTED_S} s that an ejection lasts")
     return problems
+
+
+def sent_within(seconds: float, replies: Sequence[Reply]) -> list[Reply]:
+    """The replies to requests that were sent, one after the other, before so much time was over."""
+    begun = accumulate((reply.seconds for reply in replies), initial=0.0)
+    return [reply for reply, start in zip(replies, begun, strict=False) if start < seconds]

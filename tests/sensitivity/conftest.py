@@ -13,7 +13,7 @@ from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
 from meshproof.options import Settings
 from meshproof.sensitivity.outcome import Outcome
-from meshproof.sensitivity.report import write_reports
+from meshproof.sensitivity.report import read_report, write_reports
 from meshproof.sensitivity.slices import slice_of_day
 
 HERE = Path(__file__).parent
@@ -46,15 +46,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Book:
-    """The outcomes so far; written after each, so that a run that is stopped has told what it knew."""
+    """The outcomes so far; written after each, so that a run that is stopped has told what it knew.
+
+    Those of earlier runs into the same folder stay, until the same mutant is tried on the same topology again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes: list[Outcome] = []
+        self.outcomes = {outcome.key: outcome for outcome in read_report(folder)}
 
     def add(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        write_reports(self.folder, FAULTS, self.outcomes)
+        self.outcomes[outcome.key] = outcome
+        write_reports(self.folder, FAULTS, sorted(self.outcomes.values(), key=_place))
+
+
+def _place(outcome: Outcome) -> tuple[str, int]:
+    order = [fault.id for fault in FAULTS]
+    return outcome.topology, order.index(outcome.fault) if outcome.fault in order else len(order)
 
 
 @pytest.fixture(scope="session")

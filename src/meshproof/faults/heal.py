@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from meshproof.faults.istiod import STOP_ISTIOD, cluster_uid, start_istiod
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import FIRST, take_back
 from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import WIDTH, together
 from meshproof.providers.base import Links
 
 
@@ -26,17 +28,23 @@ def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, 
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
     Objects first, newest change first; then restarts, oldest first: an istiod before the workloads that it signs for.
+    Restarts of one kind go together.
     """
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
     healed: dict[str, list[str]] = {}
-    for entry in in_healing_order(ours):
-        cluster = here[entry.cluster, entry.cluster_uid]
-        _take_back(cluster, entry, links)
+
+    def take_back_one(entry: Entry) -> None:
+        _take_back(here[entry.cluster, entry.cluster_uid], entry, links)
         journal.healed(entry)
-        where = healed.setdefault(entry.fault, [])
-        if cluster.name not in where:
-            where.append(cluster.name)
+
+    for scope, entries in groupby(in_healing_order(ours), key=lambda entry: entry.undo.get("scope")):
+        group = list(entries)
+        together(take_back_one, group, width=WIDTH if scope else 1)
+        for entry in group:
+            where = healed.setdefault(entry.fault, [])
+            if entry.cluster not in where:
+                where.append(entry.cluster)
     return healed
 
 

@@ -25,6 +25,7 @@ from meshproof.stage.parts import (
 )
 
 EJECTED_AFTER: Final = 3
+EJECTED_S: Final = 5
 EJECTION_LAG: Final = 5
 KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"
@@ -71,7 +72,7 @@ def _failover(namespace: str) -> Json:
         "outlierDetection": {
             "consecutive5xxErrors": EJECTED_AFTER,
             "interval": "0.5s",
-            "baseEjectionTime": "2s",
+            "baseEjectionTime": f"{EJECTED_S}s",
             "maxEjectionPercent": 100,
         },
         "loadBalancer": {

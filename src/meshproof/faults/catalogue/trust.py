@@ -28,11 +28,8 @@ def _set_ca(scene: Scene, cluster: Cluster, bundle: pki.CaBundle) -> None:
 
 def _renew(scene: Scene, primaries: tuple[Cluster, ...]) -> None:
     """New istiods first, then all that they sign for."""
-    for primary in primaries:
-        scene.restart(primary, ISTIOD)
-    for primary in primaries:
-        for cluster in scene.mesh.controlled_by(primary):
-            scene.restart(cluster, WORKLOADS)
+    scene.restart(primaries, ISTIOD)
+    scene.restart((cluster for primary in primaries for cluster in scene.mesh.controlled_by(primary)), WORKLOADS)
 
 
 def _another_root(scene: Scene) -> None:
@@ -122,7 +119,7 @@ TRUST: Final = (
         seen="nothing, until istiod restarts and does not come back",
         source="security/pkg/pki/util/keycertbundle.go verifies at the start only",
         kills=("TRUST-01", "TRUST-02"),
-        also=("TRUST-03", "TRUST-04", "TRUST-05", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01"),
+        also=("TRUST-03", "TRUST-04", "TRUST-05", "TRUST-06", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01"),
         inject=_over,
     ),
     Fault(
