@@ -13,7 +13,7 @@ from meshproof.faults.fault import Fault
 from meshproof.report.results import Result
 from meshproof.sensitivity.outcome import Fate, Outcome, SuiteRun, judge
 from meshproof.sensitivity.report import read_report, write_reports
-from meshproof.sensitivity.slices import slice_of_day
+from meshproof.sensitivity.slices import part_of_day
 from meshproof.sensitivity.suites import _results, _texts
 
 OK, FAILED, BROKEN, NA = Result.SUCCEEDED, Result.FAILED, Result.BROKEN, Result.NOT_APPLICABLE
@@ -73,10 +73,10 @@ def test_the_text_that_a_user_would_have_read_is_kept() -> None:
 def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
     things = list(range(10))
     first = date(2026, 1, 1)
-    assert slice_of_day(things, 3, first) == slice_of_day(things, 3, first)
-    seen = {thing for day in range(4) for thing in slice_of_day(things, 3, first + timedelta(days=day))}
+    assert part_of_day(things, 3, first) == part_of_day(things, 3, first)
+    seen = {thing for day in range(4) for thing in part_of_day(things, 3, first + timedelta(days=day))}
     assert seen == set(things)
-    assert slice_of_day(things, 99, first) == tuple(things)
+    assert part_of_day(things, 99, first) == tuple(things)
 
 
 def test_the_reports(tmp_path: Path) -> None:

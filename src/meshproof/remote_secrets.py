@@ -167,7 +167,7 @@ _SCRIPT: Final = (
     STDIN_FILES
     + """
 limit=$1
-curl -s -S --max-time "$limit" --cacert ca -K calls 2>error
+curl -s -S --fail-early --max-time "$limit" --cacert ca -K calls 2>error
 echo "meshproof exit $?"; cat error
 """
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from meshproof.faults.fault import Fault
 from meshproof.options import Settings
 from meshproof.sensitivity.outcome import Outcome
 from meshproof.sensitivity.report import read_report, write_reports
-from meshproof.sensitivity.slices import slice_of_day
+from meshproof.sensitivity.slices import part_of_day
 
 HERE = Path(__file__).parent
 
@@ -26,23 +27,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _faults(settings: Settings) -> tuple[Fault, ...]:
-    """Those that were named, else all; of these the day's slice, if one was asked for."""
+    """Those that were named, else all."""
     try:
-        named = tuple(chosen(settings.mutants)) if settings.mutants else FAULTS
+        return tuple(chosen(settings.mutants)) if settings.mutants else FAULTS
     except BadInput as problem:
         raise pytest.UsageError(f"--mutants: {problem}") from None
-    return slice_of_day(named, settings.slice, datetime.now(UTC).date()) if settings.slice else named
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a topology nothing here can run; that is an error only for who asked for this folder."""
+    settings = config.stash[SETTINGS]
     asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
-    if config.stash[SETTINGS].topologies or any(path.is_relative_to(HERE) for path in asked):
-        return
     ours = [item for item in items if item.path.is_relative_to(HERE)]
-    items[:] = [item for item in items if item not in ours]
-    config.hook.pytest_deselected(items=ours)
+    if not settings.topologies and not any(path.is_relative_to(HERE) for path in asked):
+        unwanted = ours
+    elif settings.slice:
+        kept = slice_of_day(ours, settings, datetime.now(UTC).date())
+        unwanted = [item for item in ours if item not in kept]
+    else:
+        return
+    items[:] = [item for item in items if item not in unwanted]
+    config.hook.pytest_deselected(items=unwanted)
+
+
+def slice_of_day(items: Iterable[pytest.Item], settings: Settings, day: date) -> list[pytest.Item]:
+    """The day's mutants, of those that each topology can have, and the look at what is left after each topology's."""
+    params = {item: item.callspec.params for item in items if hasattr(item, "callspec")}
+    trials = [
+        (item, topology)
+        for topology in settings.topologies
+        for item, given in params.items()
+        if given["topology"] == topology.name and "mutant" in given and not given["mutant"].not_here(topology)
+    ]
+    today = part_of_day(trials, settings.slice, day)
+    touched = {topology.name for _, topology in today}
+    after = [item for item, given in params.items() if "mutant" not in given and given["topology"] in touched]
+    return [*(item for item, _ in today), *after]
 
 
 class Book:
