@@ -68,7 +68,11 @@ class Samples:
     spread: int = 24
     """Requests to a service of two even clusters: that one is never chosen happens once in eight million times."""
     local: int = 10
-    """Requests that must all stay in their own cluster, and as many that must leave it."""
+    """Requests that must all stay in their own cluster."""
+    failing: int = 25
+    """Requests to endpoints that answer with errors, of which the later must be answered elsewhere."""
+    failing_rate: float = 10.0
+    """How many of them are sent in a second."""
     repeated: int = 3
     """Requests for which the answer is the same each time."""
     path: int = 20

@@ -157,7 +157,8 @@ DISCOVERY: Final = (
         seen="endpoints frozen; istioctl remote-clusters still says synced",
         source="istio/istio issues on expired remote secret tokens; client-go goes on retrying quietly",
         kills=("DISCOVERY-03", "DISCOVERY-04"),
-        also=(*NEW_PODS, "DISCOVERY-05", "CONTROL-03", "GATEWAYS-05"),
+        also=(*NEW_PODS, "DISCOVERY-05", "DISCOVERY-08", "CONTROL-03", "GATEWAYS-04", "GATEWAYS-05", "GATEWAYS-10"),
+        note="that API server was restarted to end the watches, so that its own endpoint is frozen as gone",
         inject=_token_revoked,
     ),
     Fault(
