@@ -17,11 +17,12 @@ from meshproof.errors import ClaimFailed, Unavailable
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.paths import PORT_STATUS
 from meshproof.probes.http import app_url, http_from_pod, plain_http_from_pod
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
 from meshproof.probes.tls import ISTIO_ALPN, sni_of
 from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
+from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.wait import NotYet, eventually
 
 
@@ -108,17 +109,26 @@ def test_networks_are_apart(mesh: Mesh, snapshot: Snapshot, evidence: Evidence, 
 
 
 def _reach(snapshot: Snapshot, client: Cluster) -> tuple[list[TcpAnswer], list[TcpAnswer]]:
-    """From the outside pod of a cluster: the application's pods of its own cluster, and those on other networks."""
-    near = [(e.address, e.port) for e in snapshot.of(client).ready_endpoints]
+    """From the outside pod of a cluster: pods of its own cluster, and those on other networks."""
+    near = _listening(snapshot.of(client))
     far = [
-        (e.address, e.port)
+        target
         for facts in snapshot.facts
         if snapshot.mesh.crosses_network(client, facts.cluster)
-        for e in facts.ready_endpoints
-        if (e.address, e.port) not in near  # pod ranges of different networks may be the same
+        for target in _listening(facts)
+        if target not in near  # pod ranges of different networks may be the same
     ]
     answers = tcp_from_pod(client.kube, snapshot.of(client).outside, [*near, *far])
     return answers[: len(near)], answers[len(near) :]
+
+
+def _listening(facts: ClusterFacts) -> list[tuple[str, int]]:
+    """What takes connections in a cluster for sure: the application's pods, and those of the ingress gateway."""
+    gateways = [pod for pod in facts.pods_of(names.SYSTEM_NAMESPACE, istio="ingressgateway") if pod.ready]
+    return [
+        *((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints),
+        *((pod.address, PORT_STATUS) for pod in gateways),
+    ]
 
 
 def isolation_problems(near: list[TcpAnswer], far: list[TcpAnswer]) -> list[str]:

@@ -20,7 +20,7 @@ TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04",
 IDENTITY_ACROSS: Final = ("TRAFFIC-06", "TRAFFIC-07", "TRUST-06")
 """Need a request to cross as their positive control."""
 
-PATH_ACROSS: Final = ("GATEWAYS-08", "TRUST-05")
+PATH_ACROSS: Final = ("GATEWAYS-08", "GATEWAYS-10", "TRUST-05")
 
 CANARY: Final = ("DISCOVERY-03", "DISCOVERY-08", "DISCOVERY-09")
 """Make something in one cluster and wait until the other sees it."""
