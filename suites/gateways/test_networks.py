@@ -12,7 +12,7 @@ from meshproof.callers import Attempt, Reply, call_from_pod
 from meshproof.claims import ACROSS_NETWORKS, claim
 from meshproof.clients import istiod
 from meshproof.clients.istiod import NetworkGateway
-from meshproof.deadlines import DEADLINES
+from meshproof.deadlines import DEADLINES, SAMPLES
 from meshproof.errors import ClaimFailed, Unavailable
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
@@ -162,7 +162,8 @@ def test_only_the_mesh_gets_behind_the_gateway(mesh: Mesh, snapshot: Snapshot, e
         for attempt, reply in replies:
             findings.examine(f"{client} to {server}: {attempt.sni}", stranger_problems(reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{attempt.sni}: {reply}" for attempt, reply in replies))
-        versions = {a.version for a in http_from_pod(client.kube, snapshot.of(client).client, app_url(), 10) if a.ok}
+        asked = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
+        versions = {answer.version for answer in asked if answer.ok}
         control = [] if server.spec.app_version in versions else ["a mesh client is not answered: this proves nothing"]
         findings.examine(f"{client} to {server} by the mesh", control)
     for client, server in pairs:
