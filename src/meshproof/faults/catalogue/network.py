@@ -65,7 +65,7 @@ NETWORK: Final = (
         source="the same network name for two networks; istio/istio issues on 503 UF with multi-network",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-02", "DISCOVERY-07"),
-        also=ACROSS,
+        also=("GATEWAYS-02", "GATEWAYS-03", *ACROSS),
         inject=_one_name_for_two,
         shows=mesh_is_ill,
     ),
