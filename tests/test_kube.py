@@ -14,6 +14,7 @@ import yaml
 
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import BadInput, NotReady
+from meshproof.parallel import together
 
 Answer = tuple[int, list[Json]]
 """HTTP status, and the JSON lines of the body."""
@@ -96,6 +97,15 @@ def test_a_watch_lists_first_and_goes_on_from_there(kube: Kube, server: Server) 
     assert seen == [("ADDED", "Pending"), ("MODIFIED", "Running")]
     assert server.asked[1][2]["resourceVersion"] == "7"
     assert kube.calls == 2
+    assert kube.requests == {"GET": 1, "WATCH": 1}
+
+
+def test_requests_are_counted_by_verb_from_all_threads(kube: Kube, server: Server) -> None:
+    server.reply = lambda *_: (200, [{"items": []}])
+    together(lambda _: kube.list("Pod"), range(40))
+    kube.delete("Pod", "p", "ns")
+    assert kube.requests == {"GET": 40, "DELETE": 1}
+    assert kube.calls == 41
 
 
 def test_an_error_event_ends_a_watch_with_the_servers_words(kube: Kube, server: Server) -> None:

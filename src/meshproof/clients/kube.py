@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,14 +94,37 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
 
 
 class Kube:
-    """One cluster's API server. Safe to use from several threads; `calls` counts requests made."""
+    """One cluster's API server. Safe to use from several threads.
+
+    `kubeconfig` is one file, or several joined as in the variable KUBECONFIG.
+    """
 
     def __init__(self, kubeconfig: Path, context: str, *, name: str = "") -> None:
         self.kubeconfig = kubeconfig
         self.context = context
         self.name = name or context
-        self.calls = 0
+        self._made: Counter[str] = Counter()
         self._count = threading.Lock()
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Requests made so far, by verb: the HTTP method, `WATCH` for a watch, `EXEC` for a command in a container."""
+        with self._count:
+            return dict(self._made)
+
+    @property
+    def calls(self) -> int:
+        """Requests made so far."""
+        return sum(self.requests.values())
+
+    @property
+    def server(self) -> str:
+        """The API server's URL. Raises `BadInput` if the kubeconfig cannot be used."""
+        return str(self._api.configuration.host)
+
+    def _note(self, verb: str) -> None:
+        with self._count:
+            self._made[verb] += 1
 
     @cached_property
     def _api(self) -> client.ApiClient:
@@ -128,8 +152,7 @@ class Kube:
         timeout_s: float = 15.0,
     ) -> bytes:
         """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer)."""
-        with self._count:
-            self.calls += 1
+        self._note(method)
         what = f"{method} {path} on {self.name}"
         url = f"{path}?{urlencode(query)}" if query else path
         try:
@@ -157,8 +180,7 @@ class Kube:
 
     def clock(self) -> str:
         """The header `Date` of an answer: the API server's clock, in whole seconds."""
-        with self._count:
-            self.calls += 1
+        self._note("GET")
         what = f"GET /version on {self.name}"
         try:
             url = self._api.configuration.host + "/version"
@@ -250,8 +272,7 @@ class Kube:
             for item in listed["items"]:
                 yield {"type": "ADDED", "object": item}
             query["resourceVersion"] = listed["metadata"]["resourceVersion"]
-        with self._count:
-            self.calls += 1
+        self._note("WATCH")
         params = {**query, "watch": "true", "timeoutSeconds": str(max(1, round(timeout_s)))}
         what = f"watch {path} on {self.name}"
         try:
@@ -353,8 +374,7 @@ class Kube:
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
         never counts as an answer. A non-zero exit is an answer (`exit_code`).
         """
-        with self._count:
-            self.calls += 1
+        self._note("EXEC")
         what = f"exec in {namespace}/{pod} on {self.name}: {' '.join(argv)[:120]}"
         # stream() swaps the ApiClient's request method while it runs, so it needs a client of its own.
         api = client.ApiClient(self._api.configuration)
