@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 FIELD_MANAGER = "meshproof"
 
+FORBIDDEN = 403
+"""The HTTP status for what the user may not do."""
+
 # kind -> (path prefix, plural, namespaced). Only the kinds that we write.
 _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "Namespace": ("/api/v1", "namespaces", False),
@@ -197,6 +200,12 @@ class Kube:
     def get(self, path: str, **query: str) -> Json:
         """GET one path, parsed."""
         parsed = json.loads(self.request("GET", path, query=query))
+        assert isinstance(parsed, dict)
+        return parsed
+
+    def post(self, path: str, body: Json) -> Json:
+        """POST to one path, parsed: for questions that are asked by creating something that is not kept."""
+        parsed = json.loads(self.request("POST", path, body=body))
         assert isinstance(parsed, dict)
         return parsed
 
