@@ -75,6 +75,7 @@ class Claim:
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), and `disruptive` whether proving it changes or breaks something.
+    `credentials` says which credentials of the mesh the proof makes for itself; empty for none.
     """
 
     code: str
@@ -83,6 +84,7 @@ class Claim:
     hint: str
     needs: tuple[Need, ...]
     disruptive: bool
+    credentials: str = ""
 
     @property
     def family(self) -> Family:
@@ -148,6 +150,7 @@ def claim(
     hint: str,
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
+    credentials: str = "",
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -161,6 +164,7 @@ def claim(
         hint=hint,
         needs=needs if isinstance(needs, tuple) else (needs,),
         disruptive=disruptive,
+        credentials=credentials,
     )
 
     def declare(function: F) -> F:
@@ -195,7 +199,8 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
         "",
         "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
         "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
-        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`.",
+        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
+        "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
     ]
     for family in Family:
         if family not in by_family:
@@ -213,6 +218,6 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
 
 def _row(record: Claim) -> str:
     needs = " and ".join(need.name for need in record.needs)
-    mark = " ⚡" if record.disruptive else ""
+    mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
     cells = (record.code + mark, record.sentence, needs, record.promised_by, record.hint)
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
