@@ -96,6 +96,17 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
     return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
 
 
+class _Configuration(client.Configuration):
+    """The client's, but for the line break at the end of most token files: kubectl and client-go drop it.
+
+    http.client refuses it, and quotes the token doing so.
+    """
+
+    def get_api_key_with_prefix(self, identifier: str, alias: str | None = None) -> str | None:
+        key = super().get_api_key_with_prefix(identifier, alias)
+        return key.strip() if isinstance(key, str) else None
+
+
 class Kube:
     """One cluster's API server. Safe to use from several threads.
 
@@ -133,7 +144,9 @@ class Kube:
     def _api(self) -> client.ApiClient:
         try:
             api: client.ApiClient = config.new_client_from_config(
-                config_file=str(self.kubeconfig), context=self.context
+                config_file=str(self.kubeconfig),
+                context=self.context,
+                client_configuration=_Configuration(),
             )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(
