@@ -23,9 +23,8 @@ from meshproof.wait import NotYet
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 
 
-def attach(mesh: Mesh) -> Installed:
-    """What there is to know about a mesh that we did not install. Raises `BadInput` if it is not the mesh meant."""
-    begin = time.monotonic()
+def recognise(mesh: Mesh) -> None:
+    """Look whether there is a mesh, and the one that is meant. Raises `BadInput` if not."""
     for cluster in mesh.clusters:
         if cluster.kube.find("Namespace", names.SYSTEM_NAMESPACE) is None:
             raise BadInput(
@@ -36,6 +35,11 @@ def attach(mesh: Mesh) -> Installed:
     marked = marked_topology(cluster.kube for cluster in mesh.clusters)
     if marked is not None and marked not in (mesh.topology.name, str(mesh.topology.source)):
         raise BadInput(f"--topology={mesh.topology.name}", f"the running mesh is {marked}", f"use --topology={marked}")
+
+
+def attach(mesh: Mesh) -> Installed:
+    """What there is to know about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
+    begin = time.monotonic()
     return Installed(
         remotes=tuple(together(_evidence, mesh.remotes)),
         steps_s={},
