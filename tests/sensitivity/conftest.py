@@ -36,7 +36,15 @@ def _faults(settings: Settings) -> tuple[Fault, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a topology nothing here can run; that is an error only for who asked for this folder."""
+    """Without a topology nothing here can run; that is an error only for who asked for this folder.
+
+    On clusters of others nothing here may run, whatever is allowed.
+    """
+    if config.stash[SETTINGS].attachment is not None and any(item.path.is_relative_to(HERE) for item in items):
+        raise pytest.UsageError(
+            f"--provider={config.stash[SETTINGS].provider}: tests/sensitivity breaks meshes in every way it knows\n"
+            "  repair: use --provider=lab for it"
+        )
     asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
     if config.stash[SETTINGS].topologies or any(path.is_relative_to(HERE) for path in asked):
         return
