@@ -10,7 +10,7 @@ import pytest
 from meshproof.clients.kube import Json
 from meshproof.errors import BadInput, Broken
 from meshproof.install import build
-from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, remove_probes
+from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
 from meshproof.install.injection import PodOutcome
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
@@ -118,3 +118,13 @@ def test_what_was_made_goes_if_not_all_can_be_made(tmp_path: Path, monkeypatch: 
     with pytest.raises(Broken, match="meshproof-outside"):
         add_probes(mesh, Silent())
     assert all(cluster.kube.find("Namespace", OUTSIDE_NAMESPACE) is None for cluster in mesh.clusters)
+
+
+def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    mesh = installed(fake_mesh(three_clusters(tmp_path)))
+    refuse_strangers(mesh)
+    without(mesh, *PROBE_NAMESPACES)
+    refuse_strangers(mesh)
+    fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "utilities"}})
+    with pytest.raises(BadInput, match=r"namespace utilities on west: it is there without the Deployment client that"):
+        refuse_strangers(mesh)

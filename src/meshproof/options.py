@@ -108,7 +108,7 @@ ISTIOCTL: Final = Option(
 CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
-    help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl and sleep (default: that of the client "
+    help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the client "
     "pods that are there)",
 )
 APP_IMAGE: Final = Option(

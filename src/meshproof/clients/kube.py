@@ -25,6 +25,9 @@ T = TypeVar("T")
 
 FIELD_MANAGER = "meshproof"
 
+CONNECTIONS = 16
+"""Kept open at most; more than `meshproof.parallel.WIDTH`, or some would be opened anew each time."""
+
 FORBIDDEN = 403
 """The HTTP status for what the user may not do."""
 
@@ -142,11 +145,13 @@ class Kube:
 
     @cached_property
     def _api(self) -> client.ApiClient:
+        configuration = _Configuration()
+        configuration.connection_pool_maxsize = CONNECTIONS
         try:
             api: client.ApiClient = config.new_client_from_config(
                 config_file=str(self.kubeconfig),
                 context=self.context,
-                client_configuration=_Configuration(),
+                client_configuration=configuration,
             )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(

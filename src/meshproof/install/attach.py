@@ -37,6 +37,28 @@ def recognise(mesh: Mesh) -> None:
         raise BadInput(f"--topology={mesh.topology.name}", f"the running mesh is {marked}", f"use --topology={marked}")
 
 
+NEEDED_IN: Final = {
+    names.APP_NAMESPACE: ("Service", names.APP_SERVICE),
+    names.CLIENT_NAMESPACE: ("Deployment", names.CLIENT_POD),
+    names.OUTSIDE_NAMESPACE: ("Deployment", names.CLIENT_POD),
+}
+"""By which object a probe namespace is known."""
+
+
+def refuse_strangers(mesh: Mesh) -> None:
+    """Raise `BadInput` if a namespace has the name of a probe namespace and is somebody else's: it stays as it is."""
+    for cluster in mesh.clusters:
+        for namespace, (kind, name) in NEEDED_IN.items():
+            if _is_for_us_to_make(cluster.kube.find("Namespace", namespace)):
+                continue
+            if cluster.kube.find(kind, name, namespace) is None:
+                raise BadInput(
+                    f"namespace {namespace} on {cluster}",
+                    f"it is there without the {kind} {name} that probes need, so it is not meshproof's to use",
+                    f"rename it, or put the {kind} there; docs/attach.md says what probes need",
+                )
+
+
 def attach(mesh: Mesh) -> Installed:
     """What there is to know about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
     begin = time.monotonic()
