@@ -108,8 +108,8 @@ ISTIOCTL: Final = Option(
 CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
-    help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the client "
-    "pods that are there)",
+    help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
+    "client pods that are there)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
