@@ -10,7 +10,7 @@ import pytest
 
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken
-from meshproof.faults.heal import heal_leftovers
+from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.mesh import Cluster, Mesh
@@ -130,3 +130,14 @@ def test_clusters_of_the_same_name_elsewhere_keep_their_entries(journal: Journal
     assert heal_leftovers(mesh, journal) == ()
     assert kube.scaled == []
     assert [entry.cluster for entry in journal.unhealed()] == ["elsewhere", "cluster1"]
+
+
+def test_an_istiod_that_a_killed_run_stopped_is_known_and_no_other(journal: Journal) -> None:
+    mesh = with_kubes(mesh_of("multi-primary-multinet"), IstiodKube(0), IstiodKube(2, uid="uid-2"))
+    assert stopped_by_a_killed_run(mesh, journal) == ()
+    record(journal, cluster_uid="somebody else's")
+    journal.record(fault="T4", cluster="cluster2", cluster_uid="uid-2", undo={})
+    assert stopped_by_a_killed_run(mesh, journal) == ()
+    record(journal)
+    record(journal)
+    assert stopped_by_a_killed_run(mesh, journal) == ("cluster1",)

@@ -48,6 +48,15 @@ def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, 
     return healed
 
 
+def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
+    """The clusters whose istiod an outage of ours has stopped, and nobody started again."""
+    left = [entry for entry in journal.unhealed() if entry.fault == STOP_ISTIOD]
+    if not left:
+        return ()
+    here = {(str(cluster.name), cluster_uid(cluster.kube)) for cluster in mesh.clusters}
+    return tuple(dict.fromkeys(e.cluster for e in left if (e.cluster, e.cluster_uid) in here))
+
+
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
     """The order in which entries are taken back."""
     first = [entry for entry in newest_first if entry.fault == STOP_ISTIOD or entry.undo.get("do") in FIRST]
