@@ -105,6 +105,8 @@ NETWORK: Final = (
             "GATEWAYS-10",
             "CONTROL-01",
             "CONTROL-03",
+            "CONTROL-04",
+            "DISCOVERY-03",
             "DISCOVERY-05",
             "DISCOVERY-07",
             "TRUST-09",
