@@ -13,14 +13,15 @@ from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
 from meshproof.parallel import together
-from meshproof.probes.http import app_url, http_from_pod
+from meshproof.probes.http import app_url, http_from_pod, http_from_runner
 from meshproof.probes.tcp import tcp_from_pod
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
 
 WELL_S: Final = 90.0
-REQUESTS: Final = 8
-"""Per client: enough that both versions are asked."""
+REQUESTS: Final = 60
+"""Per client and ingress gateway: enough that every connection that a proxy has kept is used. Until it is closed, one
+that was made before a policy was taken back obeys that policy."""
 
 
 def ills(mesh: Mesh) -> list[str]:
@@ -86,6 +87,7 @@ def _endpoints(snapshot: Snapshot) -> Iterator[str]:
 def _answers(snapshot: Snapshot) -> Iterator[str]:
     for facts in snapshot.facts:
         answers = http_from_pod(facts.cluster.kube, facts.client, app_url(), REQUESTS, timeout_s=2.0)
+        answers += http_from_runner(facts.ingress_address, REQUESTS, timeout_s=2.0)
         for outcome in sorted({answer.outcome for answer in answers if not answer.ok}):
             yield f"{facts.cluster}: a request to {names.APP_SERVICE} came to {outcome}"
 
