@@ -9,7 +9,7 @@ import pytest
 from meshproof.admission import Answer, ConfigAdmission, Verdict
 from meshproof.bodies import BodyAnswer, body_problems, parse_body_row
 from meshproof.calls import Call, Reply, parse_row, script, told_replies
-from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_route
+from meshproof.clients.envoy import Security, parse_hosts_of_routes, parse_weights_of_route
 from meshproof.clients.kube import Json
 from meshproof.errors import NotReady
 from meshproof.istio_config import istio, probe_route
@@ -20,7 +20,7 @@ from meshproof.settle import settled
 from meshproof.stage.config import configuration, weights
 from meshproof.stage.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
-from suites.traffic.test_policies import guard_problems, strict_problems
+from suites.traffic.test_policies import guard_problems, security_problems, strict_problems
 from suites.traffic.test_protocols import protocol_problems
 from suites.traffic.test_refusals import refusal_problems
 from suites.traffic.test_routing import failover_problems
@@ -331,3 +331,22 @@ def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
     first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
     assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]
     assert first["direct_response"]["status"] == 500
+
+
+def test_plain_text_one_sided_tls_and_strangers_are_told_apart() -> None:
+    account = "/ns/chapter08/sa/"
+    good = Security(tls=True, mutual=True, sans=(f"spiffe://td{account}mockshop", f"spiffe://old{account}mockshop"))
+    assert security_problems({"10.0.0.1:80": good}, account) == []
+    assert security_problems({}, account) == ["it has no endpoint of the application"]
+    wrong = {
+        "10.0.0.1:80": Security(tls=False),
+        "10.0.0.2:80": Security(tls=True),
+        "10.0.0.3:80": Security(tls=True, mutual=True),
+        "10.0.0.4:80": Security(tls=True, mutual=True, sans=("spiffe://other/ns/x/sa/y",)),
+    }
+    assert security_problems(wrong, account) == [
+        "speaks plain text to 10.0.0.1:80",
+        "shows 10.0.0.2:80 no certificate of its own",
+        f"takes anybody for the application at 10.0.0.3:80, not {account}",
+        f"takes spiffe://other/ns/x/sa/y for the application at 10.0.0.4:80, not {account}",
+    ]
