@@ -82,11 +82,11 @@ def _no_ingress_route(scene: Scene) -> None:
 
 
 def _rejected(scene: Scene) -> None:
-    """A cluster with an unknown load balancing policy: valid to istiod, refused by every proxy."""
+    """A load balancing policy that clusters of this type do not have: valid to istiod, refused by every proxy."""
     patch = {
         "applyTo": "CLUSTER",
         "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": APP_FQDN}},
-        "patch": {"operation": "MERGE", "value": {"lb_policy": "RING_HASH", "maglev_lb_config": {"table_size": 4}}},
+        "patch": {"operation": "MERGE", "value": {"lb_policy": "CLUSTER_PROVIDED"}},
     }
     spec = {"configPatches": [patch]}
     scene.add(scene.near, config("EnvoyFilter", "meshproof-rejected", spec, names.SYSTEM_NAMESPACE))
