@@ -63,8 +63,8 @@ class Samples:
     shares: int = 1302
     """Per claim and source: the smallest that exposes a 60:40 skew of an even pair with a power of 0.99 at alpha 1e-6
     (docs/statistics.md)."""
-    weights: int = 958
-    """The same for routes weighted 80:20, of which it exposes 70:30."""
+    weights: int = 448
+    """The same for routes weighted 80:20, of which it exposes 65:35."""
     spread: int = 24
     """Requests to a service of two even clusters: that one is never chosen happens once in eight million times."""
     local: int = 10
