@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,7 +28,7 @@ that was made before a policy was taken back obeys that policy."""
 def ills(mesh: Mesh) -> list[str]:
     """What is wrong with a mesh, as far as a quick look tells; empty if it is well."""
     snapshot = Snapshot.take(mesh)
-    looks = (_pods, _registries, _syncs, _endpoints, _answers, _gateways, _injection)
+    looks = (_pods, _registries, _leaders, _syncs, _endpoints, _answers, _gateways, _injection)
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [ill for part in found for ill in part]
 
@@ -70,6 +71,21 @@ def _registries(snapshot: Snapshot) -> Iterator[str]:
             known = {entry.cluster: entry.status for entry in istiod.clusterz(facts.cluster.kube, pod.name)}
             if known != wanted:
                 yield f"{facts.cluster} {pod.name} knows {known}"
+
+
+LEADER: Final = "istio-namespace-controller-election"
+"""ConfigMap that names the istiod which writes root certificates into a cluster's namespaces."""
+
+
+def _leaders(snapshot: Snapshot) -> Iterator[str]:
+    """A lease of an istiod that was killed runs out after 30 s only; until then nobody takes its place."""
+    for facts in snapshot.facts:
+        live = {pod.name for pod in snapshot.of(snapshot.mesh.control_plane_of(facts.cluster)).istiods}
+        found = facts.cluster.kube.find("ConfigMap", LEADER, names.SYSTEM_NAMESPACE) or {"metadata": {}}
+        told = (found["metadata"].get("annotations") or {}).get("control-plane.alpha.kubernetes.io/leader", "{}")
+        holder = json.loads(told).get("holderIdentity", "nobody")
+        if holder not in live:
+            yield f"{facts.cluster}: {holder} leads ({LEADER}), not {', '.join(sorted(live)) or 'a live istiod'}"
 
 
 def _syncs(snapshot: Snapshot) -> Iterator[str]:
