@@ -69,7 +69,7 @@ class Samples:
     """Requests to a service of two even clusters: that one is never chosen happens once in eight million times."""
     local: int = 10
     """Requests that must all stay in their own cluster."""
-    failing: int = 25
+    failing: int = 40
     """Requests to endpoints that answer with errors, of which the later must be answered elsewhere."""
     failing_rate: float = 10.0
     """How many of them are sent in a second."""

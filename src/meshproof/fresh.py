@@ -69,8 +69,9 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     except NotReady:
         raise ClaimFailed(
             f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map:g} s\n"
-            "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters; where "
-            "an istiod was killed, its lease has to run out (30 s): ConfigMap istio-namespace-controller-election"
+            "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters;\n"
+            "              after an istiod was killed: its lease runs out in half a minute "
+            "(ConfigMap istio-namespace-controller-election)"
         ) from None
     try:
         kube.create(manifest)
