@@ -116,6 +116,7 @@ import threading
 import pytest
 from meshproof.claims import Registry, claim
 from meshproof.errors import ClaimFailed
+from meshproof.rounds import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -151,7 +152,7 @@ def test_two(mesh):
 def test_three(mesh, topology):
     assert meeting.n_waiting == 0
 
-@claim("TRUST-03", "alone", alone=True, **told)
+@claim("TRUST-03", "alone", manners=Manners.ALONE, **told)
 def test_four(mesh):
     assert meeting.n_waiting == 0
 """

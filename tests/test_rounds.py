@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from meshproof.errors import ClaimFailed
-from meshproof.rounds import Job, Round
+from meshproof.rounds import Job, Manners, Round
 
 
 def test_jobs_run_at_the_same_time() -> None:
@@ -28,7 +28,7 @@ def test_jobs_that_want_to_be_alone_are_and_come_first() -> None:
     order: list[str] = []
     lock = threading.Lock()
 
-    def job(name: str, *, alone: bool) -> Job:
+    def job(name: str, manners: Manners = Manners.EASY) -> Job:
         def work() -> None:
             with lock:
                 running.add(name)
@@ -38,14 +38,14 @@ def test_jobs_that_want_to_be_alone_are_and_come_first() -> None:
                 company[name] = running - {name}
                 running.discard(name)
 
-        return Job(name=name, work=work, alone=alone)
+        return Job(name=name, work=work, manners=manners)
 
-    jobs = [job("a", alone=False), job("quiet", alone=True), job("b", alone=False), job("quieter", alone=True)]
+    jobs = [job("a"), job("first", Manners.ALONE), job("b"), job("second", Manners.ALONE)]
     with Round(jobs) as round_:
         for turn in round_.turns.values():
             turn.result()
-    assert set(order[:2]) == {"quiet", "quieter"}
-    assert company["quiet"] == company["quieter"] == set()
+    assert set(order[:2]) == {"first", "second"}
+    assert company["first"] == company["second"] == set()
 
 
 def test_each_result_is_its_own_and_takes_its_own_time() -> None:
@@ -53,7 +53,7 @@ def test_each_result_is_its_own_and_takes_its_own_time() -> None:
         threading.Event().wait(0.05)
         raise ClaimFailed("two roots")
 
-    with Round([Job(name="bad", work=fail, alone=True), Job(name="good", work=lambda: None)]) as round_:
+    with Round([Job(name="bad", work=fail, manners=Manners.ALONE), Job(name="good", work=lambda: None)]) as round_:
         round_.turns["good"].result()
         with pytest.raises(ClaimFailed, match="two roots"):
             round_.turns["bad"].result()
@@ -75,3 +75,21 @@ def test_leaving_early_drops_what_has_not_begun_and_waits_for_the_rest() -> None
     assert ended.is_set()
     with pytest.raises(CancelledError):
         round_.turns["late"].result()
+
+
+def test_who_pushes_waits_for_who_needs_quiet_even_if_that_fails() -> None:
+    order: list[str] = []
+
+    def look() -> None:
+        threading.Event().wait(0.05)
+        order.append("look")
+        raise ClaimFailed("out of sync")
+
+    jobs = [
+        Job(name="push", work=lambda: order.append("push"), manners=Manners.PUSHES),
+        Job(name="look", work=look, manners=Manners.QUIET),
+        Job(name="easy", work=lambda: order.append("easy")),
+    ]
+    with Round(jobs) as round_:
+        round_.turns["push"].result()
+    assert order == ["easy", "look", "push"]

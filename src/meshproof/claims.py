@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from meshproof.errors import Broken
 from meshproof.model import Topology
+from meshproof.rounds import Manners
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,7 +76,7 @@ class Claim:
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
-    `alone` whether other claims would disturb it, since it counts what passes through proxies. `credentials` says which
+    `manners` how it gets on with claims that are proven at the same time. `credentials` says which
     credentials of the mesh the proof makes for itself; empty for none.
     """
 
@@ -85,7 +86,7 @@ class Claim:
     hint: str
     needs: tuple[Need, ...]
     disruptive: bool
-    alone: bool = False
+    manners: Manners = Manners.EASY
     credentials: str = ""
 
     @property
@@ -152,7 +153,7 @@ def claim(
     hint: str,
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
-    alone: bool = False,
+    manners: Manners = Manners.EASY,
     credentials: str = "",
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
@@ -167,7 +168,7 @@ def claim(
         hint=hint,
         needs=needs if isinstance(needs, tuple) else (needs,),
         disruptive=disruptive,
-        alone=alone,
+        manners=manners,
         credentials=credentials,
     )
 

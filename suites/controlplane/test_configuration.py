@@ -10,6 +10,7 @@ from meshproof.mesh import Mesh
 from meshproof.parallel import together
 from meshproof.propagation import hosts_arrive
 from meshproof.report.evidence import Evidence
+from meshproof.rounds import Manners
 from meshproof.routing import COMPARED, compare, lying_in_remotes, service_hosts
 from meshproof.snapshot import Snapshot
 
@@ -21,6 +22,7 @@ from meshproof.snapshot import Snapshot
     promised_by="istio.io, Deployment models: Control plane models; Envoy, xDS protocol",
     hint="istioctl proxy-status; istiod's log (rights on networking.istio.io?); a Sidecar object may hide other "
     "namespaces' routes from the client",
+    manners=Manners.PUSHES,
 )
 def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """A control plane that has lost its watch keeps serving the last state: traffic is fine until the next change."""
@@ -38,6 +40,7 @@ def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, e
     promised_by="istio.io, Install Primary-Remote: the remote is configured through its primary (config cluster)",
     hint="apply these objects in the primary, and delete them in the remote",
     needs=REMOTES,
+    manners=Manners.PUSHES,
 )
 def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) -> None:
     """It looks applied and does nothing: worse than an error. The same route in the primary is the positive control."""

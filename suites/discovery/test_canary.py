@@ -13,6 +13,7 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.probes.dns import resolve_from_pod
 from meshproof.report.evidence import Evidence
+from meshproof.rounds import Manners
 from meshproof.snapshot import Snapshot
 from meshproof.stage.life import Newcomers
 from meshproof.wait import NotYet, eventually
@@ -25,6 +26,7 @@ from meshproof.wait import NotYet, eventually
     promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
     hint="nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over (DISCOVERY-04), "
     "or the network between istiod and that API server is cut; istiod says synced for ever once it was",
+    manners=Manners.PUSHES,
 )
 def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """istiod says "synced" once and never takes it back; only a change that arrives shows that somebody listens."""

@@ -11,6 +11,7 @@ from meshproof.mesh import Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
 from meshproof.parallel import together
 from meshproof.report.evidence import Evidence
+from meshproof.rounds import Manners
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
 
@@ -67,6 +68,7 @@ def test_endpoints_are_right(mesh: Mesh, snapshot: Snapshot, evidence: Evidence)
     "every proxy is connected to its own control plane and in sync: nothing rejected, all that was sent acknowledged",
     promised_by="xDS protocol, ACK and NACK; istioctl proxy-status",
     hint="istioctl proxy-status; a rejection's text names the resource, the rest is in the proxy's log",
+    manners=Manners.QUIET,
 )
 def test_every_proxy_is_in_sync(mesh: Mesh) -> None:
     """A rejected listener leaves the old one in place: the mesh works until the next change, which never arrives."""
