@@ -25,7 +25,7 @@ class Deadlines:
     """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
     more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""
     return_home: float = 30.0
-    """From the end of errors until ejected endpoints serve again (base ejection time 10 s: longer than the requests
+    """From the end of errors until ejected endpoints serve again (base ejection time 7 s: longer than the requests
     take that must not find them, on a busy machine too)."""
     root_config_map: float = 15.0
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""

@@ -66,9 +66,13 @@ class Turn:
 class Round:
     """Runs jobs while it is entered. On the way out those that have not begun are dropped, and the others end."""
 
-    def __init__(self, jobs: Iterable[Job], *, width: int = WIDTH) -> None:
+    def __init__(
+        self, jobs: Iterable[Job], *, width: int = WIDTH, after_quiet: Callable[[], object] = lambda: None
+    ) -> None:
+        """`after_quiet` is called as soon as something may be pushed, before a turn is free; it must return at once."""
         self._pool = ThreadPoolExecutor(max_workers=width, thread_name_prefix="claim")
         self._one_at_a_time = threading.Lock()
+        self._when_quiet_is_over = after_quiet
         self.turns = {job.name: Turn(job) for job in jobs}
         self._alone_are_through = Countdown(self._count(Manners.ALONE))
         self._quiet_are_through = Countdown(self._count(Manners.QUIET))
@@ -99,8 +103,12 @@ class Round:
             turn.do()
 
     def _in_quiet(self, turn: Turn) -> None:
-        with self._quiet_are_through.one():
-            self._beside_others(turn)
+        try:
+            with self._quiet_are_through.one():
+                self._beside_others(turn)
+        finally:
+            if self._quiet_are_through.done:
+                self._when_quiet_is_over()
 
     def _after_quiet(self, turn: Turn) -> None:
         self._quiet_are_through.wait()
@@ -123,6 +131,10 @@ class Countdown:
 
     def wait(self) -> None:
         self._done.wait()
+
+    @property
+    def done(self) -> bool:
+        return self._done.is_set()
 
     @contextmanager
     def one(self) -> Iterator[None]:
