@@ -155,6 +155,12 @@ def fly(snapshot: Snapshot, server: Cluster) -> list[Flight]:
     ]
 
 
+def wait_known(snapshot: Snapshot, viewer: Cluster, name: str, server: Cluster | None) -> float | None:
+    """Seconds until the client in `viewer` has the canary's endpoint in `server`, or has none (None); None if late."""
+    wanted = expected_keys(snapshot, viewer, server) if server is not None else frozenset()
+    return _wait(snapshot, viewer, name, wanted, time.monotonic())[0]
+
+
 def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:
     pod = snapshot.of(viewer).client
     found = envoy.endpoints_of(viewer.kube, pod.namespace, pod.name, f"outbound|{PORT}||{fqdn(name)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 
@@ -72,7 +73,7 @@ class Samples:
     """Requests that are followed through the counters of proxies."""
     handshakes: int = 5
     """Bare TLS handshakes that are followed through the counters of a gateway."""
-    load_rate: float = 10.0
+    load_rate: float = 5.0
     """Requests per second and source while a fault is in place."""
     steady: float = 2.0
     """Seconds of load before the fault, to show that it was well then, and after the last sign of recovery."""
@@ -90,6 +91,76 @@ class Horizons:
     """The token by which an istiod reads another cluster must be valid for this long still, if it ends at all."""
 
 
+class Whose(StrEnum):
+    """Who stands for a bound: Istio (or Kubernetes) says so, or it is how long we think that an operator waits."""
+
+    PROMISE = "Istio's promise"
+    PATIENCE = "our patience"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A bound of a FAILOVER claim in seconds (0: none at all may be lost), whose it is, and why it is that much."""
+
+    seconds: float
+    whose: Whose
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The bounds of the FAILOVER claims, all in one place; docs/failover.md has them as a table."""
+
+    route_around: Bound = Bound(
+        seconds=6.0,
+        whose=Whose.PATIENCE,
+        why="with careful settings, from a fault until no request is lost or slower than a second: three errors, an "
+        "interval of 1 s of outlier detection, and tries of 1 s that were on their way",
+    )
+    gateway_back: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PATIENCE,
+        why="from the death of an east-west gateway's pods until no request across networks is lost any more: "
+        "Kubernetes starts a pod, which gets its certificate and configuration",
+    )
+    rejoin: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PATIENCE,
+        why="from the healing of a link or an API server until both clusters answer everywhere again and a change "
+        "made in one is seen in the other: ejections end (5 s, longer each time), watches are tried again with a pause "
+        "that doubles",
+    )
+    secret_gone: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PROMISE,
+        why="istio.io, Install Multicluster: istiod watches remote secrets; from the deletion of one until its "
+        "endpoints have left every proxy (PILOT_DEBOUNCE_MAX is 10 s)",
+    )
+    secret_back: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PROMISE,
+        why="the same for a secret that is new: istiod lists a whole cluster first (PILOT_REMOTE_CLUSTER_TIMEOUT, 30 s)",
+    )
+    replica_gap: Bound = Bound(
+        seconds=3.0,
+        whose=Whose.PATIENCE,
+        why="after one of two replicas was killed kube-proxy may send API servers to it for a moment; Kubernetes "
+        "promises no less than that a controller tries again",
+    )
+    crash: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PATIENCE,
+        why="from a crash of istiod's process until it is ready again: the kubelet starts it at once the first time, "
+        "and after a pause that doubles from 10 s if it crashed lately",
+    )
+    cluster_back: Bound = Bound(
+        seconds=120.0,
+        whose=Whose.PATIENCE,
+        why="from starting a lost cluster's machine until the mesh is well: all its pods start anew",
+    )
+
+
 DEADLINES: Final = Deadlines()
+BOUNDS: Final = Bounds()
 SAMPLES: Final = Samples()
 HORIZONS: Final = Horizons()

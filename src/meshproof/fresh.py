@@ -28,10 +28,17 @@ def fresh_pod(
 
     Raises `ClaimFailed` if the pod is refused, or does not get ready in time.
     """
+    with fresh_namespace(cluster) as namespace:
+        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
+
+
+@contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    """The name of a new namespace that is labelled for injection; removed afterwards with all that is in it."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     cluster.kube.create(namespace_for_probes(cluster, namespace))
     try:
-        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
+        yield namespace
     finally:
         cluster.kube.delete("Namespace", namespace)
 

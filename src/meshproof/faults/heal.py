@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from meshproof.faults.istiod import STOP_ISTIOD, cluster_uid, start_istiod
+from meshproof.clients.kube import Kube
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import FIRST, take_back
-from meshproof.mesh import Cluster, Mesh
+from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
+from meshproof.mesh import Mesh
+from meshproof.model import ClusterName
 from meshproof.providers.base import Links
 
 
@@ -25,30 +26,39 @@ def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> 
 def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, list[str]]:
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
-    Objects first, newest change first; then restarts, oldest first: an istiod before the workloads that it signs for.
+    Machines first; then objects, newest change first; then restarts, oldest first: an istiod before the workloads that
+    it signs for.
     """
+    healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
-    healed: dict[str, list[str]] = {}
     for entry in in_healing_order(ours):
-        cluster = here[entry.cluster, entry.cluster_uid]
-        _take_back(cluster, entry, links)
-        journal.healed(entry)
-        where = healed.setdefault(entry.fault, [])
-        if cluster.name not in where:
-            where.append(cluster.name)
+        take_back(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
+        _healed(journal, entry, healed)
     return healed
+
+
+def heal_machines(kubes: Mapping[ClusterName, Kube], journal: Journal, links: Links | None) -> dict[str, list[str]]:
+    """Take back what was done to machines of ours, newest first: before that their API servers may not answer."""
+    healed: dict[str, list[str]] = {}
+    names = {str(name): name for name in kubes}
+    for entry in journal.unhealed():
+        if links is not None and entry.cluster_uid == links.identity and entry.cluster in names:
+            name = names[entry.cluster]
+            take_back_machine(name, kubes[name], entry.undo, links)
+            _healed(journal, entry, healed)
+    return healed
+
+
+def _healed(journal: Journal, entry: Entry, healed: dict[str, list[str]]) -> None:
+    journal.healed(entry)
+    where = healed.setdefault(entry.fault, [])
+    if entry.cluster not in where:
+        where.append(entry.cluster)
 
 
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
     """The order in which entries are taken back."""
-    first = [entry for entry in newest_first if entry.fault == STOP_ISTIOD or entry.undo.get("do") in FIRST]
+    first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
     later = [entry for entry in reversed(newest_first) if entry not in first]
     return first + later
-
-
-def _take_back(cluster: Cluster, entry: Entry, links: Links | None) -> None:
-    if entry.fault == STOP_ISTIOD:
-        start_istiod(cluster.kube, {str(name): int(count) for name, count in entry.undo["replicas"].items()})
-    else:
-        take_back(cluster, entry.undo, links)

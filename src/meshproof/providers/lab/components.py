@@ -177,7 +177,7 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
         program("etcd"),
         (
             "--name=lab",
-            "--data-dir=/run/etcd",  # on the node's tmpfs: it goes with the node
+            f"--data-dir={node.home}/etcd",  # outlives the node's death, as a disk does
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",

@@ -168,15 +168,34 @@ def block(plan: LabPlan, client: NodePlan, server: NodePlan, ports: Sequence[int
     """
     targets = [f"-d {server.pool} -p tcp --dport {port}" for port in ports] or [f"-d {server.pods}"]
     sources = (f"{client.address}/32", str(client.pods))
-    rules = [f"-A {FAULTS} -s {source} {target} -j DROP" for source in sources for target in targets]
+    _drop(plan, [f"-s {source} {target}" for source in sources for target in targets])
+
+
+def cut(plan: LabPlan, a: NodePlan, b: NodePlan, *, one_way: bool) -> None:
+    """Drop in the router all that passes between two nodes: nodes, gateways and pods. Replaces earlier blocks.
+
+    One way is what a firewall makes of it: what `a` sends in connections that it has opened itself; its answers in
+    those that `b` has opened pass (iptables-extensions(8), conntrack: --ctdir).
+    """
+
+    def places(node: NodePlan) -> tuple[str, ...]:
+        return (f"{node.address}/32", str(node.pool), str(node.pods))
+
+    there = [f"-s {source} -d {target}" for source in places(a) for target in places(b)]
+    back = [f"-s {source} -d {target}" for source in places(b) for target in places(a)]
+    _drop(plan, [f"-m conntrack --ctdir ORIGINAL {rule}" for rule in there] if one_way else there + back)
+
+
+def _drop(plan: LabPlan, matches: Sequence[str]) -> None:
     unblock(plan)
+    rules = [f"-A {FAULTS} {match} -j DROP" for match in matches]
     _restore(
         plan.router_namespace, ["*filter", f":{FAULTS} - [0:0]", *rules, f"-I FORWARD -j {FAULTS}", "COMMIT"], "-n"
     )
 
 
 def unblock(plan: LabPlan) -> None:
-    """Let everything pass again that `block` dropped. Safe if nothing was."""
+    """Let everything pass again that `block` or `cut` dropped. Safe if nothing was."""
     enter = ["nsenter", f"--net={NAMESPACES / plan.router_namespace}", str(program("iptables")), "-w"]
     for rule in (["-D", "FORWARD", "-j", FAULTS], ["-F", FAULTS], ["-X", FAULTS]):
         subprocess.run([*enter, *rule], capture_output=True, stdin=subprocess.DEVNULL)
