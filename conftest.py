@@ -8,6 +8,6 @@ pytest_plugins = [
     "fixtures.provider",
     "fixtures.report",
     "fixtures.mesh",
-    "fixtures.stage",
+    "fixtures.rounds",
     "fixtures.faults",
 ]

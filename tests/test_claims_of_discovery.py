@@ -26,7 +26,9 @@ from meshproof.identity import (
 )
 from meshproof.mesh import Cluster
 from meshproof.model import ClusterName
-from meshproof.probes import TcpAnswer, TlsAnswer, parse_nslookup
+from meshproof.probes.dns import parse_nslookup
+from meshproof.probes.tcp import TcpAnswer
+from meshproof.probes.tls import TlsAnswer
 from meshproof.report.failure import render_failure
 from meshproof.snapshot import Snapshot
 from meshproof.webhooks import parse_webhook

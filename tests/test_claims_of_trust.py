@@ -14,7 +14,7 @@ from meshproof.clients.istiod import TrustDomains, parse_trust_domains
 from meshproof.clocks import Skew, node_skew, server_skew
 from meshproof.errors import Broken
 from meshproof.pki import Authority, make_intermediate, make_root
-from meshproof.probes import TlsAnswer
+from meshproof.probes.tls import TlsAnswer
 from suites.trust.test_callers import caller_problems
 from suites.trust.test_control_planes import clock_problems, domain_problems, serving_problems
 from tests.fakes import LocalKube, pod

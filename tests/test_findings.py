@@ -9,7 +9,7 @@ import pytest
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.findings import Findings
 from meshproof.parallel import together
-from meshproof.probes import HttpAnswer
+from meshproof.probes.answer import HttpAnswer
 from meshproof.shares import share_problems
 
 

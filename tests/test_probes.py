@@ -8,26 +8,21 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from meshproof.certificates import spiffe_ids
 from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
-from meshproof.probes import (
-    ask_ingress,
-    http_from_pod,
-    parse_http_row,
-    parse_tcp_row,
-    plain_http_from_pod,
-    sni_of,
-    tcp_from_pod,
-    tcp_from_runner,
-    tls_from_pod,
-    tls_from_runner,
-)
+from meshproof.probes.http import http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
+from meshproof.probes.tls import sni_of, tls_from_pod, tls_from_runner
+from meshproof.probes.words import words
+from meshproof.traffic import DEFAULT, ask_ingress
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
@@ -79,7 +74,13 @@ def tls_server(folder: Path, *, asks_client: bool, serves: bool = True) -> Itera
 
 
 class Shop(BaseHTTPRequestHandler):
+    """Keeps connections open as a gateway does, and notes the caller's port, which tells them apart."""
+
+    protocol_version = "HTTP/1.1"
+    callers: ClassVar[list[int]] = []
+
     def do_GET(self) -> None:
+        self.callers.append(self.client_address[1])
         self.send_response(503 if self.path.endswith("n=2") else 200)
         self.send_header("x-app-version", "v1")
         self.send_header("content-length", "0")
@@ -90,6 +91,7 @@ class Shop(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def shop() -> Iterator[int]:
+    Shop.callers.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -193,20 +195,39 @@ def test_a_batch_ends_with_the_first_request_that_gets_no_answer(closed_port: in
 
 @needs_curl
 def test_a_batch_that_is_not_told_completely_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshproof.probes._HTTP_FORMAT", "")
+    monkeypatch.setattr("meshproof.probes.http._HTTP_FORMAT", "")
     with pytest.raises(NotReady, match="curl told of 0"):
         http_from_pod(LocalKube(), CLIENT, "http://127.0.0.1:1/", 2)
 
 
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:
-    assert parse_http_row("200 0.004 0 |").outcome == "an answer without a version"
+    assert parse_http_row("200 0.004 0 |").outcome == "an answer without x-app-version"
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
-    answer = ask_ingress("127.0.0.1", port=shop, timeout_s=2)
-    assert (answer.status, answer.version) == (200, "v1")
+    told = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=shop, timeout_s=2)()
+    assert (told.status, told.version, told.error) == (200, "v1", "")
+
+
+def test_a_load_keeps_its_connections_or_opens_new_ones_and_a_sample_keeps_a_few_in_turn(shop: int) -> None:
+    for keep, connections in ((False, 3), (True, 1)):
+        Shop.callers.clear()
+        ask = ask_ingress("127.0.0.1", DEFAULT, keep=keep, port=shop, timeout_s=2)
+        for _ in range(3):
+            ask()
+        assert len(set(Shop.callers)) == connections
+    Shop.callers.clear()
+    assert [answer.version for answer in http_from_runner("127.0.0.1", 8, port=shop)] == ["v1"] * 8
+    assert len(set(Shop.callers)) == 4
+    assert Shop.callers[:4] == Shop.callers[4:]
+
+
+def test_a_connection_that_ends_without_an_answer_is_closed_and_not_reset() -> None:
+    assert words(RemoteDisconnected("Remote end closed connection without response")) == "connection closed"
+    assert words(ConnectionResetError(104, "Connection reset by peer")) == "connection reset"
 
 
 def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:
-    first, second = (ask_ingress("127.0.0.1", port=closed_port, timeout_s=2) for _ in range(2))
+    ask = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=closed_port, timeout_s=2)
+    first, second = ask(), ask()
     assert first.error == second.error == "connection refused"

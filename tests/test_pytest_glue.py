@@ -111,6 +111,68 @@ def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
     assert claims["TRUST-04"]["reason"] == "netem: this kernel has none"
 
 
+ROUND = """
+import threading
+import pytest
+from meshproof.claims import Registry, claim
+from meshproof.errors import ClaimFailed
+
+registry = Registry()
+told = dict(promised_by="nobody", hint="look there", registry=registry)
+meeting = threading.Barrier(2, timeout=20)
+
+@pytest.fixture(scope="session")
+def mesh(topology):
+    return "the mesh"
+
+@pytest.fixture(scope="session")
+def snapshot(mesh):
+    return "a snapshot"
+
+@pytest.fixture(scope="session")
+def installed(mesh):
+    return None
+
+@pytest.fixture(scope="session")
+def provider_name():
+    return "nobody's"
+
+@claim("TRUST-01", "one", **told)
+def test_one(mesh, snapshot, evidence, now):
+    evidence.attach("seen", f"{mesh} and {snapshot}")
+    meeting.wait()
+
+@claim("TRUST-02", "two", **told)
+def test_two(mesh):
+    meeting.wait()
+    raise ClaimFailed("not so")
+
+@claim("FAILOVER-01", "three", disruptive=True, **told)
+def test_three(mesh, topology):
+    assert meeting.n_waiting == 0
+
+@claim("TRUST-03", "alone", alone=True, **told)
+def test_four(mesh):
+    assert meeting.n_waiting == 0
+"""
+
+
+def test_claims_that_leave_the_mesh_as_it_is_are_proven_at_the_same_time(run: pytest.Pytester) -> None:
+    """The barrier opens for two at once only; each tells of its own result, evidence and nothing else."""
+    run.makeconftest(CONFTEST.replace('"fixtures.mesh",', '"fixtures.mesh", "fixtures.rounds",'))
+    run.makepyfile(test_claims=ROUND)
+    result = run.runpytest("--topology=multi-primary-samenet", "-v")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*multi-primary-samenet: 3 claims are proven at the same time", "TRUST-02 two: not so"]
+    )
+    seen = run.path / "reports" / "evidence" / "multi-primary-samenet" / "TRUST-01" / "seen.txt"
+    assert seen.read_text() == "the mesh and a snapshot"
+    results = run.path / "reports" / "allure-results"
+    (story,) = (r for r in results.glob("*-result.json") if "test_one" in r.read_text())
+    assert [a["name"] for a in json.loads(story.read_text())["attachments"]] == ["seen.txt"]
+
+
 def test_topologies_run_in_turn_and_disruptive_claims_last_in_each(run: pytest.Pytester) -> None:
     result = run.runpytest("--topology=all", "--collect-only", "-q")
     ids = [line.partition("::")[2] for line in result.stdout.lines if "::" in line]

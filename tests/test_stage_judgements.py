@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,11 +13,12 @@ from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_rout
 from meshproof.clients.kube import Json
 from meshproof.errors import NotReady
 from meshproof.istio_config import istio, probe_route
-from meshproof.probes import HttpAnswer
+from meshproof.probes.answer import HttpAnswer
 from meshproof.propagation import host_problems
 from meshproof.routing import compare, failover_that_never_happens, lying_in_remotes, service_hosts
 from meshproof.settle import settled
-from meshproof.stage import configuration, envoy_config, stale_namespaces, weights
+from meshproof.stage.config import configuration, weights
+from meshproof.stage.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
 from suites.traffic.test_policies import guard_problems, strict_problems
 from suites.traffic.test_protocols import protocol_problems
@@ -28,7 +28,7 @@ from tests.fakes import mesh_of
 
 
 def reply(server: str = "", status: int = 200, **changes: Any) -> Reply:
-    defaults: dict[str, Any] = {"status": status, "server": server, "seconds": 0.01}
+    defaults: dict[str, Any] = {"status": status, "version": server, "seconds": 0.01}
     return Reply(**(defaults | changes))
 
 
@@ -318,18 +318,3 @@ def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
     first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
     assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]
     assert first["direct_response"]["status"] == 500
-
-
-def test_what_a_killed_run_left_is_swept_and_what_runs_now_is_not() -> None:
-    def namespace(name: str, created: str, **meta: str) -> Json:
-        return {"metadata": {"name": name, "creationTimestamp": created, **meta}}
-
-    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-    there = [
-        namespace("meshproof-stage-1", "2026-01-01T11:00:00Z"),
-        namespace("meshproof-fresh-2", "2026-01-01T11:30:00Z"),
-        namespace("meshproof-stage-3", "2026-01-01T11:59:00Z"),
-        namespace("meshproof-stage-4", "2026-01-01T11:00:00Z", deletionTimestamp="2026-01-01T11:59:00Z"),
-        namespace("shop", "2025-01-01T00:00:00Z"),
-    ]
-    assert stale_namespaces(there, now) == ["meshproof-stage-1", "meshproof-fresh-2"]

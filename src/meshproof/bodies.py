@@ -15,7 +15,7 @@ from meshproof.clients.kube import Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import NotReady
 from meshproof.facts import PodFacts
-from meshproof.probes import VERSION_HEADER
+from meshproof.probes.answer import VERSION_HEADER
 
 SIZES: Final = (1024, 16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024)
 """1 KiB to 1 MiB: below, at and above the buffers (16 KiB TLS records, 64 KiB HTTP/2 windows, Envoy's 1 MiB)."""

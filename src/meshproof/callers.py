@@ -21,7 +21,8 @@ from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed
 from meshproof.facts import PodFacts
 from meshproof.pki import CA_KEY, Authority, make_root, make_workload
-from meshproof.probes import TlsAnswer, bracketed, parse_s_client
+from meshproof.probes.tls import TlsAnswer, parse_s_client
+from meshproof.probes.words import bracketed
 from meshproof.snapshot import CaFiles
 
 # -- who calls --------------------------------------------------------------------------------------------------------

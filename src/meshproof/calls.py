@@ -13,7 +13,8 @@ from meshproof.clients.kube import Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import NotReady
 from meshproof.facts import PodFacts
-from meshproof.probes import VERSION_HEADER
+from meshproof.probes.answer import VERSION_HEADER, HttpAnswer
+from meshproof.probes.words import curl_problem
 
 PROTOCOL_HEADER: Final = "x-meshproof-protocol"
 """In which protocol the request reached the probe service itself, past all proxies."""
@@ -36,27 +37,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """One answer; `status` 0 means none, and `error` says why. `server` is the cluster of the probe that answered."""
+class Reply(HttpAnswer):
+    """One answer, with what else its headers tell."""
 
-    status: int
-    server: str
-    seconds: float
     protocol: str = ""
     grpc_status: str = ""
     proxied: bool = False
-    error: str = ""
 
     @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300 and not self.error
-
-    @property
-    def outcome(self) -> str:
-        """In a word: the cluster that answered, or what went wrong."""
-        if self.ok:
-            return self.server or "an answer from no probe"
-        return f"HTTP {self.status}" if self.status else self.error or "no answer"
+    def server(self) -> str:
+        """The cluster of the probe that answered: probes tell it as their version."""
+        return self.version
 
 
 _FIELDS: Final = (
@@ -126,12 +117,12 @@ def parse_row(row: str) -> tuple[int, Reply]:
     index, status, seconds, code, server, protocol, grpc, proxied, message = parts
     return int(index), Reply(
         status=int(status),
-        server=server.strip(),
+        version=server.strip(),
         seconds=float(seconds),
         protocol=protocol.strip(),
         grpc_status=grpc.strip(),
         proxied=bool(proxied.strip()),
-        error=(message.strip() or f"curl exit code {code}") if int(code) else "",
+        error=curl_problem(int(code), message),
     )
 
 

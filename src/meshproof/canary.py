@@ -1,6 +1,7 @@
 """Canaries: Services of our own, with endpoints that come and go, to see whether discovery is alive.
 
-They lie in the clients' namespace, lead to the client pods that are there anyway, and are removed in any case.
+They lie in the clients' namespace, lead to the client pods that are there anyway, and are removed in any case: those of
+a run that was killed by the next one (`sweep`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
 
 PREFIX: Final = "meshproof-canary-"
-MARK: Final = {"app.kubernetes.io/managed-by": "meshproof-canary"}
+MANAGER: Final = "meshproof-canary"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
+"""Of the Services; an endpoint slice has its Service's name."""
 PORT: Final = 80
 TARGET_PORT: Final = 8080
 
@@ -64,7 +68,7 @@ def _service(name: str, *, headless: bool) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": names.CLIENT_NAMESPACE, "labels": MARK},
+        "metadata": {"name": name, "namespace": names.CLIENT_NAMESPACE, "labels": {MANAGED_BY: MANAGER}},
         "spec": {"ports": [port]} | ({"clusterIP": "None"} if headless else {}),
     }
 
@@ -77,10 +81,7 @@ def _slice(name: str, pod: PodFacts) -> Json:
         "metadata": {
             "name": name,
             "namespace": names.CLIENT_NAMESPACE,
-            "labels": {
-                SERVICE_OF_SLICE: name,
-                "endpointslice.kubernetes.io/managed-by": MARK["app.kubernetes.io/managed-by"],
-            },
+            "labels": {SERVICE_OF_SLICE: name, "endpointslice.kubernetes.io/managed-by": MANAGER},
         },
         "addressType": "IPv6" if ":" in pod.address else "IPv4",
         "endpoints": [{"addresses": [pod.address], "conditions": {"ready": True}, "targetRef": reference}],

@@ -74,7 +74,8 @@ class Claim:
     """One sentence that must hold.
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
-    to which topologies it applies (all of them must), and `disruptive` whether proving it changes or breaks something.
+    to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
+    `alone` whether other claims would disturb it, since it counts what passes through proxies.
     """
 
     code: str
@@ -83,6 +84,7 @@ class Claim:
     hint: str
     needs: tuple[Need, ...]
     disruptive: bool
+    alone: bool = False
 
     @property
     def family(self) -> Family:
@@ -148,6 +150,7 @@ def claim(
     hint: str,
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
+    alone: bool = False,
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -161,6 +164,7 @@ def claim(
         hint=hint,
         needs=needs if isinstance(needs, tuple) else (needs,),
         disruptive=disruptive,
+        alone=alone,
     )
 
     def declare(function: F) -> F:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import yaml
@@ -24,7 +25,7 @@ from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import applied, probe_route
 from meshproof.mesh import Cluster
 from meshproof.parallel import together
-from meshproof.probes import http_from_pod
+from meshproof.probes.http import http_from_pod
 from meshproof.propagation import hosts_arrive
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
@@ -49,7 +50,7 @@ def try_control(snapshot: Snapshot, primary: Cluster) -> Control:
         "a new route is seen": lambda: _route_arrives(snapshot, primary),
     }
     for server in snapshot.mesh.clusters:
-        tasks[f"an endpoint in {server} is followed"] = lambda s=server: _endpoint_followed(snapshot, primary, s)
+        tasks[f"an endpoint in {server} is followed"] = partial(_endpoint_followed, snapshot, primary, server)
     control = Control()
 
     def attempt(name: str) -> None:

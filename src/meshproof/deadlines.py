@@ -31,13 +31,16 @@ class Deadlines:
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
     fresh_pod: float = 90.0
     """From the creation of an injected pod until it is ready."""
+    fresh_sidecar: float = 30.0
+    """From the start of its sidecar until it is ready: on an idle machine it takes two seconds, and one whose control
+    plane refuses it never gets there."""
     pods_gone: float = 60.0
     """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
     istiod_back: float = 120.0
     """From scaling istiod up until its replicas are available again."""
     outage: float = 30.0
     """How long a stopped istiod stays down while requests are counted."""
-    waiting_pod: float = 8.0
+    waiting_pod: float = 4.0
     """How long before the end of an outage the Deployment is made that has to wait for it.
 
     The ReplicaSet controller doubles its pause after each refused pod (client-go's rate limiter, 5 ms to 1000 s), so
@@ -75,6 +78,10 @@ class Samples:
     """Bare TLS handshakes that are followed through the counters of a gateway."""
     load_rate: float = 5.0
     """Requests per second and source while a fault is in place."""
+    without_app: float = 12.0
+    """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
+    waiting: float = 3.0
+    """Seconds for which a Deployment is seen to wait for its control plane."""
     steady: float = 2.0
     """Seconds of load before the fault, to show that it was well then, and after the last sign of recovery."""
 
@@ -139,7 +146,7 @@ class Bounds:
     secret_back: Bound = Bound(
         seconds=30.0,
         whose=Whose.PROMISE,
-        why="the same for a secret that is new: istiod lists a whole cluster first (PILOT_REMOTE_CLUSTER_TIMEOUT, 30 s)",
+        why="the same for a new secret: istiod lists the whole cluster first (PILOT_REMOTE_CLUSTER_TIMEOUT, 30 s)",
     )
     replica_gap: Bound = Bound(
         seconds=3.0,

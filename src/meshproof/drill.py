@@ -1,4 +1,4 @@
-"""A fault under load, from a mesh that was proven well to a mesh that is proven well again: what FAILOVER claims judge."""
+"""A fault under load, from a mesh proven well to a mesh proven well again: what FAILOVER claims judge."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ class Ward:
     ) -> Iterator[Drill]:
         """A mesh that is well and under load; proven well again when the block ends, under load still.
 
-        The block inflicts and heals the fault, and sets `strike`. Raises `Broken` if the mesh is not well before it: then
-        the run is void and says nothing about the claim. A mesh that does not get well is rebuilt, and that is told.
+        The block inflicts and heals the fault, and sets `strike`. Raises `Broken` if the mesh is not well before it:
+        then the run is void and says nothing about the claim. A mesh that does not heal is rebuilt, and that is told.
         """
         mesh = self.mesh
         try:
@@ -221,7 +221,7 @@ def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[st
     spell = bad_spell(requests, since_s)
     if spell <= bound_s:
         return []
-    last = [r for r in requests if r.sent_s - since_s >= spell - 1e-6][0]
+    last = next(r for r in requests if r.sent_s - since_s >= spell - 1e-6)
     return [f"requests were lost or slow for {spell:.1f} s, bound {bound_s:g} s; last {last}"]
 
 

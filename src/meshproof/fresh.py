@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
@@ -12,7 +12,8 @@ from meshproof import names
 from meshproof.clients.kube import ApiError, Json
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.facts import PodFacts, pod_facts
+from meshproof.facts import PROXY, PodFacts, pod_facts
+from meshproof.install.app import client_container
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_MAP
 
@@ -85,23 +86,35 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
 
 
 def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
+    """Wait for the sidecar to run, which may take a pull of images, and then, for less long, for it to be ready."""
     last = "no status yet"
 
-    def check(pod: Json | None) -> PodFacts | None:
+    def ready(pod: Json | None) -> PodFacts | None:
         nonlocal last
         if pod is None:
             return None
-        facts = pod_facts(pod)
         last = _state(pod)
+        facts = pod_facts(pod)
         return facts if facts.ready else None
 
-    try:
-        return cluster.kube.wait_for(
-            "Pod", name, namespace, check, what="a fresh pod is ready", timeout_s=DEADLINES.fresh_pod
-        )
-    except NotReady:
-        text = f"{cluster}: a new pod was not ready within {DEADLINES.fresh_pod:g} s\n  last seen   {last}"
-        raise ClaimFailed(text) from None
+    def ready_or_runs(pod: Json | None) -> PodFacts | None:
+        return ready(pod) or (pod_facts(pod) if pod is not None and _sidecar_runs(pod) else None)
+
+    def wait(check: Callable[[Json | None], PodFacts | None], what: str, timeout_s: float) -> PodFacts:
+        try:
+            return cluster.kube.wait_for("Pod", name, namespace, check, what=what, timeout_s=timeout_s)
+        except NotReady:
+            text = f"{cluster}: {what}: not within {timeout_s:g} s\n  last seen   {last}"
+            raise ClaimFailed(text) from None
+
+    wait(ready_or_runs, "the sidecar of a new pod runs, or the pod is ready", DEADLINES.fresh_pod)
+    return wait(ready, "a new pod with a running sidecar is ready", DEADLINES.fresh_sidecar)
+
+
+def _sidecar_runs(pod: Json) -> bool:
+    status = pod.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any(c["name"] == PROXY and "running" in (c.get("state") or {}) for c in containers)
 
 
 def _state(pod: Json) -> str:
@@ -121,15 +134,5 @@ def _manifest(namespace: str, image: str, annotations: Mapping[str, str]) -> Jso
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": meta | {"annotations": dict(annotations)},
-        "spec": {
-            "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {
-                    "name": names.CLIENT_POD,
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", "2147483647"],
-                }
-            ],
-        },
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
     }

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from meshproof.errors import Broken
@@ -212,7 +213,7 @@ def silence(requests: Iterable[Request], window: Window, cluster: str) -> float:
         if r.outcome is Outcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
     ]
     moments = [window.begin_s, *sorted(answered), window.end_s]
-    return max(later - sooner for sooner, later in zip(moments, moments[1:], strict=False))
+    return max(later - sooner for sooner, later in pairwise(moments))
 
 
 def _rank(ordered: list[float], share: float) -> float:

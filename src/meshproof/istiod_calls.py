@@ -17,7 +17,7 @@ from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken
 from meshproof.facts import PodFacts
-from meshproof.probes import bracketed
+from meshproof.probes.words import bracketed
 
 XDS: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 SIGNING: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"

@@ -16,6 +16,7 @@ from meshproof.deadlines import DEADLINES
 from meshproof.drill import Drill, Ward
 from meshproof.errors import NotReady
 from meshproof.faults.istiod import stop_istiod
+from meshproof.install.app import client_container
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import sync_problems
 from meshproof.parallel import together
@@ -177,17 +178,7 @@ def _waiting_deployment(image: str) -> Json:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": {**labels, "meshproof/run": uuid.uuid4().hex[:8]}},
-                "spec": {
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [
-                        {
-                            "name": names.CLIENT_POD,
-                            "image": image,
-                            "imagePullPolicy": "IfNotPresent",
-                            "command": ["sleep", "2147483647"],
-                        }
-                    ],
-                },
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
             },
         },
     }

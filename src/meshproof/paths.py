@@ -12,7 +12,9 @@ from meshproof.deadlines import SAMPLES
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_CLUSTER
 from meshproof.parallel import together
-from meshproof.probes import APP_SNI, ISTIO_ALPN, HttpAnswer, TlsAnswer, app_url, http_from_pod, tls_from_pod
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import app_url, http_from_pod
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, TlsAnswer, tls_from_pod
 from meshproof.snapshot import Snapshot
 
 Target = tuple[str, int]

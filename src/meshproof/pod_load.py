@@ -18,7 +18,8 @@ from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken
 from meshproof.facts import PodFacts
 from meshproof.history import Mark, Told
-from meshproof.probes import VERSION_HEADER
+from meshproof.probes.answer import VERSION_HEADER
+from meshproof.probes.words import curl_problem
 
 LONGEST_S: Final = 600.0
 """After so long it ends by itself, and takes its file with it."""
@@ -85,7 +86,7 @@ rm -rf "$dir"
 
 
 class PodLoad:
-    """Requests from one client pod to several URLs, each at the same rate. `sources` maps a source's name to its URL."""
+    """Requests from one client pod, at the same rate from each source; `sources` maps a source's name to its URL."""
 
     def __init__(self, kube: Kube, pod: PodFacts, sources: Mapping[str, str], *, headers: Sequence[str] = ()) -> None:
         self.sources = tuple(sources)
@@ -191,7 +192,7 @@ def _end(text: str) -> End | None:
     told = Told(
         status=int(status),
         version=version if int(status) < 300 else "",
-        error=(message.strip() or f"curl exit code {code}") if int(code) else "",
+        error=curl_problem(int(code), message),
         flags=flags,
         attempts=int(attempts) if attempts.isdecimal() else 0,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from meshproof.probes import HttpAnswer
+from meshproof.probes.answer import HttpAnswer
 from meshproof.statistics import test_shares
 
 

@@ -21,7 +21,9 @@ from meshproof.history import History, Mark, Outcome, Request, Told
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.pod_load import PodLoad, PodRequest
-from meshproof.probes import VERSION_HEADER, app_url
+from meshproof.probes.answer import VERSION_HEADER
+from meshproof.probes.http import app_url
+from meshproof.probes.words import words
 from meshproof.snapshot import Snapshot
 
 MOST_WAITING: Final = 512
@@ -144,7 +146,9 @@ class Load:
         for each in requests:
             end = each.end
             outcome = outcome_of(end.told) if end else Outcome.UNKNOWN
-            self._add(each.source, each.sent, end.told if end else Told(status=0), outcome, end.latency_s if end else 0.0)
+            self._add(
+                each.source, each.sent, end.told if end else Told(status=0), outcome, end.latency_s if end else 0.0
+            )
 
     def _add(self, source: str, mark: Mark, told: Told, outcome: Outcome, latency_s: float) -> None:
         self.history.add(
@@ -171,12 +175,14 @@ def outcome_of(told: Told) -> Outcome:
     return Outcome.ANSWERED if 200 <= told.status < 300 else Outcome.REFUSED
 
 
-def ask_ingress(address: str, target: Target, *, keep: bool, timeout_s: float = DEADLINES.client) -> Ask:
+def ask_ingress(
+    address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client
+) -> Ask:
     """How to ask an ingress gateway: over a new connection each time, or over kept ones, never with a retry."""
     headers = {"Host": target.host} | ({} if keep else {"Connection": "close"})
 
     def pool() -> urllib3.HTTPConnectionPool:
-        return urllib3.HTTPConnectionPool(address, 80, maxsize=32, block=False, timeout=timeout_s, retries=False)
+        return urllib3.HTTPConnectionPool(address, port, maxsize=32, block=False, timeout=timeout_s, retries=False)
 
     kept = pool() if keep else None
 
@@ -185,7 +191,7 @@ def ask_ingress(address: str, target: Target, *, keep: bool, timeout_s: float = 
         try:
             answer = connections.request("GET", "/", headers=headers, redirect=False)
         except (urllib3.exceptions.HTTPError, OSError) as problem:
-            return Told(status=0, error=in_words(problem))
+            return Told(status=0, error=words(problem))
         finally:
             if not keep:
                 connections.close()
@@ -198,21 +204,6 @@ def ask_ingress(address: str, target: Target, *, keep: bool, timeout_s: float = 
         )
 
     return ask
-
-
-def in_words(problem: BaseException) -> str:
-    """Why there was no answer, in words that are the same each time."""
-    text = str(problem)
-    for sign, words in (
-        ("timed out", "timed out"),
-        ("Connection refused", "connection refused"),
-        ("reset by peer", "connection reset"),
-        ("without response", "connection closed"),
-        ("No route to host", "no route"),
-    ):
-        if sign in text:
-            return words
-    return type(problem).__name__
 
 
 @contextmanager
@@ -242,4 +233,6 @@ def load_on(
 
 def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[Target]) -> PodLoad:
     sources = {str(Source(cluster=cluster.name, way=Way.CLIENT, target=target)): target.url for target in targets}
-    return PodLoad(cluster.kube, snapshot.of(cluster).client, sources, headers=(names.FLAGS_HEADER, names.ATTEMPTS_HEADER))
+    return PodLoad(
+        cluster.kube, snapshot.of(cluster).client, sources, headers=(names.FLAGS_HEADER, names.ATTEMPTS_HEADER)
+    )

@@ -8,12 +8,12 @@ from meshproof.certificates import fingerprint, parse_chain
 from meshproof.claims import REMOTES, claim
 from meshproof.errors import Unavailable
 from meshproof.findings import Findings
-from meshproof.fresh import fresh_pod
 from meshproof.install.injection import PodOutcome
 from meshproof.install.mesh import Installed
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.snapshot import Snapshot
+from meshproof.stage.life import Newcomers
 
 
 @claim(
@@ -53,26 +53,26 @@ def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Ins
     promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
     hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
 )
-def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot, newcomers: Newcomers) -> None:
     """A pod with another cluster's or network's name gets that one's endpoints, or is refused by istiod for ever."""
     revisions = {c.name: {pod.revision for pod in snapshot.of(mesh.control_plane_of(c)).istiods} for c in mesh.clusters}
     findings = Findings("fresh pods")
 
     def problems(cluster: Cluster) -> list[str]:
-        with fresh_pod(cluster, mesh.toolbox.images["client"]) as pod:
-            if pod.proxy_env is None:
-                return ["it runs without a sidecar"]
-            expected = {
-                "ISTIO_META_CLUSTER_ID": cluster.name,
-                "ISTIO_META_NETWORK": cluster.network,
-                "ISTIO_META_MESH_ID": mesh.topology.mesh_id,
-            }
-            seen = {key: pod.proxy_env.get(key, "nothing") for key in expected}
-            wrong = [f"{key} is {seen[key]}, expected {value}" for key, value in expected.items() if seen[key] != value]
-            known = ", ".join(sorted(map(str, revisions[cluster.name]))) or "no istiod's"
-            return wrong + (
-                [] if pod.revision in revisions[cluster.name] else [f"its revision is {pod.revision}, expected {known}"]
-            )
+        pod = newcomers.of(cluster)
+        if pod.proxy_env is None:
+            return ["it runs without a sidecar"]
+        expected = {
+            "ISTIO_META_CLUSTER_ID": cluster.name,
+            "ISTIO_META_NETWORK": cluster.network,
+            "ISTIO_META_MESH_ID": mesh.topology.mesh_id,
+        }
+        seen = {key: pod.proxy_env.get(key, "nothing") for key in expected}
+        wrong = [f"{key} is {seen[key]}, expected {value}" for key, value in expected.items() if seen[key] != value]
+        known = ", ".join(sorted(map(str, revisions[cluster.name]))) or "no istiod's"
+        return wrong + (
+            [] if pod.revision in revisions[cluster.name] else [f"its revision is {pod.revision}, expected {known}"]
+        )
 
     for cluster, wrong in zip(mesh.clusters, together(problems, mesh.clusters), strict=True):
         findings.examine(str(cluster), wrong)

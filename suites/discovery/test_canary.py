@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack, suppress
 
 from meshproof.canary import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
@@ -10,12 +9,12 @@ from meshproof.claims import claim
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import ClaimFailed
 from meshproof.findings import Findings
-from meshproof.fresh import fresh_pod
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import resolve_from_pod
+from meshproof.probes.dns import resolve_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
+from meshproof.stage.life import Newcomers
 from meshproof.wait import NotYet, eventually
 
 
@@ -45,7 +44,7 @@ def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> N
     promised_by="istio.io, DNS Proxying; ENABLE_MULTICLUSTER_HEADLESS: same-network endpoints in any cluster",
     hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are told",
 )
-def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, newcomers: Newcomers, evidence: Evidence) -> None:
     """Asked of a fresh pod with DNS capture, since else Kubernetes answers, which knows its own cluster only. Across
     networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed."""
     findings = Findings("clients")
@@ -53,7 +52,7 @@ def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, evidence: Evi
         name = stack.enter_context(canary_services(snapshot, headless=True))
         for cluster in mesh.clusters:
             stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
-        told = together(lambda c: _ask(snapshot, c, name), mesh.clusters)
+        told = together(lambda c: _ask(snapshot, newcomers, c, name), mesh.clusters)
     for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
         findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
     limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
@@ -62,20 +61,19 @@ def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, evidence: Evi
     findings.conclude()
 
 
-CAPTURE = {"proxy.istio.io/config": json.dumps({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}})}
-
-
-def _ask(snapshot: Snapshot, viewer: Cluster, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar is."""
+def _ask(
+    snapshot: Snapshot, newcomers: Newcomers, viewer: Cluster, name: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a new pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar."""
     captured: tuple[str, ...] = ()
-    with fresh_pod(viewer, snapshot.mesh.toolbox.images["client"], annotations=CAPTURE) as pod:
+    pod = newcomers.of(viewer)
 
-        def check() -> None:
-            nonlocal captured
-            captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
-            if problems := headless_problems(snapshot, viewer, captured):
-                raise NotYet("; ".join(problems))
+    def check() -> None:
+        nonlocal captured
+        captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
+        if problems := headless_problems(snapshot, viewer, captured):
+            raise NotYet("; ".join(problems))
 
-        with suppress(ClaimFailed):  # judged by the caller
-            eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
+    with suppress(ClaimFailed):  # judged by the caller
+        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
     return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))

@@ -14,7 +14,7 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_FQDN, app_endpoints
 from meshproof.model import ClusterName
 from meshproof.parallel import together
-from meshproof.probes import resolve_from_pod
+from meshproof.probes.dns import resolve_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 

@@ -17,7 +17,9 @@ from meshproof.errors import ClaimFailed, Unavailable
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import ISTIO_ALPN, TcpAnswer, app_url, http_from_pod, plain_http_from_pod, sni_of, tcp_from_pod
+from meshproof.probes.http import app_url, http_from_pod, plain_http_from_pod
+from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
+from meshproof.probes.tls import ISTIO_ALPN, sni_of
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually

@@ -12,7 +12,8 @@ from meshproof.findings import Findings
 from meshproof.mesh import Mesh
 from meshproof.parallel import together
 from meshproof.paths import meet
-from meshproof.probes import APP_SNI, ISTIO_ALPN, plain_http_from_pod, sni_of
+from meshproof.probes.http import plain_http_from_pod
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, sni_of
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 

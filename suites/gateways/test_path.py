@@ -16,6 +16,7 @@ from meshproof.snapshot import Snapshot
     "to the application; on one network they go to the far pods, and no gateway is touched",
     promised_by="istio.io, Deployment models, Network models",
     hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters attached",
+    alone=True,
 )
 def test_requests_take_the_right_path(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """Asserted: the client's proxy counts as many requests to the far address as the far version answered, and bare

@@ -11,7 +11,7 @@ from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.paths import PORT_STATUS, exposed_ports, needed_ports
-from meshproof.probes import TcpAnswer, tcp_from_pod, tcp_from_runner
+from meshproof.probes.tcp import TcpAnswer, tcp_from_pod, tcp_from_runner
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from suites.needs import EAST_WEST

@@ -13,7 +13,8 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
-from meshproof.stage import GUARDED, LISTEN_HTTP, LISTEN_OPEN, Stage, service_of
+from meshproof.stage.life import Stage
+from meshproof.stage.parts import GUARDED, LISTEN_HTTP, LISTEN_OPEN, service_of
 
 
 @claim(

@@ -14,7 +14,8 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
-from meshproof.stage import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, Stage, service_of
+from meshproof.stage.life import Stage
+from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_of
 
 
 @claim(

@@ -8,10 +8,13 @@ from meshproof.findings import Findings
 from meshproof.istio_config import PROBE_DOMAIN
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import HttpAnswer, http_from_runner
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import http_from_runner
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
-from meshproof.stage import KNOWN_PATHS, Stage, service_of
+from meshproof.stage.config import KNOWN_PATHS
+from meshproof.stage.life import Stage
+from meshproof.stage.parts import service_of
 
 KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "an unknown host", "an unknown path"
 

@@ -15,12 +15,15 @@ from meshproof.findings import Findings
 from meshproof.istio_config import is_probe, objects_of, place_of
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import HttpAnswer, http_from_pod, http_from_runner
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import http_from_pod, http_from_runner
 from meshproof.report.evidence import Evidence
 from meshproof.routing import failover_that_never_happens
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot
-from meshproof.stage import EJECTED_AFTER, EJECTION_LAG, FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED, Stage, weights
+from meshproof.stage.config import EJECTED_AFTER, EJECTION_LAG, weights
+from meshproof.stage.life import Stage
+from meshproof.stage.parts import FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED
 from meshproof.statistics import expected_shares
 from meshproof.wait import NotYet, eventually
 

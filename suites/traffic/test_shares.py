@@ -11,7 +11,8 @@ from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, expected_versions
 from meshproof.parallel import together
-from meshproof.probes import HttpAnswer, app_url, http_from_pod, http_from_runner
+from meshproof.probes.answer import HttpAnswer
+from meshproof.probes.http import app_url, http_from_pod, http_from_runner
 from meshproof.report.evidence import Evidence
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot

@@ -8,7 +8,7 @@ from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.paths import dialled
-from meshproof.probes import APP_SNI, ISTIO_ALPN
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 

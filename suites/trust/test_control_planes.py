@@ -19,7 +19,7 @@ from meshproof.deadlines import DEADLINES
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes import TlsAnswer, tls_from_pod
+from meshproof.probes.tls import TlsAnswer, tls_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.webhooks import injection_webhooks

@@ -129,10 +129,26 @@ class Kube:
         timeout_s: float = 15.0,
     ) -> bytes:
         """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer)."""
+        url = f"{path}?{urlencode(query)}" if query else path
+        response, data = self._send(method, url, body=body, content_type=content_type, timeout_s=timeout_s)
+        status = int(response.status)
+        if status >= 400:
+            raise ApiError(f"{method} {path} on {self.name}", status, _status_text(data))
+        return data
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: object = None,
+        content_type: str = "application/json",
+        timeout_s: float = 15.0,
+    ) -> tuple[Any, bytes]:
+        """The response, whatever its status, and its body."""
         with self._count:
             self.calls += 1
-        what = f"{method} {path} on {self.name}"
-        url = f"{path}?{urlencode(query)}" if query else path
+        what = f"{method} {url.partition('?')[0]} on {self.name}"
         try:
             response = self._api.call_api(
                 method,
@@ -141,15 +157,11 @@ class Kube:
                 body=body,
                 _request_timeout=timeout_s,
             )
-            data = response.read()
+            return response, bytes(response.read())
         except ApiException as problem:
             raise ApiError(what, int(problem.status or 0), _message(problem)) from None
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             raise NotReady(what, f"no answer: {problem}", "check that the API server runs and is reachable") from None
-        status = int(response.status)
-        if status >= 400:
-            raise ApiError(what, status, _status_text(data))
-        return bytes(data)
 
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
@@ -165,19 +177,7 @@ class Kube:
 
     def clock(self) -> str:
         """The header `Date` of an answer: the API server's clock, in whole seconds."""
-        with self._count:
-            self.calls += 1
-        what = f"GET /version on {self.name}"
-        try:
-            url = self._api.configuration.host + "/version"
-            response = self._api.call_api(
-                "GET", url, header_params=self._headers("application/json"), _request_timeout=15.0
-            )
-            response.read()
-        except ApiException as problem:
-            raise ApiError(what, int(problem.status or 0), _message(problem)) from None
-        except (urllib3.exceptions.HTTPError, OSError) as problem:
-            raise NotReady(what, f"no answer: {problem}", "check that the API server runs and is reachable") from None
+        response, _ = self._send("GET", "/version")
         return str(response.getheaders().get("Date", ""))
 
     def get(self, path: str, **query: str) -> Json:

@@ -13,7 +13,8 @@ from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
 from meshproof.parallel import together
-from meshproof.probes import app_url, http_from_pod, tcp_from_pod
+from meshproof.probes.http import app_url, http_from_pod
+from meshproof.probes.tcp import tcp_from_pod
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
 

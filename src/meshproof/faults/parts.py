@@ -83,7 +83,9 @@ def remove_remote_secrets(bench: Bench, pairs: Sequence[Pair]) -> AbstractContex
             if not reader.kube.delete("Secret", remote_secret_name(read), names.SYSTEM_NAMESPACE):
                 raise Broken(f"remote secret of {read} on {reader}", "is not there", "install the mesh again")
 
-    return strike(bench, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inflict)
+    return strike(
+        bench, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inflict
+    )
 
 
 def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:

@@ -133,15 +133,19 @@ end
 """
 
 
-def client_manifest(namespace: str, image: str) -> Json:
-    """A pod that only waits to be told, by exec, what to call: in the mesh or outside, as its namespace decides."""
-    container = {
+def client_container(image: str) -> Json:
+    """A container that only waits to be told, by exec, what to call."""
+    return {
         "name": CLIENT_POD,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["sleep", "2147483647"],
-        "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}},
     }
+
+
+def client_manifest(namespace: str, image: str) -> Json:
+    """A pod of that container: in the mesh or outside, as its namespace decides."""
+    container = client_container(image) | {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}}
     labels = {"app": CLIENT_POD}
     # As PID 1 `sleep` does not hear SIGTERM: without a short grace each deletion would take 30 s.
     pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}

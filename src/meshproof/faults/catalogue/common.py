@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import yaml
 
 from meshproof import names
 from meshproof.claims import Need
 from meshproof.clients.kube import Json
-from meshproof.install.manifests import MANAGED_BY
+from meshproof.faults.scene import Scene
+from meshproof.istio_config import istio
+from meshproof.mesh import Cluster
 
 TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-09")
 """Fall wherever requests cannot cross from one cluster to the other, or answers of one version are missing."""
@@ -52,52 +54,44 @@ SHARED_NETWORK_ONLY: Final = Need(
 )
 
 
-def meta(name: str, namespace: str) -> Json:
-    return {"name": name, "namespace": namespace, "labels": dict(MANAGED_BY)}
+READER_ROLE: Final = "istio-reader-clusterrole-istio-system"
+"""The rights of the account whose token is in remote secrets."""
 
-
-def networking(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": meta(name, namespace),
-        "spec": spec,
-    }
-
-
-def security(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:
-    return {"apiVersion": "security.istio.io/v1", "kind": kind, "metadata": meta(name, namespace), "spec": spec}
-
-
+EAST_WEST_SERVICE: Final = ("Service", names.EAST_WEST, names.SYSTEM_NAMESPACE)
 APP_FQDN: Final = f"{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
 
 MESH_CONFIG: Final = "istio"
 """ConfigMap with the mesh's configuration, key `mesh`; istiod follows it."""
 
 
-def with_mesh_config(changes: Mapping[str, Any]) -> Any:
-    """A change of the ConfigMap that sets these top-level fields."""
-
-    def change(config: Json) -> None:
-        mesh = yaml.safe_load(config["data"]["mesh"]) or {}
-        config["data"]["mesh"] = yaml.safe_dump({**mesh, **changes})
-
-    return change
+def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:
+    """A configuration object of Istio's, beside the application where nothing else is said."""
+    return istio(kind, name, namespace, spec)
 
 
-def without_label(key: str) -> Any:
+def edit_mesh_config(scene: Scene, cluster: Cluster, changes: Mapping[str, object]) -> None:
+    """Set these top-level fields of the mesh's configuration."""
+
+    def change(found: Json) -> None:
+        mesh = yaml.safe_load(found["data"]["mesh"]) or {}
+        found["data"]["mesh"] = yaml.safe_dump({**mesh, **changes})
+
+    scene.edit(cluster, "ConfigMap", MESH_CONFIG, names.SYSTEM_NAMESPACE, change)
+
+
+def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[str]], Sequence[str]]) -> None:
+    """Change the verbs that the far cluster's reader role has for a resource."""
+
+    def change(role: Json) -> None:
+        for rule in role["rules"]:
+            if resource in rule.get("resources", []):
+                rule["verbs"] = list(verbs(rule["verbs"]))
+
+    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+
+
+def without_label(key: str) -> Callable[[Json], None]:
     def change(thing: Json) -> None:
         (thing["metadata"].get("labels") or {}).pop(key, None)
 
     return change
-
-
-def with_label(key: str, value: str) -> Any:
-    def change(thing: Json) -> None:
-        thing["metadata"].setdefault("labels", {})[key] = value
-
-    return change
-
-
-def remote_secret(cluster: object) -> str:
-    return f"istio-remote-secret-{cluster}"

@@ -13,11 +13,10 @@ from meshproof.faults.catalogue.common import (
     ACROSS,
     APP_FQDN,
     CANARY,
-    MESH_CONFIG,
     NEW_PODS,
     TRAFFIC_ACROSS,
-    remote_secret,
-    with_mesh_config,
+    edit_mesh_config,
+    edit_reader_rights,
     without_label,
 )
 from meshproof.faults.fault import Fault
@@ -25,7 +24,7 @@ from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 
 SECRET_LABEL: Final = "istio/multiCluster"
-READER_ROLE: Final = "istio-reader-clusterrole-istio-system"
+APP: Final = ("Service", names.APP_SERVICE, names.APP_NAMESPACE)
 NOWHERE: Final = "https://192.0.2.1:6443"
 """TEST-NET-1 (RFC 5737): nobody is there."""
 
@@ -48,16 +47,16 @@ UNKNOWN_CLUSTER: Final = (
 """What falls where an istiod does not know a cluster: its services, and if it controls it, its new pods."""
 
 
-def _secret_of_far(scene: Scene) -> tuple[str, str]:
-    return remote_secret(scene.far), names.SYSTEM_NAMESPACE
+def _secret_of_far(scene: Scene) -> tuple[str, str, str]:
+    return "Secret", f"istio-remote-secret-{scene.far}", names.SYSTEM_NAMESPACE
 
 
 def _no_secret(scene: Scene) -> None:
-    scene.remove(scene.near, "Secret", *_secret_of_far(scene))
+    scene.remove(scene.near, *_secret_of_far(scene))
 
 
 def _unlabelled_secret(scene: Scene) -> None:
-    scene.edit(scene.near, "Secret", *_secret_of_far(scene), without_label(SECRET_LABEL))
+    scene.edit(scene.near, *_secret_of_far(scene), without_label(SECRET_LABEL))
 
 
 def _wrong_server(scene: Scene) -> None:
@@ -67,14 +66,14 @@ def _wrong_server(scene: Scene) -> None:
             config = config.replace(scene.far.access.server_for_peers, NOWHERE)
             secret["data"][key] = base64.b64encode(config.encode()).decode()
 
-    scene.edit(scene.near, "Secret", *_secret_of_far(scene), change)
+    scene.edit(scene.near, *_secret_of_far(scene), change)
 
 
 def _other_name(scene: Scene) -> None:
     def change(secret: Json) -> None:
         secret["data"] = {f"{scene.far.name}-old": text for text in secret["data"].values()}
 
-    scene.edit(scene.near, "Secret", *_secret_of_far(scene), change)
+    scene.edit(scene.near, *_secret_of_far(scene), change)
 
 
 def _token_revoked(scene: Scene) -> None:
@@ -92,16 +91,11 @@ def _token_revoked(scene: Scene) -> None:
 
 
 def _fewer_rights(scene: Scene) -> None:
-    def change(role: Json) -> None:
-        for rule in role["rules"]:
-            if "endpointslices" in rule.get("resources", []):
-                rule["verbs"] = [verb for verb in rule["verbs"] if verb != "watch"]
-
-    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+    edit_reader_rights(scene, "endpointslices", lambda verbs: [verb for verb in verbs if verb != "watch"])
 
 
 def _no_service(scene: Scene) -> None:
-    scene.remove(scene.near, "Service", names.APP_SERVICE, names.APP_NAMESPACE)
+    scene.remove(scene.near, *APP)
 
 
 def _other_port(scene: Scene) -> None:
@@ -109,19 +103,19 @@ def _other_port(scene: Scene) -> None:
         for port in service["spec"]["ports"]:
             port["port"] = 8000
 
-    scene.edit(scene.far, "Service", names.APP_SERVICE, names.APP_NAMESPACE, change)
+    scene.edit(scene.far, *APP, change)
 
 
 def _cluster_local(scene: Scene) -> None:
     setting = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [APP_FQDN]}]}
-    scene.edit(scene.near, "ConfigMap", MESH_CONFIG, names.SYSTEM_NAMESPACE, with_mesh_config(setting))
+    edit_mesh_config(scene, scene.near, setting)
 
 
 def _not_exported(scene: Scene) -> None:
     def change(service: Json) -> None:
         service["metadata"].setdefault("annotations", {})["networking.istio.io/exportTo"] = "."
 
-    scene.edit(scene.near, "Service", names.APP_SERVICE, names.APP_NAMESPACE, change)
+    scene.edit(scene.near, *APP, change)
 
 
 DISCOVERY: Final = (

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from meshproof import names
 from meshproof.claims import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, networking
+from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 
 SELECTOR: Final = {"istio": names.EAST_WEST.removeprefix("istio-")}
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
+EXPOSING: Final = ("Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
 
 
@@ -25,11 +27,11 @@ def _no_address(scene: Scene) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    scene.edit(scene.far, "Service", names.EAST_WEST, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.far, *EAST_WEST_SERVICE, change)
 
 
 def _not_exposed(scene: Scene) -> None:
-    scene.remove(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE)
+    scene.remove(scene.far_config, *EXPOSING)
 
 
 def _edit_servers(scene: Scene, key: str, value: object) -> None:
@@ -37,7 +39,7 @@ def _edit_servers(scene: Scene, key: str, value: object) -> None:
         for server in gateway["spec"]["servers"]:
             server[key] = value
 
-    scene.edit(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.far_config, *EXPOSING, change)
 
 
 def _other_hosts(scene: Scene) -> None:
@@ -52,7 +54,7 @@ def _other_selector(scene: Scene) -> None:
     def change(gateway: Json) -> None:
         gateway["spec"]["selector"] = {"istio": "eastwest-gateway"}
 
-    scene.edit(scene.far_config, "Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.far_config, *EXPOSING, change)
 
 
 def _declared_twice(scene: Scene) -> None:
@@ -62,7 +64,7 @@ def _declared_twice(scene: Scene) -> None:
         "hosts": ["*.svc.cluster.local"],
     }
     spec = {"selector": SELECTOR, "servers": [server]}
-    scene.add(scene.far_config, networking("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
+    scene.add(scene.far_config, config("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
 
 
 def _no_pods(scene: Scene) -> None:
@@ -92,6 +94,21 @@ def _without_webhook_port(scene: Scene) -> None:
     scene.edit(scene.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
 
 
+def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scene], None]) -> Fault:
+    """Whatever is wrong with the cross-network Gateway, connections end at the gateway."""
+    return Fault(
+        id=id,
+        sentence=sentence,
+        seen="connection reset on the remote share",
+        source=source,
+        needs=(ACROSS_NETWORKS,),
+        kills=("GATEWAYS-02",),
+        also=(*UNREACHABLE, "CONTROL-05"),
+        inject=inject,
+        shows=mesh_is_ill,
+    )
+
+
 GATEWAYS: Final = (
     Fault(
         id="G1",
@@ -104,16 +121,11 @@ GATEWAYS: Final = (
         inject=_no_address,
         shows=mesh_is_ill,
     ),
-    Fault(
+    _not_exposing(
         id="G4",
         sentence="the cross-network Gateway is missing",
-        seen="connection reset on the remote share",
         source="istio.io, Install on different networks: expose services; forgotten in the second cluster",
-        needs=(ACROSS_NETWORKS,),
-        kills=("GATEWAYS-02",),
-        also=(*UNREACHABLE, "CONTROL-05"),
         inject=_not_exposed,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="G6",
@@ -126,38 +138,23 @@ GATEWAYS: Final = (
         inject=_declared_twice,
         shows=mesh_is_ill,
     ),
-    Fault(
+    _not_exposing(
         id="G7",
         sentence="the cross-network Gateway exposes other hosts only",
-        seen="connection reset on the remote share",
         source="hosts narrowed to a company domain; it must match *.local",
-        needs=(ACROSS_NETWORKS,),
-        kills=("GATEWAYS-02",),
-        also=(*UNREACHABLE, "CONTROL-05"),
         inject=_other_hosts,
-        shows=mesh_is_ill,
     ),
-    Fault(
+    _not_exposing(
         id="G8",
         sentence="the cross-network Gateway has mode PASSTHROUGH in place of AUTO_PASSTHROUGH",
-        seen="connection reset on the remote share",
         source="istio/istio discussions: the one word that differs from an ordinary Gateway",
-        needs=(ACROSS_NETWORKS,),
-        kills=("GATEWAYS-02",),
-        also=(*UNREACHABLE, "CONTROL-05"),
         inject=_plain_passthrough,
-        shows=mesh_is_ill,
     ),
-    Fault(
+    _not_exposing(
         id="G9",
         sentence="the cross-network Gateway's selector matches no gateway",
-        seen="connection reset on the remote share",
         source="gateways of the chart carry other labels than those of istioctl",
-        needs=(ACROSS_NETWORKS,),
-        kills=("GATEWAYS-02",),
-        also=(*UNREACHABLE, "CONTROL-05"),
         inject=_other_selector,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="G10",

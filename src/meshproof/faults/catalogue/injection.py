@@ -8,15 +8,24 @@ from typing import Final
 from meshproof import names, pki
 from meshproof.claims import REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK
-from meshproof.faults.catalogue.discovery import READER_ROLE
+from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK, edit_reader_rights
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill, stays
 from meshproof.install.injection import INJECTOR_LABEL
+from meshproof.mesh import Cluster
 
 MUTATING: Final = "MutatingWebhookConfiguration"
 VALIDATING: Final = "ValidatingWebhookConfiguration"
+
+
+def _injectors(cluster: Cluster) -> list[str]:
+    return [found["metadata"]["name"] for found in cluster.kube.list(MUTATING, labels=INJECTOR_LABEL)]
+
+
+def _validators(cluster: Cluster) -> list[str]:
+    names_there = [found["metadata"]["name"] for found in cluster.kube.list(VALIDATING)]
+    return [name for name in names_there if name.startswith("istio")]
 
 
 def _edit_injectors(scene: Scene, key: str, value: object, *, inside: str = "") -> None:
@@ -27,8 +36,8 @@ def _edit_injectors(scene: Scene, key: str, value: object, *, inside: str = "") 
             target = webhook["clientConfig"][inside] if inside else webhook["clientConfig"]
             target[key] = value
 
-    for found in scene.far.kube.list(MUTATING, labels=INJECTOR_LABEL):
-        scene.edit(scene.far, MUTATING, found["metadata"]["name"], None, change)
+    for name in _injectors(scene.far):
+        scene.edit(scene.far, MUTATING, name, None, change)
 
 
 def _other_ca(scene: Scene) -> None:
@@ -37,12 +46,7 @@ def _other_ca(scene: Scene) -> None:
 
 
 def _other_ca_for_good(scene: Scene) -> None:
-    def change(role: Json) -> None:
-        for rule in role["rules"]:
-            if "mutatingwebhookconfigurations" in rule.get("resources", []):
-                rule["verbs"] = ["get", "list", "watch"]
-
-    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+    edit_reader_rights(scene, "mutatingwebhookconfigurations", lambda _: ["get", "list", "watch"])
     _other_ca(scene)
 
 
@@ -68,8 +72,8 @@ def _stopped(scene: Scene) -> None:
 
 
 def _no_injector(scene: Scene) -> None:
-    for found in scene.far.kube.list(MUTATING, labels=INJECTOR_LABEL):
-        scene.remove(scene.far, MUTATING, found["metadata"]["name"], None)
+    for name in _injectors(scene.far):
+        scene.remove(scene.far, MUTATING, name, None)
 
 
 def _validator_of_yesterday(scene: Scene) -> None:
@@ -77,15 +81,13 @@ def _validator_of_yesterday(scene: Scene) -> None:
         for webhook in configuration["webhooks"]:
             webhook["clientConfig"]["service"]["name"] = "istiod-1-30-0"
 
-    for found in scene.near.kube.list(VALIDATING):
-        if found["metadata"]["name"].startswith("istio"):
-            scene.edit(scene.near, VALIDATING, found["metadata"]["name"], None, change)
+    for name in _validators(scene.near):
+        scene.edit(scene.near, VALIDATING, name, None, change)
 
 
 def _no_validator(scene: Scene) -> None:
-    for found in scene.near.kube.list(VALIDATING):
-        if found["metadata"]["name"].startswith("istio"):
-            scene.remove(scene.near, VALIDATING, found["metadata"]["name"], None)
+    for name in _validators(scene.near):
+        scene.remove(scene.near, VALIDATING, name, None)
 
 
 INJECTION: Final = (

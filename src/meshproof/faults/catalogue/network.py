@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Final
 
 from meshproof import names
 from meshproof.claims import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, without_label
+from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, SHARED_NETWORK_ONLY, without_label
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
@@ -20,8 +21,6 @@ def _no_network_label(scene: Scene) -> None:
 
 
 def _one_name_for_two(scene: Scene) -> None:
-    import threading
-
     def change(deployment: Json) -> None:
         labels = deployment["spec"]["template"]["metadata"].setdefault("labels", {})
         labels[names.NETWORK_LABEL] = scene.near.network
@@ -32,7 +31,7 @@ def _one_name_for_two(scene: Scene) -> None:
 
 
 def _gateway_without_network(scene: Scene) -> None:
-    scene.edit(scene.far, "Service", names.EAST_WEST, names.SYSTEM_NAMESPACE, without_label(names.NETWORK_LABEL))
+    scene.edit(scene.far, *EAST_WEST_SERVICE, without_label(names.NETWORK_LABEL))
 
 
 def _services_blocked(scene: Scene) -> None:

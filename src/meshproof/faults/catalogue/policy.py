@@ -12,8 +12,7 @@ from meshproof.faults.catalogue.common import (
     APP_FQDN,
     IDENTITY_ACROSS,
     TRAFFIC_ACROSS,
-    networking,
-    security,
+    config,
 )
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
@@ -22,54 +21,59 @@ from meshproof.faults.shows import mesh_is_ill
 ROUTE: Final[Json] = {"destination": {"host": APP_FQDN, "port": {"number": names.APP_PORT}}}
 
 
+def _routed(route: Json) -> Json:
+    """A VirtualService for the application with one HTTP route."""
+    return {"hosts": [APP_FQDN], "http": [route]}
+
+
+WITH_LIMIT: Final = _routed({"timeout": "3s", "route": [ROUTE]})
+
+
 def _mtls_off(scene: Scene) -> None:
     spec = {"selector": {"matchLabels": {"app": names.APP_SERVICE}}, "mtls": {"mode": "DISABLE"}}
     for primary in scene.mesh.primaries:
-        scene.add(primary, security("PeerAuthentication", "meshproof-plain", spec))
+        scene.add(primary, config("PeerAuthentication", "meshproof-plain", spec))
 
 
 def _deny_all(scene: Scene) -> None:
-    scene.add(scene.far_config, security("AuthorizationPolicy", "meshproof-nobody", {}))
+    scene.add(scene.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
 
 
 def _plain_to_app(scene: Scene) -> None:
     spec = {"host": APP_FQDN, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
-    scene.add(scene.near, networking("DestinationRule", "meshproof-plain", spec))
+    scene.add(scene.near, config("DestinationRule", "meshproof-plain", spec))
 
 
 def _aborts(scene: Scene) -> None:
     abort = {"abort": {"percentage": {"value": 20}, "httpStatus": 503}}
-    spec = {"hosts": [APP_FQDN], "http": [{"fault": abort, "route": [ROUTE]}]}
-    scene.add(scene.near, networking("VirtualService", "meshproof-aborts", spec))
+    spec = _routed({"fault": abort, "route": [ROUTE]})
+    scene.add(scene.near, config("VirtualService", "meshproof-aborts", spec))
 
 
 def _uneven(scene: Scene) -> None:
     first, second = (cluster.spec.app_version for cluster in (scene.near, scene.far))
     subsets = [{"name": v, "labels": {"version": v}} for v in (first, second)]
-    scene.add(scene.near, networking("DestinationRule", "meshproof-uneven", {"host": APP_FQDN, "subsets": subsets}))
+    scene.add(scene.near, config("DestinationRule", "meshproof-uneven", {"host": APP_FQDN, "subsets": subsets}))
     routes = [
         {"destination": {**ROUTE["destination"], "subset": version}, "weight": weight}
         for version, weight in ((first, 90), (second, 10))
     ]
-    spec = {"hosts": [APP_FQDN], "http": [{"route": routes}]}
-    scene.add(scene.near, networking("VirtualService", "meshproof-uneven", spec))
+    scene.add(scene.near, config("VirtualService", "meshproof-uneven", _routed({"route": routes})))
 
 
 def _local_only(scene: Scene) -> None:
     settings = {"localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]}}
     spec = {"host": APP_FQDN, "trafficPolicy": {"loadBalancer": settings}}
     for primary in scene.mesh.primaries:
-        scene.add(primary, networking("DestinationRule", "meshproof-local-only", spec))
+        scene.add(primary, config("DestinationRule", "meshproof-local-only", spec))
 
 
 def _one_sided(scene: Scene) -> None:
-    spec = {"hosts": [APP_FQDN], "http": [{"timeout": "3s", "route": [ROUTE]}]}
-    scene.add(scene.near, networking("VirtualService", "meshproof-one-sided", spec))
+    scene.add(scene.near, config("VirtualService", "meshproof-one-sided", WITH_LIMIT))
 
 
 def _in_the_remote(scene: Scene) -> None:
-    spec = {"hosts": [APP_FQDN], "http": [{"timeout": "3s", "route": [ROUTE]}]}
-    scene.add(scene.far, networking("VirtualService", "meshproof-in-the-remote", spec))
+    scene.add(scene.far, config("VirtualService", "meshproof-in-the-remote", WITH_LIMIT))
 
 
 def _no_ingress_route(scene: Scene) -> None:
@@ -83,9 +87,8 @@ def _rejected(scene: Scene) -> None:
         "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": APP_FQDN}},
         "patch": {"operation": "MERGE", "value": {"lb_policy": "RING_HASH", "maglev_lb_config": {"table_size": 4}}},
     }
-    manifest = networking("EnvoyFilter", "meshproof-rejected", {"configPatches": [patch]}, names.SYSTEM_NAMESPACE)
-    manifest["apiVersion"] = "networking.istio.io/v1alpha3"
-    scene.add(scene.near, manifest)
+    spec = {"configPatches": [patch]}
+    scene.add(scene.near, config("EnvoyFilter", "meshproof-rejected", spec, names.SYSTEM_NAMESPACE))
 
 
 POLICY: Final = (

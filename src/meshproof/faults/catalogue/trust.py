@@ -8,7 +8,7 @@ from typing import Final
 from meshproof import names, pki
 from meshproof.claims import TWO_PRIMARIES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, MESH_CONFIG, with_mesh_config
+from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill, stays
@@ -79,8 +79,7 @@ def _key_of_another(scene: Scene) -> None:
 
 
 def _other_domain(scene: Scene) -> None:
-    change = with_mesh_config({"trustDomain": OTHER_DOMAIN})
-    scene.edit(scene.far, "ConfigMap", MESH_CONFIG, names.SYSTEM_NAMESPACE, change)
+    edit_mesh_config(scene, scene.far, {"trustDomain": OTHER_DOMAIN})
     _renew(scene, (scene.far,))
 
 

@@ -1,0 +1,25 @@
+"""What a client pod gets for a name."""
+
+from __future__ import annotations
+
+import re
+
+from meshproof import names
+from meshproof.clients.kube import Kube
+from meshproof.errors import Broken
+from meshproof.facts import PodFacts
+
+
+def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
+    """The addresses that a client pod gets for a name; empty if it gets none. The name is taken as complete."""
+    answer = kube.exec(pod.namespace, pod.name, ["nslookup", f"{name}."], container=names.CLIENT_POD)
+    if "not found" in answer.stderr:
+        raise Broken(f"nslookup in {pod} on {kube.name}", answer.stderr.strip()[-200:], "use an image with nslookup")
+    return parse_nslookup(answer.stdout)
+
+
+def parse_nslookup(text: str) -> tuple[str, ...]:
+    """The addresses behind the first `Name:`; what is above it is the server's (BusyBox, ISC)."""
+    _, _, answers = text.partition("\nName:")
+    found = re.findall(r"^Address(?: \d+)?:\s*(\S+)", answers, re.MULTILINE)
+    return tuple(sorted(set(found)))

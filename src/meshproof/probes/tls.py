@@ -1,0 +1,144 @@
+"""What a server presents in a TLS handshake, and whether it asks for a client certificate."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+
+from meshproof import names
+from meshproof.certificates import parse_chain, subject
+from meshproof.clients.kube import Kube
+from meshproof.deadlines import DEADLINES
+from meshproof.errors import Broken
+from meshproof.facts import PodFacts
+from meshproof.probes.words import bracketed, words
+
+ISTIO_ALPN: Final = "istio"
+"""What sidecars offer towards 15443, whose filter chains match nothing else (pilot/pkg/networking/util)."""
+
+
+def sni_of(service: str, namespace: str, port: int) -> str:
+    """The server name by which an AUTO_PASSTHROUGH gateway finds a service's port."""
+    return f"outbound_.{port}_._.{service}.{namespace}.svc.cluster.local"
+
+
+APP_SNI: Final = sni_of(names.APP_SERVICE, names.APP_NAMESPACE, names.APP_PORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsAnswer:
+    """What a TLS handshake came to.
+
+    `chain` is what the server presented (leaf first), empty if it refused; `asks_client` whether it asked for a client
+    certificate; `reason` is why there is no certificate.
+    """
+
+    chain: tuple[x509.Certificate, ...]
+    asks_client: bool
+    reason: str = ""
+
+    @property
+    def completed(self) -> bool:
+        return bool(self.chain)
+
+    def __str__(self) -> str:
+        if not self.chain:
+            return f"refused ({self.reason})"
+        return (
+            f"presented {subject(self.chain[0])}, {'asks' if self.asks_client else 'asks not'} for a client certificate"
+        )
+
+
+def tls_from_runner(
+    address: str, port: int, *, sni: str | None, alpn: Sequence[str], timeout_s: float = DEADLINES.connect
+) -> TlsAnswer:
+    """A handshake from this machine, without a client certificate; the chain holds the leaf only."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    leaf: x509.Certificate | None = None
+    try:
+        with (
+            socket.create_connection((address, port), timeout=timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=sni) as wrapped,
+        ):
+            presented = wrapped.getpeercert(binary_form=True)
+            leaf = x509.load_der_x509_certificate(presented) if presented else None
+            # In TLS 1.3 the client is done first; the server's demand for a certificate arrives as an alert.
+            wrapped.settimeout(1.0)
+            wrapped.recv(1)
+            return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason="no certificate was presented")
+    except ssl.SSLError as problem:
+        asks = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
+        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=asks, reason=words(problem))
+    except OSError as problem:
+        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason=words(problem))
+
+
+# A connection that is dropped on the way would hang in openssl for minutes, and not every image has `timeout`.
+_TLS_SCRIPT: Final = """
+limit=$1; shift
+openssl s_client "$@" </dev/null 2>&1 & probe=$!
+(sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
+wait "$probe"; code=$?
+kill "$watch" 2>/dev/null
+[ "$code" -le 128 ] || echo "meshproof: no end within $limit s"
+"""
+
+
+def tls_from_pod(
+    kube: Kube,
+    pod: PodFacts,
+    address: str,
+    port: int,
+    *,
+    sni: str | None,
+    alpn: str | None,
+    timeout_s: float = DEADLINES.connect,
+) -> TlsAnswer:
+    """A handshake from a client pod, without a client certificate, with the whole chain that was presented."""
+    arguments = ["-connect", f"{bracketed(address)}:{port}", "-showcerts", "-state"]
+    arguments += ["-servername", sni] if sni else ["-noservername"]
+    arguments += ["-alpn", alpn] if alpn else []
+    argv = ["sh", "-c", _TLS_SCRIPT, "sh", f"{timeout_s:g}", *arguments]
+    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s + 20)
+    if "openssl: not found" in answer.stdout + answer.stderr:
+        raise Broken(
+            f"probing TLS from {pod} on {kube.name}", "the client image has no openssl", "use an image with it"
+        )
+    return parse_s_client(answer.stdout)
+
+
+_PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def parse_s_client(text: str) -> TlsAnswer:
+    """From the output of `openssl s_client -showcerts -state`.
+
+    `-state` tells of a certificate request as it is read; the list of signature algorithms is printed only if there
+    was one (OpenSSL, apps/lib/s_cb.c, `ssl_print_sigalgs`).
+    """
+    # -showcerts prints every certificate once; the "Server certificate" section repeats the leaf in older versions.
+    blocks = list(dict.fromkeys(_PEM.findall(text)))
+    chain = parse_chain("\n".join(blocks)) if blocks else ()
+    asks = "read server certificate request" in text or "Requested Signature Algorithms" in text
+    return TlsAnswer(chain=chain, asks_client=asks, reason="" if chain else _s_client_reason(text))
+
+
+def _s_client_reason(text: str) -> str:
+    for line in text.splitlines():
+        if line.startswith("meshproof: "):
+            return line.removeprefix("meshproof: ")
+        if "error:" in line:
+            return line.rpartition("error:")[2].strip()
+        if "errno=" in line or "refused" in line:
+            return line.strip()
+    return text.strip().splitlines()[-1] if text.strip() else "no output from openssl"

@@ -1,0 +1,32 @@
+"""Addresses and failures, as probes write them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+
+def bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def curl_problem(code: int, message: str) -> str:
+    """Why curl failed: its message, or at least its exit code. Empty if it did not."""
+    return (message.strip() or f"curl exit code {code}") if code else ""
+
+
+_ADDRESS_IN_MEMORY: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>:? ?")
+
+
+def words(problem: BaseException) -> str:
+    """An exception in words that are the same each time, so that equal failures can be counted together."""
+    text = _ADDRESS_IN_MEMORY.sub("", str(problem)) or type(problem).__name__
+    if isinstance(problem, TimeoutError) or "timed out" in text:
+        return "timed out"
+    if "Connection refused" in text:
+        return "connection refused"
+    if "EOF occurred" in text or "Remote end closed" in text:  # the latter is a ConnectionResetError to http.client
+        return "connection closed"
+    if "reset by peer" in text or isinstance(problem, ConnectionResetError):
+        return "connection reset"
+    return " ".join(text.split())[:200]

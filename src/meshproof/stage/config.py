@@ -1,0 +1,146 @@
+"""Istio's configuration for the stage: routes, policies and hosts that touch nothing but its probes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.kube import Json
+from meshproof.install.app import ECHO_PATH
+from meshproof.istio_config import PROBE_DOMAIN, istio
+from meshproof.mesh import Mesh
+from meshproof.stage.parts import (
+    APP,
+    CLUSTER_LABEL,
+    FAILOVER,
+    FIRST_WEIGHT,
+    GUARDED,
+    LISTEN_GRPC,
+    LISTEN_HTTP,
+    LISTEN_OPEN,
+    LISTEN_TCP,
+    PORT_HTTP,
+    WEIGHTED,
+    service_of,
+)
+
+EJECTED_AFTER: Final = 3
+EJECTION_LAG: Final = 5
+KNOWN_PATHS: Final = ("/known", ECHO_PATH)
+CLIENT_ACCOUNT: Final = "default"
+
+
+def configuration(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
+    """Everything that the claims of the stage need, the same in every config cluster."""
+    return (
+        *_weights(mesh, namespace),
+        _failover(namespace),
+        _mutual_tls(namespace),
+        *_guards(mesh, namespace),
+        *_ingress(mesh, namespace),
+    )
+
+
+def _weights(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
+    host = f"{WEIGHTED}.{namespace}.svc.cluster.local"
+    subsets = [{"name": c.name, "labels": {CLUSTER_LABEL: c.name}} for c in mesh.clusters]
+    routes = [
+        {"destination": {"host": host, "subset": name, "port": {"number": PORT_HTTP}}, "weight": weight}
+        for name, weight in weights(mesh).items()
+    ]
+    hosts = [host, f"{WEIGHTED}.{namespace}.{PROBE_DOMAIN}"]
+    gateways = ["mesh", APP]
+    return (
+        istio("DestinationRule", WEIGHTED, namespace, {"host": host, "subsets": subsets}),
+        istio(
+            "VirtualService", WEIGHTED, namespace, {"hosts": hosts, "gateways": gateways, "http": [{"route": routes}]}
+        ),
+    )
+
+
+def weights(mesh: Mesh) -> dict[str, int]:
+    """80 for the first cluster, the rest in equal parts; Istio wants integers that sum to 100."""
+    first, *others = (str(cluster) for cluster in mesh.clusters)
+    share, rest = divmod(100 - FIRST_WEIGHT, len(others)) if others else (0, 0)
+    return {first: FIRST_WEIGHT} | {name: share + (index < rest) for index, name in enumerate(others)}
+
+
+def _failover(namespace: str) -> Json:
+    """Own cluster first. Retries are off as far as 500 goes: Istio's defaults repeat nothing that was answered so."""
+    policy = {
+        "outlierDetection": {
+            "consecutive5xxErrors": EJECTED_AFTER,
+            "interval": "0.5s",
+            "baseEjectionTime": "2s",
+            "maxEjectionPercent": 100,
+        },
+        "loadBalancer": {
+            "simple": "ROUND_ROBIN",
+            "localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]},
+        },
+    }
+    host = f"{FAILOVER}.{namespace}.svc.cluster.local"
+    return istio("DestinationRule", FAILOVER, namespace, {"host": host, "trafficPolicy": policy})
+
+
+def _mutual_tls(namespace: str) -> Json:
+    spec = {
+        "selector": {"matchLabels": {"app": APP}},
+        "mtls": {"mode": "STRICT"},
+        "portLevelMtls": {str(LISTEN_OPEN): {"mode": "PERMISSIVE"}},
+    }
+    return istio("PeerAuthentication", APP, namespace, spec)
+
+
+def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
+    """Who may ask for which path below `/guarded`; every other path and port is free for all."""
+    caller = f"{mesh.topology.trust_domain}/ns/{names.CLIENT_NAMESPACE}/sa/{CLIENT_ACCOUNT}"
+    nobody = f"{mesh.topology.trust_domain}/ns/{namespace}/sa/nobody"
+    selector = {"matchLabels": {"app": APP}}
+
+    def rule(principal: str, *words: str) -> Json:
+        return {
+            "from": [{"source": {"principals": [principal]}}],
+            "to": [{"operation": {"ports": [str(LISTEN_HTTP)], "paths": [f"{GUARDED}/{word}" for word in words]}}],
+        }
+
+    # Two rules: on a TCP port an ALLOW rule that speaks of paths anywhere is dropped as a whole.
+    paths = {"to": [{"operation": {"ports": [str(LISTEN_HTTP)], "notPaths": [f"{GUARDED}/*"]}}]}
+    ports = {"to": [{"operation": {"ports": [str(LISTEN_GRPC), str(LISTEN_TCP), str(LISTEN_OPEN)]}}]}
+    allowed = [rule(caller, "allowed", "denied", "spared"), rule(nobody, "others"), paths, ports]
+    denied = [rule(caller, "denied"), rule(nobody, "spared")]
+    return (
+        istio("AuthorizationPolicy", "allow", namespace, {"selector": selector, "action": "ALLOW", "rules": allowed}),
+        istio("AuthorizationPolicy", "deny", namespace, {"selector": selector, "action": "DENY", "rules": denied}),
+    )
+
+
+def _ingress(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
+    """Each cluster's probe under a host name of its own at every ingress gateway, for the known paths only."""
+    gateway = {
+        "selector": {"istio": names.INGRESS.removeprefix("istio-")},
+        "servers": [
+            {
+                "port": {"number": 80, "name": "http", "protocol": "HTTP"},
+                "hosts": [f"*.{namespace}.{PROBE_DOMAIN}"],
+            }
+        ],
+    }
+    routes = []
+    for cluster in mesh.clusters:
+        destination = {
+            "host": f"{service_of(cluster)}.{namespace}.svc.cluster.local",
+            "port": {"number": PORT_HTTP},
+        }
+        spec = {
+            "hosts": [f"{service_of(cluster)}.{namespace}.{PROBE_DOMAIN}"],
+            "gateways": [APP],
+            "http": [
+                {
+                    "match": [{"uri": {"exact": path}} for path in KNOWN_PATHS],
+                    "route": [{"destination": destination}],
+                }
+            ],
+        }
+        routes.append(istio("VirtualService", service_of(cluster), namespace, spec))
+    return (istio("Gateway", APP, namespace, gateway), *routes)
