@@ -35,7 +35,7 @@ CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.AP
 RULE: Final[Json] = {
     "host": FQDN,
     "trafficPolicy": {
-        "connectionPool": {"tcp": {"connectTimeout": "0.5s"}},
+        "connectionPool": {"tcp": {"connectTimeout": "1s"}},
         "outlierDetection": {
             "consecutive5xxErrors": 3,
             "interval": "1s",
@@ -46,7 +46,7 @@ RULE: Final[Json] = {
 }
 RETRIES: Final[Json] = {
     "attempts": 3,
-    "perTryTimeout": "1s",
+    "perTryTimeout": "2s",
     "retryOn": "connect-failure,refused-stream,unavailable,cancelled,reset,gateway-error,retriable-status-codes",
 }
 

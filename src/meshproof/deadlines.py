@@ -80,6 +80,14 @@ class Samples:
     """Requests per second and source while a fault is in place."""
     without_app: float = 12.0
     """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
+    partition: float = 12.0
+    """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
+    api_server: float = 10.0
+    """Seconds for which an API server stays away."""
+    lost: float = 10.0
+    """Seconds for which a whole cluster stays away."""
+    vigil: float = 6.0
+    """Seconds of asking a control plane again and again after one of its replicas was killed."""
     waiting: float = 3.0
     """Seconds for which a Deployment is seen to wait for its control plane."""
     steady: float = 2.0
@@ -118,11 +126,22 @@ class Bound:
 class Bounds:
     """The bounds of the FAILOVER claims, all in one place; docs/failover.md has them as a table."""
 
+    answer: Bound = Bound(
+        seconds=5.0,
+        whose=Whose.PATIENCE,
+        why="an answer that takes longer is as bad as none: with careful settings a try that hangs costs 2 s, one that "
+        "cannot connect 1 s, and then another endpoint is tried",
+    )
     route_around: Bound = Bound(
         seconds=6.0,
         whose=Whose.PATIENCE,
-        why="with careful settings, from a fault until no request is lost or slower than a second: three errors, an "
-        "interval of 1 s of outlier detection, and tries of 1 s that were on their way",
+        why="with careful settings, from a fault until no request is lost or too slow any more: three errors and an "
+        "interval of outlier detection of 1 s, and tries that were on their way",
+    )
+    silence: Bound = Bound(
+        seconds=5.0,
+        whose=Whose.PATIENCE,
+        why="the longest pause between two answers of a client's own cluster, which no fault elsewhere should stop",
     )
     gateway_back: Bound = Bound(
         seconds=15.0,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from meshproof.deadlines import SAMPLES
+from meshproof.deadlines import BOUNDS, SAMPLES
 from meshproof.errors import Broken, MeshproofError, NotReady
 from meshproof.faults.health import WELL_S, must_be_well
 from meshproof.faults.strike import Bench, Strike
@@ -65,6 +65,11 @@ class Drill:
     @property
     def whole(self) -> Window:
         return Window(begin_s=self.begin.monotonic_s, end_s=(self.end or Mark.now()).monotonic_s)
+
+    @property
+    def ill(self) -> list[str]:
+        """What was still wrong when the mesh should have been well again; empty if it was."""
+        return [] if self.healed_s is not None else [f"it did not get well: {self.unhealed}"]
 
     def of(
         self, *, cluster: str | None = None, target: Target | None = None, ways: Sequence[Way] = tuple(Way)
@@ -127,7 +132,12 @@ class Ward:
 
     @contextmanager
     def drill(
-        self, what: str, *, targets: Sequence[Target] = (DEFAULT,), ways: Sequence[Way] = tuple(Way)
+        self,
+        what: str,
+        *,
+        targets: Sequence[Target] = (DEFAULT,),
+        ways: Sequence[Way] = tuple(Way),
+        well_s: float = WELL_S,
     ) -> Iterator[Drill]:
         """A mesh that is well and under load; proven well again when the block ends, under load still.
 
@@ -151,7 +161,7 @@ class Ward:
                 )
                 pause(SAMPLES.steady)
                 yield drill
-                self._see_well(drill)
+                self._see_well(drill, well_s)
                 pause(SAMPLES.steady)
                 drill.end = Mark.now()
         except BaseException:
@@ -161,11 +171,11 @@ class Ward:
         if drill.unhealed:
             self._rebuild(f"{what}: {drill.unhealed}")
 
-    def _see_well(self, drill: Drill) -> None:
+    def _see_well(self, drill: Drill, well_s: float) -> None:
         heal = drill.moments.heal
         assert heal is not None
         try:
-            must_be_well(self.mesh, timeout_s=WELL_S)
+            must_be_well(self.mesh, timeout_s=well_s)
             drill.healed_s = Mark.now().monotonic_s - heal.monotonic_s
         except NotReady as problem:
             drill.unhealed = problem.reason
@@ -218,7 +228,9 @@ def lost(history: History, window: Window, sources: Sequence[str]) -> list[str]:
 
 def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[str]:
     """What is wrong if a fault was felt for longer than `bound_s` seconds: the last request that was lost or slow."""
-    spell = bad_spell(requests, since_s)
+    if not any(request.is_known for request in requests):
+        return ["no request was sent, or nothing is known of any"]
+    spell = bad_spell(requests, since_s, slow_s=BOUNDS.answer.seconds)
     if spell <= bound_s:
         return []
     last = next(r for r in requests if r.sent_s - since_s >= spell - 1e-6)

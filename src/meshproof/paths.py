@@ -111,6 +111,15 @@ def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
     )
 
 
+def gateway_connections(cluster: Cluster) -> int:
+    """Connections that the east-west gateway's pods of now have carried to the application."""
+    pods = cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=f"istio={names.EAST_WEST.removeprefix('istio-')}")
+    found = together(
+        lambda pod: envoy.host_counters(cluster.kube, names.SYSTEM_NAMESPACE, pod["metadata"]["name"], APP_SNI), pods
+    )
+    return sum(host.cx_total for hosts in found for host in hosts)
+
+
 def _counted(
     count: Callable[[], dict[str, int]], act: Callable[[], list[HttpAnswer]]
 ) -> tuple[list[HttpAnswer], dict[str, int]]:

@@ -68,5 +68,5 @@ def test_a_deployment_that_waits_for_its_control_plane(book: BookDrill, evidence
     evidence.attach("seconds until it was ready", {"from istiod being back": book.ready_s})
     for name, problems in book.uneven.items():
         findings.examine(name, problems)
-    findings.examine("the mesh after it", [book.drill.unhealed] if book.drill.healed_s is None else [])
+    findings.examine("the mesh after it", book.drill.ill)
     findings.conclude(also=book.drill.fault_line())

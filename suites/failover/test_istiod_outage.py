@@ -101,7 +101,7 @@ def test_the_mesh_recovers(mesh: Mesh, outages: tuple[Outage, ...], evidence: Ev
         for source in outage.drill.of():
             problems = lost(outage.drill.history, outage.drill.recovery, (source,))
             findings.examine(f"istiod of {outage.victim} back, {source}", problems)
-        findings.examine(f"mesh after istiod of {outage.victim} was back", unhealed(outage.drill))
+        findings.examine(f"mesh after istiod of {outage.victim} was back", outage.drill.ill)
     snapshot = Snapshot.take(mesh)
     for facts in snapshot.facts:
         endpoints = app_endpoints(facts.cluster, facts.client)
@@ -134,10 +134,6 @@ def test_proxies_that_dial_in_vain_keep_serving(outages: tuple[Outage, ...], evi
 
 def versions(drill: Drill, window: Window, source: str) -> set[str]:
     return set(summarise(drill.history.sent_in(window, sources=(source,))).versions)
-
-
-def unhealed(drill: Drill) -> list[str]:
-    return [drill.unhealed] if drill.healed_s is None else []
 
 
 def told(outages: tuple[Outage, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -47,6 +47,9 @@ def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
         killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
         if not killed:
             raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
+        before = {pod["metadata"]["name"]: _restarts(pod) for pod in pods}
+        what = f"the kubelet has seen the death of istiod on {cluster}"
+        eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
 
     undos = [(cluster, _ready(name)) for name in sorted({_deployment_of(pod) for pod in pods})]
     return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
@@ -144,6 +147,16 @@ def _pods(cluster: Cluster, labels: str) -> list[Json]:
 def _deployment_of(pod: Json) -> str:
     """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
     return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
+
+
+def _restarts(pod: Json) -> int:
+    return sum(int(c.get("restartCount", 0)) for c in (pod.get("status") or {}).get("containerStatuses") or [])
+
+
+def _must_have_restarted(cluster: Cluster, before: Mapping[str, int]) -> None:
+    after = {pod["metadata"]["name"]: _restarts(pod) for pod in _pods(cluster, ISTIOD_LABELS)}
+    if same := [name for name, count in before.items() if after.get(name, count + 1) <= count]:
+        raise NotYet(f"not restarted yet: {', '.join(same)}")
 
 
 def _must_be_gone(cluster: Cluster, namespace: str, labels: str) -> None:

@@ -88,7 +88,7 @@ def _draw_latencies(axes: Axes, requests: Sequence[Request], window: Window) -> 
     for good, colour in ((True, "#404040"), (False, "#d02020")):
         chosen = [r for r in requests if r.is_known and r.is_bad is not good]
         moments = [r.sent_s - window.begin_s for r in chosen]
-        axes.plot(moments, [max(r.latency_s, 1e-3) for r in chosen], ".", markersize=1.5, color=colour)
+        axes.plot(moments, [max(r.latency_s, 1e-3) for r in chosen], ".", markersize=1.5, color=colour, rasterized=True)
     axes.set_yscale("log")
     axes.set_ylim(1e-3, 20)
     axes.set_ylabel("seconds")
