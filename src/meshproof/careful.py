@@ -1,6 +1,7 @@
 """The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
 
-Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try. What is set
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
+request first. What is set
 here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
 """
 
@@ -35,6 +36,8 @@ CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.AP
 RULE: Final[Json] = {
     "host": FQDN,
     "trafficPolicy": {
+        # The default, LEAST_REQUEST, prefers an endpoint that fails fast, and chooses it again for the retry.
+        "loadBalancer": {"simple": "ROUND_ROBIN"},
         "connectionPool": {"tcp": {"connectTimeout": "1s"}},
         "outlierDetection": {
             "consecutive5xxErrors": 3,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,9 +17,9 @@ from meshproof.canary import canary_endpoint, canary_services, wait_known
 from meshproof.certificates import subject
 from meshproof.clients import envoy
 from meshproof.clients.kube import Json
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken, ClaimFailed
-from meshproof.fresh import fresh_namespace, ready_pod
+from meshproof.deadlines import BOUNDS, DEADLINES
+from meshproof.errors import Broken, ClaimFailed, NotReady
+from meshproof.fresh import await_root, fresh_namespace, ready_pod
 from meshproof.install.app import LISTEN_PORT, envoy_config
 from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import applied, probe_route
@@ -43,10 +43,13 @@ class Control:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def try_control(snapshot: Snapshot, primary: Cluster) -> Control:
-    """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all at once."""
+def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> Control:
+    """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all at once.
+
+    The pod comes into `namespace`, or into a new one, of which nothing can be left over from before.
+    """
     tasks: dict[str, Callable[[], object]] = {
-        "a new pod is injected, gets a new certificate, and serves": lambda: _pod_serves(snapshot, primary),
+        "a new pod is injected, gets a new certificate, and serves": lambda: _pod_serves(snapshot, primary, namespace),
         "a new route is seen": lambda: _route_arrives(snapshot, primary),
     }
     for server in snapshot.mesh.clusters:
@@ -66,11 +69,32 @@ def try_control(snapshot: Snapshot, primary: Cluster) -> Control:
     return control
 
 
-def _pod_serves(snapshot: Snapshot, primary: Cluster) -> None:
-    """In a namespace that did not exist: nothing of it can be left over from before."""
+@contextmanager
+def served_namespace(primary: Cluster) -> Iterator[str]:
+    """The name of a new namespace that istiod has served already; removed afterwards."""
+    with fresh_namespace(primary) as namespace:
+        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map)
+        yield namespace
+
+
+def new_namespace_served_s(primary: Cluster) -> float | None:
+    """Seconds from making a namespace until istiod has put its root certificate there; None if not within the bound.
+
+    It is the one duty here that only one replica has, the leader; pods of a new namespace wait for it.
+    """
+    with fresh_namespace(primary) as namespace:
+        begin = time.monotonic()
+        try:
+            await_root(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
+        except NotReady:
+            return None
+        return time.monotonic() - begin
+
+
+def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
     begin = datetime.now(UTC)
     kube, client = primary.kube, snapshot.of(primary).client
-    with fresh_namespace(primary) as namespace:
+    with nullcontext(given) if given else fresh_namespace(primary) as namespace:
         text = yaml.safe_dump(envoy_config(primary.spec), sort_keys=False)
         kube.apply(core("ConfigMap", metadata(SERVED, namespace), data={"envoy.yaml": text}))
         port = {"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT}

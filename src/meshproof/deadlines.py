@@ -86,8 +86,6 @@ class Samples:
     """Seconds for which an API server stays away."""
     lost: float = 10.0
     """Seconds for which a whole cluster stays away."""
-    vigil: float = 6.0
-    """Seconds of asking a control plane again and again after one of its replicas was killed."""
     waiting: float = 3.0
     """Seconds for which a Deployment is seen to wait for its control plane."""
     steady: float = 2.0
@@ -172,6 +170,12 @@ class Bounds:
         whose=Whose.PATIENCE,
         why="after one of two replicas was killed kube-proxy may send API servers to it for a moment; Kubernetes "
         "promises no less than that a controller tries again",
+    )
+    leader: Bound = Bound(
+        seconds=60.0,
+        whose=Whose.PROMISE,
+        why="new namespaces are served by the leader of the replicas alone; its lease lasts 30 s, and the others try "
+        "for it every few seconds (istio.io/istio, pilot/pkg/leaderelection)",
     )
     crash: Bound = Bound(
         seconds=30.0,

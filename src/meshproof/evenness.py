@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from meshproof import names
 from meshproof.clients import envoy
 from meshproof.deadlines import SAMPLES
+from meshproof.errors import Broken
 from meshproof.facts import PodFacts
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import expected_versions
@@ -55,7 +56,11 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
 
     def check() -> None:
         places = _places(mesh)
-        for place, answers in zip(places, together(ask, places), strict=True):
+        try:
+            found = together(ask, places)
+        except Broken as problem:  # a cluster that has just come back may have no kubelet yet
+            raise NotYet(str(problem)) from None
+        for place, answers in zip(places, found, strict=True):
             outcomes = {answer.outcome for answer in answers}
             if outcomes != versions:
                 raise NotYet(f"{_name(place, target)}: {', '.join(sorted(outcomes))}")

@@ -18,19 +18,9 @@ def readers(mesh: Mesh) -> list[tuple[Cluster, Cluster]]:
 
 
 def flights_arrive(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:
-    """By direction what is wrong with following an endpoint that comes and goes; tried until all is well or too late.
-
-    A direction that fails is tried again as a whole, since a watch that was cut comes back after a pause.
-    """
-
-    def direction(server: Cluster) -> list[str]:
-        def problems() -> list[str]:
-            return [f"to {flight.viewer}: {text}" for flight in fly(snapshot, server) for text in flight.problems]
-
-        return settled(problems, timeout_s=timeout_s)
-
-    clusters = snapshot.mesh.clusters
-    return {f"from {c}": found for c, found in zip(clusters, together(direction, clusters), strict=True)}
+    """By direction what is wrong with following an endpoint that comes, and goes, each within `timeout_s` seconds."""
+    flights = together(lambda server: fly(snapshot, server, bound_s=timeout_s), snapshot.mesh.clusters)
+    return {f"from {flight.server} to {flight.viewer}": flight.problems for found in flights for flight in found}
 
 
 def endpoints_left(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:

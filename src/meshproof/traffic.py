@@ -182,7 +182,9 @@ def ask_ingress(
     headers = {"Host": target.host} | ({} if keep else {"Connection": "close"})
 
     def pool() -> urllib3.HTTPConnectionPool:
-        return urllib3.HTTPConnectionPool(address, port, maxsize=32, block=False, timeout=timeout_s, retries=False)
+        return urllib3.HTTPConnectionPool(
+            address, port, maxsize=MOST_WAITING, block=False, timeout=timeout_s, retries=False
+        )
 
     kept = pool() if keep else None
 

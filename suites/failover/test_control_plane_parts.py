@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 from meshproof.claims import claim
-from meshproof.control import try_control
+from meshproof.control import new_namespace_served_s, served_namespace, try_control
 from meshproof.deadlines import BOUNDS, SAMPLES
 from meshproof.drill import Drill, Ward, lost, must_have_been_well
 from meshproof.eyes import endpoints_left, endpoints_returned, flights_arrive, readers
@@ -13,6 +14,7 @@ from meshproof.faults.istiod import two_replicas
 from meshproof.faults.machines import stop_api_server
 from meshproof.faults.parts import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.findings import Findings
+from meshproof.parallel import together
 from meshproof.report import drills
 from meshproof.report.evidence import Evidence
 from meshproof.vigil import admissions, keep_vigil
@@ -74,7 +76,8 @@ def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:
 @claim(
     "FAILOVER-11",
     "of two istiod replicas in each primary one is killed: injection, validation, routes, certificates and discovery "
-    "go on, with no gap longer than a few seconds, and no request is lost",
+    "go on, with no gap longer than a few seconds, no request is lost, and a new namespace waits no longer than for a "
+    "new leader",
     promised_by="istio.io, Deployment models: control plane replicas for availability; Kubernetes, Services",
     hint="a longer gap: the second replica was not ready (kubectl get endpointslices), or both are on one node",
     disruptive=True,
@@ -83,14 +86,17 @@ def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
     """The cheapest insurance there is, and worth what it does in the second in which a replica dies."""
     findings = Findings("loads, powers and questions")
     asks = admissions(ward.mesh.clusters, ward.mesh.toolbox.images["client"])
+    primaries = ward.mesh.primaries
     with ward.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
-        for primary in ward.mesh.primaries:
-            stack.enter_context(two_replicas(ward.bench, primary))
+        together(lambda each: stack.enter_context(two_replicas(ward.bench, each)), primaries)
+        spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
         with keep_vigil(asks) as vigil, ExitStack() as killed:
-            for primary in ward.mesh.primaries:
+            for primary in primaries:
                 drill.strike = killed.enter_context(kill_one_istiod(ward.bench, primary))
-            controls = {primary: try_control(drill.snapshot, primary) for primary in ward.mesh.primaries}
-            pause(SAMPLES.vigil)
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                waiting = beside.submit(together, new_namespace_served_s, primaries)
+                controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
+                waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge(findings, drill, "one replica killed")
     for name in asks:
@@ -98,9 +104,12 @@ def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
         evidence.attach(f"gap-{name}", {"longest gap in seconds": gap, "because": words})
         late = [f"no good answer for {gap:.1f} s: {words}"] if gap > BOUNDS.replica_gap.seconds else []
         findings.examine(name, late)
-    for primary, control in controls.items():
+    evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
+    for primary, control, waited in zip(primaries, controls, waits, strict=True):
         for what, problems in control.problems.items():
             findings.examine(f"istiod of {primary}: {what}", problems)
+        late = [f"not served within {BOUNDS.leader.seconds:g} s"] if waited is None else []
+        findings.examine(f"istiod of {primary}: a new namespace", late)
     findings.conclude(also=drill.fault_line())
 
 

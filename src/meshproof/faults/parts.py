@@ -24,18 +24,18 @@ Pair = tuple[Cluster, Cluster]
 
 
 def kill_east_west(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
-    """Delete the pods of the east-west gateway without grace; back when their replacements are ready."""
-    labels = f"istio={names.EAST_WEST.removeprefix('istio-')}"
-    return _kill_pods(bench, cluster, names.EAST_WEST, _pods(cluster, labels), f"east-west gateway of {cluster} killed")
+    """Kill the pods of the east-west gateway; back when their replacements are ready."""
+    pods = _pods(cluster, f"istio={names.EAST_WEST.removeprefix('istio-')}")
+    return _kill_pods(bench, cluster, names.EAST_WEST, pods, "envoy", f"east-west gateway of {cluster} killed")
 
 
 def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
-    """Delete the oldest of several istiod pods without grace: the one to which the proxies are connected."""
+    """Kill the oldest of several istiod pods: the one to which the proxies are connected, and which leads."""
     oldest, *others = sorted(_pods(cluster, ISTIOD_LABELS), key=lambda pod: pod["metadata"]["creationTimestamp"])
     if not others:
         raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
-    deployment = _deployment_of(oldest)
-    return _kill_pods(bench, cluster, deployment, [oldest], f"one of {1 + len(others)} istiods of {cluster} killed")
+    what = f"one of {1 + len(others)} istiods of {cluster} killed"
+    return _kill_pods(bench, cluster, _deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
 
 
 def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
@@ -124,14 +124,19 @@ def _reissues(pairs: Sequence[Pair]) -> list[tuple[Cluster, dict[str, object]]]:
 
 
 def _kill_pods(
-    bench: Bench, cluster: Cluster, deployment: str, pods: Sequence[Json], what: str
+    bench: Bench, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
 ) -> AbstractContextManager[Strike]:
+    """Delete pods without grace. In the lab their program is killed first: elsewhere the kubelet lets it say good-bye
+    for two seconds (`minimumGracePeriodInSeconds`)."""
     if not pods:
         raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
 
     def inflict() -> None:
         for pod in pods:
-            cluster.kube.delete("Pod", pod["metadata"]["name"], names.SYSTEM_NAMESPACE, grace_s=0)
+            name = pod["metadata"]["name"]
+            if bench.links is not None:
+                bench.links.kill_in_pod(cluster.name, name, program)
+            cluster.kube.delete("Pod", name, names.SYSTEM_NAMESPACE, grace_s=0)
 
     return strike(bench, "kill_pods", what, [(cluster, _ready(deployment))], inflict)
 
