@@ -20,7 +20,7 @@ from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
 from meshproof.probes.http import http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
 from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
-from meshproof.probes.tls import sni_of, tls_from_pod, tls_from_runner
+from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
 from meshproof.probes.words import words
 from meshproof.traffic import DEFAULT, ask_ingress
 from tests.fakes import LocalKube, pod
@@ -131,11 +131,15 @@ def test_a_pod_that_says_nothing_is_our_failure() -> None:
         parse_tcp_row("", "192.0.2.1", 15443, "sh: curl: not found")
 
 
+def hello(port: int, *, sni: str | None = None, alpn: str | None = None) -> Hello:
+    return Hello(address="127.0.0.1", port=port, sni=sni, alpn=alpn)
+
+
 @needs_openssl
 @pytest.mark.parametrize("asks_client", [True, False])
 def test_tls_from_a_pod_shows_the_chain_and_the_demand(tmp_path: Path, asks_client: bool) -> None:
     with tls_server(tmp_path, asks_client=asks_client) as port:
-        answer = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", port, sni="shop.local", alpn="istio")
+        (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(port, sni="shop.local", alpn="istio")])
     assert [spiffe_ids(cert) for cert in answer.chain] == [(SPIFFE,), (), ()]
     assert answer.asks_client is asks_client
 
@@ -143,8 +147,7 @@ def test_tls_from_a_pod_shows_the_chain_and_the_demand(tmp_path: Path, asks_clie
 @needs_openssl
 def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_port: int) -> None:
     with tls_server(tmp_path, asks_client=False, serves=False) as port:
-        dropped = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", port, sni=None, alpn=None)
-    refused = tls_from_pod(LocalKube(), CLIENT, "127.0.0.1", closed_port, sni=None, alpn=None)
+        dropped, refused = tls_from_pod(LocalKube(), CLIENT, [hello(port), hello(closed_port)])
     assert not dropped.completed
     assert str(dropped).startswith("refused (")
     assert "refused" in refused.reason.lower()
@@ -153,9 +156,7 @@ def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_
 @needs_openssl
 def test_tls_from_a_pod_does_not_wait_for_ever() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        answer = tls_from_pod(
-            LocalKube(), CLIENT, "127.0.0.1", silent.getsockname()[1], sni="a", alpn="istio", timeout_s=0.5
-        )
+        (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(silent.getsockname()[1])], timeout_s=0.5)
     assert answer.reason == "no end within 0.5 s"
 
 

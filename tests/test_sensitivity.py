@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from meshproof.errors import Broken
 from meshproof.faults.fault import Fault
 from meshproof.report.results import Result
 from meshproof.sensitivity.outcome import Fate, Outcome, SuiteRun, judge
-from meshproof.sensitivity.report import write_reports
-from meshproof.sensitivity.slices import slice_of_day
+from meshproof.sensitivity.report import read_report, write_reports
+from meshproof.sensitivity.slices import part_of_day
 from meshproof.sensitivity.suites import _results, _texts
 
 OK, FAILED, BROKEN, NA = Result.SUCCEEDED, Result.FAILED, Result.BROKEN, Result.NOT_APPLICABLE
@@ -72,10 +73,10 @@ def test_the_text_that_a_user_would_have_read_is_kept() -> None:
 def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
     things = list(range(10))
     first = date(2026, 1, 1)
-    assert slice_of_day(things, 3, first) == slice_of_day(things, 3, first)
-    seen = {thing for day in range(4) for thing in slice_of_day(things, 3, first + timedelta(days=day))}
+    assert part_of_day(things, 3, first) == part_of_day(things, 3, first)
+    seen = {thing for day in range(4) for thing in part_of_day(things, 3, first + timedelta(days=day))}
     assert seen == set(things)
-    assert slice_of_day(things, 99, first) == tuple(things)
+    assert part_of_day(things, 99, first) == tuple(things)
 
 
 def test_the_reports(tmp_path: Path) -> None:
@@ -88,6 +89,7 @@ def test_the_reports(tmp_path: Path) -> None:
         inject_s=1.0,
         run_s=20.0,
         heal_s=0.5,
+        ran="2026-01-31T12:00+00:00",
     )
     absent = Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing")
     text, data = write_reports(tmp_path, [FAULT], [killed, absent])
@@ -101,7 +103,7 @@ def test_the_reports(tmp_path: Path) -> None:
         "| S1 | the remote secret is gone | DISCOVERY-01, DISCOVERY-04 | killed 22 s | not available here |\n\n"
         "## S1 on multi-primary-samenet: killed\n\n"
         "the remote secret is gone. A user sees: only local answers.\n\n"
-        "Injected in 1.0 s, verified in 20.0 s, healed in 0.5 s. Red: DISCOVERY-01.\n\n"
+        "Injected in 1.0 s, verified in 20.0 s, healed in 0.5 s; 2026-01-31T12:00+00:00 UTC. Red: DISCOVERY-01.\n\n"
         "```text\nDISCOVERY-01 …: it is wrong\n  last seen   cluster1\n```\n\n"
         "## Not available here\n\n"
         "- S1 on primary-remote-samenet: there is no such thing\n"
@@ -123,3 +125,20 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
     )
     assert _texts(junit) == {"TRUST-01": "TRUST-01 it holds: no"}
     assert _texts(tmp_path / "absent.xml") == {}
+
+
+def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
+    run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": OK}, texts={"DISCOVERY-01": "DISCOVERY-01: x"})
+    outcomes = [
+        judge(FAULT, "multi-primary-samenet", run),
+        Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"),
+    ]
+    write_reports(tmp_path, [FAULT], outcomes)
+    assert read_report(tmp_path) == outcomes
+    assert read_report(tmp_path / "elsewhere") == []
+
+
+def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sensitivity.json").write_text('{"schema": "other/1"}')
+    with pytest.raises(Broken, match="its schema is other/1"):
+        read_report(tmp_path)

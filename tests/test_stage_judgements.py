@@ -159,18 +159,30 @@ def test_admission_must_judge_and_not_only_refuse(
 
 
 def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> None:
-    well, failed, other = [reply("cluster1")] * 10, [reply("cluster1", 500)] * 3, [reply("cluster2")] * 17
-    assert failover_problems("cluster1", well, failed + other) == []
-    assert failover_problems("cluster1", well, failed * 2 + other[:14]) == []
-    assert failover_problems("cluster1", well[:9] + other[:1], failed + other) == [
+    """Ten requests a second: those of the first second after three errors may be lost, the others not."""
+    well, failed, other = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2")]
+    assert failover_problems("cluster1", well, failed * 3 + other * 22) == []
+    assert failover_problems("cluster1", well, failed * 13 + other * 12) == []
+    assert failover_problems("cluster1", well, failed * 14 + other * 11) == [
+        "1 s after 3 errors 1 of 12 requests were still lost: HTTP 500"
+    ]
+    assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 22) == [
         "without a fault 1 of 10 left the cluster or failed: cluster2"
     ]
-    assert failover_problems("cluster1", well, [reply("cluster1", 500)] * 20) == [
-        "after 8 errors 12 of 12 requests were still lost: HTTP 500"
+    assert failover_problems("cluster1", well, failed * 25) == [
+        "1 s after 3 errors 12 of 12 requests were still lost: HTTP 500"
     ]
-    assert failover_problems("cluster1", well, other + failed) == [
+    assert failover_problems("cluster1", well, other * 22 + failed * 3) == [
         "the first 3 requests in the fault did not go to cluster1: cluster2 x3",
-        "after 8 errors 3 of 12 requests were still lost: HTTP 500",
+        "1 s after 3 errors 3 of 12 requests were still lost: HTTP 500",
+    ]
+
+
+def test_failover_is_judged_by_what_was_sent_while_the_ejection_lasts() -> None:
+    well, failed, slow = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2", seconds=0.5)]
+    assert failover_problems("cluster1", well, failed * 3 + slow * 10 + failed * 12) == [], "it may serve again"
+    assert failover_problems("cluster1", well, failed * 3 + [reply("cluster2", seconds=1.5)] * 22) == [
+        "1 s after 3 errors only 3 requests were answered while the ejection lasts (5 s)"
     ]
 
 

@@ -25,8 +25,8 @@ class Deadlines:
     configuration: float = 20.0
     """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
     more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""
-    return_home: float = 15.0
-    """From the end of errors until ejected endpoints serve again (base ejection time 2 s, grows with each ejection)."""
+    return_home: float = 20.0
+    """From the end of errors until ejected endpoints serve again (base ejection time 5 s, grows with each ejection)."""
     root_config_map: float = 15.0
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
     fresh_pod: float = 90.0
@@ -69,7 +69,11 @@ class Samples:
     spread: int = 24
     """Requests to a service of two even clusters: that one is never chosen happens once in eight million times."""
     local: int = 10
-    """Requests that must all stay in their own cluster, and as many that must leave it."""
+    """Requests that must all stay in their own cluster."""
+    failing: int = 25
+    """Requests to endpoints that answer with errors, of which the later must be answered elsewhere."""
+    failing_rate: float = 10.0
+    """How many of them are sent in a second."""
     repeated: int = 3
     """Requests for which the answer is the same each time."""
     path: int = 20

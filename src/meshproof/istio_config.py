@@ -9,6 +9,7 @@ from typing import Final
 
 from meshproof import names
 from meshproof.clients.kube import ApiError, Json, Kube
+from meshproof.errors import ClaimFailed
 from meshproof.install.manifests import metadata
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
@@ -68,11 +69,9 @@ def place_of(item: Json) -> str:
 def is_probe(item: Json) -> bool:
     """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
     meta = item["metadata"]
-    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(OUR_NAMESPACES)
+    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(names.OUR_NAMESPACES)
 
 
-OUR_NAMESPACES: Final = "meshproof-"
-"""How the names of all namespaces begin that hold nothing but probes."""
 PROBE_PREFIX: Final = "meshproof-probe-"
 
 
@@ -89,10 +88,21 @@ def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
     """These objects, for the time of the block; all are removed afterwards, even if only some could be applied."""
     everything = list(wanted)
     try:
-        together(lambda item: item[0].kube.apply(item[1]), everything)
+        together(lambda item: apply_config(*item), everything)
         yield
     finally:
         together(lambda item: removed(*item), everything)
+
+
+def apply_config(cluster: Cluster, item: Json) -> None:
+    """Apply an object of Istio's configuration. Raises `ClaimFailed` if admission refuses it, or cannot be asked."""
+    try:
+        cluster.kube.apply(item)
+    except ApiError as problem:
+        if "webhook" not in problem.reason:
+            raise
+        text = f"{cluster}: configuration cannot be changed, so nothing can be proven by it; see CONTROL-07"
+        raise ClaimFailed(f"{text}\n  last seen   {problem.reason}") from None
 
 
 def removed(cluster: Cluster, item: Json) -> None:

@@ -11,7 +11,6 @@ from meshproof.clients import envoy, istiod
 from meshproof.clients.envoy import Endpoint
 from meshproof.errors import ClaimFailed
 from meshproof.facts import PodFacts
-from meshproof.istio_config import OUR_NAMESPACES
 from meshproof.mesh import Cluster
 from meshproof.parallel import together
 from meshproof.snapshot import ClusterFacts, Snapshot
@@ -127,8 +126,7 @@ def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict
 def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
     """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
 
-    Asks every replica of every istiod: each proxy is connected to exactly one of them. Probes of ours that come and go
-    meanwhile are left out: the claims that made them wait for them.
+    Asks every replica of every istiod: each proxy is connected to exactly one of them.
     """
     replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
     answers = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
@@ -140,8 +138,6 @@ def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
     for facts in snapshot.facts:
         own = snapshot.mesh.control_plane_of(facts.cluster)
         for pod in facts.proxies:
-            if pod.namespace.startswith(OUR_NAMESPACES):
-                continue
             found = connected.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), [])
             result[f"{facts.cluster} {pod}"] = _connection_problems(own, found)
     return result

@@ -21,6 +21,9 @@ CLIENT_NAMESPACE: Final = "utilities"
 OUTSIDE_NAMESPACE: Final = "meshproof-outside"
 """Not injected: a client pod per cluster without a sidecar, for probes of the wire."""
 
+OUR_NAMESPACES: Final = "meshproof-"
+"""How the names of all namespaces begin that hold nothing but probes."""
+
 CLIENT_POD: Final = "client"
 """Name of the Deployment, of its `app` label and of its only own container, in both client namespaces."""
 

@@ -79,7 +79,7 @@ MUTANTS: Final = Option(
 SLICE: Final = Option(
     flag="--slice",
     metavar="N",
-    help="for tests/sensitivity: N of the faults, other ones each day, so that all have their turn",
+    help="for tests/sensitivity: N mutants, other ones each day, so that all have their turn on every topology",
 )
 
 OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE, MUTANTS, SLICE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from meshproof.mesh_state import APP_CLUSTER
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
-from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, TlsAnswer, tls_from_pod
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
 from meshproof.snapshot import Snapshot
 
 Target = tuple[str, int]
@@ -46,16 +46,24 @@ def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Targe
     return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
 
 
-def meet(
-    snapshot: Snapshot, client: Cluster, server: Cluster, *, sni: str | None = APP_SNI, alpn: str | None = ISTIO_ALPN
-) -> dict[Target, TlsAnswer]:
-    """Handshakes from `client`'s outside pod with everything that its clients dial for `server`."""
-    outside = snapshot.of(client).outside
+Says = tuple[str | None, str | None]
+"""Server name and ALPN."""
+PROPER: Final[Says] = (APP_SNI, ISTIO_ALPN)
+
+
+def meet(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
+    """Proper handshakes from `client`'s outside pod with everything that its clients dial for `server`."""
+    return meet_saying(snapshot, client, server, (PROPER,))[0]
+
+
+def meet_saying(
+    snapshot: Snapshot, client: Cluster, server: Cluster, says: Sequence[Says]
+) -> list[dict[Target, TlsAnswer]]:
+    """The same for each of several things to say, all at once."""
     targets = dialled(snapshot, client, server)
-    answers = together(
-        lambda target: tls_from_pod(client.kube, outside, target[0], target[1], sni=sni, alpn=alpn), targets
-    )
-    return dict(zip(targets, answers, strict=True))
+    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in says for a, p in targets]
+    answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
+    return [{target: next(answers) for target in targets} for _ in says]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,5 +141,5 @@ def _risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int
 
 
 def _handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
-    met = together(lambda _: meet(snapshot, client, server), range(SAMPLES.handshakes), width=3)
+    met = meet_saying(snapshot, client, server, (PROPER,) * SAMPLES.handshakes)
     return sum(answer.completed for answers in met for answer in answers.values())

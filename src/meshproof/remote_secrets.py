@@ -167,7 +167,7 @@ _SCRIPT: Final = (
     STDIN_FILES
     + """
 limit=$1
-curl -s -S --max-time "$limit" --cacert ca -K calls 2>error
+curl -s -S --fail-early --max-time "$limit" --cacert ca -K calls 2>error
 echo "meshproof exit $?"; cat error
 """
 )
@@ -220,13 +220,13 @@ def parse_access(text: str, wanted: list[str]) -> Access:
     code, _, complaint = end.partition("\n")
     pieces = _ENDED.split(answers)
     replies = list(zip(pieces[1::2], pieces[0::2], strict=False))
-    if code.strip() != "0" and (not replies or replies[0][0] == "000"):
+    if replies and replies[0][0] == "401":
+        return Access(error="the API server does not know the token (HTTP 401)")
+    if code.strip() != "0":
         return Access(error=complaint.strip().splitlines()[0][:200] if complaint.strip() else f"curl exit code {code}")
     if len(replies) != len(wanted) + 1:
         raise Broken("trying a remote secret", f"{len(replies)} of {len(wanted) + 1} answers", "try again")
-    status, body = replies[0]
-    if status == "401":
-        return Access(error="the API server does not know the token (HTTP 401)")
+    body = replies[0][1]
     uid = _parsed(body).get("metadata", {}).get("uid", "")
     denied = tuple(
         what

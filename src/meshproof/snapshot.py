@@ -15,7 +15,7 @@ from meshproof import names
 from meshproof.certificates import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 from meshproof.clients.envoy import Identity, identity_of
 from meshproof.clients.kube import Kube, path_of
-from meshproof.errors import Broken, ClaimFailed
+from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.facts import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -117,8 +117,10 @@ class ClusterFacts:
 
     @property
     def proxies(self) -> tuple[PodFacts, ...]:
-        """Every live pod with a proxy: sidecars and gateways."""
-        return tuple(pod for pod in self.pods if pod.live and pod.has_proxy)
+        """Every live pod with a proxy: sidecars and gateways. Probes of ours come and go, and are left out."""
+        return tuple(
+            p for p in self.pods if p.live and p.has_proxy and not p.namespace.startswith(names.OUR_NAMESPACES)
+        )
 
     @property
     def ready_endpoints(self) -> tuple[EndpointFacts, ...]:
@@ -162,7 +164,7 @@ class Snapshot:
 
     mesh: Mesh
     facts: tuple[ClusterFacts, ...]
-    _identities: dict[str, Identity] = field(default_factory=dict)
+    _identities: dict[str, Identity | None] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -178,13 +180,27 @@ class Snapshot:
         return self.of(self.mesh.control_plane_of(cluster)).ca_files()
 
     def identities(self) -> tuple[tuple[Cluster, PodFacts, Identity], ...]:
-        """Certificate and root of every proxy, as the proxies hold them; one `exec` each, once per snapshot."""
+        """Certificate and root of every proxy, as the proxies hold them; one `exec` each, once per snapshot.
+
+        A pod that has left since the snapshot was taken is left out.
+        """
         wanted = [(facts.cluster, pod) for facts in self.facts for pod in facts.proxies]
         with self._lock:
             missing = [(c, pod) for c, pod in wanted if _key(c, pod) not in self._identities]
-            found = together(lambda item: identity_of(item[0].kube, item[1].namespace, item[1].name), missing)
+            found = together(lambda item: _identity(*item), missing)
             self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
-        return tuple((cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted)
+        held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
+        return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
+
+
+def _identity(cluster: Cluster, pod: PodFacts) -> Identity | None:
+    try:
+        return identity_of(cluster.kube, pod.namespace, pod.name)
+    except NotReady:
+        now = cluster.kube.find("Pod", pod.name, pod.namespace)
+        if now is None or pod_facts(now).leaving:
+            return None
+        raise
 
 
 def _key(cluster: Cluster, pod: PodFacts) -> str:

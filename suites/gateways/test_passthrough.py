@@ -11,7 +11,7 @@ from meshproof.errors import ClaimFailed
 from meshproof.findings import Findings
 from meshproof.mesh import Mesh
 from meshproof.parallel import together
-from meshproof.paths import meet
+from meshproof.paths import meet, meet_saying
 from meshproof.probes.http import plain_http_from_pod
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, sni_of
 from meshproof.report.evidence import Evidence
@@ -65,9 +65,8 @@ def test_15443_refuses_everything_else(mesh: Mesh, snapshot: Snapshot, evidence:
     """Refusals count only while the right handshake is accepted: before and after them."""
     findings = Findings("attempts")
     pairs = list(mesh.pairs_across_networks)
-    attempts = [(pair, what, *how) for pair in pairs for what, how in REFUSED.items()]
     must_accept(snapshot, mesh)
-    answers = together(lambda a: meet(snapshot, *a[0], sni=a[2], alpn=a[3]), attempts)
+    refused = together(lambda pair: meet_saying(snapshot, *pair, tuple(REFUSED.values())), pairs)
     plain = [
         (
             client,
@@ -79,11 +78,12 @@ def test_15443_refuses_everything_else(mesh: Mesh, snapshot: Snapshot, evidence:
         for address in snapshot.of(server).gateway_addresses
     ]
     must_accept(snapshot, mesh)
-    for ((client, server), what, _, _), met in zip(attempts, answers, strict=True):
-        for (address, port), answer in met.items():
-            problems = [str(answer)] if answer.completed else []
-            findings.examine(f"{client} to {server} at {address}:{port} with {what}", problems)
-            evidence.attach(f"{client}-{server}-{what.replace('/', '-').replace(' ', '-')}", str(answer))
+    for (client, server), answers in zip(pairs, refused, strict=True):
+        for what, met in zip(REFUSED, answers, strict=True):
+            for (address, port), answer in met.items():
+                problems = [str(answer)] if answer.completed else []
+                findings.examine(f"{client} to {server} at {address}:{port} with {what}", problems)
+                evidence.attach(f"{client}-{server}-{what.replace('/', '-').replace(' ', '-')}", str(answer))
     for client, server, address, reply in plain:
         problems = [f"answers HTTP {reply.status}"] if reply.status else []
         findings.examine(f"{client} to {server} at {address}:{names.PORT_SERVICES} with plain HTTP", problems)

@@ -21,7 +21,7 @@ from meshproof.report.evidence import Evidence
 from meshproof.routing import failover_that_never_happens
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot
-from meshproof.stage.config import EJECTED_AFTER, EJECTION_LAG, weights
+from meshproof.stage.config import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S, weights
 from meshproof.stage.life import Stage
 from meshproof.stage.parts import FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED
 from meshproof.statistics import expected_shares
@@ -110,8 +110,14 @@ def drill(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[str]:
     """All is well, the own cluster's probe fails for this client, all is well again."""
     pod, url, count = snapshot.of(cluster).client, stage.url(FAILOVER), SAMPLES.local
     must_prefer_its_own(stage, cluster, pod)
-    calls = [Call(url=url, count=count), Call(url=url, count=2 * count, headers={FAIL_HEADER: cluster.name})]
-    well, failing = call_from_pod(cluster.kube, pod, calls)
+    (well,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
+    failing_call = Call(
+        url=url,
+        count=SAMPLES.failing,
+        headers={FAIL_HEADER: cluster.name},
+        options=("--rate", f"{SAMPLES.failing_rate:g}/s"),
+    )
+    (failing,) = call_from_pod(cluster.kube, pod, [failing_call])
 
     def back() -> None:
         (seen,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=SAMPLES.repeated)])
@@ -147,9 +153,20 @@ def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply])
     first = failing[:EJECTED_AFTER]
     if [reply.status for reply in first] != [500] * len(first):
         problems.append(f"the first {len(first)} requests in the fault did not go to {own}: {told_replies(first)}")
-    # Envoy's workers tell its main thread of errors, which ejects a little later: a few more may be lost.
-    rest = failing[EJECTED_AFTER + EJECTION_LAG :]
+    rest = sent_between(EJECTION_LAG_S, EJECTED_S, failing[EJECTED_AFTER:])
+    lag = f"{EJECTION_LAG_S:g} s after {EJECTED_AFTER} errors"
     if kept := [reply.outcome for reply in rest if not reply.ok or reply.server == own]:
-        lag = EJECTED_AFTER + EJECTION_LAG
-        problems.append(f"after {lag} errors {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
+        problems.append(f"{lag} {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
+    elif len(rest) < SAMPLES.local // 2:
+        problems.append(f"{lag} only {len(rest)} requests were answered while the ejection lasts ({EJECTED_S} s)")
     return problems
+
+
+def sent_between(after_s: float, before_s: float, replies: Sequence[Reply]) -> list[Reply]:
+    """The replies to requests that were sent within that time, at a constant rate or as soon as there was an answer."""
+    found, begun = [], 0.0
+    for reply in replies:
+        if after_s <= round(begun, 6) < before_s:
+            found.append(reply)
+        begun += max(reply.seconds, 1 / SAMPLES.failing_rate)
+    return found

@@ -19,7 +19,7 @@ from meshproof.deadlines import DEADLINES
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.probes.tls import TlsAnswer, tls_from_pod
+from meshproof.probes.tls import Hello, TlsAnswer, tls_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.webhooks import injection_webhooks
@@ -103,7 +103,8 @@ def test_istiod_shows_who_it_is(mesh: Mesh, snapshot: Snapshot, now: datetime, e
 
     def ask(item: tuple[Cluster, str, int]) -> TlsAnswer:
         cluster, host, port = item
-        return tls_from_pod(cluster.kube, snapshot.of(cluster).outside, host, port, sni=host, alpn="h2")
+        hello = Hello(address=host, port=port, sni=host, alpn="h2")
+        return tls_from_pod(cluster.kube, snapshot.of(cluster).outside, (hello,))[0]
 
     for (cluster, host, port), answer in zip(wanted, together(ask, wanted), strict=True):
         roots = snapshot.issuer_of(cluster).roots

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
 from meshproof.options import Settings
 from meshproof.sensitivity.outcome import Outcome
-from meshproof.sensitivity.report import write_reports
-from meshproof.sensitivity.slices import slice_of_day
+from meshproof.sensitivity.report import read_report, write_reports
+from meshproof.sensitivity.slices import part_of_day
 
 HERE = Path(__file__).parent
 
@@ -26,35 +27,63 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _faults(settings: Settings) -> tuple[Fault, ...]:
-    """Those that were named, else all; of these the day's slice, if one was asked for."""
+    """Those that were named, else all."""
     try:
-        named = tuple(chosen(settings.mutants)) if settings.mutants else FAULTS
+        return tuple(chosen(settings.mutants)) if settings.mutants else FAULTS
     except BadInput as problem:
         raise pytest.UsageError(f"--mutants: {problem}") from None
-    return slice_of_day(named, settings.slice, datetime.now(UTC).date()) if settings.slice else named
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a topology nothing here can run; that is an error only for who asked for this folder."""
+    settings = config.stash[SETTINGS]
     asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
-    if config.stash[SETTINGS].topologies or any(path.is_relative_to(HERE) for path in asked):
-        return
     ours = [item for item in items if item.path.is_relative_to(HERE)]
-    items[:] = [item for item in items if item not in ours]
-    config.hook.pytest_deselected(items=ours)
+    if not settings.topologies and not any(path.is_relative_to(HERE) for path in asked):
+        unwanted = ours
+    elif settings.slice:
+        kept = slice_of_day(ours, settings, datetime.now(UTC).date())
+        unwanted = [item for item in ours if item not in kept]
+    else:
+        return
+    items[:] = [item for item in items if item not in unwanted]
+    config.hook.pytest_deselected(items=unwanted)
+
+
+def slice_of_day(items: Iterable[pytest.Item], settings: Settings, day: date) -> list[pytest.Item]:
+    """The day's mutants, of those that each topology can have, and the look at what is left after each topology's."""
+    params = {item: item.callspec.params for item in items if hasattr(item, "callspec")}
+    trials = [
+        (item, topology)
+        for topology in settings.topologies
+        for item, given in params.items()
+        if given["topology"] == topology.name and "mutant" in given and not given["mutant"].not_here(topology)
+    ]
+    today = part_of_day(trials, settings.slice, day)
+    touched = {topology.name for _, topology in today}
+    after = [item for item, given in params.items() if "mutant" not in given and given["topology"] in touched]
+    return [*(item for item, _ in today), *after]
 
 
 class Book:
-    """The outcomes so far; written after each, so that a run that is stopped has told what it knew."""
+    """The outcomes so far; written after each, so that a run that is stopped has told what it knew.
+
+    Those of earlier runs into the same folder stay, until the same mutant is tried on the same topology again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes: list[Outcome] = []
+        self.outcomes = {outcome.key: outcome for outcome in read_report(folder)}
 
     def add(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-        write_reports(self.folder, FAULTS, self.outcomes)
+        self.outcomes[outcome.key] = outcome
+        write_reports(self.folder, FAULTS, sorted(self.outcomes.values(), key=_place))
+
+
+def _place(outcome: Outcome) -> tuple[str, int]:
+    order = [fault.id for fault in FAULTS]
+    return outcome.topology, order.index(outcome.fault) if outcome.fault in order else len(order)
 
 
 @pytest.fixture(scope="session")

@@ -412,7 +412,8 @@ class Kube:
 
 
 def _message(problem: ApiException) -> str:
-    body = problem.body or ""
+    """The server's words. Where an `exec` is refused they stand at the end of the reason, behind the headers."""
+    body = problem.body or str(problem.reason).rpartition(" -+-+- ")[2]
     return _status_text(body.encode()) or str(problem.reason)
 
 

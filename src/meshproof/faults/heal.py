@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from meshproof.clients.kube import Kube
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
 from meshproof.mesh import Mesh
 from meshproof.model import ClusterName
+from meshproof.parallel import WIDTH, together
 from meshproof.providers.base import Links
 
 
@@ -27,14 +29,21 @@ def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, 
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
     Machines first; then objects, newest change first; then restarts, oldest first: an istiod before the workloads that
-    it signs for.
+    it signs for. Restarts of one kind go together.
     """
     healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
-    for entry in in_healing_order(ours):
+
+    def take_back_one(entry: Entry) -> None:
         take_back(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
-        _healed(journal, entry, healed)
+        journal.healed(entry)
+
+    for scope, entries in groupby(in_healing_order(ours), key=lambda entry: entry.undo.get("scope")):
+        group = list(entries)
+        together(take_back_one, group, width=WIDTH if scope else 1)
+        for entry in group:
+            _note(entry, healed)
     return healed
 
 
@@ -46,12 +55,12 @@ def heal_machines(kubes: Mapping[ClusterName, Kube], journal: Journal, links: Li
         if links is not None and entry.cluster_uid == links.identity and entry.cluster in names:
             name = names[entry.cluster]
             take_back_machine(name, kubes[name], entry.undo, links)
-            _healed(journal, entry, healed)
+            journal.healed(entry)
+            _note(entry, healed)
     return healed
 
 
-def _healed(journal: Journal, entry: Entry, healed: dict[str, list[str]]) -> None:
-    journal.healed(entry)
+def _note(entry: Entry, healed: dict[str, list[str]]) -> None:
     where = healed.setdefault(entry.fault, [])
     if entry.cluster not in where:
         where.append(entry.cluster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from meshproof.clients.kube import ApiError, Json, path_of
@@ -14,6 +14,7 @@ from meshproof.faults.istiod import scale_istiod_down
 from meshproof.faults.journal import Journal
 from meshproof.mesh import Cluster, Mesh
 from meshproof.model import Topology
+from meshproof.parallel import together
 from meshproof.providers.base import Links
 
 Change = Callable[[Json], "Json | None"]
@@ -21,7 +22,7 @@ Change = Callable[[Json], "Json | None"]
 
 
 class Prevented(MeshproofError):
-    """Istio or Kubernetes does not let the fault happen, repairs it, or copes with it; the text is the evidence."""
+    """Istio or Kubernetes does not let the fault happen, or puts it right; the text is the evidence."""
 
 
 class Scene:
@@ -94,10 +95,12 @@ class Scene:
         """Have an object deleted at healing that the fault made somebody else create."""
         self._record(cluster, {"do": "delete", "kind": kind, "name": name, "namespace": namespace})
 
-    def restart(self, cluster: Cluster, scope: str) -> None:
+    def restart(self, clusters: Iterable[Cluster], scope: str) -> None:
         """Renew pods now, and again after all else is healed: they keep what they read at their start."""
-        self._record(cluster, {"do": "restart", "scope": scope})
-        undo.restart(cluster, scope)
+        wanted = list(clusters)
+        for cluster in wanted:
+            self._record(cluster, {"do": "restart", "scope": scope})
+        together(lambda cluster: undo.restart(cluster, scope), wanted)
 
     def stop_istiod(self, cluster: Cluster) -> None:
         """Scale istiod to zero and wait until it is gone."""

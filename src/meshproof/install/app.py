@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import yaml
 
@@ -133,13 +134,17 @@ end
 """
 
 
+# As PID 1 it inherits what probes leave behind, and has to wait for its end: `sleep` alone would collect zombies.
+_WAITS: Final = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"
+
+
 def client_container(image: str) -> Json:
     """A container that only waits to be told, by exec, what to call."""
     return {
         "name": CLIENT_POD,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["sleep", "2147483647"],
+        "command": ["sh", "-c", _WAITS],
     }
 
 
@@ -147,6 +152,5 @@ def client_manifest(namespace: str, image: str) -> Json:
     """A pod of that container: in the mesh or outside, as its namespace decides."""
     container = client_container(image) | {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}}
     labels = {"app": CLIENT_POD}
-    # As PID 1 `sleep` does not hear SIGTERM: without a short grace each deletion would take 30 s.
     pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
     return deployment(CLIENT_POD, namespace, selector=labels, labels=labels, pod=pod)

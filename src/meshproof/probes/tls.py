@@ -15,7 +15,7 @@ from meshproof import names
 from meshproof.certificates import parse_chain, subject
 from meshproof.clients.kube import Kube
 from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken
+from meshproof.errors import Broken, NotReady
 from meshproof.facts import PodFacts
 from meshproof.probes.words import bracketed, words
 
@@ -83,38 +83,73 @@ def tls_from_runner(
         return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason=words(problem))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What a client says when it dials `address:port`; None leaves it unsaid."""
+
+    address: str
+    port: int
+    sni: str | None
+    alpn: str | None
+
+
 # A connection that is dropped on the way would hang in openssl for minutes, and not every image has `timeout`.
 _TLS_SCRIPT: Final = """
 limit=$1; shift
-openssl s_client "$@" </dev/null 2>&1 & probe=$!
-(sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
-wait "$probe"; code=$?
-kill "$watch" 2>/dev/null
-[ "$code" -le 128 ] || echo "meshproof: no end within $limit s"
+work=/tmp/meshproof-tls-$$
+mkdir "$work" || exit 1
+trap 'rm -rf "$work"' EXIT
+one() {
+  out=$work/$1 to=$2 sni=$3 alpn=$4
+  set -- -connect "$to" -showcerts -state
+  if [ "$sni" = - ]; then set -- "$@" -noservername; else set -- "$@" -servername "$sni"; fi
+  [ "$alpn" = - ] || set -- "$@" -alpn "$alpn"
+  openssl s_client "$@" </dev/null >"$out" 2>&1 & probe=$!
+  (sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
+  wait "$probe"; code=$?
+  kill "$watch" 2>/dev/null
+  [ "$code" -le 128 ] || echo "meshproof: no end within $limit s" >>"$out"
+}
+count=0
+while [ $# -gt 0 ]; do
+  one "$count" "$1" "$2" "$3" &
+  count=$((count + 1)); shift 3
+done
+wait
+number=0
+while [ "$number" -lt "$count" ]; do
+  echo "@PART@"; cat "$work/$number"; number=$((number + 1))
+done
 """
+_PART: Final = "meshproof-next-handshake"
+_UNSAID: Final = "-"
 
 
 def tls_from_pod(
-    kube: Kube,
-    pod: PodFacts,
-    address: str,
-    port: int,
-    *,
-    sni: str | None,
-    alpn: str | None,
-    timeout_s: float = DEADLINES.connect,
-) -> TlsAnswer:
-    """A handshake from a client pod, without a client certificate, with the whole chain that was presented."""
-    arguments = ["-connect", f"{bracketed(address)}:{port}", "-showcerts", "-state"]
-    arguments += ["-servername", sni] if sni else ["-noservername"]
-    arguments += ["-alpn", alpn] if alpn else []
-    argv = ["sh", "-c", _TLS_SCRIPT, "sh", f"{timeout_s:g}", *arguments]
+    kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.connect
+) -> list[TlsAnswer]:
+    """Handshakes from a client pod, without a client certificate, with the whole chains that were presented.
+
+    One `exec`, all at once.
+    """
+    if not hellos:
+        return []
+    arguments = [
+        word for h in hellos for word in (f"{bracketed(h.address)}:{h.port}", h.sni or _UNSAID, h.alpn or _UNSAID)
+    ]
+    argv = ["sh", "-c", _TLS_SCRIPT.replace("@PART@", _PART), "sh", f"{timeout_s:g}", *arguments]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s + 20)
     if "openssl: not found" in answer.stdout + answer.stderr:
         raise Broken(
             f"probing TLS from {pod} on {kube.name}", "the client image has no openssl", "use an image with it"
         )
-    return parse_s_client(answer.stdout)
+    _, *parts = answer.stdout.split(f"{_PART}\n")
+    if len(parts) != len(hellos):
+        told = (answer.stderr or answer.stdout).strip()[-300:]
+        raise NotReady(
+            f"{len(hellos)} TLS handshakes from {pod} on {kube.name}", f"openssl told of {len(parts)}: {told}"
+        )
+    return [parse_s_client(part) for part in parts]
 
 
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)

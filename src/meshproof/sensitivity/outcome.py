@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -46,7 +47,8 @@ class Outcome:
     """One mutant on one topology.
 
     `missed` are claims that should have turned red and did not, with what they said; `noise` those that turned red and
-    should not; `unwritten` those that the suites do not have yet. `texts` are the failure texts of what killed it.
+    should not; `unwritten` those that the suites do not have yet. `texts` are the failure texts of what killed it;
+    `ran` is when, in UTC.
     """
 
     fault: str
@@ -61,6 +63,11 @@ class Outcome:
     inject_s: float = 0.0
     run_s: float = 0.0
     heal_s: float = 0.0
+    ran: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="minutes"))
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.fault, self.topology
 
     @property
     def told(self) -> str:

@@ -6,22 +6,45 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from meshproof.errors import Broken
 from meshproof.faults.fault import Fault
 from meshproof.sensitivity.outcome import Fate, Outcome
 
 SCHEMA: Final = "meshproof/sensitivity/1"
+TEXT: Final = "sensitivity.md"
+DATA: Final = "sensitivity.json"
 
 
 def write_reports(folder: Path, faults: Sequence[Fault], outcomes: Sequence[Outcome]) -> tuple[Path, Path]:
     """Write both files into `folder`; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
-    text, data = folder / "sensitivity.md", folder / "sensitivity.json"
+    text, data = folder / TEXT, folder / DATA
     text.write_text(render_markdown(faults, outcomes))
     rows = [asdict(outcome) | {"told": outcome.told} for outcome in outcomes]
     data.write_text(json.dumps({"schema": SCHEMA, "counts": counts(outcomes), "mutants": rows}, indent=2) + "\n")
     return text, data
+
+
+def read_report(folder: Path) -> list[Outcome]:
+    """The outcomes of earlier runs into the same folder. Raises `Broken` if the file is not such a report."""
+    path = folder / DATA
+    if not path.exists():
+        return []
+    try:
+        told = json.loads(path.read_text())
+        if told["schema"] != SCHEMA:
+            raise Broken(str(path), f"its schema is {told['schema']}, not {SCHEMA}", "move it away")
+        return [_outcome(row) for row in told["mutants"]]
+    except (ValueError, KeyError, TypeError) as problem:
+        raise Broken(str(path), f"it cannot be read: {problem}", "move it away") from problem
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    row.pop("told")
+    lists = {key: tuple(row[key]) for key in ("red", "unwritten")}
+    return Outcome(**(row | lists | {"fate": Fate(row["fate"])}))
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
@@ -73,7 +96,7 @@ def _section(fault: Fault, outcome: Outcome) -> list[str]:
     if outcome.run_s:
         lines.append(
             f"Injected in {outcome.inject_s:.1f} s, verified in {outcome.run_s:.1f} s, "
-            f"healed in {outcome.heal_s:.1f} s. "
+            f"healed in {outcome.heal_s:.1f} s; {outcome.ran} UTC. "
             f"Red: {', '.join(outcome.red) or 'nothing'}."
         )
     for text in outcome.texts.values():

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def slice_of_day(things: Sequence[T], size: int, day: date) -> tuple[T, ...]:
+def part_of_day(things: Sequence[T], size: int, day: date) -> tuple[T, ...]:
     """`size` of the things, the next ones each day, around in a circle; the same for all who ask on that day."""
     if size >= len(things):
         return tuple(things)

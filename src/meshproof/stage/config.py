@@ -25,7 +25,9 @@ from meshproof.stage.parts import (
 )
 
 EJECTED_AFTER: Final = 3
-EJECTION_LAG: Final = 5
+EJECTED_S: Final = 5
+EJECTION_LAG_S: Final = 1.0
+"""Envoy's workers tell its main thread of errors, which ejects a moment later, and later still on a busy machine."""
 KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"
 
@@ -71,7 +73,7 @@ def _failover(namespace: str) -> Json:
         "outlierDetection": {
             "consecutive5xxErrors": EJECTED_AFTER,
             "interval": "0.5s",
-            "baseEjectionTime": "2s",
+            "baseEjectionTime": f"{EJECTED_S}s",
             "maxEjectionPercent": 100,
         },
         "loadBalancer": {

@@ -18,7 +18,7 @@ from meshproof.facts import PodFacts
 from meshproof.fresh import namespace_for_probes, ready_pod
 from meshproof.install.app import client_container
 from meshproof.install.manifests import core, metadata
-from meshproof.istio_config import PROBE_DOMAIN, in_config_clusters
+from meshproof.istio_config import PROBE_DOMAIN, apply_config, in_config_clusters
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.stage.config import configuration
@@ -79,8 +79,8 @@ class Newcomers:
     def stage(self) -> Stage:
         """The stage, with probes in all clusters, and the configuration applied.
 
-        Raises `ClaimFailed` if the mesh refuses a probe or does not let it get ready: what is claimed for services does
-        not hold for a new one. Anything else that keeps it from being made is raised as it is.
+        Raises `ClaimFailed` if the mesh refuses a probe, does not let it get ready, or refuses its configuration: what
+        is claimed for services does not hold for a new one. Anything else that is in the way is raised as it is.
         """
         pods = {cluster.name: self._probe(cluster) for cluster in self._mesh.clusters}
         self._configured.result()
@@ -99,7 +99,7 @@ class Newcomers:
         made.result()
         together(lambda item: item[0].kube.apply(item[1]), _services(self._mesh, self._namespace))
         wanted = in_config_clusters(self._mesh, configuration(self._mesh, self._namespace))
-        together(lambda item: item[0].kube.apply(item[1]), wanted)
+        together(lambda item: apply_config(*item), wanted)
 
     def _probe(self, cluster: Cluster) -> PodFacts:
         try:

@@ -29,18 +29,16 @@ ACROSS: Final = (*TRAFFIC_ACROSS, *IDENTITY_ACROSS, *PATH_ACROSS, *CANARY)
 
 NEW_PODS: Final = (
     "CONTROL-02",
-    "DISCOVERY-03",
-    "DISCOVERY-08",
     "DISCOVERY-09",
     "TRAFFIC-03",
     "TRAFFIC-04",
     "TRAFFIC-05",
     "TRAFFIC-06",
     "TRAFFIC-07",
+    "TRAFFIC-08",
     "TRAFFIC-09",
-    "TRUST-06",
 )
-"""Start injected pods of their own."""
+"""Are proven on injected pods of their own."""
 
 REMOTE_ON_OTHER_NETWORK: Final = Need(
     name="a remote on another network",

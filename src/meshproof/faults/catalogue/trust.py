@@ -11,7 +11,7 @@ from meshproof.clients.kube import Json
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
-from meshproof.faults.shows import mesh_is_ill, stays
+from meshproof.faults.shows import stays
 from meshproof.faults.undo import ISTIOD, WORKLOADS
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_KEY, ROOT_MAP
@@ -28,11 +28,8 @@ def _set_ca(scene: Scene, cluster: Cluster, bundle: pki.CaBundle) -> None:
 
 def _renew(scene: Scene, primaries: tuple[Cluster, ...]) -> None:
     """New istiods first, then all that they sign for."""
-    for primary in primaries:
-        scene.restart(primary, ISTIOD)
-    for primary in primaries:
-        for cluster in scene.mesh.controlled_by(primary):
-            scene.restart(cluster, WORKLOADS)
+    scene.restart(primaries, ISTIOD)
+    scene.restart((cluster for primary in primaries for cluster in scene.mesh.controlled_by(primary)), WORKLOADS)
 
 
 def _another_root(scene: Scene) -> None:
@@ -98,7 +95,6 @@ TRUST: Final = (
         kills=("TRUST-02", "TRUST-05"),
         also=(*ACROSS, "DISCOVERY-04"),
         inject=_another_root,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="T2",
@@ -123,7 +119,7 @@ TRUST: Final = (
         seen="nothing, until istiod restarts and does not come back",
         source="security/pkg/pki/util/keycertbundle.go verifies at the start only",
         kills=("TRUST-01", "TRUST-02"),
-        also=("TRUST-03", "TRUST-04", "TRUST-05", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01"),
+        also=("TRUST-03", "TRUST-04", "TRUST-05", "TRUST-06", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01"),
         inject=_over,
     ),
     Fault(
@@ -144,7 +140,6 @@ TRUST: Final = (
         kills=("TRUST-07", "TRUST-05"),
         also=("TRUST-04", "GATEWAYS-02", "CONTROL-05", *ACROSS),
         inject=_other_domain,
-        shows=mesh_is_ill,
     ),
     Fault(
         id="T7",

@@ -1,0 +1,131 @@
+"""How time and API requests of a pass grow with the mesh: with more services, and with a third cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import run
+from typing import Any, Final
+
+import yaml
+
+from meshproof.clients.kube import Json, Kube
+from meshproof.errors import Broken
+from meshproof.facts import SERVICE_OF_SLICE
+from meshproof.install.manifests import core, metadata
+from meshproof.mesh import Mesh
+from meshproof.model import ClusterName
+from meshproof.parallel import together
+from meshproof.progress import Narrator
+from meshproof.providers.lab import lab as labs
+from meshproof.report.verdict import FILE_NAME
+from meshproof.topology import TOPOLOGIES, load_topology
+
+BASE: Final = "multi-primary-multinet"
+"""Every primary watches every cluster, and every cluster has a gateway: what grows, grows here."""
+EXTRA_SERVICES: Final = (0, 10, 100, 500)
+NAMESPACE: Final = "scale"
+PORT: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One pass: how big the mesh was, how long it took (seconds), and what it asked of the API servers."""
+
+    clusters: int
+    services: int
+    seconds: float
+    requests: int
+    claims: int
+
+
+def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> list[Pass]:
+    """Passes over meshes of two and of three clusters, each with more and more services. Takes about eight minutes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for count in (2, 3):
+        topology = _topology_of(count, folder)
+        names = tuple(ClusterName(f"cluster{number}") for number in range(1, count + 1))
+        with narrator.step(f"a lab of {count} clusters"):
+            labs.up(lab_name, names, narrator, stays=True)
+        try:
+            _claims(topology, lab_name, folder, "-k", "DISCOVERY-01")  # installs the mesh
+            found += [_pass(topology, lab_name, folder, count, n, narrator) for n in EXTRA_SERVICES]
+        finally:
+            labs.down(lab_name, narrator)
+    return found
+
+
+def _topology_of(count: int, folder: Path) -> Path:
+    """The base topology with `count` clusters, each a primary on a network of its own."""
+    told: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
+    for number in range(len(told["clusters"]) + 1, count + 1):
+        extra = {"name": f"cluster{number}", "role": "primary", "network": f"network{number}"}
+        told["clusters"].append(extra | {"app_version": f"v{number}"})
+    path = folder / f"{BASE}-of-{count}.yaml"
+    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    return path
+
+
+def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: int, narrator: Narrator) -> Pass:
+    lab = labs.running(lab_name)
+    if lab is None:
+        raise Broken(f"lab {lab_name}", "it is not up any more")
+    mesh = Mesh.of(load_topology(str(topology)), lab.clusters, lab.toolbox)
+    with narrator.step(f"{clusters} clusters, {services} more services in each"):
+        together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
+        begin = time.monotonic()
+        told = _claims(topology, lab_name, folder, "--ignore=suites/failover")
+    return Pass(
+        clusters=clusters,
+        services=services,
+        seconds=time.monotonic() - begin,
+        requests=told["api_requests"]["total"],
+        claims=told["counts"]["SUCCEEDED"],
+    )
+
+
+def _claims(topology: Path, lab_name: str, folder: Path, *extra: str) -> dict[str, Any]:
+    """Run claims with the mesh kept, and return the verdict. Raises `Broken` unless all hold."""
+    argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", "--keep", *extra]
+    done = run([*argv, f"--report-dir={folder}"], capture_output=True, text=True)
+    if done.returncode:
+        raise Broken(
+            f"claims on {topology.stem}", done.stdout[-2000:], "figures of a mesh that is not well mean nothing"
+        )
+    told: dict[str, Any] = yaml.safe_load((folder / FILE_NAME).read_text())
+    return told
+
+
+def _add_services(kube: Kube, count: int) -> None:
+    """Services with one endpoint each, up to `count` of them, the same in every cluster."""
+    kube.apply(core("Namespace", {"name": NAMESPACE}))
+    present = {item["metadata"]["name"] for item in kube.list("Service", NAMESPACE)}
+    wanted = [name for name in (f"extra-{number}" for number in range(count)) if name not in present]
+    together(lambda manifest: kube.apply(manifest), [m for name in wanted for m in _service(name)])
+
+
+def _service(name: str) -> Iterable[Json]:
+    """The endpoint's address is for documentation (RFC 5737): nobody calls it, all proxies are told of it."""
+    yield core("Service", metadata(name, NAMESPACE), spec={"ports": [{"name": "http", "port": PORT}]})
+    yield {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata(name, NAMESPACE, labels={SERVICE_OF_SLICE: name}),
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.80"], "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+    }
+
+
+def render_scale(passes: Iterable[Pass]) -> str:
+    """A table of passes."""
+    rows = "\n".join(f"| {p.clusters} | {p.services} | {p.claims} | {p.seconds:.1f} s | {p.requests} |" for p in passes)
+    return f"""\
+| clusters | extra services in each | claims proven | pass | API requests |
+|---|---|---|---|---|
+{rows}
+"""
