@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,9 +98,11 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         istio="1.31.0",
         data_plane="Envoy",
         kubernetes={"cluster1": "v1.36.1"},
+        rebuilt=["istiod of cluster1 stopped: a stale endpoint"],
     )
     ledger = ledger_of(
-        result("TRUST-01", Result.SUCCEEDED), result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote")
+        replace(result("TRUST-01", Result.SUCCEEDED), figures={"a fault": {"lost": 0, "detect_s": 1.5}}),
+        result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote"),
     )
     data = verdict(facts, ledger, missing=[], ended=datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
     read = yaml.safe_load(write_verdict(tmp_path / "new", data).read_text())
@@ -116,12 +119,17 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         "kubernetes": {"cluster1": "v1.36.1"},
         "counts": none,
         "missing": [],
+        "rebuilt": ["istiod of cluster1 stopped: a stale endpoint"],
         "topologies": {
             TOPOLOGY.name: {
                 "counts": none,
                 "claims": {
                     "CONTROL-01": {"result": "NOT_APPLICABLE", "reason": "no remote", "duration_s": 0.13},
-                    "TRUST-01": {"result": "SUCCEEDED", "duration_s": 0.13},
+                    "TRUST-01": {
+                        "result": "SUCCEEDED",
+                        "duration_s": 0.13,
+                        "figures": {"a fault": {"lost": 0, "detect_s": 1.5}},
+                    },
                 },
             }
         },

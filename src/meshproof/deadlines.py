@@ -38,7 +38,7 @@ class Deadlines:
     """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
     istiod_back: float = 120.0
     """From scaling istiod up until its replicas are available again."""
-    outage: float = 30.0
+    outage: float = 15.0
     """How long a stopped istiod stays down while requests are counted."""
     waiting_pod: float = 4.0
     """How long before the end of an outage the Deployment is made that has to wait for it.
@@ -86,7 +86,7 @@ class Samples:
     """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
     partition: float = 12.0
     """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
-    api_server: float = 10.0
+    api_server: float = 6.0
     """Seconds for which an API server stays away."""
     lost: float = 10.0
     """Seconds for which a whole cluster stays away."""
@@ -174,6 +174,12 @@ class Bounds:
         whose=Whose.PATIENCE,
         why="after one of two replicas was killed kube-proxy may send API servers to it for a moment; Kubernetes "
         "promises no less than that a controller tries again",
+    )
+    remote_gap: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PATIENCE,
+        why="the same for a remote: its API server comes through an east-west gateway, which learns of the death from "
+        "istiod; a call on its way to the dead one hangs for the webhook's time limit of 10 s",
     )
     leader: Bound = Bound(
         seconds=60.0,

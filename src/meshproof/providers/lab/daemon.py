@@ -29,7 +29,7 @@ from meshproof.providers.lab.machines import Machines
 from meshproof.providers.lab.node import Node, start_node
 from meshproof.providers.lab.plan import NodePlan
 from meshproof.providers.lab.processes import Exit, ProcessSpec, Supervisor
-from meshproof.providers.lab.remains import CGROUPS, remove_cgroups
+from meshproof.providers.lab.remains import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
 from meshproof.providers.lab.state import LabFolder, LabSpec
 from meshproof.wait import NotYet, eventually
 
@@ -258,6 +258,7 @@ class Daemon:
         with suppress(KeyError, ProcessLookupError):
             os.kill(self.supervisor.running()["loadbalancer"], signal.SIGKILL)
         self.machines.wake_parents()
+        cgroups = [cgroup for node in self.nodes.values() for cgroup in container_cgroups(node.init_pid)]
         for node in self.nodes.values():
             with suppress(ProcessLookupError):
                 os.kill(node.init_pid, signal.SIGKILL)
@@ -277,6 +278,7 @@ class Daemon:
             eventually(reaped, what="the lab's processes, after KILL", timeout_s=10, poll_s=0.1)
         network.remove(self.spec.name, self.plan.host_link)
         remove_cgroups(self.spec.name)
+        remove_container_cgroups(cgroups)
 
 
 def _make_cgroup(cgroup: str) -> None:

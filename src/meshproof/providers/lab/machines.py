@@ -13,6 +13,7 @@ from meshproof.clients.process import run
 from meshproof.errors import Broken
 from meshproof.providers.lab.node import Node
 from meshproof.providers.lab.processes import ProcessSpec, Supervisor
+from meshproof.providers.lab.remains import container_cgroups, remove_container_cgroups
 from meshproof.wait import NotYet, eventually
 
 # Every process of the node's PID namespace and of those in it, but its init and the shell itself (kill(2)).
@@ -91,6 +92,7 @@ class Machines:
         prefix = f"{node.plan.cluster}/"
         self._supervisor.expect_ends(prefix)
         self.wake_parents()
+        cgroups = container_cgroups(node.init_pid)
         os.kill(node.init_pid, signal.SIGKILL)
 
         def reaped() -> None:
@@ -99,6 +101,7 @@ class Machines:
                 raise NotYet(f"still running: {', '.join(left)}")
 
         eventually(reaped, what=f"end of the node of {node.plan.cluster}", timeout_s=15, poll_s=0.1)
+        remove_container_cgroups(cgroups)
         self._lost.add(node.plan.cluster)
 
     def _revive(self, cluster: str) -> None:
