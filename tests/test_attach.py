@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.install.attach import add_probes, attach
+from meshproof.clients.kube import Json
+from meshproof.errors import BadInput, Broken
+from meshproof.install import build
+from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
 from meshproof.install.injection import PodOutcome
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
 from meshproof.install.runner import run_plan
 from meshproof.mesh import Mesh
+from meshproof.names import OUTSIDE_NAMESPACE
 from meshproof.progress import Silent
 from meshproof.topology import load_topology
-from tests.install_fakes import FakeBuild, fake_mesh, fake_of, three_clusters
+from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 
 
 def installed(mesh: Mesh) -> Mesh:
@@ -27,6 +31,7 @@ def installed(mesh: Mesh) -> Mesh:
 def test_an_existing_mesh_is_read_and_not_written(tmp_path: Path) -> None:
     mesh = installed(fake_mesh(three_clusters(tmp_path)))
     before = [len(fake_of(cluster).writes) for cluster in mesh.clusters]
+    recognise(mesh)
     (evidence,) = attach(mesh).remotes
     assert evidence.secret_was_there
     assert evidence.after.pod is PodOutcome.INJECTED
@@ -49,12 +54,77 @@ def test_another_mesh_than_the_one_that_was_named_is_refused() -> None:
     other = Mesh(topology=load_topology("multi-primary-multinet"), clusters=mesh.clusters, toolbox=mesh.toolbox)
     assert not is_marked(other)
     with pytest.raises(BadInput, match=r"the running mesh is multi-primary-samenet\n  repair: use --topology=multi"):
-        attach(other)
+        recognise(other)
 
 
 def test_clusters_without_a_mesh_are_refused() -> None:
     mesh = fake_mesh(load_topology("multi-primary-samenet"))
     with pytest.raises(BadInput, match="so there is no mesh to verify"):
-        attach(mesh)
+        recognise(mesh)
     with pytest.raises(BadInput, match="no marker says which topology it has"):
         running_topology(cluster.kube for cluster in mesh.clusters)
+
+
+def without(mesh: Mesh, *namespaces: str) -> Mesh:
+    for cluster in mesh.clusters:
+        for name in namespaces:
+            cluster.kube.delete("Namespace", name)
+    return mesh
+
+
+def test_missing_probe_namespaces_are_made_and_removed(tmp_path: Path) -> None:
+    mesh = without(installed(fake_mesh(three_clusters(tmp_path))), *PROBE_NAMESPACES)
+    before = [set(fake_of(cluster).objects) for cluster in mesh.clusters]
+    for cluster in mesh.clusters:
+        take_care_of_new_namespaces(fake_of(cluster))
+    made = add_probes(mesh, Silent())
+    assert set(made) == set(mesh.clusters)
+    assert set(made.values()) == {PROBE_NAMESPACES}
+    remove_probes(made, Silent())
+    assert [set(fake_of(cluster).objects) for cluster in mesh.clusters] == before
+
+
+def take_care_of_new_namespaces(kube: FakeKube) -> None:
+    """As istiod does all the time: its root is there as soon as the namespace is."""
+    patch = kube._patch
+
+    def and_take_over(path: str, _: dict[str, str], body: Any) -> Json:
+        new = patch(path, _, body)
+        if body["kind"] == "Namespace":
+            istiod_takes_over(kube)
+        return new
+
+    kube._patch = and_take_over  # type: ignore[method-assign]
+
+
+def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
+    mesh = installed(fake_mesh(three_clusters(tmp_path)))
+    (first, *others) = mesh.clusters
+    left = {"meshproof/made-for-a-run": "true"}
+    namespace = {"kind": "Namespace", "metadata": {"name": "utilities", "annotations": left}}
+    fake_of(first).put(namespace)
+    made = add_probes(mesh, Silent())
+    assert made == {first: ("utilities",)} | dict.fromkeys(others, ())
+    assert left == fake_of(first).objects["/api/v1/namespaces/utilities"]["metadata"]["annotations"]
+    remove_probes(made, Silent())
+    assert first.kube.find("Namespace", "utilities") is None
+    assert all(cluster.kube.find("Namespace", "utilities") for cluster in others)
+
+
+def test_what_was_made_goes_if_not_all_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = without(installed(fake_mesh(three_clusters(tmp_path))), OUTSIDE_NAMESPACE)
+    fake_of(mesh.clusters[0]).deployments_get_ready = False
+    monkeypatch.setattr(build, "READY_S", 0.1)
+    with pytest.raises(Broken, match="meshproof-outside"):
+        add_probes(mesh, Silent())
+    assert all(cluster.kube.find("Namespace", OUTSIDE_NAMESPACE) is None for cluster in mesh.clusters)
+
+
+def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    mesh = installed(fake_mesh(three_clusters(tmp_path)))
+    refuse_strangers(mesh)
+    without(mesh, *PROBE_NAMESPACES)
+    refuse_strangers(mesh)
+    fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "utilities"}})
+    with pytest.raises(BadInput, match=r"namespace utilities on west: it is there without the Deployment client that"):
+        refuse_strangers(mesh)

@@ -10,7 +10,7 @@ import pytest
 
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken, NotReady, Unavailable
-from meshproof.faults.heal import heal, heal_leftovers
+from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_server
@@ -208,3 +208,14 @@ def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> Non
     ):
         pass
     assert journal.unhealed() == ()
+
+
+def test_an_istiod_that_a_killed_run_stopped_is_known_and_no_other(journal: Journal) -> None:
+    mesh = with_kubes(mesh_of("multi-primary-multinet"), IstiodKube(0), IstiodKube(2, uid="uid-2"))
+    assert stopped_by_a_killed_run(mesh, journal) == ()
+    record(journal, cluster_uid="somebody else's")
+    journal.record(fault="T4", cluster="cluster2", cluster_uid="uid-2", undo={})
+    assert stopped_by_a_killed_run(mesh, journal) == ()
+    record(journal)
+    record(journal)
+    assert stopped_by_a_killed_run(mesh, journal) == ("cluster1",)

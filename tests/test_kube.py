@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import BadInput, NotReady
-
-Answer = tuple[int, list[Json]]
-"""HTTP status, and the JSON lines of the body."""
-
-
-class Server:
-    """Answers with what `reply(method, path, query)` returns, and remembers what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str, dict[str, str]]] = []
-        self.reply: Callable[[str, str, dict[str, str]], Answer] = lambda *_: (404, [{"message": "not found"}])
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def _answer(self) -> None:
-                parts = urlsplit(self.path)
-                query = {k: v[0] for k, v in parse_qs(parts.query).items()}
-                outer.asked.append((self.command, parts.path, query))
-                status, lines = outer.reply(self.command, parts.path, query)
-                body = b"\n".join(json.dumps(line).encode() for line in lines) + b"\n"
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - http.server's names
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever)
-        self.thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.http.server_address[1]}"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+from meshproof.parallel import together
+from tests.api_server import Answer, Server, kubeconfig
 
 
 @pytest.fixture
@@ -62,18 +18,6 @@ def server() -> Iterator[Server]:
     started = Server()
     yield started
     started.close()
-
-
-def kubeconfig(tmp_path: Path, url: str) -> Path:
-    document = {
-        "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "c",
-    }
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump(document))
-    return path
 
 
 @pytest.fixture
@@ -96,6 +40,15 @@ def test_a_watch_lists_first_and_goes_on_from_there(kube: Kube, server: Server) 
     assert seen == [("ADDED", "Pending"), ("MODIFIED", "Running")]
     assert server.asked[1][2]["resourceVersion"] == "7"
     assert kube.calls == 2
+    assert kube.requests == {"GET": 1, "WATCH": 1}
+
+
+def test_requests_are_counted_by_verb_from_all_threads(kube: Kube, server: Server) -> None:
+    server.reply = lambda *_: (200, [{"items": []}])
+    together(lambda _: kube.list("Pod"), range(40))
+    kube.delete("Pod", "p", "ns")
+    assert kube.requests == {"GET": 40, "DELETE": 1}
+    assert kube.calls == 41
 
 
 def test_an_error_event_ends_a_watch_with_the_servers_words(kube: Kube, server: Server) -> None:

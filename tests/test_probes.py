@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.client import RemoteDisconnected
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +16,9 @@ from typing import ClassVar
 
 import pytest
 
+from meshproof import calls
+from meshproof.bodies import bodies_from_pod
+from meshproof.calls import Call
 from meshproof.certificates import spiffe_ids
 from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
@@ -232,3 +236,50 @@ def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) ->
     ask = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=closed_port, timeout_s=2)
     first, second = ask(), ask()
     assert first.error == second.error == "connection refused"
+
+
+# -- calls ------------------------------------------------------------------------------------------------------------
+
+
+@needs_curl
+def test_each_call_ends_with_its_first_request_without_an_answer(shop: int, closed_port: int) -> None:
+    """The others go on; an error that was answered (the shop's second is 503) ends nothing."""
+    served, refused = Call(url=f"http://127.0.0.1:{shop}/", count=3), Call(url=f"http://127.0.0.1:{closed_port}/")
+    many = [served, replace(refused, count=5), replace(served, fresh=True), replace(refused, count=5, fresh=True)]
+    replies = calls.call_from_pod(LocalKube(), CLIENT, many)
+    assert [[reply.status for reply in got] for got in replies] == [[200, 503, 200], [0], [200, 503, 200], [0]]
+    assert len(set(Shop.callers)) == 4, "one connection for the first call, one for each request of the third"
+    assert replies[1][0].error
+
+
+@needs_openssl
+def test_bodies_go_to_every_url_and_end_where_nobody_answers(echo: int, closed_port: int) -> None:
+    urls = [f"http://127.0.0.1:{port}/" for port in (echo, closed_port)]
+    back, lost = bodies_from_pod(LocalKube(), CLIENT, urls, (10, 2000))
+    assert [(body.size, body.server, body.problem) for body in back] == [(10, "echo", None), (2000, "echo", None)]
+    assert [body.size for body in lost] == [10]
+    assert lost[0].problem
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it got."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("x-app-version", "echo")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(5)

@@ -135,7 +135,7 @@ def installed(mesh):
 
 @pytest.fixture(scope="session")
 def provider_name():
-    return "nobody's"
+    return "lab"
 
 @claim("TRUST-01", "one", **told)
 def test_one(mesh, snapshot, evidence, now):
@@ -226,6 +226,45 @@ def test_wrong_values_are_usage_errors(run: pytest.Pytester, argument: str, told
     result = run.runpytest(argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([told, "  repair: use *"])
+
+
+def test_clusters_of_others_are_not_broken_or_impersonated_unless_allowed(run: pytest.Pytester) -> None:
+    config = run.path / "config"
+    config.write_text("contexts: []")
+    run.makepyfile(
+        test_claims=CLAIMS
+        + """
+@claim("TRUST-06", "strangers are refused", credentials="certificates", **told)
+def test_signing(topology):
+    pass
+"""
+    )
+    chosen = ("--topology=multi-primary-samenet", "-k", "TRUST-01 or TRUST-02 or TRUST-06 or FAILOVER-01")
+    result = run.runpytest(f"--kubeconfig={config}", "--cluster2-context=east 2", *chosen)
+    result.assert_outcomes(passed=1, failed=1, skipped=2, deselected=3)
+    result.stdout.fnmatch_lines(
+        ["  again       pytest --topology=multi-primary-samenet -k TRUST-02 --provider=kubeconfig --kube*east 2'"]
+    )
+    claims = verdict_of(run)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert {code: row.get("reason", "").rpartition("\n")[2] for code, row in claims.items() if "-01" not in code} == {
+        "TRUST-02": "two roots",
+        "TRUST-06": "  repair: --allow-credentials",
+    }
+    assert claims["FAILOVER-01"]["reason"].endswith("repair: --allow-disruptive")
+    allowed = run.runpytest(f"--kubeconfig={config}", "--allow-disruptive", "--allow-credentials", *chosen)
+    allowed.assert_outcomes(passed=3, failed=1, deselected=3)
+
+
+def test_contexts_that_are_not_there_end_the_run(run: pytest.Pytester) -> None:
+    config = run.path / "config"
+    config.write_text("contexts: [{name: east}]")
+    run.makepyfile(test_it="def test_it(clusters):\n    pass")
+    arguments = ("test_it.py", "--topology=multi-primary-samenet", f"--kubeconfig={config}", "--context=cluster1=west")
+    result = run.runpytest(*arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        ["*--context=cluster1=west: there is no context west", "*name another; contexts in --kubeconfig=*: east*"]
+    )
 
 
 def test_an_existing_mesh_must_be_there(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

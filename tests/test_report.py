@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from meshproof.claims import REMOTES, Claim
+from meshproof.clients.kube import Kube
 from meshproof.errors import Broken
 from meshproof.report.claims_doc import DOCUMENT, current
 from meshproof.report.evidence import Evidence
@@ -17,7 +18,7 @@ from meshproof.report.failure import render_broken, render_failure
 from meshproof.report.floor import FLOOR, shortfalls
 from meshproof.report.results import ClaimResult, Ledger, Result
 from meshproof.report.summary import summary_lines
-from meshproof.report.verdict import RunFacts, verdict, write_verdict
+from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
 from meshproof.topology import load_topology
 
 CLAIM = Claim(
@@ -100,6 +101,11 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         kubernetes={"cluster1": "v1.36.1"},
         rebuilt=["istiod of cluster1 stopped: a stale endpoint"],
     )
+    kube = Kube(tmp_path, "one", name="cluster1")
+    for verb in ("GET", "EXEC", "GET"):
+        kube._note(verb)
+    facts.count([kube, kube])
+    assert requests_line(facts.kubes) == "API requests: 3 (cluster1 3)"
     ledger = ledger_of(
         replace(result("TRUST-01", Result.SUCCEEDED), figures={"a fault": {"lost": 0, "detect_s": 1.5}}),
         result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote"),
@@ -117,6 +123,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         "istio": "1.31.0",
         "data_plane": "Envoy",
         "kubernetes": {"cluster1": "v1.36.1"},
+        "api_requests": {"total": 3, "clusters": {"cluster1": 3}, "verbs": {"EXEC": 1, "GET": 2}},
         "counts": none,
         "missing": [],
         "rebuilt": ["istiod of cluster1 stopped: a stale endpoint"],

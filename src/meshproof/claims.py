@@ -75,7 +75,8 @@ class Claim:
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
-    `alone` whether other claims would disturb it, since it counts what passes through proxies.
+    `alone` whether other claims would disturb it, since it counts what passes through proxies. `credentials` says which
+    credentials of the mesh the proof makes for itself; empty for none.
     """
 
     code: str
@@ -85,6 +86,7 @@ class Claim:
     needs: tuple[Need, ...]
     disruptive: bool
     alone: bool = False
+    credentials: str = ""
 
     @property
     def family(self) -> Family:
@@ -151,6 +153,7 @@ def claim(
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
     alone: bool = False,
+    credentials: str = "",
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -165,6 +168,7 @@ def claim(
         needs=needs if isinstance(needs, tuple) else (needs,),
         disruptive=disruptive,
         alone=alone,
+        credentials=credentials,
     )
 
     def declare(function: F) -> F:
@@ -199,7 +203,8 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
         "",
         "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
         "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
-        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`.",
+        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
+        "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
     ]
     for family in Family:
         if family not in by_family:
@@ -217,6 +222,6 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
 
 def _row(record: Claim) -> str:
     needs = " and ".join(need.name for need in record.needs)
-    mark = " ⚡" if record.disruptive else ""
+    mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
     cells = (record.code + mark, record.sentence, needs, record.promised_by, record.hint)
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -12,7 +12,7 @@ from typing import Final
 class Deadlines:
     """Upper bounds in seconds. They bound what a healthy mesh needs with room for a busy machine; they are no goals."""
 
-    connect: float = 3.0
+    connect: float = 5.0
     """A TCP or TLS handshake from one cluster to another."""
     answer: float = 5.0
     """One request, in samples of a healthy mesh."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from meshproof import names
 from meshproof.clients.kube import Json, path_of
 from meshproof.facts import PodFacts
 from meshproof.mesh import Cluster
+from meshproof.remote_secrets import RemoteSecret
 from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.webhooks import Webhook, injection_webhooks
 
@@ -86,6 +87,15 @@ def of_injection_path(hook: Webhook) -> Iterator[Written]:
     place = f"webhook {hook.name}, {hook.path}"
     yield Written(place=place, what=CLUSTER, value=given.get("cluster", ""))
     yield Written(place=place, what=NETWORK, value=given.get("net", ""))
+
+
+def of_remote_secrets(secrets: Iterable[RemoteSecret], clusters: Set[str], own: str) -> dict[str, list[str]]:
+    """Per remote secret of a primary, by which istiod calls other clusters: does it name one of them?"""
+    others = ", ".join(sorted(clusters - {own}))
+    return {
+        f"{secret}, key ({CLUSTER})": [] if secret.cluster in clusters - {own} else [f"{secret.cluster}, not {others}"]
+        for secret in secrets
+    }
 
 
 _ENV: Final = {CLUSTER: "ISTIO_META_CLUSTER_ID", NETWORK: "ISTIO_META_NETWORK", MESH: "ISTIO_META_MESH_ID"}

@@ -54,7 +54,7 @@ class Mesh:
                 Cluster(
                     spec=spec,
                     access=by_name[spec.name],
-                    kube=Kube(by_name[spec.name].kubeconfig, by_name[spec.name].context, name=spec.name),
+                    kube=_kube(by_name[spec.name]),
                 )
                 for spec in topology.clusters
             ),
@@ -101,3 +101,7 @@ class Mesh:
     def api_calls(self) -> int:
         """Requests made to API servers so far, over all clusters."""
         return sum(cluster.kube.calls for cluster in self.clusters)
+
+
+def _kube(access: ClusterAccess) -> Kube:
+    return access.kube or Kube(access.kubeconfig, access.context, name=access.name)

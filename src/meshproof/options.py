@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
+from meshproof.attachment import Attachment, kubeconfig_files, named_contexts
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import BadInput
 from meshproof.model import Topology
 from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
-PROVIDERS: Final = ("lab",)
+LAB: Final = "lab"
+ON_KUBECONFIG: Final = "kubeconfig"
+PROVIDERS: Final = (LAB, ON_KUBECONFIG)
 INSTALL: Final = "install"
-MESHES: Final = (INSTALL, "existing")
+EXISTING: Final = "existing"
+MESHES: Final = (INSTALL, EXISTING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option. An empty `metavar` means a switch; `default` None that it must be given or is derived."""
+    """One option. An empty `metavar` means a switch; `default` None that it must be given or is derived.
+
+    A `repeated` one may be given several times; its value is a list.
+    """
 
     flag: str
     help: str
     metavar: str = ""
     default: str | None = None
+    repeated: bool = False
 
     @property
     def dest(self) -> str:
@@ -44,7 +54,10 @@ TOPOLOGY: Final = Option(
     "on the same clusters",
 )
 PROVIDER: Final = Option(
-    flag="--provider", metavar="NAME", default="lab", help=f"where clusters come from: {', '.join(PROVIDERS)}"
+    flag="--provider",
+    metavar="NAME",
+    help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist "
+    f"(default: {LAB}, or {ON_KUBECONFIG} with one of its options)",
 )
 LAB_NAME: Final = Option(
     flag="--lab-name", metavar="NAME", default="default", help="which lab to use; a lab that is up is used as it is"
@@ -63,13 +76,55 @@ OUTAGE: Final = Option(
 MESH: Final = Option(
     flag="--mesh",
     metavar="install|existing",
-    default="install",
     help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
-    "namespaces, which are removed again",
+    f"namespaces, which are removed again (default: {INSTALL} on the lab, {EXISTING} on a kubeconfig)",
+)
+KUBECONFIG: Final = Option(
+    flag="--kubeconfig",
+    metavar="FILE",
+    help="where the contexts are; several files joined as in the variable KUBECONFIG (default: KUBECONFIG, or "
+    "~/.kube/config)",
+)
+CLUSTER1_CONTEXT: Final = Option(
+    flag="--cluster1-context",
+    metavar="CONTEXT",
+    help="the context of the topology's first cluster (default: the variable CTX_CLUSTER1, or the context of the "
+    "cluster's own name)",
+)
+CLUSTER2_CONTEXT: Final = Option(
+    flag="--cluster2-context", metavar="CONTEXT", help="the same for its second cluster, with CTX_CLUSTER2"
+)
+CONTEXT: Final = Option(
+    flag="--context",
+    metavar="CLUSTER=CONTEXT",
+    repeated=True,
+    help="the context of a cluster by its name in the topology; once for each cluster",
+)
+ISTIOCTL: Final = Option(
+    flag="--istioctl",
+    metavar="FILE",
+    help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's)",
+)
+CLIENT_IMAGE: Final = Option(
+    flag="--client-image",
+    metavar="IMAGE",
+    help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
+    "client pods that are there)",
+)
+APP_IMAGE: Final = Option(
+    flag="--app-image",
+    metavar="IMAGE",
+    help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
+    "are there)",
 )
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
     help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
+)
+ALLOW_CREDENTIALS: Final = Option(
+    flag="--allow-credentials",
+    help="on clusters that meshproof did not make: let claims make credentials of the mesh for themselves, namely "
+    "certificates signed with the key in secret cacerts, and tokens of service accounts",
 )
 MUTANTS: Final = Option(
     flag="--mutants",
@@ -82,18 +137,46 @@ SLICE: Final = Option(
     help="for tests/sensitivity: N mutants, other ones each day, so that all have their turn on every topology",
 )
 
-OPTIONS: Final = (TOPOLOGY, PROVIDER, LAB_NAME, MESH, ALLOW_DISRUPTIVE, KEEP, REPORT_DIR, OUTAGE, MUTANTS, SLICE)
+ATTACHING: Final = (
+    KUBECONFIG,
+    CLUSTER1_CONTEXT,
+    CLUSTER2_CONTEXT,
+    CONTEXT,
+    ISTIOCTL,
+    CLIENT_IMAGE,
+    APP_IMAGE,
+)
+"""Options that mean something with clusters of a kubeconfig only."""
+CHOOSING: Final = (KUBECONFIG, CLUSTER1_CONTEXT, CLUSTER2_CONTEXT, CONTEXT)
+"""Those among them that say which clusters, and so which provider. A variable of the environment never does."""
+
+OPTIONS: Final = (
+    TOPOLOGY,
+    PROVIDER,
+    LAB_NAME,
+    *ATTACHING,
+    MESH,
+    ALLOW_DISRUPTIVE,
+    ALLOW_CREDENTIALS,
+    KEEP,
+    REPORT_DIR,
+    OUTAGE,
+    MUTANTS,
+    SLICE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options' values, checked. `topologies` is empty if none was chosen."""
+    """The options' values, checked. `topologies` is empty if none was chosen, `attachment` None on the lab."""
 
     topologies: tuple[Topology, ...]
     provider: str
     lab_name: str
+    attachment: Attachment | None
     installs: bool
     may_disrupt: bool
+    may_make_credentials: bool
     keep: bool
     report_dir: Path
     outage_s: float
@@ -103,33 +186,98 @@ class Settings:
     def topology(self, name: str) -> Topology:
         return next(topology for topology in self.topologies if topology.name == name)
 
+    @property
+    def again(self) -> str:
+        """What a command needs besides topology and claim to ask the same clusters once more."""
+        if self.attachment is None:
+            return KEEP.flag
+        said = [f"{PROVIDER.flag}={self.provider}"]
+        said += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
+        said += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
+        return shlex.join(said)
 
-def read_settings(values: Mapping[str, object], *, root: Path) -> Settings:
+
+def read_settings(
+    values: Mapping[str, object], *, root: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> Settings:
     """Check the values (by `Option.dest`). Raises `BadInput` that names the option, the value and the legal ones."""
 
     def text(option: Option) -> str | None:
         value = values.get(option.dest)
         return option.default if value is None else str(value)
 
-    provider = text(PROVIDER) or ""
-    if provider not in PROVIDERS:
-        raise BadInput(f"--provider={provider}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
-    mesh = text(MESH) or ""
+    provider = _provider(text(PROVIDER), values)
+    ours = provider == LAB
+    mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
         raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
+    if mesh == INSTALL and not ours:
+        raise BadInput(
+            f"--mesh={mesh}",
+            "installing a mesh on clusters of a kubeconfig is not built yet",
+            f"use --mesh={EXISTING}, which is the default there, or --provider={LAB}",
+        )
     folder = text(REPORT_DIR)
+    topologies = _topologies(text(TOPOLOGY))
     return Settings(
-        topologies=_topologies(text(TOPOLOGY)),
+        topologies=topologies,
         provider=provider,
         lab_name=text(LAB_NAME) or "",
+        attachment=None if ours else _attachment(values, topologies, environment),
         installs=mesh == INSTALL,
-        may_disrupt=provider == "lab" or bool(values.get(ALLOW_DISRUPTIVE.dest)),
+        may_disrupt=ours or bool(values.get(ALLOW_DISRUPTIVE.dest)),
+        may_make_credentials=ours or bool(values.get(ALLOW_CREDENTIALS.dest)),
         keep=bool(values.get(KEEP.dest)),
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
         mutants=text(MUTANTS) or "",
         slice=_slice(text(SLICE)),
     )
+
+
+def _provider(named: str | None, values: Mapping[str, object]) -> str:
+    """The provider that was named, or the one that other options speak of."""
+    if named is not None and named not in PROVIDERS:
+        raise BadInput(f"--provider={named}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
+    provider = named or (ON_KUBECONFIG if _given(CHOOSING, values) else LAB)
+    if provider == LAB and (given := _given(ATTACHING, values)):
+        raise BadInput(
+            f"{given[0].flag} with --provider={LAB}",
+            "it speaks of clusters that exist, and the lab makes its own",
+            f"use --provider={ON_KUBECONFIG}, or leave {given[0].flag} away",
+        )
+    return provider
+
+
+def _given(options: tuple[Option, ...], values: Mapping[str, object]) -> list[Option]:
+    return [option for option in options if values.get(option.dest) not in (None, [])]
+
+
+def _attachment(
+    values: Mapping[str, object], topologies: tuple[Topology, ...], environment: Mapping[str, str]
+) -> Attachment:
+    def text(option: Option) -> str | None:
+        value = values.get(option.dest)
+        return None if value is None else str(value)
+
+    files, source = kubeconfig_files(text(KUBECONFIG), environment)
+    named = values.get(CONTEXT.dest) or []
+    assert isinstance(named, list)
+    by_place = {place: (option.flag, text(option)) for place, option in enumerate(_BY_PLACE, start=1)}
+    istioctl = text(ISTIOCTL)
+    if istioctl is not None and not Path(istioctl).is_file():
+        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
+    images = {"client": text(CLIENT_IMAGE), "app": text(APP_IMAGE)}
+    return Attachment(
+        files=files,
+        source=source,
+        contexts=named_contexts(topologies, named, by_place, environment),
+        istioctl=Path(istioctl).absolute() if istioctl else None,
+        images={purpose: image for purpose, image in images.items() if image},
+    )
+
+
+_BY_PLACE: Final = (CLUSTER1_CONTEXT, CLUSTER2_CONTEXT)
 
 
 def choose_topology() -> BadInput:

@@ -19,9 +19,9 @@ import yaml
 
 from meshproof import names
 from meshproof.callers import STDIN_FILES, stdin_of
-from meshproof.clients.kube import Json, Kube
+from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
 from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken
+from meshproof.errors import Broken, Unavailable
 from meshproof.facts import PodFacts
 
 LABEL: Final = "istio/multiCluster"
@@ -60,8 +60,18 @@ class RemoteSecret:
 
 
 def remote_secrets(kube: Kube) -> tuple[RemoteSecret, ...]:
-    """Every remote secret of a cluster, wherever it lies."""
-    return tuple(found for secret in kube.list("Secret", labels=f"{LABEL}=true") for found in parse_secret(secret))
+    """Every remote secret of a cluster, wherever it lies. Raises `Unavailable` if the user may not read them."""
+    try:
+        secrets = kube.list("Secret", labels=f"{LABEL}=true")
+    except ApiError as problem:
+        if problem.status != FORBIDDEN:
+            raise
+        raise Unavailable(
+            f"remote secrets of {kube.name}",
+            problem.reason,
+            "ask for the right to list secrets (docs/attach.md)",
+        ) from None
+    return tuple(found for secret in secrets for found in parse_secret(secret))
 
 
 def parse_secret(secret: Json) -> Iterator[RemoteSecret]:

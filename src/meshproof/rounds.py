@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-WIDTH: Final = 12
+WIDTH: Final = 8
 """Claims at once. Each asks in parallel itself; with more of them the API servers' `exec` sessions only queue."""
 
 

@@ -14,8 +14,8 @@ from cryptography import x509
 from meshproof import names
 from meshproof.certificates import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 from meshproof.clients.envoy import Identity, identity_of
-from meshproof.clients.kube import Kube, path_of
-from meshproof.errors import Broken, ClaimFailed, NotReady
+from meshproof.clients.kube import FORBIDDEN, ApiError, Kube, path_of
+from meshproof.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.facts import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -63,7 +63,10 @@ class CaFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
-    """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace."""
+    """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace.
+
+    `ca_withheld` is what the API server said if the user may not read the plug-in CA.
+    """
 
     cluster: Cluster
     pods: tuple[PodFacts, ...]
@@ -71,6 +74,7 @@ class ClusterFacts:
     app_endpoints: tuple[EndpointFacts, ...]
     ca: CaFiles | None
     root_maps: Mapping[str, str]
+    ca_withheld: str = ""
 
     def pods_of(self, namespace: str, **labels: str) -> tuple[PodFacts, ...]:
         """The live pods of a namespace that carry all these labels."""
@@ -152,7 +156,16 @@ class ClusterFacts:
         return self.east_west.addresses if self.east_west else ()
 
     def ca_files(self) -> CaFiles:
-        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod signs with a CA of its own."""
+        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod signs with a CA of its own.
+
+        Raises `Unavailable` if the user may not read it.
+        """
+        if self.ca_withheld:
+            raise Unavailable(
+                f"secret {names.SYSTEM_NAMESPACE}/{names.CACERTS} of {self.cluster}",
+                self.ca_withheld,
+                "ask for the right to get it (docs/attach.md)",
+            )
         if self.ca is None:
             raise ClaimFailed(f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS}")
         return self.ca
@@ -209,13 +222,15 @@ def _key(cluster: Cluster, pod: PodFacts) -> str:
 
 def _read(cluster: Cluster) -> ClusterFacts:
     kube = cluster.kube
+    ca, withheld = _ca(kube)
     return ClusterFacts(
         cluster=cluster,
         pods=tuple(pod_facts(pod) for pod in kube.list("Pod")),
         services=tuple(service_facts(service) for service in kube.list("Service")),
         app_endpoints=_endpoints(kube),
-        ca=_ca(kube),
+        ca=ca,
         root_maps=_roots(kube),
+        ca_withheld=withheld,
     )
 
 
@@ -228,12 +243,18 @@ def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
     return endpoint_facts(slices, port)
 
 
-def _ca(kube: Kube) -> CaFiles | None:
-    secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
+def _ca(kube: Kube) -> tuple[CaFiles | None, str]:
+    """The plug-in CA, or why the API server does not let us read it."""
+    try:
+        secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
+    except ApiError as problem:
+        if problem.status != FORBIDDEN:
+            raise
+        return None, problem.reason
     if secret is None:
-        return None
+        return None, ""
     decoded = {name: base64.b64decode(text) for name, text in (secret.get("data") or {}).items()}
-    return CaFiles(files=MappingProxyType(decoded))
+    return CaFiles(files=MappingProxyType(decoded)), ""
 
 
 def _roots(kube: Kube) -> Mapping[str, str]:

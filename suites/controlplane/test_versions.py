@@ -22,7 +22,9 @@ from meshproof.versions import crd_problems, gather, union
 )
 def test_versions_go_together(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """A proxy ahead of its istiod, or CRDs behind it, work until somebody uses what the older one does not know."""
-    tool = Istioctl(mesh.toolbox.istioctl, mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context)
+    tool = Istioctl(
+        mesh.toolbox.require_istioctl(), mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context
+    )
     versions, crds = gather(snapshot, tool.version())
     findings = Findings("components")
     for name, problems in versions.problems().items():

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 
 from meshproof import names
 from meshproof.claims import claim
 from meshproof.clients import envoy
+from meshproof.errors import Unavailable
 from meshproof.facts import EndpointFacts, ServiceFacts, endpoint_facts
 from meshproof.findings import Findings
-from meshproof.identity import identity_problems, written
+from meshproof.identity import identity_problems, of_remote_secrets, written
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_FQDN, app_endpoints
 from meshproof.model import ClusterName
 from meshproof.parallel import together
 from meshproof.probes.dns import resolve_from_pod
+from meshproof.remote_secrets import remote_secrets
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 
@@ -59,7 +62,7 @@ def _ports(service: ServiceFacts) -> str:
 @claim(
     "DISCOVERY-07",
     "cluster, network and mesh have the same names wherever they are written: namespace label, istiod, injector, "
-    "proxies, gateways",
+    "remote secrets, proxies, gateways",
     promised_by="istio.io, Install Multicluster: meshID, multiCluster.clusterName and network of each cluster",
     hint="correct the place that is named above; proxies and gateways take theirs from the injector, in a remote from "
     "istiodRemote.injectionPath: restart them afterwards",
@@ -72,6 +75,13 @@ def test_identity_agrees_everywhere(mesh: Mesh, snapshot: Snapshot, evidence: Ev
         for place, problems in wrong.items():
             findings.examine(f"{cluster} {place}", problems)
         evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
+    clusters = {str(cluster) for cluster in mesh.clusters}
+    with suppress(Unavailable):  # DISCOVERY-04 says so
+        for primary, secrets in zip(
+            mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True
+        ):
+            for place, problems in of_remote_secrets(secrets, clusters, str(primary)).items():
+                findings.examine(f"{primary} {place}", problems)
     findings.conclude()
 
 

@@ -30,6 +30,7 @@ PROPER = "its pod's token"
     hint="no answer: Gateway istiod-gateway and VirtualService istiod-vs in the primary; let in without a token: "
     "XDS_AUTH must not be false on istiod",
     needs=REMOTES,
+    credentials="a token of a service account",
 )
 def test_15012_wants_a_token(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """The whole internet may reach this port. Callers verify istiod's certificate and name, as proxies do."""

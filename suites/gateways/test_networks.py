@@ -12,16 +12,17 @@ from meshproof.callers import Attempt, Reply, call_from_pod
 from meshproof.claims import ACROSS_NETWORKS, claim
 from meshproof.clients import istiod
 from meshproof.clients.istiod import NetworkGateway
-from meshproof.deadlines import DEADLINES
+from meshproof.deadlines import DEADLINES, SAMPLES
 from meshproof.errors import ClaimFailed, Unavailable
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.paths import PORT_STATUS
 from meshproof.probes.http import app_url, http_from_pod, plain_http_from_pod
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
 from meshproof.probes.tls import ISTIO_ALPN, sni_of
 from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
+from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.wait import NotYet, eventually
 
 
@@ -108,17 +109,26 @@ def test_networks_are_apart(mesh: Mesh, snapshot: Snapshot, evidence: Evidence, 
 
 
 def _reach(snapshot: Snapshot, client: Cluster) -> tuple[list[TcpAnswer], list[TcpAnswer]]:
-    """From the outside pod of a cluster: the application's pods of its own cluster, and those on other networks."""
-    near = [(e.address, e.port) for e in snapshot.of(client).ready_endpoints]
+    """From the outside pod of a cluster: pods of its own cluster, and those on other networks."""
+    near = _listening(snapshot.of(client))
     far = [
-        (e.address, e.port)
+        target
         for facts in snapshot.facts
         if snapshot.mesh.crosses_network(client, facts.cluster)
-        for e in facts.ready_endpoints
-        if (e.address, e.port) not in near  # pod ranges of different networks may be the same
+        for target in _listening(facts)
+        if target not in near  # pod ranges of different networks may be the same
     ]
     answers = tcp_from_pod(client.kube, snapshot.of(client).outside, [*near, *far])
     return answers[: len(near)], answers[len(near) :]
+
+
+def _listening(facts: ClusterFacts) -> list[tuple[str, int]]:
+    """What takes connections in a cluster for sure: the application's pods, and those of the ingress gateway."""
+    gateways = [pod for pod in facts.pods_of(names.SYSTEM_NAMESPACE, istio="ingressgateway") if pod.ready]
+    return [
+        *((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints),
+        *((pod.address, PORT_STATUS) for pod in gateways),
+    ]
 
 
 def isolation_problems(near: list[TcpAnswer], far: list[TcpAnswer]) -> list[str]:
@@ -152,7 +162,8 @@ def test_only_the_mesh_gets_behind_the_gateway(mesh: Mesh, snapshot: Snapshot, e
         for attempt, reply in replies:
             findings.examine(f"{client} to {server}: {attempt.sni}", stranger_problems(reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{attempt.sni}: {reply}" for attempt, reply in replies))
-        versions = {a.version for a in http_from_pod(client.kube, snapshot.of(client).client, app_url(), 10) if a.ok}
+        asked = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
+        versions = {answer.version for answer in asked if answer.ok}
         control = [] if server.spec.app_version in versions else ["a mesh client is not answered: this proves nothing"]
         findings.examine(f"{client} to {server} by the mesh", control)
     for client, server in pairs:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from meshproof.bodies import bodies_from_pod, bodies_from_runner, body_problems
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
@@ -26,6 +28,7 @@ from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_o
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
     "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
 )
+@pytest.mark.usefixtures("from_runner")
 def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
     """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from meshproof import names
 from meshproof.claims import claim
 from meshproof.findings import Findings
@@ -25,6 +27,7 @@ KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
     hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
 )
+@pytest.mark.usefixtures("from_runner")
 def test_unknown_hosts_and_paths_are_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
     """A catch-all route publishes services that nobody meant to publish."""
     findings = Findings("gateways")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from meshproof import names
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
@@ -36,6 +38,7 @@ from meshproof.wait import NotYet, eventually
     hint="other weights in the proxies: has somebody changed the VirtualService, or does istiod no longer follow "
     "(CONTROL-03)? all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
 )
+@pytest.mark.usefixtures("from_runner")
 def test_weighted_routes_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence) -> None:
     """A canary whose weight is not what was written goes to more users than it should, or to none."""
     expected = expected_shares(weights(mesh))

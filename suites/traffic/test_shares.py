@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+import pytest
+
 from meshproof.claims import claim
 from meshproof.deadlines import SAMPLES
 from meshproof.findings import Findings
@@ -27,6 +29,7 @@ Sample = tuple[dict[str, float], list[HttpAnswer]]
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the ingress gateway's log",
 )
+@pytest.mark.usefixtures("from_runner")
 def test_ingress_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
 

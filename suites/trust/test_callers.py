@@ -20,6 +20,7 @@ from meshproof.snapshot import Snapshot
     promised_by="istio.io, Security, Mutual TLS authentication; pilot/pkg/security/model, trust domains are verified",
     hint="a proper caller is refused: compare the roots (TRUST-02); another is answered: look for a PeerAuthentication "
     "that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+    credentials="certificates signed with the key of the mesh's CA",
 )
 def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """Every caller differs from a proper one, which must be answered before and after, in one thing only."""

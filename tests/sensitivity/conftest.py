@@ -36,8 +36,16 @@ def _faults(settings: Settings) -> tuple[Fault, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a topology nothing here can run; that is an error only for who asked for this folder."""
+    """Without a topology nothing here can run; that is an error only for who asked for this folder.
+
+    On clusters of others nothing here may run, whatever is allowed.
+    """
     settings = config.stash[SETTINGS]
+    if settings.attachment is not None and any(item.path.is_relative_to(HERE) for item in items):
+        raise pytest.UsageError(
+            f"--provider={settings.provider}: tests/sensitivity breaks meshes in every way it knows\n"
+            "  repair: use --provider=lab for it"
+        )
     asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     if not settings.topologies and not any(path.is_relative_to(HERE) for path in asked):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,12 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 FIELD_MANAGER = "meshproof"
+
+CONNECTIONS = 16
+"""Kept open at most; more than `meshproof.parallel.WIDTH`, or some would be opened anew each time."""
+
+FORBIDDEN = 403
+"""The HTTP status for what the user may not do."""
 
 # kind -> (path prefix, plural, namespaced). Only the kinds that we write.
 _KINDS: Mapping[str, tuple[str, str, bool]] = {
@@ -93,21 +100,59 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
     return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
 
 
+class _Configuration(client.Configuration):
+    """The client's, but for the line break at the end of most token files: kubectl and client-go drop it.
+
+    http.client refuses it, and quotes the token doing so.
+    """
+
+    def get_api_key_with_prefix(self, identifier: str, alias: str | None = None) -> str | None:
+        key = super().get_api_key_with_prefix(identifier, alias)
+        return key.strip() if isinstance(key, str) else None
+
+
 class Kube:
-    """One cluster's API server. Safe to use from several threads; `calls` counts requests made."""
+    """One cluster's API server. Safe to use from several threads.
+
+    `kubeconfig` is one file, or several joined as in the variable KUBECONFIG.
+    """
 
     def __init__(self, kubeconfig: Path, context: str, *, name: str = "") -> None:
         self.kubeconfig = kubeconfig
         self.context = context
         self.name = name or context
-        self.calls = 0
+        self._made: Counter[str] = Counter()
         self._count = threading.Lock()
+
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Requests made so far, by verb: the HTTP method, `WATCH` for a watch, `EXEC` for a command in a container."""
+        with self._count:
+            return dict(self._made)
+
+    @property
+    def calls(self) -> int:
+        """Requests made so far."""
+        return sum(self.requests.values())
+
+    @property
+    def server(self) -> str:
+        """The API server's URL. Raises `BadInput` if the kubeconfig cannot be used."""
+        return str(self._api.configuration.host)
+
+    def _note(self, verb: str) -> None:
+        with self._count:
+            self._made[verb] += 1
 
     @cached_property
     def _api(self) -> client.ApiClient:
+        configuration = _Configuration()
+        configuration.connection_pool_maxsize = CONNECTIONS
         try:
             api: client.ApiClient = config.new_client_from_config(
-                config_file=str(self.kubeconfig), context=self.context
+                config_file=str(self.kubeconfig),
+                context=self.context,
+                client_configuration=configuration,
             )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(
@@ -146,8 +191,7 @@ class Kube:
         timeout_s: float = 15.0,
     ) -> tuple[Any, bytes]:
         """The response, whatever its status, and its body."""
-        with self._count:
-            self.calls += 1
+        self._note(method)
         what = f"{method} {url.partition('?')[0]} on {self.name}"
         try:
             response = self._api.call_api(
@@ -183,6 +227,12 @@ class Kube:
     def get(self, path: str, **query: str) -> Json:
         """GET one path, parsed."""
         parsed = json.loads(self.request("GET", path, query=query))
+        assert isinstance(parsed, dict)
+        return parsed
+
+    def post(self, path: str, body: Json) -> Json:
+        """POST to one path, parsed: for questions that are asked by creating something that is not kept."""
+        parsed = json.loads(self.request("POST", path, body=body))
         assert isinstance(parsed, dict)
         return parsed
 
@@ -258,8 +308,7 @@ class Kube:
             for item in listed["items"]:
                 yield {"type": "ADDED", "object": item}
             query["resourceVersion"] = listed["metadata"]["resourceVersion"]
-        with self._count:
-            self.calls += 1
+        self._note("WATCH")
         params = {**query, "watch": "true", "timeoutSeconds": str(max(1, round(timeout_s)))}
         what = f"watch {path} on {self.name}"
         try:
@@ -361,8 +410,7 @@ class Kube:
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
         never counts as an answer. A non-zero exit is an answer (`exit_code`).
         """
-        with self._count:
-            self.calls += 1
+        self._note("EXEC")
         what = f"exec in {namespace}/{pod} on {self.name}: {' '.join(argv)[:120]}"
         # stream() swaps the ApiClient's request method while it runs, so it needs a client of its own.
         api = client.ApiClient(self._api.configuration)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from meshproof.clients.kube import Kube
+from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
 from meshproof.mesh import Mesh
@@ -64,6 +65,15 @@ def _note(entry: Entry, healed: dict[str, list[str]]) -> None:
     where = healed.setdefault(entry.fault, [])
     if entry.cluster not in where:
         where.append(entry.cluster)
+
+
+def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
+    """The clusters whose istiod an outage of ours has stopped, and nobody started again."""
+    left = [entry for entry in journal.unhealed() if entry.fault == STOP_ISTIOD]
+    if not left:
+        return ()
+    here = {(str(cluster.name), cluster_uid(cluster.kube)) for cluster in mesh.clusters}
+    return tuple(dict.fromkeys(e.cluster for e in left if (e.cluster, e.cluster_uid) in here))
 
 
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:

@@ -102,6 +102,10 @@ class Scene:
             self._record(cluster, {"do": "restart", "scope": scope})
         together(lambda cluster: undo.restart(cluster, scope), wanted)
 
+    def restart_when_healed(self, cluster: Cluster, scope: str) -> None:
+        """Renew pods after all else is healed only: the fault leaves them slow to notice that all is well."""
+        self._record(cluster, {"do": "restart", "scope": scope})
+
     def stop_istiod(self, cluster: Cluster) -> None:
         """Scale istiod to zero and wait until it is gone."""
         scale_istiod_down(cluster, lambda replicas: self._record(cluster, {"do": "scale", "replicas": dict(replicas)}))

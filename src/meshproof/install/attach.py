@@ -7,10 +7,10 @@ import time
 from typing import Final
 
 from meshproof import names
-from meshproof.clients.kube import Kube
+from meshproof.clients.kube import Json, Kube
 from meshproof.errors import BadInput, NotReady
-from meshproof.install.build import Build
-from meshproof.install.injection import InjectorState, PodOutcome, RemoteEvidence, injector_state
+from meshproof.install.build import SETTLED_S, Build
+from meshproof.install.injection import InjectorState, PodOutcome, RemoteEvidence, injector_state, wait_for_injection
 from meshproof.install.manifests import INJECTED_NAMESPACES, namespaces
 from meshproof.install.marker import marked_topology
 from meshproof.install.mesh import Installed
@@ -23,19 +23,45 @@ from meshproof.wait import NotYet
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 
 
-def attach(mesh: Mesh) -> Installed:
-    """What there is to know about a mesh that we did not install. Raises `BadInput` if it is not the mesh meant."""
-    begin = time.monotonic()
+def recognise(mesh: Mesh) -> None:
+    """Look whether there is a mesh, and the one that is meant. Raises `BadInput` if not."""
     for cluster in mesh.clusters:
         if cluster.kube.find("Namespace", names.SYSTEM_NAMESPACE) is None:
             raise BadInput(
                 f"--mesh=existing: {cluster}",
                 f"it has no namespace {names.SYSTEM_NAMESPACE}, so there is no mesh to verify",
-                "leave --mesh away to have one installed",
+                "name the clusters that have one; on the lab leave --mesh away to have one installed",
             )
     marked = marked_topology(cluster.kube for cluster in mesh.clusters)
     if marked is not None and marked not in (mesh.topology.name, str(mesh.topology.source)):
         raise BadInput(f"--topology={mesh.topology.name}", f"the running mesh is {marked}", f"use --topology={marked}")
+
+
+NEEDED_IN: Final = {
+    names.APP_NAMESPACE: ("Service", names.APP_SERVICE),
+    names.CLIENT_NAMESPACE: ("Deployment", names.CLIENT_POD),
+    names.OUTSIDE_NAMESPACE: ("Deployment", names.CLIENT_POD),
+}
+"""By which object a probe namespace is known."""
+
+
+def refuse_strangers(mesh: Mesh) -> None:
+    """Raise `BadInput` if a namespace has the name of a probe namespace and is somebody else's: it stays as it is."""
+    for cluster in mesh.clusters:
+        for namespace, (kind, name) in NEEDED_IN.items():
+            if _is_for_us_to_make(cluster.kube.find("Namespace", namespace)):
+                continue
+            if cluster.kube.find(kind, name, namespace) is None:
+                raise BadInput(
+                    f"namespace {namespace} on {cluster}",
+                    f"it is there without the {kind} {name} that probes need, so it is not meshproof's to use",
+                    f"rename it, or put the {kind} there; docs/attach.md says what probes need",
+                )
+
+
+def attach(mesh: Mesh) -> Installed:
+    """What there is to know about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
+    begin = time.monotonic()
     return Installed(
         remotes=tuple(together(_evidence, mesh.remotes)),
         steps_s={},
@@ -61,24 +87,46 @@ def _injection_now(kube: Kube) -> InjectorState:
 # -- probes of our own ------------------------------------------------------------------------------------------------
 
 
+MADE_FOR_A_RUN: Final = "meshproof/made-for-a-run"
+"""Annotation of probe namespaces that go with the run: what a killed one leaves is known by it."""
+
+
 def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
-    """Make the namespaces with the demonstration service and the clients where they are missing; says what was made."""
+    """Make the namespaces with the demonstration service and the clients where they are missing; says what was made.
+
+    Those that a killed run has left are completed, and count as made. If it fails, what was made is removed.
+    """
     build = Build(mesh)
     missing = {
-        cluster: tuple(n for n in PROBE_NAMESPACES if cluster.kube.find("Namespace", n) is None)
+        cluster: tuple(n for n in PROBE_NAMESPACES if _is_for_us_to_make(cluster.kube.find("Namespace", n)))
         for cluster in mesh.clusters
     }
     if not any(missing.values()):
         return {}
-    with narrator.step("probe namespaces"):
-        together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
+    try:
+        with narrator.step("probe namespaces"):
+            together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
+    except BaseException:
+        remove_probes(missing, narrator)
+        raise
     return missing
+
+
+def _is_for_us_to_make(namespace: Json | None) -> bool:
+    """Not there, on its way out, or left by a run that was killed."""
+    if namespace is None or "deletionTimestamp" in namespace["metadata"]:
+        return True
+    return MADE_FOR_A_RUN in (namespace["metadata"].get("annotations") or {})
 
 
 def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> None:
     for manifest in namespaces(cluster.spec):
         if manifest["metadata"]["name"] in missing:
-            cluster.kube.apply(manifest)
+            manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
+            build.apply_namespace(cluster, manifest)
+    injected = tuple(name for name in missing if name in INJECTED_NAMESPACES)
+    if injected:  # a pod that is made before istiod's root is in its namespace waits long for it
+        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=build.aborted)
     if names.APP_NAMESPACE in missing:
         build.start_app(cluster)
         if cluster.is_primary:

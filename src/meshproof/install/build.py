@@ -76,7 +76,7 @@ class Build:
         )
 
     def istioctl(self, cluster: Cluster) -> Istioctl:
-        return Istioctl(self.mesh.toolbox.istioctl, cluster.access.kubeconfig, cluster.access.context)
+        return Istioctl(self.mesh.toolbox.require_istioctl(), cluster.access.kubeconfig, cluster.access.context)
 
     # -- before istiod --------------------------------------------------------------------------------------------
 
@@ -86,18 +86,22 @@ class Build:
     def apply_namespaces(self, cluster: Cluster) -> None:
         """Apply the namespaces; where one is just being deleted, wait for its end first."""
         for manifest in namespaces(cluster.spec):
-            name = manifest["metadata"]["name"]
-            until(
-                cluster.kube,
-                "Namespace",
-                name,
-                None,
-                lambda found: None if found and found["metadata"].get("deletionTimestamp") else True,
-                what=f"end of the old namespace {name}",
-                timeout_s=SETTLED_S,
-                aborted=self.aborted,
-            )
-            cluster.kube.apply(manifest)
+            self.apply_namespace(cluster, manifest)
+
+    def apply_namespace(self, cluster: Cluster, manifest: Json) -> None:
+        """Apply one namespace, after the end of an old one of that name that is just being deleted."""
+        name = manifest["metadata"]["name"]
+        until(
+            cluster.kube,
+            "Namespace",
+            name,
+            None,
+            lambda found: None if found and found["metadata"].get("deletionTimestamp") else True,
+            what=f"end of the old namespace {name}",
+            timeout_s=SETTLED_S,
+            aborted=self.aborted,
+        )
+        cluster.kube.apply(manifest)
 
     def apply_cacerts(self, cluster: Cluster) -> None:
         cluster.kube.apply(cacerts_secret(self._bundles[cluster.name]))

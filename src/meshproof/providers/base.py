@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from meshproof.clients.kube import Kube
+from meshproof.errors import Unavailable
 from meshproof.model import ClusterName, Topology
 
 
@@ -13,14 +15,16 @@ from meshproof.model import ClusterName, Topology
 class ClusterAccess:
     """How to reach one cluster.
 
-    `kubeconfig` holds `context`; `server_for_peers` is the API server's URL as dialled from inside the other
-    clusters (it goes into remote secrets); `istioctl` in `Toolbox` is run with this kubeconfig.
+    `kubeconfig` (one file, or several joined as in the variable KUBECONFIG) holds `context`; `server_for_peers` is
+    the API server's URL as dialled from inside the other clusters (it goes into remote secrets); `istioctl` in
+    `Toolbox` is run with this kubeconfig. `kube` is a client that is open already, if there is one.
     """
 
     name: ClusterName
     kubeconfig: Path
     context: str
     server_for_peers: str
+    kube: Kube | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +33,23 @@ class Toolbox:
 
     `images` maps a purpose (`app`, `client`) to an image reference that the clusters can run.
     `istio_values` is merged into every IstioOperator (`meshConfig`, `values`, `components`); the lab uses it for
-    the settings that upstream Envoy needs. `data_plane` says in words what the data plane is.
+    the settings that upstream Envoy needs. `data_plane` says in words what the data plane is. `istioctl` is None
+    where there is none.
     """
 
-    istioctl: Path
+    istioctl: Path | None
     istio_version: str
     hub: str
     tag: str
     images: dict[str, str]
     istio_values: dict[str, object]
     data_plane: str
+
+    def require_istioctl(self) -> Path:
+        """The program. Raises `Unavailable` if there is none."""
+        if self.istioctl is None:
+            raise Unavailable("istioctl", "there is none in PATH", "name one with --istioctl")
+        return self.istioctl
 
 
 class Links(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 from meshproof.claims import Claim
 from meshproof.findings import INDENT, listed
 from meshproof.model import Topology
+from meshproof.options import KEEP
 
 
 def render_failure(
@@ -18,11 +19,13 @@ def render_failure(
     evidence: Sequence[Path] = (),
     beneath: Sequence[str] = (),
     notes: Sequence[str] = (),
+    options: str = KEEP.flag,
 ) -> str:
     """The whole text for a claim that does not hold.
 
     `said` is the text of `ClaimFailed`: its first line is put behind the sentence, the rest below it as it is.
-    `evidence` are files to look at, `beneath` troubles of the provider, `notes` what was added to the exception.
+    `evidence` are files to look at, `beneath` troubles of the provider, `notes` what was added to the exception,
+    `options` what a command needs to ask the same clusters.
     """
     first, *rest = said.strip().splitlines() or ["it does not hold"]
     lines = [f"{claim.code} {claim.sentence}: {first}", *rest]
@@ -32,12 +35,18 @@ def render_failure(
     lines += [listed("look at", [str(path) for path in evidence])] if evidence else []
     lines.append(f"  promised    {claim.promised_by}")
     lines.append(f"  try         {_wrapped(claim.hint)}")
-    lines.append(f"  again       {again(claim, topology)}")
+    lines.append(f"  again       {again(claim, topology, options)}")
     return "\n".join(lines)
 
 
 def render_broken(
-    claim: Claim, topology: Topology, said: str, *, beneath: Sequence[str] = (), notes: Sequence[str] = ()
+    claim: Claim,
+    topology: Topology,
+    said: str,
+    *,
+    beneath: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    options: str = KEEP.flag,
 ) -> str:
     """The text for a claim about which nothing can be said, because our tool or its environment failed."""
     lines = [f"{claim.code} BROKEN, so nothing is known about: {claim.sentence}"]
@@ -45,7 +54,7 @@ def render_broken(
     lines += [listed("also", notes)] if notes else []
     lines += [listed("beneath", beneath)] if beneath else []
     lines.append(f"  mesh        {mesh_line(topology)}")
-    lines.append(f"  again       {again(claim, topology)}")
+    lines.append(f"  again       {again(claim, topology, options)}")
     return "\n".join(lines)
 
 
@@ -58,9 +67,9 @@ def mesh_line(topology: Topology) -> str:
     return f"{topology.name}: {clusters}"
 
 
-def again(claim: Claim, topology: Topology) -> str:
+def again(claim: Claim, topology: Topology, options: str = KEEP.flag) -> str:
     """A command that runs this claim alone on this topology."""
-    return f"pytest --topology={topology.name} -k {claim.code} --keep"
+    return f"pytest --topology={topology.name} -k {claim.code} {options}"
 
 
 def _wrapped(text: str) -> str:

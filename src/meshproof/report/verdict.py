@@ -11,6 +11,10 @@ Schema `meshproof/verdict/1` (fields are only ever added):
     istio: 1.31.0
     data_plane: Envoy 1.40.0 (upstream)
     kubernetes: {cluster1: v1.36.1, cluster2: v1.36.1}
+    api_requests:                  # made to the clusters' API servers by this run, set-up and clean-up included
+      total: 812
+      clusters: {cluster1: 430, cluster2: 382}
+      verbs: {DELETE: 12, EXEC: 240, GET: 420, PATCH: 60, POST: 50, WATCH: 30}
     counts: {SUCCEEDED: 18, NOT_APPLICABLE: 2, SKIPPED: 0, FAILED: 0, BROKEN: 0}
     missing: []                    # why the run is not green although no test failed
     rebuilt: []                    # why the mesh had to be made anew: it did not heal after a fault
@@ -36,7 +40,8 @@ Schema `meshproof/verdict/1` (fields are only ever added):
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +50,7 @@ from typing import Any, Final
 import yaml
 
 from meshproof import __version__
+from meshproof.clients.kube import Kube
 from meshproof.report.results import ClaimResult, Ledger, Result
 
 SCHEMA: Final = "meshproof/verdict/1"
@@ -61,6 +67,14 @@ class RunFacts:
     data_plane: str = ""
     kubernetes: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
+    kubes: list[Kube] = field(default_factory=list)
+    """The clients whose requests are counted."""
+
+    def count(self, kubes: Iterable[Kube]) -> None:
+        """Count the requests of these clients; topologies of one run may share some."""
+        for kube in kubes:
+            if kube not in self.kubes:
+                self.kubes.append(kube)
 
 
 def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: datetime) -> dict[str, Any]:
@@ -75,6 +89,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
         "istio": facts.istio,
         "data_plane": facts.data_plane,
         "kubernetes": dict(facts.kubernetes),
+        "api_requests": api_requests(facts.kubes),
         "counts": _plain(ledger.counts()),
         "missing": list(missing),
         "rebuilt": list(facts.rebuilt),
@@ -86,6 +101,23 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
             for name in ledger.topologies
         },
     }
+
+
+def api_requests(kubes: Iterable[Kube]) -> dict[str, Any]:
+    """How many requests clients have made: in all, by cluster, and by verb."""
+    clusters: Counter[str] = Counter()
+    verbs: Counter[str] = Counter()
+    for kube in kubes:
+        made = kube.requests
+        clusters[kube.name] += sum(made.values())
+        verbs.update(made)
+    return {"total": clusters.total(), "clusters": dict(clusters), "verbs": dict(sorted(verbs.items()))}
+
+
+def requests_line(kubes: Iterable[Kube]) -> str:
+    """The same for the end of a run on a terminal, in a line."""
+    told = api_requests(kubes)
+    return f"API requests: {told['total']} ({', '.join(f'{name} {n}' for name, n in told['clusters'].items())})"
 
 
 def write_verdict(folder: Path, data: Mapping[str, Any]) -> Path:

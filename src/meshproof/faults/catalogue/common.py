@@ -20,25 +20,18 @@ TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04",
 IDENTITY_ACROSS: Final = ("TRAFFIC-06", "TRAFFIC-07", "TRUST-06")
 """Need a request to cross as their positive control."""
 
-PATH_ACROSS: Final = ("GATEWAYS-08", "TRUST-05")
+PATH_ACROSS: Final = ("GATEWAYS-08", "GATEWAYS-10", "TRUST-05")
 
 CANARY: Final = ("DISCOVERY-03", "DISCOVERY-08", "DISCOVERY-09")
 """Make something in one cluster and wait until the other sees it."""
 
 ACROSS: Final = (*TRAFFIC_ACROSS, *IDENTITY_ACROSS, *PATH_ACROSS, *CANARY)
 
-NEW_PODS: Final = (
-    "CONTROL-02",
-    "DISCOVERY-09",
-    "TRAFFIC-03",
-    "TRAFFIC-04",
-    "TRAFFIC-05",
-    "TRAFFIC-06",
-    "TRAFFIC-07",
-    "TRAFFIC-08",
-    "TRAFFIC-09",
-)
-"""Are proven on injected pods of their own."""
+NEW_SERVICES_ACROSS: Final = ("TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-06", "TRAFFIC-07", "TRAFFIC-09")
+"""Need requests to services of our own to cross."""
+
+NEW_PODS: Final = ("CONTROL-02", "DISCOVERY-09", "TRAFFIC-08", *NEW_SERVICES_ACROSS)
+"""Are proven on injected pods of our own."""
 
 REMOTE_ON_OTHER_NETWORK: Final = Need(
     name="a remote on another network",

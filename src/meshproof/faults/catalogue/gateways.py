@@ -8,7 +8,7 @@ from typing import Final
 from meshproof import names
 from meshproof.claims import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, config
+from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, NEW_SERVICES_ACROSS, config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
@@ -92,6 +92,8 @@ def _without_webhook_port(scene: Scene) -> None:
 
     scene.edit(scene.near, "VirtualService", "istiod-vs", names.SYSTEM_NAMESPACE, routes)
     scene.edit(scene.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
+    # It goes on using a connection that it has, and injects through it.
+    scene.restart_api_server(scene.far)
 
 
 def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scene], None]) -> Fault:
@@ -134,7 +136,8 @@ GATEWAYS: Final = (
         source="istio/istio issues on 'multiple filter chains with the same matching rules'",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-05",),
-        also=("CONTROL-03", "CONTROL-05", "GATEWAYS-03"),
+        also=("CONTROL-03", "CONTROL-05", "GATEWAYS-03", *NEW_SERVICES_ACROSS),
+        note="the old listener knows the services that were there before: new ones cannot be reached through it",
         inject=_declared_twice,
         shows=mesh_is_ill,
     ),

@@ -12,6 +12,7 @@ from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK,
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill, stays
+from meshproof.faults.undo import ISTIOD
 from meshproof.install.injection import INJECTOR_LABEL
 from meshproof.mesh import Cluster
 
@@ -55,6 +56,8 @@ def _no_control_plane_annotation(scene: Scene) -> None:
         namespace["metadata"]["annotations"].pop(names.CONTROL_PLANES_ANNOTATION, None)
 
     scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
+    # istiod asks when it meets the cluster, and does not ask again.
+    scene.restart((scene.near,), ISTIOD)
 
 
 def _other_network(scene: Scene) -> None:

@@ -109,7 +109,7 @@ POLICY: Final = (
         seen="403 RBAC: access denied from there",
         source="istio.io, AuthorizationPolicy: an empty spec is allow-nothing",
         kills=("TRAFFIC-01", "TRAFFIC-02"),
-        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "CONTROL-05", "TRUST-05", "CONTROL-03"),
+        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "TRUST-05", "CONTROL-03"),
         inject=_deny_all,
         shows=mesh_is_ill,
     ),
@@ -148,7 +148,7 @@ POLICY: Final = (
         source="istio.io, Fault injection; left over from a test",
         note="without `gateways` it holds for sidecars only: the ingress gateways do not show it",
         kills=("TRAFFIC-02",),
-        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "CONTROL-05", "CONTROL-03"),
+        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "CONTROL-03"),
         inject=_aborts,
     ),
     Fault(
@@ -157,7 +157,7 @@ POLICY: Final = (
         seen="one cluster does almost all the work",
         source="istio.io, Traffic shifting; a rollout that nobody finished",
         kills=("TRAFFIC-02",),
-        also=("TRAFFIC-01", "TRAFFIC-03", "TRAFFIC-04", "GATEWAYS-08", "CONTROL-05", "CONTROL-03"),
+        also=("TRAFFIC-01", "TRAFFIC-03", "TRAFFIC-04", "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "CONTROL-03"),
         inject=_uneven,
     ),
     Fault(
@@ -175,7 +175,7 @@ POLICY: Final = (
         seen="no failover while local endpoints look healthy",
         source="istio.io, Locality failover: outlierDetection is required for it to function",
         kills=("TRAFFIC-04",),
-        also=("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "GATEWAYS-08", "CONTROL-05"),
+        also=("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05"),
         inject=_local_only,
     ),
     Fault(

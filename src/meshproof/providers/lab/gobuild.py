@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from meshproof.errors import Broken
+from meshproof.errors import BadInput, Broken
 from meshproof.progress import Narrator
 from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.paths import cache_root, private_folder
@@ -105,6 +105,16 @@ def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> P
             _build(go, module_set, folder, narrator)
         (folder / ".complete").touch()
     return folder
+
+
+def built(program: str) -> Path | None:
+    """The newest build of one of `PROGRAMS` that is in the cache, or None. Builds nothing."""
+    try:
+        whole = [folder for folder in (cache_root() / "bin").glob("*") if (folder / ".complete").exists()]
+    except BadInput:
+        return None  # a cache that root must not use; who asks has other ways
+    newest = max(whole, key=lambda folder: (folder / ".complete").stat().st_mtime, default=None)
+    return newest / program if newest else None
 
 
 def environment() -> dict[str, str]:

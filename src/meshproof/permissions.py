@@ -1,0 +1,24 @@
+"""What a claim may do on clusters that are not ours, and why it is not tried where it may not."""
+
+from __future__ import annotations
+
+from meshproof.claims import Claim
+from meshproof.errors import Unavailable
+from meshproof.options import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, Settings
+
+
+def withheld(claim: Claim, settings: Settings) -> Unavailable | None:
+    """Why the user has not allowed the proof of a claim, with the option that would; None if it may be tried."""
+    if claim.disruptive and not settings.may_disrupt:
+        return Unavailable(
+            f"breaking clusters that meshproof did not make, as {claim.code} must",
+            "it was not allowed",
+            ALLOW_DISRUPTIVE.flag,
+        )
+    if claim.credentials and not settings.may_make_credentials:
+        return Unavailable(
+            f"{claim.credentials}, on clusters that meshproof did not make",
+            "it was not allowed",
+            ALLOW_CREDENTIALS.flag,
+        )
+    return None

@@ -1,0 +1,232 @@
+"""Clusters that exist, by the contexts of a kubeconfig: found, greeted, and left as they are."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof import names
+from meshproof.attachment import Attachment, NamedContext
+from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
+from meshproof.errors import BadInput, NotReady, Unavailable
+from meshproof.model import ClusterName, Topology
+from meshproof.parallel import together
+from meshproof.progress import Narrator
+from meshproof.providers.base import ClusterAccess, Links, Toolbox
+from meshproof.providers.lab.gobuild import built
+from meshproof.rights import NEEDED, Rule, missing_rights
+
+NAME: Final = "kubeconfig"
+
+
+class KubeconfigClusters:
+    """Clusters of a kubeconfig; a `Provider` that neither makes nor changes them."""
+
+    name = NAME
+
+    def __init__(self, clusters: tuple[ClusterAccess, ...], toolbox: Toolbox) -> None:
+        self.clusters = clusters
+        self.toolbox = toolbox
+
+    @property
+    def links(self) -> Links | None:
+        return None
+
+    def connect(self, topology: Topology) -> None:
+        """Refused: the network between these clusters is not ours."""
+        raise Unavailable(f"routes for {topology.name}", "the clusters' network is not ours", "use --provider=lab")
+
+    def problems(self) -> tuple[str, ...]:
+        """Nothing: what runs beneath these clusters cannot be seen from here."""
+        return ()
+
+
+@contextmanager
+def open_kubeconfig(
+    attachment: Attachment, topology: Topology, narrator: Narrator, *, rules: Sequence[Rule] = NEEDED
+) -> Iterator[KubeconfigClusters]:
+    """The clusters of `topology` as `attachment` names them, all reachable, all different, with all rights.
+
+    Raises `BadInput` that names the context, what is wrong, and the repair.
+    """
+    with narrator.step(f"clusters of {attachment.source}"):
+        kubes = _kubes(attachment, topology)
+        together(lambda kube: _greet(kube, rules), kubes)
+        _must_be_different(kubes)
+        toolbox = _toolbox(attachment, kubes)
+        accesses = tuple(
+            ClusterAccess(
+                name=ClusterName(kube.name),
+                kubeconfig=kube.kubeconfig,
+                context=kube.context,
+                server_for_peers=kube.server,
+                kube=kube,
+            )
+            for kube in kubes
+        )
+    for kube in kubes:
+        narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
+    yield KubeconfigClusters(accesses, toolbox)
+
+
+# -- which ------------------------------------------------------------------------------------------------------------
+
+
+def _kubes(attachment: Attachment, topology: Topology) -> list[Kube]:
+    known = contexts_in(attachment.files)
+    kubes = []
+    for cluster in topology.clusters:
+        context = _context(attachment, cluster.name, known)
+        kubes.append(Kube(attachment.kubeconfig, context.name, name=cluster.name))
+    return kubes
+
+
+def _context(attachment: Attachment, cluster: ClusterName, known: Sequence[str]) -> NamedContext:
+    there = f"contexts in {attachment.source}: {', '.join(known) or 'none'}"
+    chosen = attachment.contexts.get(cluster)
+    if chosen is None and cluster not in known:
+        raise BadInput(
+            f"cluster {cluster}", "nothing says which context it is", f"use --context={cluster}=CONTEXT; {there}"
+        )
+    chosen = chosen or NamedContext(name=cluster, source=f"cluster {cluster}")
+    if chosen.name not in known:
+        raise BadInput(chosen.source, f"there is no context {chosen.name}", f"name another; {there}")
+    return chosen
+
+
+def contexts_in(files: Iterable[Path]) -> list[str]:
+    """The names of the contexts in kubeconfigs. Raises `BadInput` if one of them cannot be read."""
+    found: dict[str, None] = {}
+    for file in files:
+        try:
+            config = yaml.safe_load(file.read_text())
+            found.update(dict.fromkeys(str(entry["name"]) for entry in config.get("contexts") or []))
+        except (OSError, UnicodeDecodeError) as problem:
+            raise BadInput(f"kubeconfig {file}", f"cannot be read: {problem}", "name another one") from None
+        except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+            # What is in it stays there: the parser's words may quote a key or a token.
+            raise BadInput(f"kubeconfig {file}", "it is not a kubeconfig", "name another one") from None
+    return list(found)
+
+
+# -- greeting ---------------------------------------------------------------------------------------------------------
+
+
+def _greet(kube: Kube, rules: Sequence[Rule]) -> None:
+    """Prove that an API server answers, knows us, and lets us do what a run needs."""
+    what = f"context {kube.context} for {kube.name}"
+    by_hand = f"see what `kubectl --context={kube.context} get namespaces` says"
+    try:
+        kube.get("/version")
+        missing = missing_rights(kube, rules)
+    except NotReady as problem:
+        reason = f"its API server {kube.server} does not answer: {problem.reason.removeprefix('no answer: ')}"
+        raise BadInput(what, reason, f"{by_hand}: VPN, proxy, or a cluster that is gone?") from None
+    except ApiError as problem:
+        if problem.status not in (401, FORBIDDEN):
+            raise
+        reason = f"its API server {kube.server} does not take these credentials ({problem.reason})"
+        raise BadInput(what, reason, f"log in again; {by_hand}") from None
+    if missing:
+        raise BadInput(what, f"the user of this context may not {', '.join(missing)}", "docs/attach.md has the rights")
+
+
+def _must_be_different(kubes: Sequence[Kube]) -> None:
+    """Two contexts may lead to one cluster; a mesh of that and itself would prove nothing."""
+    uids = together(_uid, kubes)
+    seen: dict[str, Kube] = {}
+    for kube, uid in zip(kubes, uids, strict=True):
+        other = seen.setdefault(uid, kube)
+        if other is not kube:
+            raise BadInput(
+                f"contexts {other.context} and {kube.context}",
+                f"both lead to one cluster, and {other.name} and {kube.name} are two",
+                f"name the contexts with --context={kube.name}=CONTEXT",
+            )
+
+
+def _uid(kube: Kube) -> str:
+    return str((kube.find("Namespace", "kube-system") or {}).get("metadata", {}).get("uid", kube.server))
+
+
+# -- toolbox ----------------------------------------------------------------------------------------------------------
+
+_FLAGS: Final = {"client": "--client-image", "app": "--app-image"}
+_SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
+    "client": (
+        (names.CLIENT_NAMESPACE, f"app={names.CLIENT_POD}", names.CLIENT_POD),
+        (names.OUTSIDE_NAMESPACE, f"app={names.CLIENT_POD}", names.CLIENT_POD),
+    ),
+    "app": ((names.APP_NAMESPACE, f"app={names.APP_SERVICE}", names.APP_SERVICE),),
+}
+"""Where pods run whose images probes can use: namespace, label, container."""
+
+
+def _toolbox(attachment: Attachment, kubes: Sequence[Kube]) -> Toolbox:
+    hub, tag = _istiod_image(kubes)
+    return Toolbox(
+        istioctl=attachment.istioctl or _find_istioctl(),
+        istio_version=tag,
+        hub=hub,
+        tag=tag,
+        images=_images(attachment, kubes),
+        istio_values={},
+        data_plane="as it runs on these clusters",
+    )
+
+
+def _find_istioctl() -> Path | None:
+    found = shutil.which("istioctl")
+    return Path(found) if found else built("istioctl")
+
+
+def _images(attachment: Attachment, kubes: Sequence[Kube]) -> dict[str, str]:
+    images = dict(attachment.images)
+    for purpose, places in _SEEN_IN.items():
+        if purpose not in images and (seen := _seen(kubes, places)):
+            images[purpose] = seen
+    if missing := [purpose for purpose in _FLAGS if purpose not in images]:
+        flags = " and ".join(f"{_FLAGS[purpose]}=IMAGE" for purpose in missing)
+        raise BadInput(
+            f"images of the {' and '.join(missing)} probes",
+            "no pod on these clusters shows which image they could run",
+            f"use {flags} (pytest --help says what must be in it)",
+        )
+    return images
+
+
+def _seen(kubes: Sequence[Kube], places: Iterable[tuple[str, str, str]]) -> str:
+    for namespace, labels, container in places:
+        if found := images_of(_pods(kubes, namespace, labels), container):
+            return found[0]
+    return ""
+
+
+def _pods(kubes: Sequence[Kube], namespace: str, labels: str) -> list[Json]:
+    return [pod for pods in together(lambda kube: kube.list("Pod", namespace, labels=labels), kubes) for pod in pods]
+
+
+def images_of(pods: Iterable[Json], container: str) -> list[str]:
+    """The images of the containers of that name."""
+    return [str(c["image"]) for pod in pods for c in pod["spec"]["containers"] if c["name"] == container]
+
+
+def _istiod_image(kubes: Sequence[Kube]) -> tuple[str, str]:
+    """Hub and tag of an istiod that runs, empty if there is none: whether there must be one is for others to say."""
+    found = images_of(_pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod"), "discovery")
+    return hub_and_tag(found[0]) if found else ("", "")
+
+
+_IMAGE: Final = re.compile(r"(?:(?P<hub>.*)/)?[^/:@]+(?::(?P<tag>[^/@]+))?(?:@(?P<digest>.*))?")
+
+
+def hub_and_tag(image: str) -> tuple[str, str]:
+    """`registry/istio/pilot:1.31.0` is `registry/istio` and `1.31.0`; without a tag its digest stands for it."""
+    match = _IMAGE.fullmatch(image)
+    return (match["hub"] or "", match["tag"] or match["digest"] or "") if match else ("", "")

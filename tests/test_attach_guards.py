@@ -1,0 +1,26 @@
+"""What must never happen to clusters of others, whatever the command line says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("folder", ["tests/sensitivity", "tests"])
+def test_mutants_are_for_the_lab_only(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("contexts: []")
+    argv = [
+        *(sys.executable, "-m", "pytest", folder, "-p", "no:cacheprovider", "--collect-only", "-q"),
+        "--topology=multi-primary-samenet",
+        f"--kubeconfig={tmp_path / 'config'}",
+        "--allow-disruptive",
+        f"--report-dir={tmp_path}",
+    ]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--provider=kubeconfig: tests/sensitivity breaks meshes in every way it knows" in done.stderr

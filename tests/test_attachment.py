@@ -1,0 +1,141 @@
+"""Which clusters of which kubeconfig a run is for: options, the environment, and what must not be confused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshproof.errors import BadInput
+from meshproof.model import ClusterName
+from meshproof.options import OPTIONS, Settings, read_settings
+from tests.install_fakes import three_clusters
+
+ONE, TWO = ClusterName("cluster1"), ClusterName("cluster2")
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kubeconfig where kubectl looks for one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ".kube" / "config"
+    path.parent.mkdir()
+    path.write_text("contexts: []\n")
+    return path
+
+
+def settings(environment: dict[str, str] | None = None, /, **given: object) -> Settings:
+    """Settings from options by their names without dashes; the topology is one of two clusters unless given."""
+    known = {option.dest for option in OPTIONS}
+    values = {f"meshproof_{name}": value for name, value in ({"topology": "multi-primary-multinet"} | given).items()}
+    assert values.keys() <= known
+    return read_settings(values, root=Path("/nowhere"), environment=environment or {})
+
+
+def contexts(environment: dict[str, str] | None = None, /, **given: object) -> dict[str, str]:
+    attachment = settings(environment, **({"provider": "kubeconfig"} | given)).attachment
+    assert attachment is not None
+    return {cluster: context.name for cluster, context in attachment.contexts.items()}
+
+
+STRAY = {"KUBECONFIG": "/nowhere/config", "CTX_CLUSTER1": "prod-1", "CTX_CLUSTER2": "prod-2"}
+
+
+def test_stray_variables_never_choose_clusters() -> None:
+    chosen = settings(STRAY)
+    assert (chosen.provider, chosen.attachment, chosen.installs) == ("lab", None, True)
+    assert (chosen.may_disrupt, chosen.may_make_credentials) == (True, True)
+
+
+def test_a_kubeconfig_is_verified_as_it_is_and_nothing_is_allowed(config: Path) -> None:
+    chosen = settings(provider="kubeconfig")
+    assert (chosen.provider, chosen.installs) == ("kubeconfig", False)
+    assert (chosen.may_disrupt, chosen.may_make_credentials) == (False, False)
+    assert chosen.attachment is not None
+    assert (chosen.attachment.files, chosen.attachment.source) == ((config,), "~/.kube/config")
+    allowed = settings(provider="kubeconfig", allow_disruptive=True, allow_credentials=True)
+    assert (allowed.may_disrupt, allowed.may_make_credentials) == (True, True)
+
+
+@pytest.mark.parametrize("given", [{"context": ["cluster1=a"]}, {"cluster2_context": "b"}, {"kubeconfig": "config"}])
+def test_naming_a_cluster_implies_the_provider(
+    config: Path, given: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config.parent)
+    assert settings(**given).provider == "kubeconfig"
+    with pytest.raises(BadInput, match=r"^--[a-z0-9-]+ with --provider=lab: it speaks of clusters that exist"):
+        settings(provider="lab", **given)
+
+
+def test_an_image_alone_does_not_choose_clusters() -> None:
+    with pytest.raises(BadInput, match="--app-image with --provider=lab"):
+        settings(app_image="envoy:1")
+
+
+def test_installing_on_a_kubeconfig_is_refused(config: Path) -> None:
+    with pytest.raises(BadInput, match=r"--mesh=install: installing a mesh on clusters of a kubeconfig is not built"):
+        settings(provider="kubeconfig", mesh="install")
+
+
+def test_contexts_by_place_by_name_and_by_variable(config: Path) -> None:
+    assert contexts() == {}
+    assert contexts({"CTX_CLUSTER1": "a", "CTX_CLUSTER2": "b"}) == {ONE: "a", TWO: "b"}
+    assert contexts({"CTX_CLUSTER1": "a", "CTX_CLUSTER2": ""}, cluster1_context="x") == {ONE: "x"}
+    assert contexts({"CTX_CLUSTER2": "b"}, context=["cluster1=arn:x=y/z"]) == {ONE: "arn:x=y/z", TWO: "b"}
+
+
+def test_places_follow_the_topology_whatever_its_clusters_are_called(config: Path, tmp_path: Path) -> None:
+    file = str(three_clusters(tmp_path).source)
+    named = contexts({"CTX_CLUSTER3": "c"}, topology=file, cluster1_context="a", context=["west=b"])
+    assert named == {"east": "a", "west": "b", "edge": "c"}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"context": ["east"]}, "--context=east: it does not say which cluster has which context"),
+        ({"context": ["cluster1="]}, "--context=cluster1=: it does not say which cluster has which context"),
+        ({"context": ["east=a"]}, "--context=east=a: the topology has no cluster east\n  repair: use one of cluster1"),
+        ({"cluster1_context": ""}, "--cluster1-context=: it names no context"),
+        (
+            {"context": ["cluster1=a"], "cluster1_context": "b"},
+            "--cluster1-context=b: --context=cluster1=a names the context of cluster1 already",
+        ),
+        (
+            {"context": ["cluster1=a", "cluster2=a"]},
+            "--context=cluster2=a: --context=cluster1=a has the same context",
+        ),
+        ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: there is no such file"),
+        ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: there is no file /nowhere/config"),
+        ({"kubeconfig": ""}, "--kubeconfig=: there is no file in it"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(config: Path, given: dict[str, object], told: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        settings(provider="kubeconfig", **given)
+    assert str(caught.value).startswith(told)
+
+
+def test_kubeconfigs_are_found_as_kubectl_finds_them(config: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    second.write_text("contexts: []\n")
+    gone = tmp_path / "gone"
+    some = settings({"KUBECONFIG": f"{gone}:{second}::{config}"}, provider="kubeconfig").attachment
+    assert some is not None
+    assert some.files == (second, config)
+    assert str(some.kubeconfig) == f"{second}:{config}"
+    given = settings({"KUBECONFIG": str(gone)}, kubeconfig="~/second").attachment
+    assert given is not None
+    assert given.files == (second,)
+    with pytest.raises(BadInput, match=f"KUBECONFIG={gone}: there is no file {gone}"):
+        settings({"KUBECONFIG": str(gone)}, provider="kubeconfig")
+    with pytest.raises(BadInput, match=f"second:{gone}: there is no file {gone}\n"):
+        settings(kubeconfig=f"{second}:{gone}")
+
+
+def test_a_failure_says_how_to_ask_the_same_clusters_again(config: Path) -> None:
+    assert settings().again == "--keep"
+    assert settings({"CTX_CLUSTER1": "a b"}, provider="kubeconfig").again == (
+        "--provider=kubeconfig '--context=cluster1=a b'"
+    )
+    assert settings(kubeconfig="~/.kube/config").again == "--provider=kubeconfig '--kubeconfig=~/.kube/config'"

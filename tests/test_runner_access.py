@@ -1,0 +1,88 @@
+"""Whether this machine reaches the gateways: only what pods can reach and it cannot is put down to the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+import pytest
+
+from meshproof import runner_access
+from meshproof.errors import Unavailable
+from meshproof.facts import PodFacts, PortFacts, ServiceFacts
+from meshproof.probes.tcp import TcpAnswer
+from meshproof.runner_access import EVERYWHERE, RunnerAccess, look
+from meshproof.snapshot import Snapshot
+
+
+def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFacts:
+    return ServiceFacts(
+        namespace="istio-system",
+        name=name,
+        kind=kind,
+        labels=MappingProxyType({}),
+        addresses=(address,),
+        ports=(PortFacts(name="http", number=80), PortFacts(name="https", number=443)),
+    )
+
+
+class Facts:
+    """As much of a cluster's facts as is asked."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.cluster = Named(name)
+        self.outside = None
+        self.services = [service("istio-ingressgateway", address), service("mockshop", "10.9.9.9", kind="ClusterIP")]
+
+
+class Named:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kube = name
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Both:
+    """A snapshot of two clusters."""
+
+    facts = (Facts("east", "10.0.0.1"), Facts("west", "10.0.0.2"))
+
+
+def seen_with(monkeypatch: pytest.MonkeyPatch, *, runner: set[str], pods: set[str]) -> RunnerAccess:
+    """What is concluded if the runner, and pods, can connect to these `address:port`."""
+
+    def answers(targets: Iterable[tuple[str, int]], open_to: set[str]) -> list[TcpAnswer]:
+        return [TcpAnswer(address=a, port=p, accepted=f"{a}:{p}" in open_to) for a, p in targets]
+
+    def from_pod(_: object, __: PodFacts, targets: Iterable[tuple[str, int]]) -> list[TcpAnswer]:
+        return answers(targets, pods)
+
+    monkeypatch.setattr(runner_access, "tcp_from_runner", lambda targets: answers(targets, runner))
+    monkeypatch.setattr(runner_access, "tcp_from_pod", from_pod)
+    both: Snapshot = Both()  # type: ignore[assignment]
+    return look(both)
+
+
+EAST, WEST = "10.0.0.1:80", "10.0.0.2:443"
+
+
+def test_one_open_port_of_each_gateway_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen_with(monkeypatch, runner={EAST, WEST}, pods=set()) is EVERYWHERE
+    EVERYWHERE.require("anything")
+
+
+def test_what_pods_reach_and_the_runner_does_not_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = seen_with(monkeypatch, runner={EAST}, pods={WEST})
+    assert access.shut == {"10.0.0.2": "istio-ingressgateway of west"}
+    with pytest.raises(Unavailable) as caught:
+        access.require("requests from this machine")
+    assert str(caught.value) == (
+        "requests from this machine: pods can connect to istio-ingressgateway of west (10.0.0.2), this machine cannot\n"
+        "  repair: run it where the gateways can be reached"
+    )
+
+
+def test_what_nobody_reaches_is_for_claims_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert seen_with(monkeypatch, runner={EAST}, pods=set()).shut == {}
