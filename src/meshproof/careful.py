@@ -26,7 +26,7 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.snapshot import Snapshot
 from meshproof.traffic import Target
-from meshproof.wait import NotYet, eventually
+from meshproof.wait import NotYet, eventually, pause
 
 SERVICE: Final = f"{names.APP_SERVICE}-careful"
 FQDN: Final = f"{SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
@@ -82,6 +82,11 @@ def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
     return [*((cluster, service) for cluster in mesh.clusters), *in_config_clusters(mesh, configuration)]
 
 
+SETTLE_S: Final = 5.0
+"""A Service more on a pod's port changes its sidecar's listener, which closes its connections: no fault of the mesh's,
+so that the load must begin later."""
+
+
 @contextmanager
 def careful_application(bench: Bench) -> Iterator[Target]:
     """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
@@ -92,6 +97,7 @@ def careful_application(bench: Bench) -> Iterator[Target]:
         for cluster, manifest in objects(mesh):
             scene.add(cluster, manifest)
         await_known(mesh)
+        pause(SETTLE_S)
         yield CAREFUL
     finally:
         for entry in bench.journal.unhealed():

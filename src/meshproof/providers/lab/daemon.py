@@ -148,6 +148,7 @@ class Daemon:
 
     def _start_again(self, plan: NodePlan, files: components.ClusterFiles) -> Node:
         """A node that was lost, with the disks that it had: certificates, etcd's data, images, kubelet's folder."""
+        network.forget(self.plan, plan)
         logs = self.folder.logs / plan.cluster
         node = start_node(self.supervisor, self.plan, plan, home=self.folder.node(plan.cluster), logs=logs)
         self.nodes[plan.cluster] = node

@@ -201,6 +201,21 @@ def unblock(plan: LabPlan) -> None:
         subprocess.run([*enter, *rule], capture_output=True, stdin=subprocess.DEVNULL)
 
 
+def forget(plan: LabPlan, node: NodePlan) -> None:
+    """What a machine forgets when its power fails: the links of its pods, and which connections went where.
+
+    Its network namespace outlives it here. Old entries would lead new connections from the same ports to addresses
+    that other pods have now.
+    """
+    namespace = plan.node_namespace(node)
+    with NetNS(namespace) as inside:
+        for link in inside.get_links():
+            if str(link.get_attr("IFLA_IFNAME")).startswith("veth"):
+                with suppress(NetlinkError):  # it was about to go anyway
+                    inside.link("del", index=link["index"])
+    run(["nsenter", f"--net={NAMESPACES / namespace}", program("conntrack"), "-F"], timeout_s=10)
+
+
 def _hook_once(namespace: str, node: NodePlan) -> None:
     rule = f"-s {node.pods} -j {MASQUERADE}"
     tool = program("iptables")
