@@ -49,6 +49,13 @@ class BookDrill:
         assert heal is not None
         return Window(begin_s=self.removed.told.monotonic_s, end_s=heal.monotonic_s)
 
+    @property
+    def after_death(self) -> Window:
+        """The same from when its pods were gone: what they had in their hands went with them."""
+        gone = self.removed.gone
+        assert gone is not None
+        return Window(begin_s=gone.monotonic_s, end_s=self.without_app.end_s)
+
     def removed_line(self) -> str:
         heal = self.removed.heal
         assert heal is not None

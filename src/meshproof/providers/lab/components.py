@@ -55,7 +55,8 @@ def write_cni(node: Node) -> None:
                     "ranges": [[{"subnet": str(node.plan.pods)}]],
                     # isDefaultGateway would add the same route a second time and fail with EEXIST.
                     "routes": [{"dst": "0.0.0.0/0"}],
-                    "dataDir": "/run/cni-ipam",
+                    # Outlives the node's death, as by default: else its pods would get each other's old addresses.
+                    "dataDir": f"{node.home}/cni-ipam",
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},

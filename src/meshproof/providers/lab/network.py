@@ -52,6 +52,8 @@ def build(plan: LabPlan) -> None:
     for node in plan.nodes:
         _set(plan.node_namespace(node), "net/ipv4/ip_forward")
         _set(plan.node_namespace(node), "net/ipv4/conf/all/route_localnet")
+        # What nobody answers is soon forgotten: a later connection from the same port would go the same dead way.
+        _set(plan.node_namespace(node), "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", 5)
     _filter(plan)
     for node in plan.nodes:
         _refuse_unused_addresses(plan, node)
@@ -84,9 +86,9 @@ def _node_link(router: NetNS, plan: LabPlan, node: NodePlan) -> None:
     router.route("add", dst=str(node.pool), gateway=str(node.address))
 
 
-def _set(namespace: str, setting: str) -> None:
-    """Switch on a network setting of a namespace."""
-    run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo 1 > /proc/sys/{setting}"], timeout_s=10)
+def _set(namespace: str, setting: str, value: int = 1) -> None:
+    """Give a network setting of a namespace a value; by default it is switched on."""
+    run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo {value} > /proc/sys/{setting}"], timeout_s=10)
 
 
 def _filter(plan: LabPlan) -> None:
