@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 
 from meshproof.clients.envoy import (
     Endpoint,
+    Security,
     parse_endpoints,
     parse_host_counters,
     parse_identity,
+    parse_security,
     parse_stats,
 )
 from meshproof.errors import Broken
@@ -120,3 +123,35 @@ def test_host_counters_treat_a_missing_value_as_zero() -> None:
 def test_stats_leave_histograms_out() -> None:
     text = '{"stats":[{"name":"server.uptime","value":3},{"histograms":{"computed_quantiles":[]}}]}'
     assert dict(parse_stats(text)) == {"server.uptime": 3}
+
+
+def tls_socket(*sans: str, shows: bool = True) -> dict[str, Any]:
+    context: dict[str, Any] = {"tls_certificate_sds_secret_configs": [{"name": "default"}]} if shows else {}
+    validation = {"match_subject_alt_names": [{"exact": san} for san in sans]}
+    context |= {"combined_validation_context": {"default_validation_context": validation}}
+    return {"name": "envoy.transport_sockets.tls", "typed_config": {"common_tls_context": context}}
+
+
+def test_security_follows_from_what_endpoints_and_clusters_say() -> None:
+    """As istiod writes them: an endpoint that says tlsMode istio gets the first socket, any other the last."""
+
+    def endpoint(address: str, **matched: str) -> dict[str, Any]:
+        place = {"address": {"socket_address": {"address": address, "port_value": 8080}}}
+        return {"endpoint": place, "metadata": {"filter_metadata": {"envoy.transport_socket_match": matched}}}
+
+    plain = {"name": "envoy.transport_sockets.raw_buffer"}
+    matches = [
+        {"name": "tlsMode-istio", "match": {"tlsMode": "istio"}, "transport_socket": tls_socket("spiffe://a")},
+        {"name": "tlsMode-disabled", "match": {}, "transport_socket": plain},
+    ]
+    endpoints = [{"lb_endpoints": [endpoint("10.0.0.1", tlsMode="istio"), endpoint("10.0.0.2")]}]
+    assignment = json.dumps({"configs": [{"endpoint_config": {"cluster_name": "c", "endpoints": endpoints}}]})
+
+    def seen(**cluster: Any) -> dict[str, Security]:
+        return dict(parse_security(json.dumps({"configs": [{"cluster": {"name": "c", **cluster}}]}), assignment, "c"))
+
+    mutual = Security(tls=True, mutual=True, sans=("spiffe://a",))
+    assert seen(transport_socket_matches=matches) == {"10.0.0.1:8080": mutual, "10.0.0.2:8080": Security(tls=False)}
+    assert set(seen().values()) == {Security(tls=False)}
+    assert set(seen(transport_socket=tls_socket(shows=False)).values()) == {Security(tls=True)}
+    assert parse_security("{}", "{}", "c") == {}

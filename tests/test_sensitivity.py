@@ -11,8 +11,8 @@ import pytest
 from meshproof.errors import Broken
 from meshproof.faults.fault import Fault
 from meshproof.report.results import Result
-from meshproof.sensitivity.outcome import Fate, Outcome, SuiteRun, judge
-from meshproof.sensitivity.report import read_report, write_reports
+from meshproof.sensitivity.outcome import CleanPass, Fate, Outcome, SuiteRun, judge
+from meshproof.sensitivity.report import Told, read_report, write_reports
 from meshproof.sensitivity.slices import part_of_day
 from meshproof.sensitivity.suites import _results, _texts
 
@@ -92,7 +92,7 @@ def test_the_reports(tmp_path: Path) -> None:
         ran="2026-01-31T12:00+00:00",
     )
     absent = Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing")
-    text, data = write_reports(tmp_path, [FAULT], [killed, absent])
+    text, data = write_reports(tmp_path, [FAULT], Told(outcomes=[killed, absent]))
     assert text.read_text() == (
         "# Sensitivity\n\n"
         "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than\n"
@@ -133,12 +133,20 @@ def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
         judge(FAULT, "multi-primary-samenet", run),
         Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"),
     ]
-    write_reports(tmp_path, [FAULT], outcomes)
-    assert read_report(tmp_path) == outcomes
-    assert read_report(tmp_path / "elsewhere") == []
+    passes = [CleanPass.of("multi-primary-samenet", SuiteRun(results={"TRUST-01": OK, "TRUST-02": NA}, seconds=18.04))]
+    write_reports(tmp_path, [FAULT], Told(outcomes=outcomes, passes=passes))
+    assert read_report(tmp_path) == Told(outcomes=outcomes, passes=passes)
+    assert read_report(tmp_path / "elsewhere") == Told()
 
 
 def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sensitivity.json").write_text('{"schema": "other/1"}')
     with pytest.raises(Broken, match="its schema is other/1"):
         read_report(tmp_path)
+
+
+def test_false_alarms_are_counted(tmp_path: Path) -> None:
+    clean = CleanPass(topology="t", held=40, red=(), seconds=18.0, ran="2026-01-31T12:00+00:00")
+    alarm = CleanPass(topology="t", held=39, red=("TRUST-01",), seconds=20.0, ran="2026-01-31T12:01+00:00")
+    text, _ = write_reports(tmp_path, [FAULT], Told(passes=[clean, clean, alarm]))
+    assert "| t | 3 | 39 to 40 | TRUST-01 (2026-01-31T12:01+00:00 UTC) | 18 |" in text.read_text()

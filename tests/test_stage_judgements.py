@@ -9,7 +9,7 @@ import pytest
 from meshproof.admission import Answer, ConfigAdmission, Verdict
 from meshproof.bodies import BodyAnswer, body_problems, parse_body_row
 from meshproof.calls import Call, Reply, parse_row, script, told_replies
-from meshproof.clients.envoy import parse_hosts_of_routes, parse_weights_of_route
+from meshproof.clients.envoy import Security, parse_hosts_of_routes, parse_weights_of_route
 from meshproof.clients.kube import Json
 from meshproof.errors import NotReady
 from meshproof.istio_config import istio, probe_route
@@ -20,7 +20,7 @@ from meshproof.settle import settled
 from meshproof.stage.config import configuration, weights
 from meshproof.stage.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
-from suites.traffic.test_policies import guard_problems, strict_problems
+from suites.traffic.test_policies import guard_problems, security_problems, strict_problems
 from suites.traffic.test_protocols import protocol_problems
 from suites.traffic.test_refusals import refusal_problems
 from suites.traffic.test_routing import failover_problems
@@ -159,30 +159,30 @@ def test_admission_must_judge_and_not_only_refuse(
 
 
 def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> None:
-    """Ten requests a second: those of the first second after three errors may be lost, the others not."""
+    """Ten requests a second: those of the first two seconds after three errors may be lost, the others not."""
     well, failed, other = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2")]
-    assert failover_problems("cluster1", well, failed * 3 + other * 22) == []
-    assert failover_problems("cluster1", well, failed * 13 + other * 12) == []
-    assert failover_problems("cluster1", well, failed * 14 + other * 11) == [
-        "1 s after 3 errors 1 of 12 requests were still lost: HTTP 500"
+    assert failover_problems("cluster1", well, failed * 3 + other * 27) == []
+    assert failover_problems("cluster1", well, failed * 23 + other * 7) == []
+    assert failover_problems("cluster1", well, failed * 24 + other * 6) == [
+        "2 s after 3 errors 1 of 7 requests were still lost: HTTP 500"
     ]
-    assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 22) == [
+    assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 27) == [
         "without a fault 1 of 10 left the cluster or failed: cluster2"
     ]
-    assert failover_problems("cluster1", well, failed * 25) == [
-        "1 s after 3 errors 12 of 12 requests were still lost: HTTP 500"
+    assert failover_problems("cluster1", well, failed * 30) == [
+        "2 s after 3 errors 7 of 7 requests were still lost: HTTP 500"
     ]
-    assert failover_problems("cluster1", well, other * 22 + failed * 3) == [
+    assert failover_problems("cluster1", well, other * 27 + failed * 3) == [
         "the first 3 requests in the fault did not go to cluster1: cluster2 x3",
-        "1 s after 3 errors 3 of 12 requests were still lost: HTTP 500",
+        "2 s after 3 errors 3 of 7 requests were still lost: HTTP 500",
     ]
 
 
 def test_failover_is_judged_by_what_was_sent_while_the_ejection_lasts() -> None:
     well, failed, slow = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2", seconds=0.5)]
-    assert failover_problems("cluster1", well, failed * 3 + slow * 10 + failed * 12) == [], "it may serve again"
-    assert failover_problems("cluster1", well, failed * 3 + [reply("cluster2", seconds=1.5)] * 22) == [
-        "1 s after 3 errors only 3 requests were answered while the ejection lasts (5 s)"
+    assert failover_problems("cluster1", well, failed * 3 + slow * 20 + failed * 7) == [], "it may serve again"
+    assert failover_problems("cluster1", well, failed * 3 + [reply("cluster2", seconds=2.5)] * 27) == [
+        "2 s after 3 errors only 3 requests were answered while the ejection lasts (10 s)"
     ]
 
 
@@ -331,3 +331,22 @@ def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
     first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
     assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]
     assert first["direct_response"]["status"] == 500
+
+
+def test_plain_text_one_sided_tls_and_strangers_are_told_apart() -> None:
+    account = "/ns/chapter08/sa/"
+    good = Security(tls=True, mutual=True, sans=(f"spiffe://td{account}mockshop", f"spiffe://old{account}mockshop"))
+    assert security_problems({"10.0.0.1:80": good}, account) == []
+    assert security_problems({}, account) == ["it has no endpoint of the application"]
+    wrong = {
+        "10.0.0.1:80": Security(tls=False),
+        "10.0.0.2:80": Security(tls=True),
+        "10.0.0.3:80": Security(tls=True, mutual=True),
+        "10.0.0.4:80": Security(tls=True, mutual=True, sans=("spiffe://other/ns/x/sa/y",)),
+    }
+    assert security_problems(wrong, account) == [
+        "speaks plain text to 10.0.0.1:80",
+        "shows 10.0.0.2:80 no certificate of its own",
+        f"takes anybody for the application at 10.0.0.3:80, not {account}",
+        f"takes spiffe://other/ns/x/sa/y for the application at 10.0.0.4:80, not {account}",
+    ]

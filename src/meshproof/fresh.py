@@ -73,7 +73,9 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     except NotReady:
         raise ClaimFailed(
             f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map:g} s\n"
-            "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters"
+            "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters;\n"
+            "              after an istiod was killed: its lease runs out in half a minute "
+            "(ConfigMap istio-namespace-controller-election)"
         ) from None
     try:
         kube.create(manifest)

@@ -136,6 +136,12 @@ SLICE: Final = Option(
     metavar="N",
     help="for tests/sensitivity: N mutants, other ones each day, so that all have their turn on every topology",
 )
+PASSES: Final = Option(
+    flag="--passes",
+    metavar="N",
+    default="1",
+    help="for tests/sensitivity: how often the claims are run on the mesh without a fault in the end",
+)
 
 ATTACHING: Final = (
     KUBECONFIG,
@@ -163,6 +169,7 @@ OPTIONS: Final = (
     OUTAGE,
     MUTANTS,
     SLICE,
+    PASSES,
 )
 
 
@@ -182,6 +189,7 @@ class Settings:
     outage_s: float
     mutants: str = ""
     slice: int = 0
+    passes: int = 1
 
     def topology(self, name: str) -> Topology:
         return next(topology for topology in self.topologies if topology.name == name)
@@ -231,7 +239,8 @@ def read_settings(
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
         mutants=text(MUTANTS) or "",
-        slice=_slice(text(SLICE)),
+        slice=_count(SLICE, text(SLICE), "mutants"),
+        passes=_count(PASSES, text(PASSES), "passes"),
     )
 
 
@@ -308,9 +317,9 @@ def _outage(value: str) -> float:
     return seconds
 
 
-def _slice(value: str | None) -> int:
+def _count(option: Option, value: str | None, things: str) -> int:
     if value is None:
         return 0
     if not value.isdecimal() or int(value) == 0:
-        raise BadInput(f"--slice={value}", "not a number of mutants", "use 1 or more")
+        raise BadInput(f"{option.flag}={value}", f"not a number of {things}", "use 1 or more")
     return int(value)

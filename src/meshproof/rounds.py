@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-WIDTH: Final = 8
+WIDTH: Final = 12
 """Claims at once. Each asks in parallel itself; with more of them the API servers' `exec` sessions only queue."""
 
 

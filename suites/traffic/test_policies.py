@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from meshproof import names
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
+from meshproof.clients.envoy import Security, security_of
 from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.facts import PodFacts
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh_state import APP_CLUSTER
 from meshproof.parallel import together
+from meshproof.report.evidence import Evidence
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
 from meshproof.stage.life import Stage
@@ -105,4 +110,43 @@ def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
     for (word, status), got in zip(EXPECTED.items(), replies, strict=True):
         if {reply.status for reply in got} != {status}:
             problems.append(f"{GUARDED}/{word} ({MEANING[word]}): {told_replies(got)}, expected HTTP {status}")
+    return problems
+
+
+@claim(
+    "TRAFFIC-10",
+    "the clients and ingress gateways of every cluster speak mutual TLS to every endpoint of the application, and "
+    "verify that it is the application",
+    promised_by="istio.io, Mutual TLS: auto mutual TLS; Security: Secure naming",
+    hint="a DestinationRule with tls.mode DISABLE or SIMPLE for the host, or a PeerAuthentication with DISABLE: "
+    "istioctl x describe pod; endpoints without a sidecar",
+)
+def test_requests_travel_under_mutual_tls(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+    """Under PERMISSIVE, Istio's default, plain text is answered as well: nothing but this tells the difference."""
+    findings = Findings("proxies")
+    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    account = f"/ns/{names.APP_NAMESPACE}/sa/"
+
+    def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:
+        cluster, pod = viewer
+        return security_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
+
+    for (cluster, pod), seen in zip(viewers, together(ask, viewers), strict=True):
+        findings.examine(f"{cluster} {pod}", security_problems(seen, account))
+        evidence.attach(f"{cluster}-{pod.name}", {endpoint: asdict(security) for endpoint, security in seen.items()})
+    findings.conclude()
+
+
+def security_problems(seen: Mapping[str, Security], account: str) -> list[str]:
+    """What is wrong with how a proxy speaks to endpoints; `account` is in every SPIFFE ID of the application, whose
+    trust domain may have aliases."""
+    problems = [] if seen else ["it has no endpoint of the application"]
+    for endpoint, security in seen.items():
+        if not security.tls:
+            problems.append(f"speaks plain text to {endpoint}")
+        elif not security.mutual:
+            problems.append(f"shows {endpoint} no certificate of its own")
+        elif not security.sans or not all(account in san for san in security.sans):
+            whom = ", ".join(security.sans) or "anybody"
+            problems.append(f"takes {whom} for the application at {endpoint}, not {account}")
     return problems

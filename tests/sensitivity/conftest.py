@@ -13,8 +13,8 @@ from meshproof.errors import BadInput
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
 from meshproof.options import Settings
-from meshproof.sensitivity.outcome import Outcome
-from meshproof.sensitivity.report import read_report, write_reports
+from meshproof.sensitivity.outcome import CleanPass, Outcome
+from meshproof.sensitivity.report import Told, read_report, write_reports
 from meshproof.sensitivity.slices import part_of_day
 
 HERE = Path(__file__).parent
@@ -82,11 +82,21 @@ class Book:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.outcomes = {outcome.key: outcome for outcome in read_report(folder)}
+        told = read_report(folder)
+        self.outcomes = {outcome.key: outcome for outcome in told.outcomes}
+        self.passes = list(told.passes)
 
     def add(self, outcome: Outcome) -> None:
         self.outcomes[outcome.key] = outcome
-        write_reports(self.folder, FAULTS, sorted(self.outcomes.values(), key=_place))
+        self._write()
+
+    def add_pass(self, clean: CleanPass) -> None:
+        self.passes.append(clean)
+        self._write()
+
+    def _write(self) -> None:
+        outcomes = sorted(self.outcomes.values(), key=_place)
+        write_reports(self.folder, FAULTS, Told(outcomes=outcomes, passes=self.passes))
 
 
 def _place(outcome: Outcome) -> tuple[str, int]:

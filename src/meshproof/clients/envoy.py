@@ -54,6 +54,15 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """How a proxy speaks to an endpoint: with `tls`, with a certificate of its own (`mutual`), to whom (`sans`)."""
+
+    tls: bool
+    mutual: bool = False
+    sans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostCounters:
     """Counters of one upstream host since it was added (Envoy docs, "Per host statistics" of `GET /clusters`)."""
 
@@ -74,6 +83,14 @@ def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[En
     pattern = quote("^" + re.escape(cluster) + "$", safe="")
     path = f"/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex={pattern}"
     return parse_endpoints(_admin(kube, namespace, pod, path), cluster)
+
+
+def security_of(kube: Kube, namespace: str, pod: str, cluster: str) -> Mapping[str, Security]:
+    """How the proxy speaks to each endpoint (`address:port`) of one cluster; empty if there are none."""
+    pattern = quote("^" + re.escape(cluster) + "$", safe="")
+    endpoints = f"/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex={pattern}"
+    clusters = f"/config_dump?resource=dynamic_active_clusters&name_regex={pattern}"
+    return parse_security(_admin(kube, namespace, pod, clusters), _admin(kube, namespace, pod, endpoints), cluster)
 
 
 def hosts_of_routes(kube: Kube, namespace: str, pod: str, route: str) -> frozenset[str]:
@@ -138,6 +155,40 @@ def parse_endpoints(text: str, cluster: str) -> tuple[Endpoint, ...]:
         for group in assignment.get("endpoints") or []:
             found.extend(_endpoints_of_locality(group))
     return tuple(sorted(found))
+
+
+_MATCHED: Final = "envoy.transport_socket_match"
+
+
+def parse_security(clusters: str, endpoints: str, cluster: str) -> Mapping[str, Security]:
+    """From config dumps: each endpoint gets the first transport socket whose match its metadata fulfil (Envoy API,
+    `Cluster.transport_socket_matches`), else the cluster's own, else none."""
+    found: dict[str, Security] = {}
+    configs = [c.get("cluster") or {} for c in _parse(clusters, "config_dump").get("configs") or []]
+    config = next((c for c in configs if c.get("name") == cluster), {})
+    for assignment in _parse(endpoints, "config_dump").get("configs") or []:
+        told = assignment.get("endpoint_config") or {}
+        for group in (told.get("endpoints") or []) if told.get("cluster_name") == cluster else []:
+            for endpoint in group.get("lb_endpoints") or []:
+                address = endpoint["endpoint"]["address"]["socket_address"]
+                metadata = ((endpoint.get("metadata") or {}).get("filter_metadata") or {}).get(_MATCHED) or {}
+                found[f"{address['address']}:{address['port_value']}"] = _security(config, metadata)
+    return MappingProxyType(found)
+
+
+def _security(config: Json, metadata: Json) -> Security:
+    matches = config.get("transport_socket_matches") or []
+    fitting = [m["transport_socket"] for m in matches if (m.get("match") or {}).items() <= metadata.items()]
+    socket: Json = fitting[0] if fitting else config.get("transport_socket") or {}
+    if socket.get("name") != "envoy.transport_sockets.tls":
+        return Security(tls=False)
+    context = (socket.get("typed_config") or {}).get("common_tls_context") or {}
+    validation = (context.get("combined_validation_context") or {}).get("default_validation_context") or {}
+    return Security(
+        tls=True,
+        mutual=bool(context.get("tls_certificate_sds_secret_configs") or context.get("tls_certificates")),
+        sans=tuple(san["exact"] for san in validation.get("match_subject_alt_names") or [] if "exact" in san),
+    )
 
 
 def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:

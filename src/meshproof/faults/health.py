@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -13,20 +14,21 @@ from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
 from meshproof.parallel import together
-from meshproof.probes.http import app_url, http_from_pod
+from meshproof.probes.http import app_url, http_from_pod, http_from_runner
 from meshproof.probes.tcp import tcp_from_pod
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually
 
 WELL_S: Final = 90.0
-REQUESTS: Final = 8
-"""Per client: enough that both versions are asked."""
+REQUESTS: Final = 60
+"""Per client and ingress gateway: enough that every connection that a proxy has kept is used. Until it is closed, one
+that was made before a policy was taken back obeys that policy."""
 
 
 def ills(mesh: Mesh) -> list[str]:
     """What is wrong with a mesh, as far as a quick look tells; empty if it is well."""
     snapshot = Snapshot.take(mesh)
-    looks = (_pods, _registries, _syncs, _endpoints, _answers, _gateways, _injection)
+    looks = (_pods, _registries, _leaders, _syncs, _endpoints, _answers, _gateways, _injection)
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [ill for part in found for ill in part]
 
@@ -71,6 +73,21 @@ def _registries(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{facts.cluster} {pod.name} knows {known}"
 
 
+LEADER: Final = "istio-namespace-controller-election"
+"""ConfigMap that names the istiod which writes root certificates into a cluster's namespaces."""
+
+
+def _leaders(snapshot: Snapshot) -> Iterator[str]:
+    """A lease of an istiod that was killed runs out after 30 s only; until then nobody takes its place."""
+    for facts in snapshot.facts:
+        live = {pod.name for pod in snapshot.of(snapshot.mesh.control_plane_of(facts.cluster)).istiods}
+        found = facts.cluster.kube.find("ConfigMap", LEADER, names.SYSTEM_NAMESPACE) or {"metadata": {}}
+        told = (found["metadata"].get("annotations") or {}).get("control-plane.alpha.kubernetes.io/leader", "{}")
+        holder = json.loads(told).get("holderIdentity", "nobody")
+        if holder not in live:
+            yield f"{facts.cluster}: {holder} leads ({LEADER}), not {', '.join(sorted(live)) or 'a live istiod'}"
+
+
 def _syncs(snapshot: Snapshot) -> Iterator[str]:
     for proxy, problems in sync_problems(snapshot).items():
         yield from (f"{proxy}: {problem}" for problem in problems)
@@ -86,6 +103,7 @@ def _endpoints(snapshot: Snapshot) -> Iterator[str]:
 def _answers(snapshot: Snapshot) -> Iterator[str]:
     for facts in snapshot.facts:
         answers = http_from_pod(facts.cluster.kube, facts.client, app_url(), REQUESTS, timeout_s=2.0)
+        answers += http_from_runner(facts.ingress_address, REQUESTS, timeout_s=2.0)
         for outcome in sorted({answer.outcome for answer in answers if not answer.ok}):
             yield f"{facts.cluster}: a request to {names.APP_SERVICE} came to {outcome}"
 

@@ -38,6 +38,7 @@ ISTIOD: Final = "istiod"
 WORKLOADS: Final = "workloads"
 KEPT: Final = "original"
 READY_S: Final = 120.0
+ISTIOD_GRACE_S: Final = 3
 PROXY_NAMESPACES: Final = (names.SYSTEM_NAMESPACE, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
 _SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "selfLink")
@@ -175,14 +176,19 @@ def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
 
 
 def restart(cluster: Cluster, scope: str) -> None:
-    """Delete the pods of istiod, or all pods with a proxy, without grace; return when new ones are ready."""
+    """Delete the pods of istiod, or all pods with a proxy, almost without grace; return when new ones are ready.
+
+    istiod gets time to give its leases back: one that is killed keeps them for half a minute, and no new namespace of
+    any cluster gets its root certificate meanwhile.
+    """
+    grace_s = ISTIOD_GRACE_S if scope == ISTIOD else 0
     kube = cluster.kube
     chosen = [d for d in _deployments(kube) if (scope == ISTIOD) == _is_istiod(d)]
     old: set[str] = set()
     for deployment in chosen:
         for pod in _pods_of(kube, deployment):
             old.add(pod["metadata"]["uid"])
-            kube.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=0)
+            kube.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=grace_s)
 
     def renewed() -> None:
         waiting = [text for deployment in chosen for text in _unfinished(kube, deployment, old)]

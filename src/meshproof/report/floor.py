@@ -54,6 +54,7 @@ FLOOR: Final = (
     "TRAFFIC-07",
     "TRAFFIC-08",
     "TRAFFIC-09",
+    "TRAFFIC-10",
     "FAILOVER-01",
     "FAILOVER-02",
     "FAILOVER-03",

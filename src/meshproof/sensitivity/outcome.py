@@ -79,6 +79,23 @@ class Outcome:
         return "; ".join(parts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanPass:
+    """One run of the suites on a mesh without a fault: how many claims held, and which were red although they should
+    not. `ran` is when, in UTC."""
+
+    topology: str
+    held: int
+    red: tuple[str, ...]
+    seconds: float
+    ran: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="minutes"))
+
+    @classmethod
+    def of(cls, topology: str, run: SuiteRun) -> CleanPass:
+        held = sum(result is Result.SUCCEEDED for result in run.results.values())
+        return cls(topology=topology, held=held, red=run.red, seconds=round(run.seconds, 1))
+
+
 def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
     """Killed: every claim of `kills` that exists and applies is FAILED, and nothing outside `kills` and `also` is red.
 

@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from meshproof.errors import Broken
 from meshproof.faults.fault import Fault
-from meshproof.sensitivity.outcome import Fate, Outcome
+from meshproof.sensitivity.outcome import CleanPass, Fate, Outcome
 
 SCHEMA: Final = "meshproof/sensitivity/1"
 TEXT: Final = "sensitivity.md"
 DATA: Final = "sensitivity.json"
 
 
-def write_reports(folder: Path, faults: Sequence[Fault], outcomes: Sequence[Outcome]) -> tuple[Path, Path]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a report holds."""
+
+    outcomes: Sequence[Outcome] = ()
+    passes: Sequence[CleanPass] = ()
+
+
+def write_reports(folder: Path, faults: Sequence[Fault], told: Told) -> tuple[Path, Path]:
     """Write both files into `folder`; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / TEXT, folder / DATA
-    text.write_text(render_markdown(faults, outcomes))
-    rows = [asdict(outcome) | {"told": outcome.told} for outcome in outcomes]
-    data.write_text(json.dumps({"schema": SCHEMA, "counts": counts(outcomes), "mutants": rows}, indent=2) + "\n")
+    text.write_text(render_markdown(faults, told))
+    whole = {
+        "schema": SCHEMA,
+        "counts": counts(told.outcomes),
+        "mutants": [asdict(outcome) | {"told": outcome.told} for outcome in told.outcomes],
+        "passes": [asdict(clean) for clean in told.passes],
+    }
+    data.write_text(json.dumps(whole, indent=2) + "\n")
     return text, data
 
 
-def read_report(folder: Path) -> list[Outcome]:
-    """The outcomes of earlier runs into the same folder. Raises `Broken` if the file is not such a report."""
+def read_report(folder: Path) -> Told:
+    """What earlier runs have written into the same folder. Raises `Broken` if the file is not such a report."""
     path = folder / DATA
     if not path.exists():
-        return []
+        return Told()
     try:
         told = json.loads(path.read_text())
         if told["schema"] != SCHEMA:
             raise Broken(str(path), f"its schema is {told['schema']}, not {SCHEMA}", "move it away")
-        return [_outcome(row) for row in told["mutants"]]
+        passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in told.get("passes") or []]
+        return Told(outcomes=[_outcome(row) for row in told["mutants"]], passes=passes)
     except (ValueError, KeyError, TypeError) as problem:
         raise Broken(str(path), f"it cannot be read: {problem}", "move it away") from problem
 
@@ -51,8 +66,9 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
     return {str(fate): sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
 
 
-def render_markdown(faults: Sequence[Fault], outcomes: Sequence[Outcome]) -> str:
+def render_markdown(faults: Sequence[Fault], told: Told) -> str:
     """A table of mutants and topologies, then each mutant that ran with its times, its evidence and its text."""
+    outcomes = told.outcomes
     topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
     by_key = {(outcome.fault, outcome.topology): outcome for outcome in outcomes}
     shown = [fault for fault in faults if any(fault.id == outcome.fault for outcome in outcomes)]
@@ -70,6 +86,7 @@ def render_markdown(faults: Sequence[Fault], outcomes: Sequence[Outcome]) -> str
     for fault in shown:
         cells = [_cell(by_key.get((fault.id, topology))) for topology in topologies]
         lines.append(f"| {fault.id} | {fault.sentence} | {', '.join(fault.kills)} | {' | '.join(cells)} |")
+    lines += _false_alarms(told.passes)
     for fault in shown:
         for topology in topologies:
             outcome = by_key.get((fault.id, topology))
@@ -80,6 +97,21 @@ def render_markdown(faults: Sequence[Fault], outcomes: Sequence[Outcome]) -> str
         lines += ["", "## Not available here", ""]
         lines += [f"- {outcome.fault} on {outcome.topology}: {outcome.reason}" for outcome in unavailable]
     return "\n".join(lines) + "\n"
+
+
+def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
+    if not passes:
+        return []
+    lines = ["", "## False alarms", "", "Runs of the same claims on meshes without a fault.", ""]
+    lines += ["| topology | passes | claims that held in each | red | seconds (median) |", "|---|---|---|---|---|"]
+    for topology in dict.fromkeys(clean.topology for clean in passes):
+        ours = [clean for clean in passes if clean.topology == topology]
+        held = sorted({clean.held for clean in ours})
+        red = [f"{code} ({clean.ran} UTC)" for clean in ours for code in clean.red]
+        seconds = median(clean.seconds for clean in ours)
+        shown = f"{held[0]} to {held[-1]}" if len(held) > 1 else str(held[0])
+        lines.append(f"| {topology} | {len(ours)} | {shown} | {', '.join(red) or 'none'} | {seconds:.0f} |")
+    return lines
 
 
 def _cell(outcome: Outcome | None) -> str:

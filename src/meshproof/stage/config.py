@@ -25,8 +25,8 @@ from meshproof.stage.parts import (
 )
 
 EJECTED_AFTER: Final = 3
-EJECTED_S: Final = 5
-EJECTION_LAG_S: Final = 1.0
+EJECTED_S: Final = 10
+EJECTION_LAG_S: Final = 2.0
 """Envoy's workers tell its main thread of errors, which ejects a moment later, and later still on a busy machine."""
 KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"

@@ -164,6 +164,7 @@ INJECTION: Final = (
         kills=("CONTROL-02", "CONTROL-07"),
         also=(
             "DISCOVERY-01",
+            "DISCOVERY-03",
             "DISCOVERY-04",
             "DISCOVERY-05",
             "DISCOVERY-06",

@@ -11,6 +11,7 @@ from meshproof.faults.catalogue.common import (
     ACROSS,
     APP_FQDN,
     IDENTITY_ACROSS,
+    SHARED_NETWORK_ONLY,
     TRAFFIC_ACROSS,
     config,
 )
@@ -81,11 +82,11 @@ def _no_ingress_route(scene: Scene) -> None:
 
 
 def _rejected(scene: Scene) -> None:
-    """A cluster with an unknown load balancing policy: valid to istiod, refused by every proxy."""
+    """A load balancing policy that clusters of this type do not have: valid to istiod, refused by every proxy."""
     patch = {
         "applyTo": "CLUSTER",
         "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": APP_FQDN}},
-        "patch": {"operation": "MERGE", "value": {"lb_policy": "RING_HASH", "maglev_lb_config": {"table_size": 4}}},
+        "patch": {"operation": "MERGE", "value": {"lb_policy": "CLUSTER_PROVIDED"}},
     }
     spec = {"configPatches": [patch]}
     scene.add(scene.near, config("EnvoyFilter", "meshproof-rejected", spec, names.SYSTEM_NAMESPACE))
@@ -99,9 +100,19 @@ POLICY: Final = (
         source="istio/istio, pilot/pkg/xds/endpoints/ep_filters.go; istio.io, PeerAuthentication",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-02", "TRAFFIC-02"),
-        also=("GATEWAYS-02", "GATEWAYS-03", "TRUST-05", "CONTROL-05", *ACROSS),
+        also=("TRAFFIC-10", "GATEWAYS-02", "GATEWAYS-03", "TRUST-05", "CONTROL-05", *ACROSS),
         inject=_mtls_off,
         shows=mesh_is_ill,
+    ),
+    Fault(
+        id="P1B",
+        sentence="mutual TLS is off for a service, all of whose clients are on its network",
+        seen="nothing: everything is answered, in plain text",
+        source="istio.io, PeerAuthentication; a workaround for a probe or a scraper that was never taken back",
+        needs=(SHARED_NETWORK_ONLY,),
+        kills=("TRAFFIC-10",),
+        also=("TRUST-05", "TRUST-06"),
+        inject=_mtls_off,
     ),
     Fault(
         id="P2",
@@ -109,7 +120,16 @@ POLICY: Final = (
         seen="403 RBAC: access denied from there",
         source="istio.io, AuthorizationPolicy: an empty spec is allow-nothing",
         kills=("TRAFFIC-01", "TRAFFIC-02"),
-        also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "TRUST-05", "CONTROL-03"),
+        also=(
+            *TRAFFIC_ACROSS,
+            *IDENTITY_ACROSS,
+            "GATEWAYS-08",
+            "GATEWAYS-10",
+            "CONTROL-05",
+            "TRUST-05",
+            "TRAFFIC-08",
+            "CONTROL-03",
+        ),
         inject=_deny_all,
         shows=mesh_is_ill,
     ),
@@ -137,8 +157,8 @@ POLICY: Final = (
         sentence="a DestinationRule switches TLS off towards the service",
         seen="only local answers on other networks",
         source="istio.io, Common problems, 503 errors after setting destination rule",
-        kills=("TRAFFIC-06",),
-        also=(*ACROSS, "DISCOVERY-02", "CONTROL-05"),
+        kills=("TRAFFIC-10",),
+        also=(*ACROSS, "GATEWAYS-02", "GATEWAYS-03", "DISCOVERY-02", "CONTROL-05"),
         inject=_plain_to_app,
     ),
     Fault(

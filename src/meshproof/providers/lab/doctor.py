@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
@@ -20,6 +21,8 @@ from meshproof.providers.lab.plan import SLOTS, overlaps, plan_slot
 
 MEMORY_GIB = 4
 """Two clusters with a mesh take under 3 GiB; building takes about 3 GiB."""
+INOTIFY_INSTANCES = 40
+"""Two clusters' processes open about 35 (kubelet 6, controller manager 5, API server 3, others 1 each)."""
 DISK_GIB_COLD = 14
 DISK_GIB_WARM = 2
 
@@ -163,6 +166,25 @@ def check_disk() -> Finding:
     )
 
 
+def check_inotify() -> Finding:
+    """Whether the processes of one more lab can watch files: the kernel gives each user 128 instances by default."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    opened: list[int] = []
+    try:
+        while len(opened) < INOTIFY_INSTANCES and (descriptor := libc.inotify_init1(os.O_CLOEXEC)) >= 0:
+            opened.append(descriptor)
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    ok = len(opened) == INOTIFY_INSTANCES
+    return Finding(
+        subject="inotify",
+        grade=Grade.OK if ok else Grade.STOP,
+        seen=f"{len(opened)} instances free{' at least' if ok else ''}, {INOTIFY_INSTANCES} wanted",
+        repair="" if ok else "take other labs down, or: sysctl -w fs.inotify.max_user_instances=1024",
+    )
+
+
 def check_ranges() -> Finding:
     routes = network.host_routes()
     for slot in range(SLOTS):
@@ -218,6 +240,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_cgroups,
     check_memory,
     check_disk,
+    check_inotify,
     check_ranges,
     check_leftovers,
     check_builds,
