@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ STEADY_S = 15.0
 @dataclass(slots=True, kw_only=True)
 class Drill:
     """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
-    mesh was proven well, None if it was not: then `unhealed` says what was wrong still."""
+    mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
+    was at its end: where it runs the clusters as well, pods without CPU time lose requests that no fault has cost."""
 
     mesh: Mesh
     snapshot: Snapshot
@@ -35,6 +37,7 @@ class Drill:
     end: Mark | None = None
     healed_s: float | None = None
     unhealed: str = ""
+    busy: str = ""
 
     @property
     def moments(self) -> Strike:
@@ -110,7 +113,7 @@ class Drill:
         back = clock(moments.back.wall) if moments.back else "never"
         return (
             f"  fault       {moments.what}: told {clock(moments.told.wall)}, done {clock(moments.gone.wall)}, told to "
-            f"heal {clock(moments.heal.wall)}, back {back}"
+            f"heal {clock(moments.heal.wall)}, back {back}{self.busy}"
         )
 
 
@@ -164,6 +167,7 @@ class Ward:
                 self._see_well(drill, well_s)
                 pause(SAMPLES.steady)
                 drill.end = Mark.now()
+                drill.busy = f"\n  machine     load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
         except BaseException:
             self._leave_well(what)
             raise

@@ -111,7 +111,7 @@ def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
             findings.examine(f"istiod of {primary}: {what}", problems)
         late = [f"not served within {BOUNDS.leader.seconds:g} s"] if waited is None else []
         findings.examine(f"istiod of {primary}: a new namespace", late)
-    findings.conclude(also=drill.fault_line())
+    findings.conclude()
 
 
 @claim(
@@ -142,3 +142,4 @@ def judge(findings: Findings, drill: Drill, name: str) -> None:
         must_have_been_well(drill, (source,))
         findings.examine(f"{name}, {source}", lost(drill.history, drill.whole, (source,)))
     findings.examine(f"mesh after {name}", drill.ill)
+    findings.note(drill.fault_line())

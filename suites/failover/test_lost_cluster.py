@@ -63,3 +63,4 @@ def judge(findings: Findings, drill: Drill, victim: Cluster) -> None:
             problems += felt(sent, told, BOUNDS.route_around.seconds)
         findings.examine(f"{victim} lost, {source}", problems)
     findings.examine(f"mesh after {victim} was back", drill.ill)
+    findings.note(drill.fault_line())
