@@ -70,15 +70,15 @@ def leave(lab_name: str, topology: str, journal: str, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def topology(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("topology") / "two-primaries.yaml"
     path.write_text(TOPOLOGY)
     return path
 
 
 @pytest.fixture(scope="module")
-def mesh(lab: Lab, topology: Path, narrator: Narrator) -> Iterator[Mesh]:
-    made = mesh_on(lab, topology)
+def mesh(lab: Lab, recipe: Path, narrator: Narrator) -> Iterator[Mesh]:
+    made = mesh_on(lab, recipe)
     lab.connect(made.topology)
     install_mesh(made, narrator)
     yield made
@@ -86,11 +86,11 @@ def mesh(lab: Lab, topology: Path, narrator: Narrator) -> Iterator[Mesh]:
 
 
 @pytest.mark.parametrize("name", STRIKES)
-def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, topology: Path, tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, recipe: Path, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     must_be_well(mesh)
     call = (
-        f"from tests.lab.test_strikes import leave; leave(*{(lab.folder.name, str(topology), str(journal.path), name)})"
+        f"from tests.lab.test_strikes import leave; leave(*{(lab.folder.name, str(recipe), str(journal.path), name)})"
     )
     with subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None
