@@ -12,7 +12,7 @@ from meshproof import names
 from meshproof.clients.kube import ExecResult, Json, Kube
 from meshproof.facts import EndpointFacts, PodFacts, PortFacts, ServiceFacts
 from meshproof.mesh import Cluster, Mesh
-from meshproof.providers.base import ClusterAccess, Toolbox
+from meshproof.providers.base import ClusterAccess, Links, Toolbox
 from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.topology import load_topology
 
@@ -118,3 +118,46 @@ def deployment(replicas: int, available: int) -> Json:
         "spec": {"replicas": replicas},
         "status": {"observedGeneration": 1, "availableReplicas": available},
     }
+
+
+class FakeLinks(Links):
+    """Machines that only remember what was asked of them."""
+
+    identity = "machines of a test"
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def block(self, client: object, server: object, ports: tuple[int, ...]) -> None:
+        self.done.append(f"block {client} {server} {ports}")
+
+    def unblock(self) -> None:
+        self.done.append("unblock")
+
+    def restart_api_server(self, cluster: object) -> None:
+        self.done.append(f"restart {cluster}")
+
+    def cut(self, a: object, b: object, *, one_way: bool) -> None:
+        self.done.append(f"cut {a} {b}{' one way' if one_way else ''}")
+
+    def stop_api_server(self, cluster: object) -> None:
+        self.done.append(f"stop API server of {cluster}")
+
+    def start_api_server(self, cluster: object) -> None:
+        self.done.append(f"start API server of {cluster}")
+
+    def kill_in_pod(self, cluster: object, pod: str, program: str) -> int:
+        self.done.append(f"kill {program} in {pod} of {cluster}")
+        return 1
+
+    def freeze(self, cluster: object) -> None:
+        self.done.append(f"freeze {cluster}")
+
+    def thaw(self, cluster: object) -> None:
+        self.done.append(f"thaw {cluster}")
+
+    def lose(self, cluster: object) -> None:
+        self.done.append(f"lose {cluster}")
+
+    def revive(self, cluster: object) -> None:
+        self.done.append(f"revive {cluster}")

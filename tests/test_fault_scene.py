@@ -18,8 +18,7 @@ from meshproof.faults.heal import heal, in_healing_order
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.scene import Prevented, Scene
 from meshproof.mesh import Cluster, Mesh
-from meshproof.providers.base import Links
-from tests.fakes import mesh_of, toolbox
+from tests.fakes import FakeLinks, mesh_of, toolbox
 from tests.install_fakes import FakeKube
 
 NS = "istio-system"
@@ -44,20 +43,6 @@ class WritableKube(FakeKube):
     def _post(self, path: str, query: dict[str, str], body: Any) -> Json:
         self.objects[f"{path}/{body['metadata']['name']}"] = body
         return dict(body)
-
-
-class FakeLinks(Links):
-    def __init__(self) -> None:
-        self.done: list[str] = []
-
-    def block(self, client: object, server: object, ports: tuple[int, ...]) -> None:
-        self.done.append(f"block {client} {server} {ports}")
-
-    def unblock(self) -> None:
-        self.done.append("unblock")
-
-    def restart_api_server(self, cluster: object) -> None:
-        self.done.append(f"restart {cluster}")
 
 
 @pytest.fixture
@@ -149,7 +134,7 @@ def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> Non
     assert journal.unhealed() == ()
     links = FakeLinks()
     Scene(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
-    with pytest.raises(Unavailable, match="only the lab can open them"):
+    with pytest.raises(Unavailable, match="only the lab can heal them"):
         heal(mesh, journal)
     heal(mesh, journal, links)
     assert links.done == ["block cluster1 cluster2 (15443,)", "unblock"]

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from meshproof.clients.kube import Json, Kube
-from meshproof.errors import Broken
-from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
+from meshproof.errors import Broken, NotReady, Unavailable
+from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
+from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_server
+from meshproof.faults.strike import Bench
 from meshproof.mesh import Cluster, Mesh
-from tests.fakes import mesh_of
+from meshproof.wait import NotYet
+from tests.fakes import FakeLinks, mesh_of
 
 
 class IstiodKube(Kube):
@@ -59,8 +62,16 @@ def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path / "state" / "faults.jsonl")
 
 
+UNDO: Any = {"do": "scale", "replicas": {"istiod": 2}}
+
+
+def bench(journal: Journal, kube: Kube) -> tuple[Bench, Cluster]:
+    mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
+    return Bench(mesh=mesh, journal=journal, links=None), mesh.clusters[0]
+
+
 def record(journal: Journal, **changes: Any) -> None:
-    defaults: dict[str, Any] = {"cluster": "cluster1", "cluster_uid": "uid-1", "undo": {"replicas": {"istiod": 2}}}
+    defaults: dict[str, Any] = {"cluster": "cluster1", "cluster_uid": "uid-1", "undo": UNDO}
     journal.record(fault=STOP_ISTIOD, **(defaults | changes))
 
 
@@ -88,8 +99,7 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_writing_goes_on(journal: Jou
 
 def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
     kube = IstiodKube(replicas=2)
-    cluster = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube()).clusters[0]
-    with stop_istiod(cluster, journal) as stopped:
+    with stop_istiod(*bench(journal, kube)) as stopped:
         assert kube.replicas == 0
         assert len(journal.unhealed()) == 1
         assert stopped.gone is not None
@@ -100,15 +110,14 @@ def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
 
 def test_istiod_comes_back_whatever_happens_inside(journal: Journal) -> None:
     kube = IstiodKube()
-    cluster = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube()).clusters[0]
-    with pytest.raises(ZeroDivisionError), stop_istiod(cluster, journal):
+    with pytest.raises(ZeroDivisionError), stop_istiod(*bench(journal, kube)):
         raise ZeroDivisionError
     assert kube.replicas == 2
 
 
 def test_a_control_plane_that_is_down_already_is_not_broken_again(journal: Journal) -> None:
-    cluster = with_kubes(mesh_of("multi-primary-samenet"), IstiodKube(replicas=0), IstiodKube()).clusters[0]
-    with pytest.raises(Broken, match="not running already"), stop_istiod(cluster, journal):
+    kube = IstiodKube(replicas=0)
+    with pytest.raises(Broken, match="not running already"), stop_istiod(*bench(journal, kube)):
         pass
     assert journal.unhealed() == ()
 
@@ -130,6 +139,75 @@ def test_clusters_of_the_same_name_elsewhere_keep_their_entries(journal: Journal
     assert heal_leftovers(mesh, journal) == ()
     assert kube.scaled == []
     assert [entry.cluster for entry in journal.unhealed()] == ["elsewhere", "cluster1"]
+
+
+class Power(FakeLinks):
+    """Machines whose API server answers only when they are on."""
+
+    def __init__(self, *kubes: SwitchedKube) -> None:
+        super().__init__()
+        self.kubes = {kube.name: kube for kube in kubes}
+
+    def lose(self, cluster: object) -> None:
+        super().lose(cluster)
+        self.kubes[str(cluster)].on = False
+
+    def revive(self, cluster: object) -> None:
+        super().revive(cluster)
+        self.kubes[str(cluster)].on = True
+
+
+class SwitchedKube(IstiodKube):
+    def __init__(self, name: str) -> None:
+        super().__init__(uid=f"uid-{name}")
+        self.name = name
+        self.on = True
+
+    def must_answer(self) -> None:
+        if not self.on:
+            raise NotYet("no answer")
+
+    def find(self, kind: str, name: str, namespace: str | None = None) -> Json | None:
+        if not self.on:
+            raise NotReady(f"GET {name} on {self.name}", "no answer")
+        return super().find(kind, name, namespace)
+
+
+def test_a_lost_cluster_is_revived_and_the_record_closed(journal: Journal) -> None:
+    kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
+    mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
+    power = Power(*kubes)
+    with lose_cluster(Bench(mesh=mesh, journal=journal, links=power), mesh.clusters[1]) as strike:
+        assert power.done == ["lose cluster2"]
+        assert [entry.undo for entry in journal.unhealed()] == [{"do": "revive"}]
+        assert strike.gone is not None
+    assert kubes[1].on
+    assert journal.unhealed() == ()
+    assert power.done == ["lose cluster2", "revive cluster2"]
+
+
+def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_first(journal: Journal) -> None:
+    kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
+    mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
+    power = Power(*kubes)
+    power.lose("cluster2")
+    record(journal, cluster="cluster1", cluster_uid="uid-cluster1")
+    journal.record(fault="lose_cluster", cluster="cluster2", cluster_uid=power.identity, undo={"do": "revive"})
+    journal.record(fault="lose_cluster", cluster="cluster2", cluster_uid="another lab", undo={"do": "revive"})
+    assert heal(mesh, journal, power) == {"lose_cluster": ["cluster2"], STOP_ISTIOD: ["cluster1"]}
+    assert kubes[1].on
+    assert [entry.cluster_uid for entry in journal.unhealed()] == ["another lab"]
+
+
+@pytest.mark.parametrize("fault", [lose_cluster, freeze_cluster, stop_api_server])
+def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> None:
+    mesh = mesh_of("multi-primary-samenet")
+    with (
+        pytest.raises(Unavailable, match="only the lab can do this"),
+        fault(Bench(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
+    ):
+        pass
+    assert journal.unhealed() == ()
 
 
 def test_an_istiod_that_a_killed_run_stopped_is_known_and_no_other(journal: Journal) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from meshproof.history import History, Outcome, Request, Window, summarise
-from meshproof.probes.answer import HttpAnswer
+from dataclasses import replace
+
+from meshproof.history import History, Outcome, Request, Told, Window, bad_spell, silence, summarise
 from meshproof.traffic import Load, outcome_of
 from meshproof.wait import pause
 
@@ -42,7 +43,7 @@ def test_sources_are_judged_apart() -> None:
     history = History()
     history.add(request(1, Outcome.LOST, source="east"))
     history.add(request(1, source="west"))
-    assert history.lost_in(Window(begin_s=0, end_s=2), source="west") == []
+    assert history.lost_in(Window(begin_s=0, end_s=2), sources=("west",)) == []
 
 
 def test_a_summary_counts_and_ranks_answered_requests_only() -> None:
@@ -60,22 +61,37 @@ def test_a_summary_of_nothing_is_nothing() -> None:
 def test_the_csv_has_a_line_per_request_in_utc() -> None:
     history = History()
     history.add(request(0.5, Outcome.LOST))
-    assert history.as_csv().splitlines()[1] == '2027-01-15T08:00:00.500+00:00,a,lost,0,,10.0,"timed out"'
+    assert history.as_csv().splitlines()[1] == '2027-01-15T08:00:00.500+00:00,a,lost,0,,,10.0,,"","timed out"'
 
 
 def test_outcomes_follow_from_answers() -> None:
-    assert outcome_of(HttpAnswer(status=200, version="v1", seconds=0)) is Outcome.ANSWERED
-    assert outcome_of(HttpAnswer(status=503, version="", seconds=0)) is Outcome.REFUSED
-    assert outcome_of(HttpAnswer(status=0, version="", seconds=0, error="timed out")) is Outcome.LOST
+    assert outcome_of(Told(status=200, version="v1")) is Outcome.ANSWERED
+    assert outcome_of(Told(status=503)) is Outcome.REFUSED
+    assert outcome_of(Told(status=0, error="timed out")) is Outcome.LOST
+    assert outcome_of(Told(status=200, version="v1", error="transfer closed")) is Outcome.LOST
+
+
+def test_a_bad_spell_lasts_until_the_last_request_that_was_lost_or_slow_after_the_fault() -> None:
+    requests = [request(1, Outcome.LOST), request(5), request(6, Outcome.LOST), request(7, latency_s=2.0), request(8)]
+    assert bad_spell(requests, 4.0) == 3.0
+    assert bad_spell(requests, 7.5) == 0.0
+    assert bad_spell([request(5, Outcome.UNKNOWN)], 4.0) == 0.0
+
+
+def test_silence_is_the_longest_time_without_an_answer_of_a_cluster() -> None:
+    requests = [replace(request(n), cluster="east") for n in (1, 2, 6)] + [replace(request(4), cluster="west")]
+    assert silence(requests, Window(begin_s=0, end_s=7), "east") == 4
+    assert silence(requests, Window(begin_s=0, end_s=7), "west") == 4
+    assert silence([], Window(begin_s=0, end_s=7), "east") == 7
 
 
 def test_a_slow_answer_does_not_slow_the_load_down() -> None:
-    def slow() -> HttpAnswer:
+    def slow() -> Told:
         pause(0.3)
-        return HttpAnswer(status=200, version="v1", seconds=0.3)
+        return Told(status=200, version="v1")
 
-    def quick() -> HttpAnswer:
-        return HttpAnswer(status=200, version="v2", seconds=0)
+    def quick() -> Told:
+        return Told(status=200, version="v2")
 
     with Load({"slow": slow, "quick": quick}, rate=50) as load:
         pause(0.5)

@@ -9,16 +9,17 @@ import pytest
 from meshproof import names
 from meshproof.admission import Admission, Answer, Verdict
 from meshproof.clients.kube import ApiError
+from meshproof.drill import Drill, lost, must_have_been_well
 from meshproof.errors import Broken
 from meshproof.facts import PortFacts, ServiceFacts
-from meshproof.faults.istiod import Stopped
-from meshproof.history import History, Outcome
+from meshproof.faults.strike import Strike
+from meshproof.history import History, Mark, Outcome
 from meshproof.outage import Outage
 from meshproof.paths import PathCount
 from meshproof.probes.answer import HttpAnswer
 from meshproof.probes.tcp import TcpAnswer
-from meshproof.traffic import Mark
-from suites.failover.test_istiod_outage import closed, lost, must_have_been_well, still_open
+from meshproof.snapshot import Snapshot
+from suites.failover.test_istiod_outage import closed, still_open
 from suites.gateways.test_path import path_problems
 from suites.gateways.test_ports import spec_problems, wire_problems
 from tests.fakes import LocalKube, mesh_of, snapshot_of
@@ -35,22 +36,32 @@ DOWN = Admission(pod=DEAD, good_config=DEAD, bad_config=DEAD, guarded=True)
 
 def outage(**changes: Any) -> Outage:
     mesh = mesh_of("multi-primary-samenet")
-    victim = mesh.clusters[0]
-
-    def at(second: float) -> Mark:
-        return Mark(monotonic_s=second, wall=second)
-
     defaults: dict[str, Any] = {
         "mesh": mesh,
-        "victim": victim,
-        "history": History(),
-        "begin": at(0),
+        "victim": mesh.clusters[0],
+        "drill": drill(),
         "before": {"cluster1": WELL, "cluster2": WELL},
         "during": {"cluster1": DOWN, "cluster2": WELL},
-        "stopped": Stopped(cluster=victim, replicas={"istiod": 1}, told=at(10), gone=at(11), heal=at(20), back=at(22)),
-        "end": at(30),
     }
     return Outage(**(defaults | changes))
+
+
+def at(second: float) -> Mark:
+    return Mark(monotonic_s=second, wall=second)
+
+
+def drill(**changes: Any) -> Drill:
+    mesh = mesh_of("multi-primary-samenet")
+    defaults: dict[str, Any] = {
+        "mesh": mesh,
+        "snapshot": Snapshot(mesh=mesh, facts=()),
+        "history": History(),
+        "sources": (),
+        "begin": at(0),
+        "strike": Strike(what="a fault", told=at(10), gone=at(11), heal=at(20), back=at(22)),
+        "end": at(30),
+    }
+    return Drill(**(defaults | changes))
 
 
 def admission(base: Admission, **changes: Any) -> Admission:
@@ -87,25 +98,53 @@ def test_losses_count_in_their_own_window_and_source() -> None:
     history = History()
     for second, outcome in ((5, Outcome.ANSWERED), (12, Outcome.LOST), (13, Outcome.ANSWERED), (25, Outcome.ANSWERED)):
         history.add(request(float(second), outcome, source="cluster1"))
-    seen = outage(history=history)
-    must_have_been_well(seen, "cluster1")
-    (problem,) = lost(seen, seen.down, "cluster1")
+    seen = drill(history=history)
+    must_have_been_well(seen, ("cluster1",))
+    (problem,) = lost(history, seen.down, ("cluster1",))
     assert problem.startswith("1 of 2 requests lost; first ")
     assert "timed out" in problem
-    assert lost(seen, seen.recovery, "cluster1") == []
-    assert lost(seen, seen.recovery, "cluster2") == ["no request was sent"]
+    assert lost(history, seen.recovery, ("cluster1",)) == []
+    assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or nothing is known of any"]
+
+
+def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
+    history = History()
+    history.add(request(12.0, Outcome.UNKNOWN, source="cluster1"))
+    assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or nothing is known of any"]
 
 
 def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
     history = History()
     history.add(request(5.0, Outcome.LOST, source="cluster1"))
     with pytest.raises(Broken, match="not well before the fault"):
-        must_have_been_well(outage(history=history), "cluster1")
+        must_have_been_well(drill(history=history), ("cluster1",))
 
 
-def test_an_outage_that_did_not_end_says_nothing() -> None:
+def test_a_drill_that_did_not_end_says_nothing() -> None:
     with pytest.raises(Broken, match="did not come to its end"):
-        outage(stopped=None).down  # noqa: B018
+        drill(strike=None).down  # noqa: B018
+
+
+def test_figures_tell_how_long_a_fault_was_felt_before_and_after_healing() -> None:
+    history = History()
+    for second, outcome, latency in (
+        (9, Outcome.LOST, 0.1),
+        (12, Outcome.LOST, 0.1),
+        (14, Outcome.ANSWERED, 3.0),
+        (15, Outcome.UNKNOWN, 0.0),
+        (21, Outcome.REFUSED, 0.1),
+        (25, Outcome.ANSWERED, 0.01),
+    ):
+        history.add(request(float(second), outcome, latency_s=latency))
+    assert drill(history=history, healed_s=6.54).figures(("a",)) == {
+        "requests": 5,
+        "lost": 2,
+        "unknown": 1,
+        "slowest_s": 3.0,
+        "detect_s": 4,
+        "recover_s": 1,
+        "healed_s": 6.5,
+    }
 
 
 class RefusingKube(LocalKube):

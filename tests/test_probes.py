@@ -22,10 +22,11 @@ from meshproof.calls import Call
 from meshproof.certificates import spiffe_ids
 from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
-from meshproof.probes.http import ask_ingress, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.http import http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
 from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
 from meshproof.probes.words import words
+from meshproof.traffic import DEFAULT, ask_ingress
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
@@ -209,14 +210,17 @@ def test_a_row_without_a_version_is_an_answer_without_one() -> None:
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
-    answer = ask_ingress("127.0.0.1", port=shop, timeout_s=2)
-    assert (answer.status, answer.version) == (200, "v1")
+    told = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=shop, timeout_s=2)()
+    assert (told.status, told.version, told.error) == (200, "v1", "")
 
 
-def test_a_load_opens_a_connection_for_each_request_and_a_sample_keeps_a_few_in_turn(shop: int) -> None:
-    for _ in range(3):
-        ask_ingress("127.0.0.1", port=shop, timeout_s=2)
-    assert len(set(Shop.callers)) == 3
+def test_a_load_keeps_its_connections_or_opens_new_ones_and_a_sample_keeps_a_few_in_turn(shop: int) -> None:
+    for keep, connections in ((False, 3), (True, 1)):
+        Shop.callers.clear()
+        ask = ask_ingress("127.0.0.1", DEFAULT, keep=keep, port=shop, timeout_s=2)
+        for _ in range(3):
+            ask()
+        assert len(set(Shop.callers)) == connections
     Shop.callers.clear()
     assert [answer.version for answer in http_from_runner("127.0.0.1", 8, port=shop)] == ["v1"] * 8
     assert len(set(Shop.callers)) == 4
@@ -229,7 +233,8 @@ def test_a_connection_that_ends_without_an_answer_is_closed_and_not_reset() -> N
 
 
 def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:
-    first, second = (ask_ingress("127.0.0.1", port=closed_port, timeout_s=2) for _ in range(2))
+    ask = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=closed_port, timeout_s=2)
+    first, second = ask(), ask()
     assert first.error == second.error == "connection refused"
 
 

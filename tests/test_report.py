@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         istio="1.31.0",
         data_plane="Envoy",
         kubernetes={"cluster1": "v1.36.1"},
+        rebuilt=["istiod of cluster1 stopped: a stale endpoint"],
     )
     kube = Kube(tmp_path, "one", name="cluster1")
     for verb in ("GET", "EXEC", "GET"):
@@ -105,7 +107,8 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
     facts.count([kube, kube])
     assert requests_line(facts.kubes) == "API requests: 3 (cluster1 3)"
     ledger = ledger_of(
-        result("TRUST-01", Result.SUCCEEDED), result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote")
+        replace(result("TRUST-01", Result.SUCCEEDED), figures={"a fault": {"lost": 0, "detect_s": 1.5}}),
+        result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote"),
     )
     data = verdict(facts, ledger, missing=[], ended=datetime(2026, 1, 31, 12, 1, tzinfo=UTC))
     read = yaml.safe_load(write_verdict(tmp_path / "new", data).read_text())
@@ -123,12 +126,17 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         "api_requests": {"total": 3, "clusters": {"cluster1": 3}, "verbs": {"EXEC": 1, "GET": 2}},
         "counts": none,
         "missing": [],
+        "rebuilt": ["istiod of cluster1 stopped: a stale endpoint"],
         "topologies": {
             TOPOLOGY.name: {
                 "counts": none,
                 "claims": {
                     "CONTROL-01": {"result": "NOT_APPLICABLE", "reason": "no remote", "duration_s": 0.13},
-                    "TRUST-01": {"result": "SUCCEEDED", "duration_s": 0.13},
+                    "TRUST-01": {
+                        "result": "SUCCEEDED",
+                        "duration_s": 0.13,
+                        "figures": {"a fault": {"lost": 0, "detect_s": 1.5}},
+                    },
                 },
             }
         },

@@ -15,6 +15,7 @@ from meshproof import names
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.facts import SERVICE_OF_SLICE, pod_facts
 from meshproof.mesh import Cluster
+from meshproof.parallel import together
 
 VALIDATOR: Final = "validation.istio.io"
 """Webhook by which istiod validates all configuration (chart base); that of a revision sees labelled objects only."""
@@ -59,13 +60,12 @@ class Admission:
 
     @classmethod
     def ask(cls, cluster: Cluster, image: str) -> Admission:
+        """Ask all at once: a webhook behind which nobody answers has a time limit of 10 s each."""
         kube = cluster.kube
-        return cls(
-            pod=_dry_run(kube, _pod(image)),
-            good_config=_dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
-            bad_config=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
-            guarded=_is_guarded(kube),
-        )
+        good = _rule("meshproof-good", {"tcp": {"maxConnections": 100}})
+        bad = _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})
+        pod, good_config, bad_config = together(lambda manifest: _dry_run(kube, manifest), (_pod(image), good, bad))
+        return cls(pod=pod, good_config=good_config, bad_config=bad_config, guarded=_is_guarded(kube))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,10 +111,11 @@ class Flight:
     known_s: float | None = None
     gone_s: float | None = None
     seen: frozenset[str] = frozenset()
+    bound_s: float = DEADLINES.canary
 
     @property
     def problems(self) -> list[str]:
-        bound = f"within {DEADLINES.canary:g} s"
+        bound = f"within {self.bound_s:g} s"
         if self.before:
             return [f"the canary had endpoints before there were any: {_shown(self.before)}"]
         if not self.expected:
@@ -130,7 +131,7 @@ def _shown(keys: frozenset[str]) -> str:
     return ", ".join(sorted(keys)) or "nothing"
 
 
-def fly(snapshot: Snapshot, server: Cluster) -> list[Flight]:
+def fly(snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canary) -> list[Flight]:
     """Let a canary's endpoint come and go in `server`, and watch it in the client's proxy of every other cluster."""
     viewers = [cluster for cluster in snapshot.mesh.clusters if cluster is not server]
     with canary_services(snapshot) as name:
@@ -138,10 +139,11 @@ def fly(snapshot: Snapshot, server: Cluster) -> list[Flight]:
         with canary_endpoint(server, snapshot.of(server).client, name):
             start = time.monotonic()
             known = together(
-                lambda viewer: _wait(snapshot, viewer, name, expected_keys(snapshot, viewer, server), start), viewers
+                lambda viewer: _wait(snapshot, viewer, name, expected_keys(snapshot, viewer, server), start, bound_s),
+                viewers,
             )
         start = time.monotonic()
-        gone = together(lambda viewer: _wait(snapshot, viewer, name, frozenset(), start), viewers)
+        gone = together(lambda viewer: _wait(snapshot, viewer, name, frozenset(), start, bound_s), viewers)
     return [
         Flight(
             viewer=viewer.name,
@@ -151,9 +153,16 @@ def fly(snapshot: Snapshot, server: Cluster) -> list[Flight]:
             known_s=came[0],
             gone_s=went[0],
             seen=came[1],
+            bound_s=bound_s,
         )
         for viewer, had, came, went in zip(viewers, before, known, gone, strict=True)
     ]
+
+
+def wait_known(snapshot: Snapshot, viewer: Cluster, name: str, server: Cluster | None) -> float | None:
+    """Seconds until the client in `viewer` has the canary's endpoint in `server`, or has none (None); None if late."""
+    wanted = expected_keys(snapshot, viewer, server) if server is not None else frozenset()
+    return _wait(snapshot, viewer, name, wanted, time.monotonic(), DEADLINES.canary)[0]
 
 
 def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:
@@ -163,7 +172,7 @@ def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:
 
 
 def _wait(
-    snapshot: Snapshot, viewer: Cluster, name: str, wanted: frozenset[str], start: float
+    snapshot: Snapshot, viewer: Cluster, name: str, wanted: frozenset[str], start: float, bound_s: float
 ) -> tuple[float | None, frozenset[str]]:
     seen: frozenset[str] = frozenset()
 
@@ -175,7 +184,7 @@ def _wait(
         return time.monotonic() - start
 
     try:
-        return eventually(check, what="the canary is known", timeout_s=DEADLINES.canary, poll_s=0.3), seen
+        return eventually(check, what="the canary is known", timeout_s=bound_s, poll_s=0.3), seen
     except NotReady:
         return None, seen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 
@@ -38,9 +39,9 @@ class Deadlines:
     """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
     istiod_back: float = 120.0
     """From scaling istiod up until its replicas are available again."""
-    outage: float = 30.0
+    outage: float = 15.0
     """How long a stopped istiod stays down while requests are counted."""
-    waiting_pod: float = 8.0
+    waiting_pod: float = 4.0
     """How long before the end of an outage the Deployment is made that has to wait for it.
 
     The ReplicaSet controller doubles its pause after each refused pod (client-go's rate limiter, 5 ms to 1000 s), so
@@ -80,8 +81,18 @@ class Samples:
     """Requests that are followed through the counters of proxies."""
     handshakes: int = 5
     """Bare TLS handshakes that are followed through the counters of a gateway."""
-    load_rate: float = 10.0
+    load_rate: float = 5.0
     """Requests per second and source while a fault is in place."""
+    without_app: float = 12.0
+    """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
+    partition: float = 12.0
+    """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
+    api_server: float = 6.0
+    """Seconds for which an API server stays away."""
+    lost: float = 10.0
+    """Seconds for which a whole cluster stays away."""
+    waiting: float = 3.0
+    """Seconds for which a Deployment is seen to wait for its control plane."""
     steady: float = 2.0
     """Seconds of load before the fault, to show that it was well then, and after the last sign of recovery."""
 
@@ -98,6 +109,99 @@ class Horizons:
     """The token by which an istiod reads another cluster must be valid for this long still, if it ends at all."""
 
 
+class Whose(StrEnum):
+    """Who stands for a bound: Istio (or Kubernetes) says so, or it is how long we think that an operator waits."""
+
+    PROMISE = "Istio's promise"
+    PATIENCE = "our patience"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A bound of a FAILOVER claim in seconds (0: none at all may be lost), whose it is, and why it is that much."""
+
+    seconds: float
+    whose: Whose
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The bounds of the FAILOVER claims, all in one place; docs/failover.md has them as a table."""
+
+    answer: Bound = Bound(
+        seconds=5.0,
+        whose=Whose.PATIENCE,
+        why="an answer that takes longer is as bad as none: with careful settings a try that hangs costs 2 s, one that "
+        "cannot connect 1 s, and then another endpoint is tried",
+    )
+    route_around: Bound = Bound(
+        seconds=6.0,
+        whose=Whose.PATIENCE,
+        why="with careful settings, from a fault until no request is lost or too slow any more: three errors and an "
+        "interval of outlier detection of 1 s, and tries that were on their way",
+    )
+    silence: Bound = Bound(
+        seconds=5.0,
+        whose=Whose.PATIENCE,
+        why="the longest pause between two answers of a client's own cluster, which no fault elsewhere should stop",
+    )
+    gateway_back: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PATIENCE,
+        why="from the death of an east-west gateway's pods until no request across networks is lost any more: "
+        "Kubernetes starts a pod, which gets its certificate and configuration",
+    )
+    rejoin: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PATIENCE,
+        why="from the healing of a link or an API server until both clusters answer everywhere again and a change "
+        "made in one is seen in the other: ejections end (5 s, longer each time), watches are tried again with a pause "
+        "that doubles",
+    )
+    secret_gone: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PROMISE,
+        why="istio.io, Install Multicluster: istiod watches remote secrets; from the deletion of one until its "
+        "endpoints have left every proxy (PILOT_DEBOUNCE_MAX is 10 s)",
+    )
+    secret_back: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PROMISE,
+        why="the same for a new secret: istiod lists the whole cluster first (PILOT_REMOTE_CLUSTER_TIMEOUT, 30 s)",
+    )
+    replica_gap: Bound = Bound(
+        seconds=3.0,
+        whose=Whose.PATIENCE,
+        why="after one of two replicas was killed kube-proxy may send API servers to it for a moment; Kubernetes "
+        "promises no less than that a controller tries again",
+    )
+    remote_gap: Bound = Bound(
+        seconds=15.0,
+        whose=Whose.PATIENCE,
+        why="the same for a remote: its API server comes through an east-west gateway, which learns of the death from "
+        "istiod; a call on its way to the dead one hangs for the webhook's time limit of 10 s",
+    )
+    leader: Bound = Bound(
+        seconds=60.0,
+        whose=Whose.PROMISE,
+        why="new namespaces are served by the leader of the replicas alone; its lease lasts 30 s, and the others try "
+        "for it every few seconds (istio.io/istio, pilot/pkg/leaderelection)",
+    )
+    crash: Bound = Bound(
+        seconds=30.0,
+        whose=Whose.PATIENCE,
+        why="from a crash of istiod's process until it is ready again: the kubelet starts it at once the first time, "
+        "and after a pause that doubles from 10 s if it crashed lately",
+    )
+    cluster_back: Bound = Bound(
+        seconds=120.0,
+        whose=Whose.PATIENCE,
+        why="from starting a lost cluster's machine until the mesh is well: all its pods start anew",
+    )
+
+
 DEADLINES: Final = Deadlines()
+BOUNDS: Final = Bounds()
 SAMPLES: Final = Samples()
 HORIZONS: Final = Horizons()

@@ -10,7 +10,7 @@ from meshproof.clients.kube import Kube
 from meshproof.errors import BadInput, Broken
 from meshproof.faults.catalogue import FAULTS, fault
 from meshproof.faults.fault import Fault, inject
-from meshproof.faults.heal import heal
+from meshproof.faults.heal import heal, heal_machines
 from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import default_journal
 from meshproof.faults.scene import Prevented
@@ -83,9 +83,12 @@ def _inject(arguments: argparse.Namespace) -> int:
 
 
 def _heal(arguments: argparse.Namespace) -> int:
-    lab, mesh = _running(arguments)
     narrator = LineNarrator()
-    done = heal(mesh, default_journal(), lab.links)
+    machines = _lab(arguments)
+    kubes = {access.name: Kube(access.kubeconfig, access.context, name=access.name) for access in machines.clusters}
+    done = heal_machines(kubes, default_journal(), machines.links)  # before that nobody can say which mesh it is
+    lab, mesh = _running(arguments)
+    done |= heal(mesh, default_journal(), lab.links)
     for name, clusters in done.items():
         narrator.say(f"healed {name} on {', '.join(clusters)}")
     if not done:
@@ -95,12 +98,17 @@ def _heal(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _running(arguments: argparse.Namespace) -> tuple[Lab, Mesh]:
+def _lab(arguments: argparse.Namespace) -> Lab:
     from meshproof.providers.lab import lab as labs
 
     lab = labs.running(arguments.lab_name)
     if lab is None:
         raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up --topology=NAME`")
+    return lab
+
+
+def _running(arguments: argparse.Namespace) -> tuple[Lab, Mesh]:
+    lab = _lab(arguments)
     if arguments.topology:
         topology = load_topology(arguments.topology)
     else:

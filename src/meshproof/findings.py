@@ -19,6 +19,7 @@ class Findings:
         self._things = things
         self.examined: list[str] = []
         self.wrong: dict[str, list[str]] = {}
+        self._notes: list[str] = []
 
     def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
         """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""
@@ -26,6 +27,10 @@ class Findings:
         found = list(problems)
         if found:
             self.wrong.setdefault(thing, []).extend(found)
+
+    def note(self, line: str) -> None:
+        """Something to be told beside a failure."""
+        self._notes.append(line)
 
     def conclude(self, *, also: str = "") -> None:
         """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined.
@@ -39,7 +44,7 @@ class Findings:
         lines = [f"{thing}: {problem}" for thing, problems in self.wrong.items() for problem in problems]
         head = f"{len(self.wrong)} of {len(self.examined)} {self._things} are wrong"
         text = f"{head}\n{listed('last seen', lines)}"
-        raise ClaimFailed(f"{text}\n{also}" if also else text)
+        raise ClaimFailed("\n".join([text, *([also] if also else []), *self._notes]))
 
 
 def listed(label: str, lines: Sequence[str], *, most: int = MOST_SHOWN) -> str:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from meshproof import names
-from meshproof.clients.kube import ApiError, Json
+from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.facts import PROXY, PodFacts, pod_facts
@@ -29,10 +29,17 @@ def fresh_pod(
 
     Raises `ClaimFailed` if the pod is refused, or does not get ready in time.
     """
+    with fresh_namespace(cluster) as namespace:
+        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
+
+
+@contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    """The name of a new namespace that is labelled for injection; removed afterwards with all that is in it."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     cluster.kube.create(namespace_for_probes(cluster, namespace))
     try:
-        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
+        yield namespace
     finally:
         cluster.kube.delete("Namespace", namespace)
 
@@ -58,14 +65,11 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     """
     kube = cluster.kube
 
-    def present(thing: Json | None) -> bool | None:
-        return True if thing is not None else None
-
     kube.wait_for(
-        "ServiceAccount", "default", namespace, present, what=f"ServiceAccount {namespace}/default", timeout_s=20
+        "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
     )
     try:
-        kube.wait_for("ConfigMap", ROOT_MAP, namespace, present, what=ROOT_MAP, timeout_s=DEADLINES.root_config_map)
+        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map)
     except NotReady:
         raise ClaimFailed(
             f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map:g} s\n"
@@ -78,6 +82,15 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     except ApiError as problem:
         raise ClaimFailed(f"{cluster}: a new pod is refused\n  last seen   {problem.reason}") from None
     return _ready(cluster, namespace, manifest["metadata"]["name"])
+
+
+def await_root(kube: Kube, namespace: str, *, timeout_s: float) -> None:
+    """Wait until istiod has put the mesh's root into a namespace; without it no proxy there starts."""
+    kube.wait_for("ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
+
+
+def _present(thing: Json | None) -> bool | None:
+    return True if thing is not None else None
 
 
 def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:

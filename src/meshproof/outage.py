@@ -11,18 +11,17 @@ from typing import Final
 from meshproof import names
 from meshproof.admission import Admission
 from meshproof.clients.kube import Json
-from meshproof.deadlines import DEADLINES, SAMPLES
-from meshproof.errors import Broken, NotReady
-from meshproof.faults.istiod import Stopped, stop_istiod
-from meshproof.faults.journal import Journal
-from meshproof.history import History, Window
+from meshproof.control import Control, Dials, dials, try_control
+from meshproof.deadlines import DEADLINES
+from meshproof.drill import Drill, Ward
+from meshproof.errors import NotReady
+from meshproof.faults.istiod import stop_istiod
 from meshproof.install.app import client_container
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import sync_problems
 from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.snapshot import Snapshot
-from meshproof.traffic import Load, Mark, load_on_ingresses
 from meshproof.wait import NotYet, eventually, pause
 
 WAITING: Final = "meshproof-waiting"
@@ -35,15 +34,15 @@ class Outage:
 
     `before` and `during` are verdicts of admission per cluster; `pods_during` the pods that the waiting Deployments
     had at the end (there should be none), `refusal` what Kubernetes said about them; `waiting_ready_s` and
-    `resynced_s` are seconds from istiod being available, None if it did not happen within the bound.
+    `resynced_s` are seconds from istiod being available, None if it did not happen within the bound. `control` is what
+    was wrong with the control that the other primaries had meanwhile, by what was tried; `dials` how often each proxy
+    of the governed clusters has dialled its control plane, at the beginning of the outage and at its end.
     """
 
     mesh: Mesh
     victim: Cluster
-    history: History
-    begin: Mark
+    drill: Drill
     before: dict[str, Admission]
-    stopped: Stopped | None = None
     during: dict[str, Admission] = field(default_factory=dict)
     pods_during: dict[str, tuple[str, ...]] = field(default_factory=dict)
     refusal: dict[str, str] = field(default_factory=dict)
@@ -51,7 +50,8 @@ class Outage:
     waiting_last: dict[str, str] = field(default_factory=dict)
     resynced_s: float | None = None
     resync_last: str = ""
-    end: Mark | None = None
+    control: dict[str, Control] = field(default_factory=dict)
+    dials: dict[str, tuple[Dials, Dials]] = field(default_factory=dict)
 
     @property
     def governed(self) -> tuple[Cluster, ...]:
@@ -59,53 +59,26 @@ class Outage:
         return self.mesh.controlled_by(self.victim)
 
     @property
-    def moments(self) -> Stopped:
-        if self.stopped is None or self.stopped.gone is None or self.stopped.heal is None:
-            raise Broken(f"the outage of {self.victim}", "it did not come to its end, so nothing can be said")
-        return self.stopped
-
-    @property
-    def steady(self) -> Window:
-        """From the first request to the fault."""
-        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s)
-
-    @property
-    def down(self) -> Window:
-        """From the order to stop until the order to start again."""
-        moments = self.moments
-        assert moments.heal is not None
-        return Window(begin_s=moments.told.monotonic_s, end_s=moments.heal.monotonic_s)
-
-    @property
-    def recovery(self) -> Window:
-        """From the order to start until the load ended."""
-        moments = self.moments
-        assert moments.heal is not None
-        end = self.end or Mark.now()
-        return Window(begin_s=moments.heal.monotonic_s, end_s=end.monotonic_s)
+    def survivors(self) -> tuple[Cluster, ...]:
+        """The other primaries."""
+        return tuple(cluster for cluster in self.mesh.primaries if cluster is not self.victim)
 
 
-def suffer(
-    mesh: Mesh, victim: Cluster, journal: Journal, narrator: Narrator, *, outage_s: float = DEADLINES.outage
-) -> Outage:
-    """Stop the control plane of `victim` for `outage_s` seconds under load from every ingress gateway, and heal it.
+def suffer(ward: Ward, victim: Cluster, *, outage_s: float = DEADLINES.outage) -> Outage:
+    """Stop the control plane of `victim` for `outage_s` seconds under load, and heal it.
 
     Judges nothing. Raises `Broken` if the fault cannot be injected or healed; leaves nothing behind.
     """
-    snapshot = Snapshot.take(mesh)
-    with narrator.step(f"admission asked before the outage of istiod in {victim}"):
+    mesh = ward.mesh
+    with ward.narrator.step(f"admission asked before the outage of istiod in {victim}"):
         before = _ask_admission(mesh)
-    with load_on_ingresses(mesh, snapshot) as load:
-        outage = Outage(mesh=mesh, victim=victim, history=load.history, begin=Mark.now(), before=before)
-        pause(SAMPLES.steady)
+    with ward.drill(f"istiod of {victim} down for {outage_s:g} s, and back") as drill:
+        outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before)
         try:
-            _go_down(outage, journal, narrator, outage_s)
-            _come_back(outage, narrator)
+            _go_down(outage, ward, outage_s)
+            _come_back(outage, ward.narrator)
         finally:
             _remove_waiting(outage)
-        pause(SAMPLES.steady)
-        outage.end = Mark.now()
-    _must_have_been_loaded(load, outage)
     return outage
 
 
@@ -114,14 +87,14 @@ def _ask_admission(mesh: Mesh) -> dict[str, Admission]:
     return {cluster.name: answer for cluster, answer in zip(mesh.clusters, answers, strict=True)}
 
 
-def _go_down(outage: Outage, journal: Journal, narrator: Narrator, outage_s: float) -> None:
-    with (
-        narrator.step(f"istiod of {outage.victim} down for {outage_s:g} s, and back"),
-        stop_istiod(outage.victim, journal) as stopped,
-    ):
-        outage.stopped = stopped
+def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
+    dialled = dials(outage.drill.snapshot, outage.governed)
+    with stop_istiod(ward.bench, outage.victim) as strike:
+        outage.drill.strike = strike
         start = time.monotonic()
         outage.during = _ask_admission(outage.mesh)
+        for survivor in outage.survivors:
+            outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
         early = max(0.0, outage_s - DEADLINES.waiting_pod - (time.monotonic() - start))
         pause(early)
         for cluster in outage.governed:
@@ -133,6 +106,8 @@ def _go_down(outage: Outage, journal: Journal, narrator: Narrator, outage_s: flo
                 for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}")
             )
             outage.refusal[cluster.name] = _refusal(cluster)
+        later = dials(outage.drill.snapshot, outage.governed)
+        outage.dials = {proxy: (dialled[proxy], later[proxy]) for proxy in dialled.keys() & later.keys()}
 
 
 def _refusal(cluster: Cluster) -> str:
@@ -190,17 +165,6 @@ def _seconds_until(check: Callable[[], None], what: str, back: float) -> float |
 def _remove_waiting(outage: Outage) -> None:
     for cluster in outage.governed:
         cluster.kube.delete("Deployment", WAITING, names.CLIENT_NAMESPACE)
-
-
-def _must_have_been_loaded(load: Load, outage: Outage) -> None:
-    """A load that was not sent proves nothing."""
-    for source in load.sources:
-        sent = len(outage.history.sent_in(outage.down, source=source))
-        planned = outage.down.seconds * SAMPLES.load_rate
-        if sent < planned * 0.8:
-            raise Broken(
-                f"the load on {source}", f"{sent} requests sent of about {planned:.0f}", "is the machine too busy?"
-            )
 
 
 def _waiting_deployment(image: str) -> Json:

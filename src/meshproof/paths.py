@@ -11,6 +11,7 @@ from meshproof.clients import envoy
 from meshproof.deadlines import SAMPLES
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_CLUSTER
+from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
@@ -116,6 +117,15 @@ def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
         handshakes=shaken,
         forwarded=sum(_risen(forwarded_before, forwarded()).values()),
     )
+
+
+def gateway_connections(cluster: Cluster) -> int:
+    """Connections that the east-west gateway's pods of now have carried to the application."""
+    pods = cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=f"istio={names.EAST_WEST.removeprefix('istio-')}")
+    found = together(
+        lambda pod: envoy.host_counters(cluster.kube, names.SYSTEM_NAMESPACE, pod["metadata"]["name"], APP_SNI), pods
+    )
+    return sum(host.cx_total for hosts in found for host in hosts)
 
 
 def _counted(

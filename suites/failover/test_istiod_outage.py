@@ -1,16 +1,17 @@
-"""The control plane of one cluster is stopped under load, and started again. One outage per primary, three claims."""
+"""The control plane of one cluster is stopped under load, and started again. One outage per primary, five claims."""
 
 from __future__ import annotations
 
 from meshproof.admission import Verdict
-from meshproof.claims import claim
+from meshproof.claims import TWO_PRIMARIES, claim
 from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken
+from meshproof.drill import Drill, lost, must_have_been_well
 from meshproof.findings import Findings
-from meshproof.history import Window, clock, summarise
+from meshproof.history import Window, summarise
 from meshproof.mesh import Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems
 from meshproof.outage import Outage
+from meshproof.report import drills
 from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 
@@ -26,14 +27,36 @@ def test_no_request_is_lost_while_istiod_is_down(outages: tuple[Outage, ...], ev
     """Proxies keep their last snapshot: losing a control plane must not cost a request, and both sides must answer."""
     findings = Findings("loads")
     for outage in outages:
-        evidence.attach(f"{outage.victim}-history.csv", outage.history.as_csv())
-        for cluster in outage.mesh.clusters:
-            must_have_been_well(outage, cluster.name)
-            problems = lost(outage, outage.down, cluster.name)
-            silent = versions(outage, outage.steady, cluster.name) - versions(outage, outage.down, cluster.name)
+        drill = outage.drill
+        drills.attach(evidence, drill, outage.victim.name)
+        for source in drill.of():
+            must_have_been_well(drill, (source,))
+            problems = lost(drill.history, drill.down, (source,))
+            silent = versions(drill, drill.steady, source) - versions(drill, drill.down, source)
             problems += [f"version {version} answered before and not during it" for version in sorted(silent)]
-            findings.examine(f"istiod of {outage.victim} down, through {cluster}", problems)
-    findings.conclude(also="\n".join(fault_line(outage) for outage in outages))
+            findings.examine(f"istiod of {outage.victim} down, {source}", problems)
+    findings.conclude(also=told(outages))
+
+
+@claim(
+    "FAILOVER-02",
+    "while the istiod of one primary is stopped each other primary keeps full control: it injects a pod that serves, "
+    "signs its certificate, applies a route, and follows endpoints in every cluster",
+    promised_by="istio.io, Deployment models: multiple control planes, for availability when one of them fails",
+    hint="which part fails? an endpoint in the other cluster: its API server must be reachable though its istiod is "
+    "not (DISCOVERY-04); injection: the webhook must point to the cluster's own istiod (GATEWAYS-05, CONTROL-02)",
+    needs=TWO_PRIMARIES,
+    disruptive=True,
+)
+def test_the_other_primaries_keep_full_control(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+    """A running pod shows nothing: each power is used on something new, while the other istiod is down."""
+    findings = Findings("powers")
+    for outage in outages:
+        for name, control in outage.control.items():
+            evidence.attach(f"{outage.victim}-down-seconds-in-{name}", control.seconds)
+            for what, problems in control.problems.items():
+                findings.examine(f"istiod of {outage.victim} down, istiod of {name}: {what}", problems)
+    findings.conclude(also=told(outages))
 
 
 @claim(
@@ -54,7 +77,7 @@ def test_admission_fails_closed_while_istiod_is_down(outages: tuple[Outage, ...]
             governed = cluster in outage.governed
             problems = closed(outage, cluster.name) if governed else still_open(outage, cluster.name)
             findings.examine(f"istiod of {outage.victim} down, admission of {cluster}", problems)
-    findings.conclude(also="\n".join(fault_line(outage) for outage in outages))
+    findings.conclude(also=told(outages))
 
 
 @claim(
@@ -75,33 +98,46 @@ def test_the_mesh_recovers(mesh: Mesh, outages: tuple[Outage, ...], evidence: Ev
             findings.examine(f"istiod of {outage.victim}, waiting pod of {name}", problems)
         late = [] if outage.resynced_s is not None else [f"not in sync {bound}: {outage.resync_last}"]
         findings.examine(f"istiod of {outage.victim}, proxies", late)
-        for cluster in mesh.clusters:
-            name = f"istiod of {outage.victim} back, through {cluster}"
-            findings.examine(name, lost(outage, outage.recovery, cluster.name))
+        for source in outage.drill.of():
+            problems = lost(outage.drill.history, outage.drill.recovery, (source,))
+            findings.examine(f"istiod of {outage.victim} back, {source}", problems)
+        findings.examine(f"mesh after istiod of {outage.victim} was back", outage.drill.ill)
     snapshot = Snapshot.take(mesh)
     for facts in snapshot.facts:
         endpoints = app_endpoints(facts.cluster, facts.client)
         findings.examine(f"endpoints in {facts.cluster}", endpoint_problems(snapshot, facts.cluster, endpoints))
-    findings.conclude(also="\n".join(fault_line(outage) for outage in outages))
+    findings.conclude(also=told(outages))
 
 
-def lost(outage: Outage, window: Window, source: str) -> list[str]:
-    """The lost requests of a window, with the first of them."""
-    sent = outage.history.sent_in(window, source=source)
-    gone = outage.history.lost_in(window, source=source)
-    if not sent:
-        return ["no request was sent"]
-    return [f"{len(gone)} of {len(sent)} requests lost; first {gone[0]}; {summarise(sent)}"] if gone else []
+@claim(
+    "FAILOVER-12",
+    "proxies that lose their connection and dial again and again during the outage keep serving",
+    promised_by="istio.io, Deployment models; Envoy, xDS protocol: configuration stays while the management server is "
+    "away (the outage is a connection age of zero: every proxy is cut off, and dials in vain)",
+    hint="istioctl proxy-status after recovery; the proxy's log for `xds-grpc`; a proxy that restarts without a "
+    "control plane gets no certificate and no configuration",
+    disruptive=True,
+)
+def test_proxies_that_dial_in_vain_keep_serving(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+    """A client that fails to connect may drop what it had; each proxy is seen to have tried, and still to serve."""
+    findings = Findings("proxies and loads")
+    for outage in outages:
+        evidence.attach(f"{outage.victim}-dials", {proxy: str(counted) for proxy, counted in outage.dials.items()})
+        for proxy, (before, after) in outage.dials.items():
+            problems = [] if after > before else [f"has not dialled its control plane again ({before} streams so far)"]
+            findings.examine(f"istiod of {outage.victim} down, {proxy}", problems)
+        for source in outage.drill.of():
+            problems = lost(outage.drill.history, outage.drill.down, (source,))
+            findings.examine(f"istiod of {outage.victim} down, {source}", problems)
+    findings.conclude(also=told(outages))
 
 
-def versions(outage: Outage, window: Window, source: str) -> set[str]:
-    return set(summarise(outage.history.sent_in(window, source=source)).versions)
+def versions(drill: Drill, window: Window, source: str) -> set[str]:
+    return set(summarise(drill.history.sent_in(window, sources=(source,))).versions)
 
 
-def must_have_been_well(outage: Outage, source: str) -> None:
-    """The control: without it a lost request says nothing about the fault."""
-    if problems := lost(outage, outage.steady, source):
-        raise Broken(f"the load on {source}", f"it was not well before the fault: {problems[0]}", "see TRAFFIC-01")
+def told(outages: tuple[Outage, ...]) -> str:
+    return "\n".join(outage.drill.fault_line() for outage in outages)
 
 
 def closed(outage: Outage, name: str) -> list[str]:
@@ -129,14 +165,3 @@ def still_open(outage: Outage, name: str) -> list[str]:
     problems = [] if during.pod.verdict is Verdict.ACCEPTED else [f"a new pod was {during.pod}"]
     problems += [] if during.good_config.verdict is Verdict.ACCEPTED else [f"a rule was {during.good_config}"]
     return problems + ([] if during.bad_config.verdict is Verdict.REFUSED else ["a senseless rule was accepted"])
-
-
-def fault_line(outage: Outage) -> str:
-    moments = outage.moments
-    assert moments.gone is not None
-    assert moments.heal is not None
-    back = clock(moments.back.wall) if moments.back else "never"
-    return (
-        f"  fault       istiod of {outage.victim}: told to stop {clock(moments.told.wall)}, gone "
-        f"{clock(moments.gone.wall)}, told to start {clock(moments.heal.wall)}, back {back}"
-    )

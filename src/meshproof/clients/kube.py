@@ -19,6 +19,7 @@ from kubernetes.stream import stream
 from websocket import WebSocketException
 
 from meshproof.errors import BadInput, Broken, NotReady
+from meshproof.wait import NotYet
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -210,6 +211,13 @@ class Kube:
         headers = {"Accept": "application/json", "Content-Type": content_type}
         self._api.update_params_for_auth(headers, [], ["BearerToken"], None, None, None)
         return headers
+
+    def must_answer(self) -> None:
+        """Raises `NotYet` while the API server is not ready, or does not say so within 2 s."""
+        try:
+            self.request("GET", "/readyz", timeout_s=2)
+        except Broken as problem:
+            raise NotYet(str(problem)) from None
 
     def clock(self) -> str:
         """The header `Date` of an answer: the API server's clock, in whole seconds."""

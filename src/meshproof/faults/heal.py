@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from meshproof.faults.istiod import STOP_ISTIOD, cluster_uid, start_istiod
+from meshproof.clients.kube import Kube
+from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import FIRST, take_back
-from meshproof.mesh import Cluster, Mesh
+from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
+from meshproof.mesh import Mesh
+from meshproof.model import ClusterName
 from meshproof.parallel import WIDTH, together
 from meshproof.providers.base import Links
 
@@ -27,25 +29,42 @@ def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> 
 def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, list[str]]:
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
-    Objects first, newest change first; then restarts, oldest first: an istiod before the workloads that it signs for.
-    Restarts of one kind go together.
+    Machines first; then objects, newest change first; then restarts, oldest first: an istiod before the workloads that
+    it signs for. Restarts of one kind go together.
     """
+    healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
-    healed: dict[str, list[str]] = {}
 
     def take_back_one(entry: Entry) -> None:
-        _take_back(here[entry.cluster, entry.cluster_uid], entry, links)
+        take_back(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
         journal.healed(entry)
 
     for scope, entries in groupby(in_healing_order(ours), key=lambda entry: entry.undo.get("scope")):
         group = list(entries)
         together(take_back_one, group, width=WIDTH if scope else 1)
         for entry in group:
-            where = healed.setdefault(entry.fault, [])
-            if entry.cluster not in where:
-                where.append(entry.cluster)
+            _note(entry, healed)
     return healed
+
+
+def heal_machines(kubes: Mapping[ClusterName, Kube], journal: Journal, links: Links | None) -> dict[str, list[str]]:
+    """Take back what was done to machines of ours, newest first: before that their API servers may not answer."""
+    healed: dict[str, list[str]] = {}
+    names = {str(name): name for name in kubes}
+    for entry in journal.unhealed():
+        if links is not None and entry.cluster_uid == links.identity and entry.cluster in names:
+            name = names[entry.cluster]
+            take_back_machine(name, kubes[name], entry.undo, links)
+            journal.healed(entry)
+            _note(entry, healed)
+    return healed
+
+
+def _note(entry: Entry, healed: dict[str, list[str]]) -> None:
+    where = healed.setdefault(entry.fault, [])
+    if entry.cluster not in where:
+        where.append(entry.cluster)
 
 
 def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
@@ -59,13 +78,6 @@ def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
 
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
     """The order in which entries are taken back."""
-    first = [entry for entry in newest_first if entry.fault == STOP_ISTIOD or entry.undo.get("do") in FIRST]
+    first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
     later = [entry for entry in reversed(newest_first) if entry not in first]
     return first + later
-
-
-def _take_back(cluster: Cluster, entry: Entry, links: Links | None) -> None:
-    if entry.fault == STOP_ISTIOD:
-        start_istiod(cluster.kube, {str(name): int(count) for name, count in entry.undo["replicas"].items()})
-    else:
-        take_back(cluster, entry.undo, links)

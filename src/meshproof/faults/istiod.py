@@ -2,58 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Final
 
 from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken
-from meshproof.faults.journal import Journal
+from meshproof.faults.strike import Bench, Strike, strike
 from meshproof.mesh import Cluster
-from meshproof.traffic import Mark
 from meshproof.wait import NotYet, eventually
 
 STOP_ISTIOD: Final = "stop_istiod"
 LABELS: Final = "app=istiod"
 
 
-@dataclass(slots=True, kw_only=True)
-class Stopped:
-    """When a control plane was told to stop, was gone, was told to start (`heal`), and was available again."""
+def stop_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Scale every istiod Deployment of a cluster to zero; gone when no pod is left, back when all are available.
 
-    cluster: Cluster
-    replicas: Mapping[str, int]
-    told: Mark
-    gone: Mark | None = None
-    heal: Mark | None = None
-    back: Mark | None = None
-
-
-@contextmanager
-def stop_istiod(cluster: Cluster, journal: Journal) -> Iterator[Stopped]:
-    """Scale every istiod Deployment of a cluster to zero; yields when no pod is left; heals on the way out.
-
-    Healing scales back to the old numbers and waits until they are available, whatever happened inside; it raises
-    `NotReady` if they do not come back. Yields the moments, which it completes as they pass.
+    Raises `Broken` if it was not running, and `NotReady` if it does not come back.
     """
     replicas = _running_replicas(cluster)
-    entry = journal.record(
-        fault=STOP_ISTIOD, cluster=cluster.name, cluster_uid=cluster_uid(cluster.kube), undo={"replicas": replicas}
-    )
-    stopped = Stopped(cluster=cluster, replicas=replicas, told=Mark.now())
-    try:
+
+    def inflict() -> None:
         _scale(cluster.kube, dict.fromkeys(replicas, 0))
         _wait_gone(cluster.kube)
-        stopped.gone = Mark.now()
-        yield stopped
-    finally:
-        stopped.heal = Mark.now()
-        start_istiod(cluster.kube, replicas)
-        stopped.back = Mark.now()
-        journal.healed(entry)
+
+    undo = {"do": "scale", "replicas": replicas}
+    return strike(bench, STOP_ISTIOD, f"istiod of {cluster} stopped", [(cluster, undo)], inflict)
+
+
+def two_replicas(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Not a fault but a precaution: two replicas of each istiod Deployment, for a while."""
+    replicas = _running_replicas(cluster)
+    undo = {"do": "scale", "replicas": replicas}
+    what = f"istiod of {cluster} with two replicas"
+    return strike(
+        bench, "two_replicas", what, [(cluster, undo)], lambda: start_istiod(cluster.kube, dict.fromkeys(replicas, 2))
+    )
 
 
 def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
@@ -86,14 +73,6 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
             timeout_s=DEADLINES.istiod_back,
             repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
         )
-
-
-def cluster_uid(kube: Kube) -> str:
-    """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
-    namespace = kube.find("Namespace", "kube-system")
-    if namespace is None:
-        raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
-    return str(namespace["metadata"]["uid"])
 
 
 def _replicas(kube: Kube) -> dict[str, int]:

@@ -10,13 +10,12 @@ from typing import Any
 from meshproof.clients.kube import ApiError, Json, path_of
 from meshproof.errors import Broken, MeshproofError, Unavailable
 from meshproof.faults import undo
-from meshproof.faults.istiod import cluster_uid, scale_istiod_down
+from meshproof.faults.istiod import scale_istiod_down
 from meshproof.faults.journal import Journal
 from meshproof.mesh import Cluster, Mesh
 from meshproof.model import Topology
 from meshproof.parallel import together
 from meshproof.providers.base import Links
-from meshproof.wait import NotYet, eventually
 
 Change = Callable[[Json], "Json | None"]
 """Gets a copy of the object, and returns what it should be (or changes the copy and returns None)."""
@@ -120,14 +119,7 @@ class Scene:
     def restart_api_server(self, cluster: Cluster) -> None:
         """Cut every watch on a cluster: they outlive the rights that they began with. Needs no undo."""
         self._require_links().restart_api_server(cluster.name)
-
-        def answers() -> None:
-            try:
-                cluster.kube.request("GET", "/readyz", timeout_s=2)
-            except Broken as problem:
-                raise NotYet(str(problem)) from None
-
-        eventually(answers, what=f"API server of {cluster}", timeout_s=60.0, poll_s=0.3)
+        undo.await_api_server(cluster.kube)
 
     # -- underneath -----------------------------------------------------------------------------------------------
 
@@ -168,7 +160,7 @@ class Scene:
         self._record(cluster, row)
 
     def _record(self, cluster: Cluster, row: dict[str, Any]) -> None:
-        uid = self._uids.setdefault(cluster.name, cluster_uid(cluster.kube))
+        uid = self._uids.setdefault(cluster.name, undo.cluster_uid(cluster.kube))
         self._journal.record(fault=self.fault, cluster=cluster.name, cluster_uid=uid, undo=row)
 
 

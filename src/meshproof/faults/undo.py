@@ -7,7 +7,15 @@ An undo is plain data, since it waits in the journal. Its `do` is one of:
     delete    the object was not there before
     scale     Deployments of istiod back to `replicas`
     restart   the pods of `scope` anew: `istiod`, `workloads`
-    unblock   the links between clusters are open again (the lab)
+    ready     nothing: Kubernetes replaces what was killed; wait until Deployment `namespace`/`name` has all its pods
+    reissue   a new token for reading cluster `of`, in the remote secret of this one
+
+And what only the owner of the machines can do (the lab), which needs no API server to begin with:
+
+    unblock   the links between clusters are open again
+    start     the API server of the cluster runs again
+    thaw      the processes of the cluster go on
+    revive    the cluster's machine is started again
 """
 
 from __future__ import annotations
@@ -21,7 +29,8 @@ from meshproof import names
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import Broken, Unavailable
 from meshproof.install.manifests import MANAGED_BY
-from meshproof.mesh import Cluster
+from meshproof.mesh import Cluster, Mesh
+from meshproof.model import ClusterName
 from meshproof.providers.base import Links
 from meshproof.wait import NotYet, eventually
 
@@ -34,8 +43,10 @@ PROXY_NAMESPACES: Final = (names.SYSTEM_NAMESPACE, names.APP_NAMESPACE, names.CL
 
 _SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "selfLink")
 
+MACHINES: Final = ("unblock", "start", "thaw", "revive")
 FIRST: Final = ("put", "unkeep", "delete", "scale", "unblock")
 """What is done before anything is restarted."""
+API_SERVER_S: Final = 60.0
 
 
 def bare(thing: Json) -> Json:
@@ -70,7 +81,7 @@ def keep_secret(kube: Kube, original: Json, name: str) -> None:
     put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
 
 
-def take_back(cluster: Cluster, undo: Mapping[str, Any], links: Links | None) -> None:
+def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Links | None) -> None:
     """Do one undo. Safe to repeat. Raises what the cluster says, or `Unavailable` if the provider is needed."""
     kube = cluster.kube
     match undo["do"]:
@@ -86,12 +97,68 @@ def take_back(cluster: Cluster, undo: Mapping[str, Any], links: Links | None) ->
             start_istiod(kube, {str(name): int(count) for name, count in undo["replicas"].items()})
         case "restart":
             restart(cluster, undo["scope"])
-        case "unblock":
-            if links is None:
-                raise Unavailable("blocked links", "only the lab can open them again", "heal with --provider=lab")
-            links.unblock()
+        case "ready":
+            await_deployment(kube, undo["namespace"], undo["name"])
+        case "reissue":
+            reissue(mesh, mesh.cluster(undo["of"]), cluster)
+        case machine if machine in MACHINES:
+            take_back_machine(cluster.name, kube, undo, links)
         case other:
             raise Broken("fault journal", f"unknown undo {other!r}", "use the meshproof that wrote it")
+
+
+def take_back_machine(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: Links | None) -> None:
+    """Do one undo of the machines; returns when the API server answers again."""
+    if links is None:
+        raise Unavailable("the machines of a lab", "only the lab can heal them", "heal with --provider=lab")
+    match undo["do"]:
+        case "unblock":
+            links.unblock()
+            return
+        case "start":
+            links.start_api_server(name)
+        case "thaw":
+            links.thaw(name)
+        case "revive":
+            links.revive(name)
+    await_api_server(kube)
+
+
+def await_api_server(kube: Kube) -> None:
+    eventually(kube.must_answer, what=f"API server of {kube.name}", timeout_s=API_SERVER_S, poll_s=0.2)
+
+
+def await_deployment(kube: Kube, namespace: str, name: str) -> None:
+    """Wait until a Deployment has as many ready pods as it wants, and none that is leaving."""
+
+    def check() -> None:
+        deployment = kube.find("Deployment", name, namespace)
+        if deployment is None:
+            raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "is gone", "install the mesh again")
+        pods = _pods_of(kube, deployment)
+        ready = sum(_is_ready(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
+        wanted = int(deployment["spec"].get("replicas", 1))
+        if ready != wanted or len(pods) != wanted:
+            raise NotYet(f"{ready} of {wanted} pods ready, {len(pods)} there")
+
+    eventually(check, what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S, poll_s=0.2)
+
+
+def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
+    """Have the token by which `reader` reads `of` made anew, and put it into the remote secret."""
+    from meshproof.install.build import Build
+
+    build = Build(mesh)
+    build.make_credentials(of)
+    build.apply_remote_secret(of, reader)
+
+
+def cluster_uid(kube: Kube) -> str:
+    """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
+    namespace = kube.find("Namespace", "kube-system")
+    if namespace is None:
+        raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
+    return str(namespace["metadata"]["uid"])
 
 
 def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ from meshproof.names import (
     PORT_WEBHOOK,
     PORT_XDS,
     SYSTEM_NAMESPACE,
+    TELLING_HEADERS,
 )
 
 PORT_STATUS = 15021
@@ -186,6 +187,8 @@ def app_exposed() -> tuple[Json, ...]:
     gateway = f"{APP_SERVICE}-gateway"
     destination = {"host": f"{APP_SERVICE}.{APP_NAMESPACE}.svc.cluster.local", "port": {"number": APP_PORT}}
     server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [APP_HOST]}
+    # The added headers let a history tell why a request failed, and how often the gateway tried.
+    route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
     return (
         _istio(
             "Gateway",
@@ -197,6 +200,6 @@ def app_exposed() -> tuple[Json, ...]:
             "VirtualService",
             APP_SERVICE,
             APP_NAMESPACE,
-            {"hosts": [APP_HOST], "gateways": [gateway], "http": [{"route": [{"destination": destination}]}]},
+            {"hosts": [APP_HOST], "gateways": [gateway], "http": [route]},
         ),
     )

@@ -95,23 +95,16 @@ def http_from_runner(
 _CONNECTIONS: Final = 4
 
 
-def ask_ingress(address: str, *, timeout_s: float, port: int = 80) -> HttpAnswer:
-    """One request with `Host: mockshop.com` over a new connection."""
-    with _connection(address, port, timeout_s) as connection:
-        return _ask(connection, names.APP_HOST, "/", last=True)
-
-
 def _connection(address: str, port: int, timeout_s: float) -> closing[http.client.HTTPConnection]:
     """Opened by its first request. The port is always said: without one the end of an IPv6 address is taken for it."""
     return closing(http.client.HTTPConnection(address, port, timeout=timeout_s))
 
 
-def _ask(connection: http.client.HTTPConnection, host: str, path: str, *, last: bool = False) -> HttpAnswer:
-    """One request over that connection, which is done with after the `last`."""
-    headers = {"Host": host} | ({"Connection": "close"} if last else {})
+def _ask(connection: http.client.HTTPConnection, host: str, path: str) -> HttpAnswer:
+    """One request over that connection."""
     start = time.monotonic()
     try:
-        connection.request("GET", path, headers=headers)
+        connection.request("GET", path, headers={"Host": host})
         answer = connection.getresponse()
         answer.read()
     except (http.client.HTTPException, OSError) as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,11 +16,12 @@ SECRETS: Final = re.compile(r"PRIVATE KEY-----|client-key-data|\btoken:\s*\S|eyJ
 
 
 class Evidence:
-    """Collects files in a folder that is emptied first; nothing secret gets in."""
+    """Collects files in a folder that is emptied first, and figures for the verdict; nothing secret gets in."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: list[Path] = []
+        self.figures: dict[str, Mapping[str, float]] = {}
         shutil.rmtree(folder, ignore_errors=True)
 
     def attach(self, name: str, content: str | object) -> Path:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -30,7 +30,10 @@ NOT_APPLICABLE_PREFIX = "NOT_APPLICABLE: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimResult:
-    """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call."""
+    """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
+
+    `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` says what they mean.
+    """
 
     topology: str
     code: str
@@ -39,6 +42,7 @@ class ClaimResult:
     result: Result
     reason: str = ""
     duration_s: float = 0.0
+    figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def family(self) -> str:
@@ -66,6 +70,7 @@ class Ledger:
             result=worse.result,
             reason=worse.reason,
             duration_s=before.duration_s + result.duration_s,
+            figures={**before.figures, **result.figures},
         )
 
     def __iter__(self) -> Iterator[ClaimResult]:

@@ -17,12 +17,25 @@ Schema `meshproof/verdict/1` (fields are only ever added):
       verbs: {DELETE: 12, EXEC: 240, GET: 420, PATCH: 60, POST: 50, WATCH: 30}
     counts: {SUCCEEDED: 18, NOT_APPLICABLE: 2, SKIPPED: 0, FAILED: 0, BROKEN: 0}
     missing: []                    # why the run is not green although no test failed
+    rebuilt: []                    # why the mesh had to be made anew: it did not heal after a fault
     topologies:
       multi-primary-multinet:
         counts: {…}
         claims:
           TRUST-01: {result: SUCCEEDED, duration_s: 0.12}
           CONTROL-01: {result: NOT_APPLICABLE, reason: "…", duration_s: 0.0}
+          FAILOVER-01: {result: SUCCEEDED, duration_s: 0.0, figures: {…}}
+
+`figures` are what a FAILOVER claim has measured, by fault, from all sources of requests that it judges:
+
+    requests    sent from the fault until the load ended
+    lost        of these, refused or without an answer
+    unknown     of these, those of which nobody knows what became: neither lost nor answered
+    slowest_s   the longest that an answer took
+    detect_s    from the fault until the last request was sent, before healing, that was lost or took more than 1 s:
+                so long a user felt it before the mesh went around the dead part; 0 if no user did
+    recover_s   the same from the order to heal on
+    healed_s    from the order to heal until the mesh was proven well
 """
 
 from __future__ import annotations
@@ -53,6 +66,7 @@ class RunFacts:
     istio: str = ""
     data_plane: str = ""
     kubernetes: dict[str, str] = field(default_factory=dict)
+    rebuilt: list[str] = field(default_factory=list)
     kubes: list[Kube] = field(default_factory=list)
     """The clients whose requests are counted."""
 
@@ -78,6 +92,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
         "api_requests": api_requests(facts.kubes),
         "counts": _plain(ledger.counts()),
         "missing": list(missing),
+        "rebuilt": list(facts.rebuilt),
         "topologies": {
             name: {
                 "counts": _plain(ledger.counts(name)),
@@ -122,4 +137,6 @@ def _row(result: ClaimResult) -> dict[str, Any]:
     if result.reason:
         row["reason"] = result.reason
     row["duration_s"] = round(result.duration_s, 2)
+    if result.figures:
+        row["figures"] = {name: dict(values) for name, values in result.figures.items()}
     return row

@@ -55,7 +55,8 @@ def write_cni(node: Node) -> None:
                     "ranges": [[{"subnet": str(node.plan.pods)}]],
                     # isDefaultGateway would add the same route a second time and fail with EEXIST.
                     "routes": [{"dst": "0.0.0.0/0"}],
-                    "dataDir": "/run/cni-ipam",
+                    # Outlives the node's death, as by default: else its pods would get each other's old addresses.
+                    "dataDir": f"{node.home}/cni-ipam",
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}},
@@ -177,7 +178,7 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
         program("etcd"),
         (
             "--name=lab",
-            "--data-dir=/run/etcd",  # on the node's tmpfs: it goes with the node
+            f"--data-dir={node.home}/etcd",  # outlives the node's death, as a disk does
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",

@@ -25,10 +25,11 @@ from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.errors import Broken, MeshproofError, NotReady
 from meshproof.providers.lab import addons, components, network
 from meshproof.providers.lab.images import copy_for_node
+from meshproof.providers.lab.machines import Machines
 from meshproof.providers.lab.node import Node, start_node
 from meshproof.providers.lab.plan import NodePlan
 from meshproof.providers.lab.processes import Exit, ProcessSpec, Supervisor
-from meshproof.providers.lab.remains import CGROUPS, remove_cgroups
+from meshproof.providers.lab.remains import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
 from meshproof.providers.lab.state import LabFolder, LabSpec
 from meshproof.wait import NotYet, eventually
 
@@ -45,6 +46,7 @@ class Daemon:
         self.plan = spec.plan
         self.supervisor = Supervisor(self._on_exit)
         self.nodes: dict[str, Node] = {}
+        self.machines = Machines(self.supervisor)
         self._events_lock = threading.Lock()
         self._stop = threading.Event()
         self._starting = True
@@ -130,6 +132,7 @@ class Daemon:
         _make_cgroup(cgroup)
         files, _ = components.prepare(node, cgroup=cgroup, may_raise_limits=_has_sys_resource())
         control = components.control(node, files, Path(self.spec.programs))
+        self.machines.know(node, lambda: self._start_again(plan, files))
         for spec in control.first:
             self.supervisor.start(spec)
         kube = Kube(files.admin, plan.cluster, name=plan.cluster)
@@ -143,12 +146,24 @@ class Daemon:
         self._tell("step", title=f"{plan.cluster}: node ready, DNS answers", seconds=time.monotonic() - begin)
         self._start_balancer_once(len(self.plan.nodes))
 
+    def _start_again(self, plan: NodePlan, files: components.ClusterFiles) -> Node:
+        """A node that was lost, with the disks that it had: certificates, etcd's data, images, kubelet's folder."""
+        network.forget(self.plan, plan)
+        logs = self.folder.logs / plan.cluster
+        node = start_node(self.supervisor, self.plan, plan, home=self.folder.node(plan.cluster), logs=logs)
+        self.nodes[plan.cluster] = node
+        control = components.control(node, files, Path(self.spec.programs))
+        for spec in control.first:
+            self.supervisor.start(spec)
+        kube = Kube(files.admin, plan.cluster, name=plan.cluster)
+        eventually(kube.must_answer, what=f"API server of {plan.cluster}", timeout_s=START_S / 3, poll_s=0.2)
+        for spec in control.then:
+            self.supervisor.start(spec)
+        return node
+
     def _answers(self, kube: Kube) -> None:
         self._check_alive()
-        try:
-            kube.request("GET", "/readyz", timeout_s=2)
-        except Broken as problem:
-            raise NotYet(str(problem)) from problem
+        kube.must_answer()
 
     def _apply_when_possible(self, kube: Kube, manifest: Json) -> None:
         def attempt() -> None:
@@ -230,8 +245,8 @@ class Daemon:
             case "restart":
                 self.supervisor.start(self.supervisor.stop(request["process"]))
                 return {}
-            case other:
-                return {"error": f"unknown request {other}"}
+            case _:
+                return self.machines.do(request)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -243,6 +258,8 @@ class Daemon:
         """
         with suppress(KeyError, ProcessLookupError):
             os.kill(self.supervisor.running()["loadbalancer"], signal.SIGKILL)
+        self.machines.wake_parents()
+        cgroups = [cgroup for node in self.nodes.values() for cgroup in container_cgroups(node.init_pid)]
         for node in self.nodes.values():
             with suppress(ProcessLookupError):
                 os.kill(node.init_pid, signal.SIGKILL)
@@ -262,6 +279,7 @@ class Daemon:
             eventually(reaped, what="the lab's processes, after KILL", timeout_s=10, poll_s=0.1)
         network.remove(self.spec.name, self.plan.host_link)
         remove_cgroups(self.spec.name)
+        remove_container_cgroups(cgroups)
 
 
 def _make_cgroup(cgroup: str) -> None:

@@ -97,6 +97,37 @@ class Lab:
     def restart_api_server(self, cluster: ClusterName) -> None:
         self.restart(f"{cluster}/kube-apiserver")
 
+    @property
+    def identity(self) -> str:
+        """The lab's daemon: a later one of the same name is another process."""
+        mark = self.folder.daemon
+        return f"lab {self.folder.name} {mark.pid}-{mark.start}" if mark else f"lab {self.folder.name}, gone"
+
+    def cut(self, a: ClusterName, b: ClusterName, *, one_way: bool) -> None:
+        plan = self.spec.plan
+        network.cut(plan, plan.node(a), plan.node(b), one_way=one_way)
+
+    def stop_api_server(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "stop", "process": f"{cluster}/kube-apiserver"})
+
+    def start_api_server(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "start", "process": f"{cluster}/kube-apiserver"})
+
+    def kill_in_pod(self, cluster: ClusterName, pod: str, program: str) -> int:
+        return int(ask(self.folder, {"do": "kill", "cluster": cluster, "pod": pod, "program": program})["killed"])
+
+    def freeze(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "freeze", "cluster": cluster})
+
+    def thaw(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "thaw", "cluster": cluster})
+
+    def lose(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "lose", "cluster": cluster})
+
+    def revive(self, cluster: ClusterName) -> None:
+        ask(self.folder, {"do": "revive", "cluster": cluster})
+
     def problems(self) -> tuple[str, ...]:
         """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""
         if self.folder.daemon is None:

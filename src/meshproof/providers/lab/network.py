@@ -52,6 +52,8 @@ def build(plan: LabPlan) -> None:
     for node in plan.nodes:
         _set(plan.node_namespace(node), "net/ipv4/ip_forward")
         _set(plan.node_namespace(node), "net/ipv4/conf/all/route_localnet")
+        # What nobody answers is soon forgotten: a later connection from the same port would go the same dead way.
+        _set(plan.node_namespace(node), "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", 5)
     _filter(plan)
     for node in plan.nodes:
         _refuse_unused_addresses(plan, node)
@@ -84,9 +86,9 @@ def _node_link(router: NetNS, plan: LabPlan, node: NodePlan) -> None:
     router.route("add", dst=str(node.pool), gateway=str(node.address))
 
 
-def _set(namespace: str, setting: str) -> None:
-    """Switch on a network setting of a namespace."""
-    run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo 1 > /proc/sys/{setting}"], timeout_s=10)
+def _set(namespace: str, setting: str, value: int = 1) -> None:
+    """Give a network setting of a namespace a value; by default it is switched on."""
+    run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo {value} > /proc/sys/{setting}"], timeout_s=10)
 
 
 def _filter(plan: LabPlan) -> None:
@@ -168,18 +170,52 @@ def block(plan: LabPlan, client: NodePlan, server: NodePlan, ports: Sequence[int
     """
     targets = [f"-d {server.pool} -p tcp --dport {port}" for port in ports] or [f"-d {server.pods}"]
     sources = (f"{client.address}/32", str(client.pods))
-    rules = [f"-A {FAULTS} -s {source} {target} -j DROP" for source in sources for target in targets]
+    _drop(plan, [f"-s {source} {target}" for source in sources for target in targets])
+
+
+def cut(plan: LabPlan, a: NodePlan, b: NodePlan, *, one_way: bool) -> None:
+    """Drop in the router all that passes between two nodes: nodes, gateways and pods. Replaces earlier blocks.
+
+    One way is what a firewall makes of it: what `a` sends in connections that it has opened itself; its answers in
+    those that `b` has opened pass (iptables-extensions(8), conntrack: --ctdir).
+    """
+
+    def places(node: NodePlan) -> tuple[str, ...]:
+        return (f"{node.address}/32", str(node.pool), str(node.pods))
+
+    there = [f"-s {source} -d {target}" for source in places(a) for target in places(b)]
+    back = [f"-s {source} -d {target}" for source in places(b) for target in places(a)]
+    _drop(plan, [f"-m conntrack --ctdir ORIGINAL {rule}" for rule in there] if one_way else there + back)
+
+
+def _drop(plan: LabPlan, matches: Sequence[str]) -> None:
     unblock(plan)
+    rules = [f"-A {FAULTS} {match} -j DROP" for match in matches]
     _restore(
         plan.router_namespace, ["*filter", f":{FAULTS} - [0:0]", *rules, f"-I FORWARD -j {FAULTS}", "COMMIT"], "-n"
     )
 
 
 def unblock(plan: LabPlan) -> None:
-    """Let everything pass again that `block` dropped. Safe if nothing was."""
+    """Let everything pass again that `block` or `cut` dropped. Safe if nothing was."""
     enter = ["nsenter", f"--net={NAMESPACES / plan.router_namespace}", str(program("iptables")), "-w"]
     for rule in (["-D", "FORWARD", "-j", FAULTS], ["-F", FAULTS], ["-X", FAULTS]):
         subprocess.run([*enter, *rule], capture_output=True, stdin=subprocess.DEVNULL)
+
+
+def forget(plan: LabPlan, node: NodePlan) -> None:
+    """What a machine forgets when its power fails: the links of its pods, and which connections went where.
+
+    Its network namespace outlives it here. Old entries would lead new connections from the same ports to addresses
+    that other pods have now.
+    """
+    namespace = plan.node_namespace(node)
+    with NetNS(namespace) as inside:
+        for link in inside.get_links():
+            if str(link.get_attr("IFLA_IFNAME")).startswith("veth"):
+                with suppress(NetlinkError):  # it was about to go anyway
+                    inside.link("del", index=link["index"])
+    run(["nsenter", f"--net={NAMESPACES / namespace}", program("conntrack"), "-F"], timeout_s=10)
 
 
 def _hook_once(namespace: str, node: NodePlan) -> None:

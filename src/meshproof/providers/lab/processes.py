@@ -100,6 +100,11 @@ class Supervisor:
         with self._lock:
             return {name: child.pid for name, (_, child) in self._children.items()}
 
+    def expect_ends(self, prefix: str) -> None:
+        """Processes whose names begin so may end now without being told as a surprise."""
+        with self._lock:
+            self._expected.update(name for name in self._children if name.startswith(prefix))
+
     def inner_pid(self, name: str) -> int:
         """The process id (seen from here) of the program that an nsenter of ours has started in a namespace."""
         outer = self.running()[name]

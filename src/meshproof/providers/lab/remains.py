@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -135,6 +135,24 @@ def remove_cgroups(lab: str) -> None:
     """Remove the lab's folder from every cgroup hierarchy. Raises `NotReady` if processes stay in it."""
     for cgroup in _cgroups(lab):
         eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10)
+
+
+def container_cgroups(init_pid: int) -> tuple[Path, ...]:
+    """The cgroups of a node's containers, while its init lives.
+
+    Without cgroups per QoS containerd makes them beside each other at the top, for all labs in one place, so that only
+    its own folder of tasks tells whose they are.
+    """
+    tasks = Path(f"/proc/{init_pid}/root/run/containerd/io.containerd.runtime.v2.task/k8s.io")
+    names = [path.name for path in tasks.iterdir()] if tasks.is_dir() else []
+    tops = [path / "k8s.io" for path in (CGROUPS, *CGROUPS.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return tuple(top / name for top in tops for name in names if (top / name).is_dir())
+
+
+def remove_container_cgroups(cgroups: Iterable[Path]) -> None:
+    """Remove what dead containers left. The next kubelet would wait for each of them (cAdvisor, seconds apiece)."""
+    for cgroup in cgroups:
+        eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10, poll_s=0.1)
 
 
 def _remove_cgroup(top: Path) -> None:

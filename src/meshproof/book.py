@@ -1,0 +1,112 @@
+"""The book's drill, with what each step showed: istiod stopped, the application deleted, and deployed again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from meshproof import names
+from meshproof.careful import CAREFUL
+from meshproof.clients.kube import Json
+from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.drill import Drill, Ward
+from meshproof.errors import Broken, NotReady
+from meshproof.evenness import all_answer, uneven
+from meshproof.faults.istiod import stop_istiod
+from meshproof.faults.parts import remove_app
+from meshproof.faults.strike import Strike
+from meshproof.history import Window, clock
+from meshproof.install.app import app_deployment_name
+from meshproof.mesh import Cluster
+from meshproof.traffic import DEFAULT
+from meshproof.wait import NotYet, eventually, pause
+
+
+@dataclass(slots=True, kw_only=True)
+class BookDrill:
+    """What was seen. `refusal` is what Kubernetes said about the pod that was wanted while istiod was down, `ready_s`
+    from istiod being back until it was ready (None if not within the bound), `uneven` what samples afterwards showed.
+    """
+
+    victim: Cluster
+    drill: Drill
+    remove: Strike | None = None
+    pods_during: tuple[str, ...] = ()
+    refusal: str = ""
+    ready_s: float | None = None
+    uneven: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def removed(self) -> Strike:
+        if self.remove is None or self.remove.heal is None:
+            raise Broken("the book's drill", "the application was not removed, so nothing can be said")
+        return self.remove
+
+    @property
+    def without_app(self) -> Window:
+        """From the order to delete the application until the order to make it again."""
+        heal = self.removed.heal
+        assert heal is not None
+        return Window(begin_s=self.removed.told.monotonic_s, end_s=heal.monotonic_s)
+
+    @property
+    def after_death(self) -> Window:
+        """The same from when its pods were gone: what they had in their hands went with them."""
+        gone = self.removed.gone
+        assert gone is not None
+        return Window(begin_s=gone.monotonic_s, end_s=self.without_app.end_s)
+
+    def removed_line(self) -> str:
+        heal = self.removed.heal
+        assert heal is not None
+        told = clock(self.removed.told.wall)
+        return f"  fault       {self.removed.what}: told {told}, deployed again {clock(heal.wall)}"
+
+
+def perform(ward: Ward, victim: Cluster) -> BookDrill:
+    """Do it, under load on both targets from every cluster. Judges nothing; raises `Broken` if it cannot be done."""
+    mesh = ward.mesh
+    name = f"the book's drill: istiod of {victim} stopped, its application deleted and deployed again"
+    with ward.drill(name, targets=(DEFAULT, CAREFUL)) as drill:
+        book = BookDrill(victim=victim, drill=drill)
+        with stop_istiod(ward.bench, victim) as drill.strike:
+            with remove_app(ward.bench, victim) as book.remove:
+                pause(SAMPLES.without_app)
+            pause(SAMPLES.waiting)
+            book.pods_during, book.refusal = _pods(victim), _refusal(victim)
+        book.ready_s = _ready(victim)
+        for target in (DEFAULT, CAREFUL):
+            all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery)
+    book.uneven = uneven(mesh)
+    return book
+
+
+def _pods(cluster: Cluster) -> tuple[str, ...]:
+    pods = cluster.kube.list("Pod", names.APP_NAMESPACE, labels=f"app={names.APP_SERVICE}")
+    return tuple(pod["metadata"]["name"] for pod in pods)
+
+
+def _deployment(cluster: Cluster) -> Json:
+    found = cluster.kube.find("Deployment", app_deployment_name(cluster.spec), names.APP_NAMESPACE) or {}
+    status = found.get("status") or {}
+    assert isinstance(status, dict)
+    return status
+
+
+def _refusal(cluster: Cluster) -> str:
+    conditions = _deployment(cluster).get("conditions") or []
+    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "ReplicaFailure"), "")
+
+
+def _ready(cluster: Cluster) -> float | None:
+    begin = time.monotonic()
+
+    def check() -> None:
+        if not _deployment(cluster).get("readyReplicas"):
+            raise NotYet("not ready")
+
+    try:
+        eventually(check, what=f"the application of {cluster}", timeout_s=DEADLINES.recovery, poll_s=0.2)
+    except NotReady:
+        return None
+    return time.monotonic() - begin

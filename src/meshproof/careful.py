@@ -1,0 +1,128 @@
+"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
+request first. What is set
+here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof import names
+from meshproof.clients import envoy
+from meshproof.clients.kube import Json
+from meshproof.deadlines import DEADLINES
+from meshproof.facts import PodFacts
+from meshproof.faults.scene import Scene
+from meshproof.faults.strike import Bench
+from meshproof.faults.undo import take_back
+from meshproof.install.app import LISTEN_PORT
+from meshproof.install.manifests import core, metadata
+from meshproof.istio_config import PROBE_DOMAIN, in_config_clusters, istio
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.snapshot import Snapshot
+from meshproof.traffic import Target
+from meshproof.wait import NotYet, eventually, pause
+
+SERVICE: Final = f"{names.APP_SERVICE}-careful"
+FQDN: Final = f"{SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
+HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
+CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+
+RULE: Final[Json] = {
+    "host": FQDN,
+    "trafficPolicy": {
+        # The default, LEAST_REQUEST, prefers an endpoint that fails fast, and chooses it again for the retry.
+        "loadBalancer": {"simple": "ROUND_ROBIN"},
+        "connectionPool": {"tcp": {"connectTimeout": "1s"}},
+        "outlierDetection": {
+            "consecutive5xxErrors": 3,
+            "interval": "1s",
+            "baseEjectionTime": "5s",
+            "maxEjectionPercent": 50,
+        },
+    },
+}
+RETRIES: Final[Json] = {
+    "attempts": 3,
+    "perTryTimeout": "2s",
+    "retryOn": "connect-failure,refused-stream,unavailable,cancelled,reset,gateway-error,retriable-status-codes",
+}
+
+
+def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
+    """The Service in every cluster (namespace sameness), and what governs it wherever an istiod reads configuration."""
+    service = core(
+        "Service",
+        metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),
+        spec={
+            "selector": {"app": names.APP_SERVICE},
+            "ports": [{"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
+        },
+    )
+    gateway = {
+        "selector": {"istio": names.INGRESS.removeprefix("istio-")},
+        "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [HOST]}],
+    }
+    route = {
+        "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
+        "retries": RETRIES,
+        "headers": {"response": {"add": dict(names.TELLING_HEADERS)}},
+    }
+    routes = {"hosts": [HOST, FQDN], "gateways": [SERVICE, "mesh"], "http": [route]}
+    configuration = (
+        istio("Gateway", SERVICE, names.APP_NAMESPACE, gateway),
+        istio("DestinationRule", SERVICE, names.APP_NAMESPACE, RULE),
+        istio("VirtualService", SERVICE, names.APP_NAMESPACE, routes),
+    )
+    return [*((cluster, service) for cluster in mesh.clusters), *in_config_clusters(mesh, configuration)]
+
+
+SETTLE_S: Final = 5.0
+"""A Service more on a pod's port changes its sidecar's listener, which closes its connections: no fault of the mesh's,
+so that the load must begin later."""
+
+
+@contextmanager
+def careful_application(bench: Bench) -> Iterator[Target]:
+    """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
+    mesh = bench.mesh
+    before = {entry.key for entry in bench.journal.unhealed()}
+    scene = Scene(mesh, bench.journal, "careful_application", bench.links)
+    try:
+        for cluster, manifest in objects(mesh):
+            scene.add(cluster, manifest)
+        await_known(mesh)
+        pause(SETTLE_S)
+        yield CAREFUL
+    finally:
+        for entry in bench.journal.unhealed():
+            if entry.fault == scene.fault and entry.key not in before:
+                take_back(mesh, mesh.cluster(entry.cluster), entry.undo, bench.links)
+                bench.journal.healed(entry)
+
+
+def await_known(mesh: Mesh) -> None:
+    """Wait until every client and ingress gateway has endpoints of all clusters, and the ingress has its route."""
+    snapshot = Snapshot.take(mesh)
+    name = f"outbound|{names.APP_PORT}||{FQDN}"
+    clients = [(facts.cluster, facts.client, str(names.APP_PORT), FQDN) for facts in snapshot.facts]
+    ingresses = [(facts.cluster, facts.ingress_pod, "http.80", HOST) for facts in snapshot.facts]
+
+    def look(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
+        cluster, pod, route, host = proxy
+        found = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, name)
+        if len(found) < len(mesh.clusters):
+            return f"{cluster} {pod} has {len(found)} endpoints of {SERVICE}"
+        known = envoy.hosts_of_routes(cluster.kube, pod.namespace, pod.name, route)
+        return "" if any(host in each for each in known) else f"{cluster} {pod} has no route for {host}"
+
+    def check() -> None:
+        if missing := [text for text in together(look, clients + ingresses) if text]:
+            raise NotYet("; ".join(missing))
+
+    eventually(check, what=f"{SERVICE} is known to all proxies", timeout_s=DEADLINES.configuration)

@@ -1,0 +1,169 @@
+"""Killing and removing parts of a mesh that Kubernetes runs: possible on any cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from meshproof import names
+from meshproof.clients.istioctl import READER_ACCOUNT
+from meshproof.clients.kube import Json
+from meshproof.errors import Broken
+from meshproof.faults.strike import Bench, Strike, strike
+from meshproof.faults.undo import bare, reissue
+from meshproof.install.app import app_deployment_name
+from meshproof.install.build import remote_secret_name
+from meshproof.mesh import Cluster
+from meshproof.wait import NotYet, eventually
+
+ISTIOD_PROGRAM: Final = "pilot-discovery"
+ISTIOD_LABELS: Final = "app=istiod"
+Pair = tuple[Cluster, Cluster]
+"""A cluster that is read, and the primary whose istiod reads it."""
+
+
+def kill_east_west(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Kill the pods of the east-west gateway; back when their replacements are ready."""
+    pods = _pods(cluster, f"istio={names.EAST_WEST.removeprefix('istio-')}")
+    return _kill_pods(bench, cluster, names.EAST_WEST, pods, "envoy", f"east-west gateway of {cluster} killed")
+
+
+def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Kill the oldest of several istiod pods: the one to which the proxies are connected, and which leads."""
+    oldest, *others = sorted(_pods(cluster, ISTIOD_LABELS), key=lambda pod: pod["metadata"]["creationTimestamp"])
+    if not others:
+        raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
+    what = f"one of {1 + len(others)} istiods of {cluster} killed"
+    return _kill_pods(bench, cluster, _deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
+
+
+def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """SIGKILL istiod's process; the kubelet starts its container again. Raises `Unavailable` but in the lab."""
+    links = bench.machines("killing a process of istiod")
+    pods = _pods(cluster, ISTIOD_LABELS)
+
+    def inflict() -> None:
+        killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
+        if not killed:
+            raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
+        before = {pod["metadata"]["name"]: _restarts(pod) for pod in pods}
+        what = f"the kubelet has seen the death of istiod on {cluster}"
+        eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
+
+    undos = [(cluster, _ready(name)) for name in sorted({_deployment_of(pod) for pod in pods})]
+    return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
+
+
+def remove_app(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Delete the demonstration service's Deployment in a cluster; healing makes it again and waits for no pod."""
+    name = app_deployment_name(cluster.spec)
+    original = cluster.kube.find("Deployment", name, names.APP_NAMESPACE)
+    if original is None:
+        raise Broken(f"Deployment {names.APP_NAMESPACE}/{name} on {cluster}", "is not there", "install the mesh again")
+    meta = {k: v for k, v in bare(original)["metadata"].items() if k != "annotations"}
+    whole = bare(original) | {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta}
+
+    def inflict() -> None:
+        cluster.kube.delete("Deployment", name, names.APP_NAMESPACE)
+        labels = f"app={names.APP_SERVICE}"
+        eventually(
+            lambda: _must_be_gone(cluster, names.APP_NAMESPACE, labels),
+            what=f"pods of {name} on {cluster} are gone",
+            timeout_s=30.0,
+            poll_s=0.2,
+        )
+
+    undo = {"do": "put", "original": whole}
+    return strike(bench, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inflict)
+
+
+def remove_remote_secrets(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+    """Delete the secrets by which istiods read other clusters; healing makes them again with the same tokens."""
+
+    def inflict() -> None:
+        for read, reader in pairs:
+            if not reader.kube.delete("Secret", remote_secret_name(read), names.SYSTEM_NAMESPACE):
+                raise Broken(f"remote secret of {read} on {reader}", "is not there", "install the mesh again")
+
+    return strike(
+        bench, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inflict
+    )
+
+
+def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+    """Revoke the tokens in remote secrets, and put new ones into them.
+
+    Deleting a token's Secret revokes it (Kubernetes, Managing Service Accounts); istioctl makes another.
+    """
+
+    def inflict() -> None:
+        for read in dict.fromkeys(read for read, _ in pairs):
+            for secret in read.kube.list("Secret", names.SYSTEM_NAMESPACE):
+                if secret.get("type") == TOKEN_TYPE and _account(secret) == READER_ACCOUNT:
+                    read.kube.delete("Secret", secret["metadata"]["name"], names.SYSTEM_NAMESPACE)
+        for read, reader in pairs:
+            reissue(bench.mesh, read, reader)
+
+    return strike(bench, "rotate_tokens", f"tokens for {_told(pairs)} rotated", _reissues(pairs), inflict)
+
+
+TOKEN_TYPE: Final = "kubernetes.io/service-account-token"
+
+
+def _account(secret: Json) -> str:
+    return str((secret["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name", ""))
+
+
+def _told(pairs: Sequence[Pair]) -> str:
+    return ", ".join(f"{read} in {reader}" for read, reader in pairs)
+
+
+def _reissues(pairs: Sequence[Pair]) -> list[tuple[Cluster, dict[str, object]]]:
+    return [(reader, {"do": "reissue", "of": str(read.name)}) for read, reader in pairs]
+
+
+def _kill_pods(
+    bench: Bench, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
+) -> AbstractContextManager[Strike]:
+    """Delete pods without grace. In the lab their program is killed first: elsewhere the kubelet lets it say good-bye
+    for two seconds (`minimumGracePeriodInSeconds`)."""
+    if not pods:
+        raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
+
+    def inflict() -> None:
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if bench.links is not None:
+                bench.links.kill_in_pod(cluster.name, name, program)
+            cluster.kube.delete("Pod", name, names.SYSTEM_NAMESPACE, grace_s=0)
+
+    return strike(bench, "kill_pods", what, [(cluster, _ready(deployment))], inflict)
+
+
+def _ready(deployment: str) -> dict[str, object]:
+    return {"do": "ready", "namespace": names.SYSTEM_NAMESPACE, "name": deployment}
+
+
+def _pods(cluster: Cluster, labels: str) -> list[Json]:
+    return cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=labels)
+
+
+def _deployment_of(pod: Json) -> str:
+    """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
+    return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
+
+
+def _restarts(pod: Json) -> int:
+    return sum(int(c.get("restartCount", 0)) for c in (pod.get("status") or {}).get("containerStatuses") or [])
+
+
+def _must_have_restarted(cluster: Cluster, before: Mapping[str, int]) -> None:
+    after = {pod["metadata"]["name"]: _restarts(pod) for pod in _pods(cluster, ISTIOD_LABELS)}
+    if same := [name for name, count in before.items() if after.get(name, count + 1) <= count]:
+        raise NotYet(f"not restarted yet: {', '.join(same)}")
+
+
+def _must_be_gone(cluster: Cluster, namespace: str, labels: str) -> None:
+    if left := [pod["metadata"]["name"] for pod in cluster.kube.list("Pod", namespace, labels=labels)]:
+        raise NotYet(f"still there: {', '.join(left)}")

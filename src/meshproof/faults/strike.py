@@ -1,0 +1,77 @@
+"""Faults for a while: told when it struck and when it healed, on record before, taken back by what the record says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from meshproof.errors import Unavailable
+from meshproof.faults.journal import Entry, Journal
+from meshproof.faults.undo import cluster_uid, take_back
+from meshproof.history import Mark
+from meshproof.mesh import Cluster, Mesh
+from meshproof.providers.base import Links
+
+Undo = Mapping[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class Strike:
+    """When a part was told to die, was gone, was told to heal, and was back; `what` names part and fault."""
+
+    what: str
+    told: Mark
+    gone: Mark | None = None
+    heal: Mark | None = None
+    back: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every fault needs: the mesh, the record, and the machines where they are ours."""
+
+    mesh: Mesh
+    journal: Journal
+    links: Links | None
+
+    def machines(self, what: str) -> Links:
+        """Raises `Unavailable` where the machines are not ours: the claim is skipped with this reason."""
+        if self.links is None:
+            raise Unavailable(what, "only the lab can do this to its machines", "use --provider=lab")
+        return self.links
+
+
+@contextmanager
+def strike(
+    bench: Bench,
+    fault: str,
+    what: str,
+    undos: Sequence[tuple[Cluster, Undo]],
+    inflict: Callable[[], object],
+    *,
+    machine: bool = False,
+) -> Iterator[Strike]:
+    """Write down how to take it back, inflict it, and take it back on the way out, whatever happened inside.
+
+    The undos are those of `meshproof.faults.undo`, done last one first; `machine` says that they need no API server to
+    tell whose they are. Raises what healing raises if the part does not come back.
+    """
+    entries = [(cluster, _record(bench, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
+    struck = Strike(what=what, told=Mark.now())
+    try:
+        inflict()
+        struck.gone = Mark.now()
+        yield struck
+    finally:
+        struck.heal = Mark.now()
+        for cluster, entry in reversed(entries):
+            take_back(bench.mesh, cluster, entry.undo, bench.links)
+            bench.journal.healed(entry)
+        struck.back = Mark.now()
+
+
+def _record(bench: Bench, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:
+    uid = bench.machines(fault).identity if machine else cluster_uid(cluster.kube)
+    return bench.journal.record(fault=fault, cluster=cluster.name, cluster_uid=uid, undo=undo)

@@ -1,0 +1,33 @@
+"""What a drill leaves in a report: its history as a table and as a chart, and its figures."""
+
+from __future__ import annotations
+
+from meshproof.drill import Drill
+from meshproof.report.chart import history_chart
+from meshproof.report.evidence import Evidence
+
+
+def attach(evidence: Evidence, drill: Drill, name: str) -> None:
+    """CSV and SVG of the whole history, and figures by target."""
+    moments = drill.moments
+    assert moments.heal is not None
+    assert moments.gone is not None
+    clusters = [str(cluster.name) for cluster in drill.mesh.clusters]
+    panels = {
+        f"{cluster} {target.name}".strip(): drill.history.sent_in(
+            drill.whole, sources=drill.of(cluster=cluster, target=target)
+        )
+        for cluster in clusters
+        for target in dict.fromkeys(source.target for source in drill.sources)
+    }
+    marks = [(moments.told.monotonic_s, "fault"), (moments.heal.monotonic_s, "healing")]
+    if moments.gone.monotonic_s - moments.told.monotonic_s > 1:
+        marks.insert(1, (moments.gone.monotonic_s, "gone"))
+    if moments.back is not None:
+        marks.append((moments.back.monotonic_s, "back"))
+    title = f"{moments.what} ({drill.mesh.topology.name})"
+    evidence.attach(f"{name}-history.csv", drill.history.as_csv())
+    evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters))
+    for target in dict.fromkeys(source.target for source in drill.sources):
+        label = f"{moments.what}, {target.name} settings" if target.name else moments.what
+        evidence.figures[label] = drill.figures(drill.of(target=target))

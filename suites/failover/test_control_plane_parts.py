@@ -1,0 +1,146 @@
+"""Parts of a control plane die: one of two replicas, its process, its eyes in other clusters, the API server."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+from meshproof.claims import claim
+from meshproof.control import new_namespace_served_s, served_namespace, try_control
+from meshproof.deadlines import BOUNDS, SAMPLES
+from meshproof.drill import Drill, Ward, lost, must_have_been_well
+from meshproof.eyes import endpoints_left, endpoints_returned, flights_arrive, readers
+from meshproof.faults.istiod import two_replicas
+from meshproof.faults.machines import stop_api_server
+from meshproof.faults.parts import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
+from meshproof.findings import Findings
+from meshproof.parallel import together
+from meshproof.report import drills
+from meshproof.report.evidence import Evidence
+from meshproof.vigil import admissions, keep_vigil
+from meshproof.wait import pause
+
+
+@claim(
+    "FAILOVER-09",
+    "while the API server of one cluster is down no request is lost in any cluster; when it is back changes in it and "
+    "in the others are followed again",
+    promised_by="istio.io, Deployment models: proxies do not depend on API servers; client-go: watches are tried again",
+    hint="lost requests: something restarted that needs the API server; nothing followed: DISCOVERY-03 and its hint",
+    disruptive=True,
+)
+def test_an_api_server_may_be_away(ward: Ward, evidence: Evidence) -> None:
+    """Every istiod reads every API server: one that is away must cost knowledge of changes only, and not for good."""
+    findings = Findings("loads and directions")
+    for victim in ward.mesh.clusters:
+        name = f"API server of {victim} stopped"
+        with ward.drill(name) as drill:
+            with stop_api_server(ward.bench, victim) as drill.strike:
+                pause(SAMPLES.api_server)
+            followed = flights_arrive(drill.snapshot, BOUNDS.rejoin.seconds)
+        drills.attach(evidence, drill, victim.name)
+        judge(findings, drill, name)
+        for direction, problems in followed.items():
+            findings.examine(f"{name}, afterwards {direction}", problems)
+    findings.conclude()
+
+
+@claim(
+    "FAILOVER-10",
+    "when remote secrets are deleted under load the endpoints of those clusters leave, when they are made again they "
+    "return; tokens rotated under load leave discovery alive; no request is lost",
+    promised_by="istio.io, Install Multicluster: istiod watches remote secrets, and stops and starts reading clusters",
+    hint="endpoints that stay: istiod's log for the secret controller; dead after rotation: the new secret holds the "
+    "old token, or istiod did not take it (DISCOVERY-04)",
+    disruptive=True,
+)
+def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:
+    """Rotating credentials is routine work, and deleting a secret a routine mistake: neither may cost a request."""
+    findings = Findings("loads, clients and directions")
+    pairs = readers(ward.mesh)
+    with ward.drill("remote secrets removed and made again, then tokens rotated") as drill:
+        with remove_remote_secrets(ward.bench, pairs) as drill.strike:
+            left = endpoints_left(drill.snapshot, BOUNDS.secret_gone.seconds)
+        returned = endpoints_returned(ward.mesh, BOUNDS.secret_back.seconds)
+        with rotate_tokens(ward.bench, pairs):
+            pass
+        followed = flights_arrive(drill.snapshot, BOUNDS.secret_back.seconds)
+    drills.attach(evidence, drill, "secrets")
+    judge(findings, drill, "remote secrets")
+    for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
+        for client, problems in found.items():
+            findings.examine(f"secrets {what}, {client}", problems)
+    findings.conclude()
+
+
+@claim(
+    "FAILOVER-11",
+    "of two istiod replicas in each primary one is killed: injection, validation, routes, certificates and discovery "
+    "go on, with no gap longer than a few seconds, no request is lost, and a new namespace waits no longer than for a "
+    "new leader",
+    promised_by="istio.io, Deployment models: control plane replicas for availability; Kubernetes, Services",
+    hint="a longer gap: the second replica was not ready (kubectl get endpointslices), or both are on one node",
+    disruptive=True,
+)
+def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
+    """The cheapest insurance there is, and worth what it does in the second in which a replica dies."""
+    findings = Findings("loads, powers and questions")
+    asks = admissions(ward.mesh.clusters, ward.mesh.toolbox.images["client"])
+    primaries = ward.mesh.primaries
+    with ward.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
+        together(lambda each: stack.enter_context(two_replicas(ward.bench, each)), primaries)
+        spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
+        with keep_vigil(asks) as vigil, ExitStack() as killed:
+            for primary in primaries:
+                drill.strike = killed.enter_context(kill_one_istiod(ward.bench, primary))
+            with ThreadPoolExecutor(max_workers=1) as beside:
+                waiting = beside.submit(together, new_namespace_served_s, primaries)
+                pause(BOUNDS.replica_gap.seconds)  # which the vigil judges: a single write in it may be refused
+                controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
+                waits = waiting.result()
+    drills.attach(evidence, drill, "replicas")
+    judge(findings, drill, "one replica killed")
+    for cluster, name in zip(ward.mesh.clusters, asks, strict=True):
+        gap, words = vigil.gap(name, drill.down)
+        bound = BOUNDS.replica_gap if cluster.is_primary else BOUNDS.remote_gap
+        evidence.attach(f"gap-{cluster}", {"longest gap in seconds": gap, "because": words})
+        late = [f"no good answer for {gap:.1f} s: {words}"] if gap > bound.seconds else []
+        findings.examine(name, late)
+    evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
+    for primary, control, waited in zip(primaries, controls, waits, strict=True):
+        for what, problems in control.problems.items():
+            findings.examine(f"istiod of {primary}: {what}", problems)
+        late = [f"not served within {BOUNDS.leader.seconds:g} s"] if waited is None else []
+        findings.examine(f"istiod of {primary}: a new namespace", late)
+    findings.conclude()
+
+
+@claim(
+    "FAILOVER-15",
+    "when the process of an istiod is killed it is started again, and no request is lost",
+    promised_by="Kubernetes, Pod lifecycle: restartPolicy Always; istio.io, Deployment models",
+    hint="kubectl describe the istiod pod: a crash loop starts it later each time",
+    disruptive=True,
+)
+def test_a_crash_of_istiod_heals_by_itself(ward: Ward, evidence: Evidence) -> None:
+    """Not scaled away but killed: the kubelet must start it again, and proxies must not mind."""
+    findings = Findings("loads")
+    for victim in ward.mesh.primaries:
+        name = f"istiod of {victim} killed"
+        with ward.drill(name) as drill, crash_istiod(ward.bench, victim) as drill.strike:
+            pass
+        drills.attach(evidence, drill, victim.name)
+        judge(findings, drill, name)
+        back = drill.moments.back
+        late = back is None or back.monotonic_s - drill.moments.told.monotonic_s > BOUNDS.crash.seconds
+        findings.examine(f"{name}, ready again", [f"not within {BOUNDS.crash.seconds:g} s"] if late else [])
+    findings.conclude()
+
+
+def judge(findings: Findings, drill: Drill, name: str) -> None:
+    """No request is lost from any source, from the fault until the mesh was well again, and it is well."""
+    for source in drill.of():
+        must_have_been_well(drill, (source,))
+        findings.examine(f"{name}, {source}", lost(drill.history, drill.whole, (source,)))
+    findings.examine(f"mesh after {name}", drill.ill)
+    findings.note(drill.fault_line())

@@ -1,0 +1,66 @@
+"""A whole cluster dies, with its control plane, its gateways and its API server, and comes back."""
+
+from __future__ import annotations
+
+from meshproof.claims import claim
+from meshproof.deadlines import BOUNDS, SAMPLES
+from meshproof.drill import Drill, Ward, felt, must_have_been_well
+from meshproof.evenness import all_answer
+from meshproof.eyes import flights_arrive
+from meshproof.faults.machines import lose_cluster
+from meshproof.findings import Findings
+from meshproof.history import silence
+from meshproof.mesh import Cluster
+from meshproof.report import drills
+from meshproof.report.evidence import Evidence
+from meshproof.snapshot import Snapshot
+from meshproof.traffic import DEFAULT, Target
+from meshproof.wait import pause
+
+
+@claim(
+    "FAILOVER-14",
+    "when a whole cluster is lost the others serve alone, with careful settings after a short time as if nothing were "
+    "wrong; when it is back it rejoins by itself: all proxies in sync, every cluster answers everywhere, and changes "
+    "are followed",
+    promised_by="istio.io, Deployment models: multiple clusters for fault isolation and failover",
+    hint="errors that do not end: outlier detection and timeouts (docs/failover.md); not back: pods of the returned "
+    "cluster that wait for an istiod that is not ready; endpoints of before: DISCOVERY-03",
+    disruptive=True,
+)
+def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evidence: Evidence) -> None:
+    """The reason for having two: one of each role dies, and nobody repairs anything by hand."""
+    findings = Findings("loads and directions")
+    for victim in one_of_each_role(ward):
+        name = f"{victim} lost"
+        with ward.drill(name, targets=(DEFAULT, careful), well_s=BOUNDS.cluster_back.seconds) as drill:
+            with lose_cluster(ward.bench, victim) as drill.strike:
+                pause(SAMPLES.lost)
+            all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.cluster_back.seconds)
+        drills.attach(evidence, drill, victim.name)
+        judge(findings, drill, victim)
+        for direction, problems in flights_arrive(Snapshot.take(ward.mesh), BOUNDS.rejoin.seconds).items():
+            findings.examine(f"{name} and back, {direction}", problems)
+    findings.conclude()
+
+
+def one_of_each_role(ward: Ward) -> tuple[Cluster, ...]:
+    return (ward.mesh.primaries[0], *ward.mesh.remotes[:1])
+
+
+def judge(findings: Findings, drill: Drill, victim: Cluster) -> None:
+    """Sources in the lost cluster are lost with it, and not judged."""
+    told = drill.moments.told.monotonic_s
+    for source in drill.sources:
+        one = (str(source),)
+        if source.cluster == victim.name:
+            continue
+        must_have_been_well(drill, one)
+        sent = drill.history.sent_in(drill.down, sources=one)
+        quiet = silence(sent, drill.down, source.cluster)
+        problems = [f"its own cluster did not answer for {quiet:.1f} s"] if quiet > BOUNDS.silence.seconds else []
+        if source.target is not DEFAULT:
+            problems += felt(sent, told, BOUNDS.route_around.seconds)
+        findings.examine(f"{victim} lost, {source}", problems)
+    findings.examine(f"mesh after {victim} was back", drill.ill)
+    findings.note(drill.fault_line())

@@ -1,0 +1,117 @@
+"""What lies between the clusters dies: their east-west gateways, and the link itself."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from meshproof.claims import ACROSS_NETWORKS, claim
+from meshproof.deadlines import BOUNDS, SAMPLES
+from meshproof.drill import Drill, Ward, felt, lost, must_have_been_well
+from meshproof.evenness import all_answer, uneven
+from meshproof.faults.machines import cut_links
+from meshproof.faults.parts import kill_east_west
+from meshproof.findings import Findings
+from meshproof.history import silence
+from meshproof.mesh import Cluster
+from meshproof.paths import gateway_connections
+from meshproof.report import drills
+from meshproof.report.evidence import Evidence
+from meshproof.traffic import DEFAULT, Target
+from meshproof.wait import pause
+
+
+@claim(
+    "FAILOVER-07",
+    "when the pods of an east-west gateway are killed under load, local endpoints go on answering, requests across "
+    "networks fail no longer than a bound, with careful settings hardly at all, and the replacement is used",
+    promised_by="Kubernetes, Deployments: a replacement is started; Envoy, retries on other hosts",
+    hint="errors that do not end: the gateway's Deployment (kubectl describe: refused by the webhook? quota?), its "
+    "Service's endpoints; errors for one moment: more than one replica, and retries (docs/failover.md)",
+    needs=ACROSS_NETWORKS,
+    disruptive=True,
+)
+def test_a_killed_gateway_is_replaced(ward: Ward, careful: Target, evidence: Evidence) -> None:
+    """All traffic between networks goes through it: its death must cost others no more than the wait for a new pod."""
+    findings = Findings("loads and gateways")
+    for victim in exposing(ward):
+        with ward.drill(f"east-west gateway of {victim} killed", targets=(DEFAULT, careful)) as drill:
+            with kill_east_west(ward.bench, victim) as drill.strike:
+                pass
+            all_answer(ward.mesh, drill.snapshot, DEFAULT, timeout_s=BOUNDS.rejoin.seconds)
+            findings.examine(f"new gateway of {victim}", not_used(drill, victim))
+        drills.attach(evidence, drill, victim.name)
+        judge_gateway(findings, drill, victim)
+    findings.conclude()
+
+
+def exposing(ward: Ward) -> list[Cluster]:
+    return [cluster for cluster in ward.mesh.clusters if ward.mesh.topology.exposes_services(cluster.spec)]
+
+
+def not_used(drill: Drill, victim: Cluster) -> list[str]:
+    """Whether the new pods of the gateway have carried connections: the old ones' counters went with them."""
+    carried = gateway_connections(victim)
+    return [] if carried else ["no connection went through the new pods"]
+
+
+def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
+    told = drill.moments.told.monotonic_s
+    for source in drill.sources:
+        name = (str(source),)
+        must_have_been_well(drill, name)
+        sent = drill.history.sent_in(drill.whole, sources=name)
+        what = f"gateway of {victim} killed, {source}"
+        if source.cluster == victim.name:
+            findings.examine(what, lost(drill.history, drill.whole, name))
+            continue
+        bound = BOUNDS.gateway_back if source.target is DEFAULT else BOUNDS.route_around
+        problems = felt(sent, told, bound.seconds)
+        if (quiet := silence(sent, drill.whole, source.cluster)) > BOUNDS.silence.seconds:
+            problems.append(f"its own cluster did not answer for {quiet:.1f} s")
+        findings.examine(what, problems)
+    findings.examine(f"mesh after the gateway of {victim} was killed", drill.ill)
+    findings.note(drill.fault_line())
+
+
+@claim(
+    "FAILOVER-08",
+    "while the link between two clusters is cut each side serves its local endpoints, with careful settings after a "
+    "short time as if nothing were wrong; after healing the split is even again by itself, cut both ways or one way",
+    promised_by="istio.io, Destination Rule: outlierDetection, connectionPool; Virtual Service: retries",
+    hint="errors that do not end: no outlier detection for that host; uneven afterwards: ejections last longer each "
+    "time; an istiod that lost its watch of the other cluster (DISCOVERY-03)",
+    disruptive=True,
+)
+def test_a_partition_leaves_each_side_its_own(ward: Ward, careful: Target, evidence: Evidence) -> None:
+    """Packets that vanish are worse than errors: nothing tells a proxy but time, and it must not take too much."""
+    findings = Findings("loads and samples")
+    for a, b in combinations(ward.mesh.clusters, 2):
+        for one_way in (False, True):
+            name = f"link {'from' if one_way else 'between'} {a} {'to' if one_way else 'and'} {b} cut"
+            with ward.drill(name, targets=(DEFAULT, careful)) as drill:
+                with cut_links(ward.bench, a, b, one_way=one_way) as drill.strike:
+                    pause(SAMPLES.partition)
+                for target in (DEFAULT, careful):
+                    all_answer(ward.mesh, drill.snapshot, target, timeout_s=BOUNDS.rejoin.seconds)
+            drills.attach(evidence, drill, f"{a}-{b}-{'one-way' if one_way else 'both-ways'}")
+            judge_partition(findings, drill, name)
+            for target in (DEFAULT, careful):
+                for source, problems in uneven(ward.mesh, target).items():
+                    findings.examine(f"after {name}, {source}", problems)
+    findings.conclude()
+
+
+def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
+    told = drill.moments.told.monotonic_s
+    for source in drill.sources:
+        one = (str(source),)
+        must_have_been_well(drill, one)
+        sent = drill.history.sent_in(drill.down, sources=one)
+        problems = []
+        if (quiet := silence(sent, drill.down, source.cluster)) > BOUNDS.silence.seconds:
+            problems.append(f"its own cluster did not answer for {quiet:.1f} s")
+        if source.target is not DEFAULT:
+            problems += felt(sent, told, BOUNDS.route_around.seconds)
+        findings.examine(f"{name}, {source}", problems)
+    findings.examine(f"mesh after {name}", drill.ill)
+    findings.note(drill.fault_line())

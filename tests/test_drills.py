@@ -1,0 +1,165 @@
+"""What is judged of a drill, and what is told of it: charts, figures, vigils, and meshes that do not heal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshproof import drill as drills
+from meshproof.drill import Ward, felt, must_have_been_loaded
+from meshproof.errors import Broken, NotReady
+from meshproof.faults.journal import Journal
+from meshproof.faults.strike import Bench, Strike
+from meshproof.history import History, Mark, Outcome, Told, Window
+from meshproof.mesh import Mesh
+from meshproof.progress import Silent
+from meshproof.report.chart import binned, history_chart
+from meshproof.snapshot import Snapshot
+from meshproof.traffic import DEFAULT, Load, Source, Way
+from meshproof.vigil import Asked, Vigil
+from tests.fakes import mesh_of, snapshot_of
+from tests.test_history import request
+
+WINDOW = Window(begin_s=0, end_s=10)
+
+
+def test_a_fault_that_is_felt_too_long_is_told_with_its_last_request() -> None:
+    requests = [request(1.0), request(4.0, Outcome.LOST), request(9.0)]
+    assert felt(requests, 1.0, 3.0) == []
+    (problem,) = felt(requests, 1.0, 2.0)
+    assert problem.startswith("requests were lost or slow for 3.0 s, bound 2 s; last ")
+    assert felt([request(1.0, Outcome.UNKNOWN)], 0.0, 9.0) == ["no request was sent, or nothing is known of any"]
+
+
+def test_a_load_that_was_hardly_sent_proves_nothing() -> None:
+    load = Load({"a": lambda: Told(status=200)}, rate=10)
+    for number in range(79):
+        load.history.add(request(number / 10))
+    with pytest.raises(Broken, match="the load on a: 79 requests sent of about 100"):
+        must_have_been_loaded(load, WINDOW)
+    load.history.add(request(9.0))
+    must_have_been_loaded(load, WINDOW)
+
+
+def test_requests_are_binned_by_who_answered_and_what_became_of_the_others() -> None:
+    requests = [
+        replace(request(0.01), cluster="east"),
+        replace(request(0.05), cluster="west"),
+        request(0.15),
+        request(0.25, Outcome.UNKNOWN),
+        request(11.0, Outcome.LOST),
+    ]
+    series = binned(requests, WINDOW, ["east", "west"])
+    assert series["answered by east"][:3] == [1, 0, 0]
+    assert series["answered by west"][:3] == [1, 0, 0]
+    assert series["answered, by whom is not told"][:3] == [0, 1, 0]
+    assert series["unknown"][:3] == [0, 0, 1]
+    assert sum(series["lost"]) == 0
+    assert {len(counts) for counts in series.values()} == {101}
+
+
+def test_a_chart_marks_the_fault_and_is_the_same_each_time() -> None:
+    panels = {"east": [replace(request(1.0), cluster="east"), request(2.0, Outcome.LOST)], "west": []}
+    first, second = (
+        history_chart("istiod of east stopped", panels, WINDOW, [(1.5, "fault"), (3.0, "healing")], ["east"])
+        for _ in range(2)
+    )
+    assert first == second
+    for text in ("istiod of east stopped", "fault", "healing", "answered by east", "lost"):
+        assert f">{text}<" in first
+
+
+def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
+    def asked(at_s: float, wrong: str = "") -> Asked:
+        return Asked(at_s=at_s, took_s=0.1, wrong=wrong)
+
+    vigil = Vigil(answers={"injection": [asked(1), asked(2, "refused"), asked(4, "refused again"), asked(5), asked(8)]})
+    longest, words = vigil.gap("injection", WINDOW)
+    assert (round(longest, 3), words) == (3.9, "refused again")
+    assert round(vigil.gap("injection", Window(begin_s=4.5, end_s=30))[0], 3) == 21.9
+    assert vigil.gap("nothing", WINDOW) == (10, "")
+
+
+# -- a mesh that is not well ------------------------------------------------------------------------------------------
+
+
+class Health:
+    """Stands in for the real checks of a mesh: says what is wrong at each look."""
+
+    def __init__(self, *looks: str) -> None:
+        self.looks = list(looks)
+
+    def __call__(self, mesh: Mesh, *, timeout_s: float) -> None:
+        if wrong := self.looks.pop(0):
+            raise NotReady("the mesh is well", wrong)
+
+
+@pytest.fixture
+def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+    snapshot = snapshot_of("multi-primary-samenet")
+    mesh = mesh_of("multi-primary-samenet")
+    monkeypatch.setattr(Snapshot, "take", classmethod(lambda cls, mesh: snapshot))
+    monkeypatch.setattr(drills, "pause", lambda seconds: None)
+    monkeypatch.setattr(drills, "must_have_been_loaded", lambda load, window: None)
+
+    @contextmanager
+    def no_load(*args: Any, **kwargs: Any) -> Iterator[Load]:
+        yield Load({})
+
+    monkeypatch.setattr(drills, "load_on", no_load)
+    ward = Ward(bench=Bench(mesh=mesh, journal=Journal(tmp_path / "j"), links=None), narrator=Silent())
+    ward.rebuild = lambda: ward.rebuilt.append("rebuilt")
+    return ward
+
+
+def struck() -> Strike:
+    now = Mark.now()
+    return Strike(what="a fault", told=now, gone=now, heal=now, back=now)
+
+
+def test_a_drill_on_a_mesh_that_is_ill_already_is_void(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("cluster1 has no istiod"))
+    with (
+        pytest.raises(Broken, match=r"before a fault: the mesh was not well: cluster1 has no istiod"),
+        ward.drill("a fault"),
+    ):
+        pytest.fail("nothing must be broken then")
+    assert ward.rebuilt == []
+
+
+def test_a_mesh_that_heals_is_left_as_it_is(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
+    with ward.drill("a fault") as drill:
+        drill.strike = struck()
+    assert drill.ill == []
+    assert drill.healed_s is not None
+    assert ward.rebuilt == []
+
+
+def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", "a stale endpoint"))
+    with ward.drill("a fault") as drill:
+        drill.strike = struck()
+    assert drill.ill == ["it did not get well: a stale endpoint"]
+    assert ward.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
+
+
+def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", "no endpoint"))
+    with pytest.raises(ZeroDivisionError), ward.drill("a fault"):
+        raise ZeroDivisionError
+    assert ward.rebuilt == ["a fault: the mesh is well: no endpoint", "rebuilt"]
+
+
+def test_sources_are_chosen_by_cluster_target_and_way() -> None:
+    mesh = mesh_of("multi-primary-samenet")
+    snapshot = snapshot_of("multi-primary-samenet")
+    sources = tuple(Source(cluster=c.name, way=way) for c in mesh.clusters for way in Way)
+    seen = drills.Drill(mesh=mesh, snapshot=snapshot, history=History(), sources=sources, begin=Mark.now())
+    assert seen.of(cluster="cluster1") == ("cluster1 ingress new", "cluster1 ingress kept", "cluster1 client")
+    assert seen.of(ways=(Way.CLIENT,), target=DEFAULT) == ("cluster1 client", "cluster2 client")

@@ -1,0 +1,115 @@
+"""The load of a client pod, with its script run on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from meshproof.clients.kube import ExecResult
+from meshproof.errors import NotReady
+from meshproof.history import Mark, Outcome, Window
+from meshproof.pod_load import PodLoad, parse_notes
+from meshproof.traffic import Load
+from meshproof.wait import pause
+from tests.fakes import LocalKube, pod
+
+CLIENT = pod("client")
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
+
+
+class Application(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        failing = self.path.startswith("/failing")
+        self.send_response(503 if failing else 200)
+        self.send_header("x-app-version", "v1")
+        self.send_header("x-meshproof-flags", "UF,URX" if failing else "-")
+        self.send_header("x-meshproof-attempts", "3" if failing else "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def application() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Application) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@needs_curl
+def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> None:
+    load = PodLoad(
+        LocalKube(),
+        CLIENT,
+        {"good": f"{application}/", "bad": f"{application}/failing", "none": "http://127.0.0.1:1/"},
+        headers=("x-meshproof-flags", "x-meshproof-attempts"),
+    )
+    begin = Mark.now()
+    with Load({}, rate=20, pods=[load], answerers={"v1": "east"}) as everything:
+        pause(1.0)
+    history, window = everything.history, Window(begin_s=begin.monotonic_s, end_s=Mark.now().monotonic_s)
+    assert everything.sources == ("good", "bad", "none")
+    for source, outcome in (("good", Outcome.ANSWERED), ("bad", Outcome.REFUSED), ("none", Outcome.LOST)):
+        sent = history.sent_in(window, sources=(source,))
+        assert 10 <= len(sent) <= 30
+        assert {request.outcome for request in sent} == {outcome}
+    (good, *_), (bad, *_), (none, *_) = (history.sent_in(window, sources=(s,)) for s in ("good", "bad", "none"))
+    assert (good.version, good.cluster, good.flags, good.attempts, good.status) == ("v1", "east", "-", 1, 200)
+    assert (bad.version, bad.flags, bad.attempts, bad.status) == ("", "UF,URX", 3, 503)
+    assert none.status == 0
+    assert "onnect" in none.error
+
+
+class LostKube(LocalKube):
+    """Starts commands, and then does not answer any more."""
+
+    def exec(self, namespace: str, pod: str, argv: object, **more: object) -> ExecResult:
+        if "grep -c" in str(argv):
+            raise NotReady("exec", "the connection was cut")
+        return ExecResult(stdout="meshproof now 12345\n", stderr="", exit_code=0)
+
+
+def test_what_cannot_be_fetched_is_unknown_and_never_a_success() -> None:
+    load = PodLoad(LostKube(), CLIENT, {"client": "http://127.0.0.1:1/"})
+    with Load({}, rate=10, pods=[load]) as everything:
+        pause(0.5)
+    outcomes = [request.outcome for request in everything.history]
+    assert 4 <= len(outcomes) <= 7
+    assert set(outcomes) == {Outcome.UNKNOWN}
+    assert "the connection was cut" in load.trouble
+
+
+class ForgetfulKube(LostKube):
+    """A pod whose container was started again in between."""
+
+    def exec(self, namespace: str, pod: str, argv: object, **more: object) -> ExecResult:
+        if "grep -c" in str(argv):
+            return ExecResult(stdout="", stderr="", exit_code=96)
+        return super().exec(namespace, pod, argv, **more)
+
+
+def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
+    load = PodLoad(ForgetfulKube(), CLIENT, {"client": "http://127.0.0.1:1/"})
+    load.start(10)
+    stopped = Mark.now()
+    found = load.finish(stopped.at(stopped.monotonic_s + 1))
+    assert 9 <= len(found) <= 11
+    assert {request.end for request in found} == {None}
+    assert "was it restarted?" in load.trouble
+
+
+def test_notes_that_were_cut_off_tell_nothing_of_an_end() -> None:
+    text = "S 0 1 1000\nS 0 2 1020\nR 0 1 200 0 0.004|v1|-|1|\nR 0 2 200 0 0.0"
+    sent, ended = parse_notes(text)
+    assert sent == {(0, 1): 10.0, (0, 2): 10.2}
+    assert [*ended] == [(0, 1)]
+    assert ended[0, 1].latency_s == 0.004
