@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Final
 
 from meshproof import names
@@ -13,24 +12,11 @@ from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.facts import PROXY, PodFacts, pod_facts
-from meshproof.install.app import client_container
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_MAP
 
 PREFIX: Final = "meshproof-fresh-"
 INJECTION_LABELS: Final = ("istio-injection", "istio.io/rev")
-
-
-@contextmanager
-def fresh_pod(
-    cluster: Cluster, image: str, *, annotations: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[PodFacts]:
-    """A ready pod in a namespace of its own, labelled for injection as the client's namespace is; removed afterwards.
-
-    Raises `ClaimFailed` if the pod is refused, or does not get ready in time.
-    """
-    with fresh_namespace(cluster) as namespace:
-        yield ready_pod(cluster, namespace, _manifest(namespace, image, annotations))
 
 
 @contextmanager
@@ -134,13 +120,3 @@ def _state(pod: Json) -> str:
             if not container.get("ready"):
                 waiting.append(f"{container['name']}: {kind} {(how or {}).get('reason', '')}".rstrip())
     return f"{status.get('phase', 'no phase')}; {'; '.join(waiting) or 'no container status'}"
-
-
-def _manifest(namespace: str, image: str, annotations: Mapping[str, str]) -> Json:
-    meta = {"name": names.CLIENT_POD, "namespace": namespace, "labels": {"app": names.CLIENT_POD}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": meta | {"annotations": dict(annotations)},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
-    }
