@@ -76,9 +76,16 @@ def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
     eventually(lambda: must_be_gone(scratch_name, but_folder=True), what="end of the orphaned lab", timeout_s=30)
 
 
+def hear_interrupts() -> None:
+    """A job that a shell has started in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
     argv = [sys.executable, "-m", "meshproof.cli", "lab", "up", f"--lab-name={scratch_name}"]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True) as started:
+    with subprocess.Popen(
+        argv, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
+    ) as started:
 
         def begun() -> None:
             if not remains.find(scratch_name).processes:
