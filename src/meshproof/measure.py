@@ -172,6 +172,9 @@ an `exec` counts as one.
 - Install: istioctl applies Istio's CRDs and waits for istiod (it polls every two seconds); a remote's gateways wait for
   the primary's istiod, its webhook, and the remote secret; sidecars take two to three seconds from pod to ready.
 - Removing: Kubernetes' namespace controller waits five seconds by design before it looks again.
+- Pass: claims are proven at the same time, so that the machine's cores bound it: a quarter goes into Envoys that pass
+  on the requests of samples, another into `exec` (some 50 ms of processor time each, most of it runc's), the rest into
+  API servers, kubelets and Python. The longest wait is TRAFFIC-04's, for an ejection of 7 s to end.
 """
 
 
