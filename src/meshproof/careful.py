@@ -24,6 +24,7 @@ from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import PROBE_DOMAIN, in_config_clusters, istio
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.probes.http import http_from_runner
 from meshproof.snapshot import Snapshot
 from meshproof.traffic import Target
 from meshproof.wait import NotYet, eventually, pause
@@ -82,9 +83,11 @@ def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
     return [*((cluster, service) for cluster in mesh.clusters), *in_config_clusters(mesh, configuration)]
 
 
-SETTLE_S: Final = 5.0
+SETTLED_S: Final = 5
+SETTLE_AT_MOST_S: Final = 60.0
 """A Service more on a pod's port changes its sidecar's listener, which closes its connections: no fault of the mesh's,
-so that the load must begin later."""
+so that the load begins only after some seconds without an error."""
+ASKED: Final = 20
 
 
 @contextmanager
@@ -97,13 +100,30 @@ def careful_application(bench: Bench) -> Iterator[Target]:
         for cluster, manifest in objects(mesh):
             scene.add(cluster, manifest)
         await_known(mesh)
-        pause(SETTLE_S)
+        await_settled(mesh)
         yield CAREFUL
     finally:
         for entry in bench.journal.unhealed():
             if entry.fault == scene.fault and entry.key not in before:
                 take_back(mesh, mesh.cluster(entry.cluster), entry.undo, bench.links)
                 bench.journal.healed(entry)
+
+
+def await_settled(mesh: Mesh) -> None:
+    """Wait until both Services have answered through every ingress gateway for `SETTLED_S` seconds, all requests."""
+    addresses = [facts.ingress_address for facts in Snapshot.take(mesh).facts]
+
+    def ask(address: str) -> list[str]:
+        answers = [a for host in (HOST, names.APP_HOST) for a in http_from_runner(address, ASKED, host=host)]
+        return [f"{address}: {answer.outcome}" for answer in answers if not answer.ok]
+
+    def check() -> None:
+        for _ in range(SETTLED_S):
+            if wrong := [text for found in together(ask, addresses) for text in found]:
+                raise NotYet("; ".join(wrong[:4]))
+            pause(1.0)
+
+    eventually(check, what=f"{SERVICE} answers steadily", timeout_s=SETTLE_AT_MOST_S)
 
 
 def await_known(mesh: Mesh) -> None:
