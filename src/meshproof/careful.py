@@ -1,8 +1,7 @@
 """The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
 
 Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
-request first. What is set
-here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from meshproof.clients.kube import Json
 from meshproof.deadlines import BOUNDS, DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.fresh import await_root, fresh_namespace, ready_pod
-from meshproof.install.app import LISTEN_PORT, envoy_config
+from meshproof.install.app import LISTEN_PORT, envoy_config, envoy_container
 from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import applied, probe_route
 from meshproof.mesh import Cluster
@@ -117,17 +117,9 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
 
 
 def _pod(namespace: str, image: str) -> Json:
-    container = {
-        "name": SERVED,
-        "image": image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["envoy", "-c", "/etc/envoy/envoy.yaml", "--concurrency", "1", "--disable-hot-restart"],
-        "readinessProbe": {"httpGet": {"path": "/", "port": LISTEN_PORT}, "periodSeconds": 1, "timeoutSeconds": 2},
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/envoy", "readOnly": True}],
-    }
     spec = {
         "terminationGracePeriodSeconds": 0,
-        "containers": [container],
+        "containers": [envoy_container(SERVED, image, LISTEN_PORT)],
         "volumes": [{"name": "config", "configMap": {"name": SERVED}}],
     }
     return core("Pod", metadata(SERVED, namespace, labels={"app": SERVED}), spec=spec)

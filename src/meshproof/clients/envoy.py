@@ -80,31 +80,23 @@ class HostCounters:
 
 def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[Endpoint, ...]:
     """The endpoints of one cluster (`outbound|80||shop.ns.svc.cluster.local`), sorted; empty if there are none."""
-    pattern = quote("^" + re.escape(cluster) + "$", safe="")
-    path = f"/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex={pattern}"
-    return parse_endpoints(_admin(kube, namespace, pod, path), cluster)
+    return parse_endpoints(_dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
 
 
 def security_of(kube: Kube, namespace: str, pod: str, cluster: str) -> Mapping[str, Security]:
     """How the proxy speaks to each endpoint (`address:port`) of one cluster; empty if there are none."""
-    pattern = quote("^" + re.escape(cluster) + "$", safe="")
-    endpoints = f"/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex={pattern}"
-    clusters = f"/config_dump?resource=dynamic_active_clusters&name_regex={pattern}"
-    return parse_security(_admin(kube, namespace, pod, clusters), _admin(kube, namespace, pod, endpoints), cluster)
+    clusters = _dump(kube, namespace, pod, "resource=dynamic_active_clusters", cluster)
+    return parse_security(clusters, _dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
 
 
 def hosts_of_routes(kube: Kube, namespace: str, pod: str, route: str) -> frozenset[str]:
     """The domains for which the proxy has routes in one route configuration (a sidecar's is named after its port)."""
-    pattern = quote("^" + re.escape(route) + "$", safe="")
-    path = f"/config_dump?resource=dynamic_route_configs&name_regex={pattern}"
-    return parse_hosts_of_routes(_admin(kube, namespace, pod, path), route)
+    return parse_hosts_of_routes(_dump(kube, namespace, pod, ROUTES, route), route)
 
 
 def weights_of_route(kube: Kube, namespace: str, pod: str, route: str, host: str) -> Mapping[str, int]:
     """The weighted clusters of the first route for a host, by name of the Envoy cluster; empty if there are none."""
-    pattern = quote("^" + re.escape(route) + "$", safe="")
-    path = f"/config_dump?resource=dynamic_route_configs&name_regex={pattern}"
-    return parse_weights_of_route(_admin(kube, namespace, pod, path), route, host)
+    return parse_weights_of_route(_dump(kube, namespace, pod, ROUTES, route), route, host)
 
 
 def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
@@ -125,6 +117,16 @@ def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[Host
 def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
     """Counters and gauges whose name matches the regular expression, as far as the stats matcher keeps them."""
     return parse_stats(_admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
+
+
+ENDPOINTS: Final = "include_eds&resource=dynamic_endpoint_configs"
+ROUTES: Final = "resource=dynamic_route_configs"
+
+
+def _dump(kube: Kube, namespace: str, pod: str, what: str, name: str) -> str:
+    """The part of the proxy's configuration that has exactly this name."""
+    pattern = quote("^" + re.escape(name) + "$", safe="")
+    return _admin(kube, namespace, pod, f"/config_dump?{what}&name_regex={pattern}")
 
 
 def _admin(kube: Kube, namespace: str, pod: str, path: str) -> str:

@@ -26,8 +26,7 @@ def stop_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike
     replicas = _running_replicas(cluster)
 
     def inflict() -> None:
-        _scale(cluster.kube, dict.fromkeys(replicas, 0))
-        _wait_gone(cluster.kube)
+        _stop(cluster.kube, replicas)
 
     undo = {"do": "scale", "replicas": replicas}
     return strike(bench, STOP_ISTIOD, f"istiod of {cluster} stopped", [(cluster, undo)], inflict)
@@ -47,8 +46,7 @@ def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], ob
     """Scale every istiod Deployment to zero and wait until no pod is left; `before` is told the numbers first."""
     replicas = _running_replicas(cluster)
     before(replicas)
-    _scale(cluster.kube, dict.fromkeys(replicas, 0))
-    _wait_gone(cluster.kube)
+    _stop(cluster.kube, replicas)
 
 
 def _running_replicas(cluster: Cluster) -> dict[str, int]:
@@ -85,7 +83,9 @@ def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
         kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, names.SYSTEM_NAMESPACE, sub="scale")
 
 
-def _wait_gone(kube: Kube) -> None:
+def _stop(kube: Kube, replicas: Mapping[str, int]) -> None:
+    _scale(kube, dict.fromkeys(replicas, 0))
+
     def check() -> None:
         left = [pod["metadata"]["name"] for pod in kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)]
         if left:

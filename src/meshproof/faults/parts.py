@@ -99,9 +99,8 @@ def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager
 
     def inflict() -> None:
         for read in dict.fromkeys(read for read, _ in pairs):
-            for secret in read.kube.list("Secret", names.SYSTEM_NAMESPACE):
-                if secret.get("type") == TOKEN_TYPE and _account(secret) == READER_ACCOUNT:
-                    read.kube.delete("Secret", secret["metadata"]["name"], names.SYSTEM_NAMESPACE)
+            for name in reader_tokens(read):
+                read.kube.delete("Secret", name, names.SYSTEM_NAMESPACE)
         for read, reader in pairs:
             reissue(bench.mesh, read, reader)
 
@@ -109,6 +108,15 @@ def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager
 
 
 TOKEN_TYPE: Final = "kubernetes.io/service-account-token"
+
+
+def reader_tokens(cluster: Cluster) -> list[str]:
+    """The Secrets with tokens of the account by which other clusters' istiods read this one."""
+    return [
+        secret["metadata"]["name"]
+        for secret in cluster.kube.list("Secret", names.SYSTEM_NAMESPACE)
+        if secret.get("type") == TOKEN_TYPE and _account(secret) == READER_ACCOUNT
+    ]
 
 
 def _account(secret: Json) -> str:

@@ -48,16 +48,22 @@ def app_manifests(cluster: ClusterSpec, image: str) -> tuple[Json, ...]:
     )
 
 
-def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
-    container = {
-        "name": APP_SERVICE,
+def envoy_container(name: str, image: str, port: int) -> Json:
+    """An Envoy with the configuration in volume `config`, ready when it answers on that port."""
+    return {
+        "name": name,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["envoy", "-c", "/etc/envoy/envoy.yaml", "--concurrency", "1", "--disable-hot-restart"],
-        "ports": [{"name": "http", "containerPort": LISTEN_PORT}],
-        "readinessProbe": {"httpGet": {"path": "/", "port": LISTEN_PORT}, "periodSeconds": 1, "timeoutSeconds": 2},
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+        "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1, "timeoutSeconds": 2},
         "volumeMounts": [{"name": "config", "mountPath": "/etc/envoy", "readOnly": True}],
+    }
+
+
+def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
+    container = envoy_container(APP_SERVICE, image, LISTEN_PORT) | {
+        "ports": [{"name": "http", "containerPort": LISTEN_PORT}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
     }
     labels = {"app": APP_SERVICE, "version": cluster.app_version}
     return deployment(

@@ -16,7 +16,7 @@ from meshproof.clients.kube import Json
 from meshproof.errors import ClaimFailed
 from meshproof.facts import PodFacts
 from meshproof.fresh import namespace_for_probes, ready_pod
-from meshproof.install.app import client_container
+from meshproof.install.app import client_container, envoy_container
 from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import PROBE_DOMAIN, apply_config, in_config_clusters
 from meshproof.mesh import Cluster, Mesh
@@ -143,19 +143,11 @@ DNS_CAPTURE: Final = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
 
 
 def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
-    probe = {
-        "name": APP,
-        "image": images["app"],
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["envoy", "-c", "/etc/envoy/envoy.yaml", "--concurrency", "1", "--disable-hot-restart"],
-        "readinessProbe": {"httpGet": {"path": "/", "port": LISTEN_HTTP}, "periodSeconds": 1, "timeoutSeconds": 2},
-        "volumeMounts": [{"name": "config", "mountPath": "/etc/envoy", "readOnly": True}],
-    }
     meta = metadata(APP, namespace, labels={"app": APP, CLUSTER_LABEL: cluster.name})
     meta["annotations"] = {"proxy.istio.io/config": json.dumps(DNS_CAPTURE)}
     spec = {
         "terminationGracePeriodSeconds": 0,
-        "containers": [probe, client_container(images["client"])],
+        "containers": [envoy_container(APP, images["app"], LISTEN_HTTP), client_container(images["client"])],
         "volumes": [{"name": "config", "configMap": {"name": APP}}],
     }
     return core("Pod", meta, spec=spec)

@@ -22,6 +22,7 @@ from meshproof.faults.catalogue.common import (
     without_label,
 )
 from meshproof.faults.fault import Fault
+from meshproof.faults.parts import reader_tokens
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 
@@ -85,12 +86,7 @@ def _other_name(scene: Scene) -> None:
 
 
 def _token_revoked(scene: Scene) -> None:
-    tokens = [
-        secret["metadata"]["name"]
-        for secret in scene.far.kube.list("Secret", names.SYSTEM_NAMESPACE)
-        if secret.get("type") == "kubernetes.io/service-account-token"
-        and secret["metadata"]["annotations"].get("kubernetes.io/service-account.name") == READER_ACCOUNT
-    ]
+    tokens = reader_tokens(scene.far)
     if not tokens:
         raise Broken(f"token of {READER_ACCOUNT} on {scene.far}", "there is none", "make the remote secret again")
     # With each refusal istiod waits longer before it tries again: up to half a minute when all is well again.
