@@ -100,7 +100,7 @@ class Scene:
         wanted = list(clusters)
         for cluster in wanted:
             self._record(cluster, {"do": "restart", "scope": scope})
-        together(lambda cluster: undo.restart(cluster, scope), wanted)
+        together(lambda cluster: undo.take_back(self.mesh, cluster, {"do": "restart", "scope": scope}, None), wanted)
 
     def restart_when_healed(self, cluster: Cluster, scope: str) -> None:
         """Renew pods after all else is healed only: the fault leaves them slow to notice that all is well."""

@@ -26,12 +26,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from meshproof import names
+from meshproof.certificates import CA_CERT, ROOT_CERT
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import Broken, Unavailable
 from meshproof.install.manifests import MANAGED_BY
 from meshproof.mesh import Cluster, Mesh
 from meshproof.model import ClusterName
 from meshproof.providers.base import Links
+from meshproof.snapshot import ROOT_KEY, ROOT_MAP
 from meshproof.wait import NotYet, eventually
 
 ISTIOD: Final = "istiod"
@@ -47,6 +49,9 @@ MACHINES: Final = ("unblock", "start", "thaw", "revive")
 FIRST: Final = ("put", "unkeep", "delete", "scale", "unblock")
 """What is done before anything is restarted."""
 API_SERVER_S: Final = 60.0
+ROOT_S: Final = 60.0
+SELF_SIGNED: Final = "istio-ca-secret"
+"""Where an istiod without cacerts keeps the CA that it makes itself."""
 
 
 def bare(thing: Json) -> Json:
@@ -96,6 +101,8 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Link
 
             start_istiod(kube, {str(name): int(count) for name, count in undo["replicas"].items()})
         case "restart":
+            if undo["scope"] == WORKLOADS:
+                await_root(mesh.control_plane_of(cluster), cluster)
             restart(cluster, undo["scope"])
         case "ready":
             await_deployment(kube, undo["namespace"], undo["name"])
@@ -173,6 +180,35 @@ def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
 
 
 # -- restarting -------------------------------------------------------------------------------------------------------
+
+
+def await_root(primary: Cluster, cluster: Cluster) -> None:
+    """Wait until the root that `primary` signs under has come to a cluster's namespaces with proxies.
+
+    A pod that starts before mounts the old one, and the kubelet looks at ConfigMaps of running pods once a minute.
+    """
+
+    def check() -> None:
+        root = _root_of(primary.kube)
+        old = [namespace for namespace in PROXY_NAMESPACES if root not in _told_root(cluster.kube, namespace)]
+        if old:
+            raise NotYet(f"another root in {ROOT_MAP} of {', '.join(old)}")
+
+    eventually(check, what=f"the root of {primary}'s istiod on {cluster}", timeout_s=ROOT_S, poll_s=0.2)
+
+
+def _root_of(kube: Kube) -> str:
+    """The root, as PEM text, under which the istiod of a cluster signs: plugged in, else made by itself."""
+    for name, key in ((names.CACERTS, ROOT_CERT), (SELF_SIGNED, CA_CERT)):
+        secret = kube.find("Secret", name, names.SYSTEM_NAMESPACE)
+        if secret is not None:
+            return base64.b64decode(secret["data"][key]).decode().strip()
+    raise NotYet(f"neither Secret {names.CACERTS} nor {SELF_SIGNED}")
+
+
+def _told_root(kube: Kube, namespace: str) -> str:
+    found = kube.find("ConfigMap", ROOT_MAP, namespace) or {}
+    return str((found.get("data") or {}).get(ROOT_KEY, ""))
 
 
 def restart(cluster: Cluster, scope: str) -> None:

@@ -12,12 +12,10 @@ from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import stays
-from meshproof.faults.undo import ISTIOD, WORKLOADS
+from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
 from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_KEY, ROOT_MAP
 
-SELF_SIGNED: Final = "istio-ca-secret"
-"""Where an istiod without cacerts keeps the CA that it makes itself."""
 OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)
 
