@@ -13,6 +13,7 @@ import pytest
 from meshproof import drill as drills
 from meshproof.drill import Ward, felt, must_have_been_loaded
 from meshproof.errors import Broken, NotReady
+from meshproof.faults import strike as strikes
 from meshproof.faults.journal import Journal
 from meshproof.faults.strike import Bench, Strike
 from meshproof.history import History, Mark, Outcome, Told, Window
@@ -147,6 +148,41 @@ def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(ward: Ward, monkeypat
         drill.strike = struck()
     assert drill.ill == ["it did not get well: a stale endpoint"]
     assert ward.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
+
+
+def test_a_part_that_does_not_come_back_is_judged_without_a_further_wait(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health(""))
+    with ward.drill("a fault") as drill:
+        drill.strike = replace(struck(), back=None, not_back="istiod: 0 of 1 pods ready")
+    assert drill.ill == ["it did not get well: istiod: 0 of 1 pods ready"]
+    assert drill.rebuilt
+    assert not drill.leaves_ill
+
+
+def test_where_a_mesh_may_not_be_made_anew_a_next_drill_would_be_void(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", "a stale endpoint"))
+    ward.rebuild = None
+    with ward.drill("a fault") as drill:
+        drill.strike = struck()
+    assert drill.leaves_ill
+
+
+def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise NotReady("istiod", "not within 120 s")
+
+    mesh = mesh_of("multi-primary-samenet")
+    bench = Bench(mesh=mesh, journal=Journal(tmp_path / "j"), links=None)
+    monkeypatch.setattr(strikes, "cluster_uid", lambda kube: "uid")
+    monkeypatch.setattr(strikes, "take_back", refuse)
+    with strikes.strike(bench, "a", "a fault", [(mesh.clusters[0], {"do": "ready"})], lambda: None) as seen:
+        pass
+    assert (seen.back, seen.not_back) == (None, "istiod: not within 120 s")
+    assert len(bench.journal.unhealed()) == 1
 
 
 def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:

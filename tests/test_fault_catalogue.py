@@ -83,6 +83,12 @@ def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_told() -> None:
         fault("Z9")
 
 
+def test_a_fault_that_only_drills_notice_has_only_those_run() -> None:
+    assert fault("S1").drills == ()
+    assert fault("D10").drills == ("FAILOVER-06", "FAILOVER-05")
+    assert sum(bool(each.drills) for each in FAULTS) >= 8
+
+
 def test_how_a_fault_is_listed() -> None:
     text = described(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
     assert text == (

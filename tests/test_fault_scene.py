@@ -140,7 +140,7 @@ def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> Non
     assert links.done == ["block cluster1 cluster2 (15443,)", "unblock"]
 
 
-def test_objects_heal_before_restarts_and_istiod_restarts_before_what_it_signs_for() -> None:
+def test_secrets_heal_before_objects_these_before_restarts_and_istiod_restarts_before_what_it_signs_for() -> None:
     def entry(key: str, **undo: str) -> Entry:
         return Entry(key=key, fault="T1", cluster="c", cluster_uid="u", undo=undo)
 
@@ -150,7 +150,7 @@ def test_objects_heal_before_restarts_and_istiod_restarts_before_what_it_signs_f
         entry("3", do="restart", scope="workloads"),
         entry("4", do="delete"),
     ]
-    assert [e.key for e in in_healing_order(done[::-1])] == ["4", "1", "2", "3"]
+    assert [e.key for e in in_healing_order(done[::-1])] == ["1", "4", "2", "3"]
 
 
 def test_a_fault_that_the_topology_cannot_have_is_refused_with_its_reason(journal: Journal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,19 +11,21 @@ from meshproof import names
 from meshproof.admission import Admission, Answer, Verdict
 from meshproof.clients.kube import ApiError
 from meshproof.drill import Drill, lost, must_have_been_well
-from meshproof.errors import Broken
+from meshproof.errors import Broken, ClaimFailed
 from meshproof.facts import PortFacts, ServiceFacts
 from meshproof.faults.strike import Strike
+from meshproof.findings import Findings
 from meshproof.history import History, Mark, Outcome
-from meshproof.outage import Outage
+from meshproof.outage import Outage, Outages
 from meshproof.paths import PathCount
 from meshproof.probes.answer import HttpAnswer
 from meshproof.probes.tcp import TcpAnswer
+from meshproof.short_lived import ShortLived
 from meshproof.snapshot import Snapshot
-from suites.failover.test_istiod_outage import closed, still_open
+from suites.failover.test_istiod_outage import autonomy, closed, lost_once_renewed, lost_until_end, still_open
 from suites.gateways.test_path import path_problems
 from suites.gateways.test_ports import spec_problems, wire_problems
-from tests.fakes import LocalKube, mesh_of, snapshot_of
+from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
 from tests.test_history import request
 
 YES = Answer(verdict=Verdict.ACCEPTED)
@@ -239,3 +242,64 @@ def test_silence_counts_only_where_something_answers() -> None:
         "port 15443 does not answer",
     ]
     assert wire_problems(seen(), allowed, needed)[-1].startswith("no port answers at all")
+
+
+# -- certificates that end in an outage -------------------------------------------------------------------------------
+
+
+def short_lived(**changes: Any) -> ShortLived:
+    load: Any = None
+    (cluster, *_) = mesh_of("multi-primary-samenet").clusters
+    return ShortLived(**({"cluster": cluster, "pod": pod("short"), "load": load, "ends": at(5)} | changes))
+
+
+def sent(*requests: tuple[float, Outcome]) -> History:
+    history = History()
+    for second, outcome in requests:
+        history.add(replace(request(second, outcome), source="cluster1 short-lived"))
+    return history
+
+
+def down(history: History) -> Outage:
+    """From second 2 to 8; over at 12."""
+    strike = Strike(what="istiod of cluster1 stopped", told=at(2), gone=at(2.5), heal=at(8), back=at(9))
+    return outage(drill=drill(history=history, strike=strike, end=at(12)))
+
+
+def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> None:
+    seen = down(sent((3, Outcome.ANSWERED), (6, Outcome.LOST), (9.5, Outcome.LOST), (11, Outcome.ANSWERED)))
+    assert lost_until_end(seen, short_lived()) == []
+    assert lost_once_renewed(seen, short_lived(renewed_s=1.5)) == []
+    assert autonomy(replace(seen, short_lived=(short_lived(renewed_s=1.5),))) == {
+        "without_certificate": 1,
+        "without_certificate_lost": 1,
+        "renewed_s": 1.5,
+    }
+
+
+def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
+    seen = down(sent((3, Outcome.LOST), (11, Outcome.LOST)))
+    (before,) = lost_until_end(seen, short_lived())
+    (after,) = lost_once_renewed(seen, short_lived(renewed_s=1.5))
+    assert before.startswith("1 of 1 requests lost")
+    assert after.startswith("1 of 1 requests lost")
+    (never,) = lost_once_renewed(seen, short_lived())
+    assert never == "no new certificate within 60 s of istiod being back"
+
+
+def test_a_certificate_that_did_not_end_proves_nothing() -> None:
+    with pytest.raises(Broken, match="it did not end while istiod was down"):
+        short_lived(ends=Mark(monotonic_s=0, wall=9e9)).note_kept()
+
+
+def test_outages_that_could_not_be_had_are_no_success() -> None:
+    findings = Findings("loads")
+    findings.examine("a load")
+    mesh = mesh_of("multi-primary-samenet")
+    all_of_them = Outages(suffered=(down(sent()),))
+    all_of_them.conclude(findings)
+    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped: the mesh was not well"):
+        replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)
+    findings.examine("another", ["lost"])
+    with pytest.raises(ClaimFailed, match="1 of 2 loads are wrong"):
+        replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)

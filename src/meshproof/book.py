@@ -25,7 +25,8 @@ from meshproof.wait import NotYet, eventually, pause
 @dataclass(slots=True, kw_only=True)
 class BookDrill:
     """What was seen. `refusal` is what Kubernetes said about the pod that was wanted while istiod was down, `ready_s`
-    from istiod being back until it was ready (None if not within the bound), `uneven` what samples afterwards showed.
+    from istiod being back until it was ready (None if not within the bound), `silent` by target who did not answer
+    afterwards, `uneven` what samples showed.
     """
 
     victim: Cluster
@@ -34,6 +35,7 @@ class BookDrill:
     pods_during: tuple[str, ...] = ()
     refusal: str = ""
     ready_s: float | None = None
+    silent: dict[str, list[str]] = field(default_factory=dict)
     uneven: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -75,9 +77,11 @@ def perform(ward: Ward, victim: Cluster) -> BookDrill:
             pause(SAMPLES.waiting)
             book.pods_during, book.refusal = _pods(victim), _refusal(victim)
         book.ready_s = _ready(victim)
-        for target in (DEFAULT, CAREFUL):
-            all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery)
-    book.uneven = uneven(mesh)
+        if book.ready_s is not None:  # else nobody there can answer
+            for target in (DEFAULT, CAREFUL):
+                book.silent[target.name] = all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery)
+    if book.ready_s is not None:
+        book.uneven = uneven(mesh)
     return book
 
 

@@ -85,6 +85,8 @@ class Samples:
     """Requests per second and source while a fault is in place."""
     without_app: float = 12.0
     """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
+    without_certificate: float = 6.0
+    """Seconds for which an istiod stays away after the certificates of short-lived clients have ended."""
     partition: float = 12.0
     """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
     api_server: float = 6.0
@@ -105,6 +107,9 @@ class Horizons:
     """Every CA certificate must be valid for this long still."""
     workload_longest: timedelta = timedelta(days=1, hours=1)
     """Istio's default workload certificate lives for 24 h (`DEFAULT_WORKLOAD_CERT_TTL`), and is dated back a little."""
+    workload_left: float = 0.4
+    """What a proxy's certificate has left of its life at least, as a share: agents ask for the next one when half of it
+    has passed (`SECRET_GRACE_PERIOD_RATIO`)."""
     remote_token: timedelta = timedelta(days=1)
     """The token by which an istiod reads another cluster must be valid for this long still, if it ends at all."""
 

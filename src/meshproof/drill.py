@@ -13,6 +13,7 @@ from meshproof.faults.health import WELL_S, must_be_well
 from meshproof.faults.strike import Bench, Strike
 from meshproof.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.mesh import Mesh
+from meshproof.pod_load import PodLoad
 from meshproof.progress import Narrator
 from meshproof.snapshot import Snapshot
 from meshproof.traffic import DEFAULT, Load, Source, Target, Way, load_on
@@ -26,7 +27,8 @@ STEADY_S = 15.0
 class Drill:
     """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
     mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
-    was at its end: where it runs the clusters as well, pods without CPU time lose requests that no fault has cost."""
+    was at its end: where it runs the clusters as well, pods without CPU time lose requests that no fault has cost.
+    `rebuilt` says that the mesh was made anew after it."""
 
     mesh: Mesh
     snapshot: Snapshot
@@ -38,6 +40,7 @@ class Drill:
     healed_s: float | None = None
     unhealed: str = ""
     busy: str = ""
+    rebuilt: bool = False
 
     @property
     def moments(self) -> Strike:
@@ -73,6 +76,11 @@ class Drill:
     def ill(self) -> list[str]:
         """What was still wrong when the mesh should have been well again; empty if it was."""
         return [] if self.healed_s is not None else [f"it did not get well: {self.unhealed}"]
+
+    @property
+    def leaves_ill(self) -> bool:
+        """Whether a next drill on the same mesh would be void."""
+        return self.healed_s is None and not self.rebuilt
 
     def of(
         self, *, cluster: str | None = None, target: Target | None = None, ways: Sequence[Way] = tuple(Way)
@@ -140,12 +148,14 @@ class Ward:
         *,
         targets: Sequence[Target] = (DEFAULT,),
         ways: Sequence[Way] = tuple(Way),
+        beside: Sequence[PodLoad] = (),
         well_s: float = WELL_S,
     ) -> Iterator[Drill]:
         """A mesh that is well and under load; proven well again when the block ends, under load still.
 
-        The block inflicts and heals the fault, and sets `strike`. Raises `Broken` if the mesh is not well before it:
-        then the run is void and says nothing about the claim. A mesh that does not heal is rebuilt, and that is told.
+        The block inflicts and heals the fault, and sets `strike`. `beside` are loads from pods of the claim's own,
+        which come into the history only. Raises `Broken` if the mesh is not well before it: then the run is void and
+        says nothing about the claim. A mesh that does not heal is rebuilt, and that is told.
         """
         mesh = self.mesh
         try:
@@ -154,7 +164,7 @@ class Ward:
             raise Broken(f"before {what}", f"the mesh was not well: {problem.reason}", problem.repair) from None
         snapshot = Snapshot.take(mesh)
         try:
-            with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways) as load:
+            with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways, beside=beside) as load:
                 drill = Drill(
                     mesh=mesh,
                     snapshot=snapshot,
@@ -173,11 +183,14 @@ class Ward:
             raise
         must_have_been_loaded(load, drill.whole)
         if drill.unhealed:
-            self._rebuild(f"{what}: {drill.unhealed}")
+            drill.rebuilt = self._rebuild(f"{what}: {drill.unhealed}")
 
     def _see_well(self, drill: Drill, well_s: float) -> None:
         heal = drill.moments.heal
         assert heal is not None
+        if drill.moments.not_back:
+            drill.unhealed = drill.moments.not_back  # it had its time
+            return
         try:
             must_be_well(self.mesh, timeout_s=well_s)
             drill.healed_s = Mark.now().monotonic_s - heal.monotonic_s
@@ -191,13 +204,15 @@ class Ward:
         except MeshproofError as problem:
             self._rebuild(f"{what}: {problem}")
 
-    def _rebuild(self, reason: str) -> None:
+    def _rebuild(self, reason: str) -> bool:
+        """Whether it could be done."""
         self.rebuilt.append(reason)
         if self.rebuild is None:
             self.narrator.say(f"the mesh is not well, and not ours to rebuild: {reason}")
-            return
+            return False
         with self.narrator.step(f"the mesh did not heal and is made anew: {reason.splitlines()[0][:200]}"):
             self.rebuild()
+        return True
 
 
 def _sources(mesh: Mesh, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:

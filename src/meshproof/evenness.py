@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from meshproof import names
 from meshproof.clients import envoy
 from meshproof.deadlines import SAMPLES
-from meshproof.errors import Broken
+from meshproof.errors import Broken, NotReady
 from meshproof.facts import PodFacts
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import expected_versions
@@ -40,10 +40,10 @@ def uneven(mesh: Mesh, target: Target = DEFAULT) -> dict[str, list[str]]:
     return {_name(place, target): found for place, found in zip(places, together(judge, places), strict=True)}
 
 
-def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: float) -> None:
+def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: float) -> list[str]:
     """Wait until every source is answered by every cluster: an ejected endpoint serves again when its time is over.
 
-    Raises `NotReady` with who is not.
+    Returns what is wrong if that does not come in time; nothing is good.
     """
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
 
@@ -65,7 +65,11 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
             if outcomes != versions:
                 raise NotYet(f"{_name(place, target)}: {', '.join(sorted(outcomes))}")
 
-    eventually(check, what="every cluster answers everywhere", timeout_s=timeout_s, poll_s=0.5)
+    try:
+        eventually(check, what="every cluster answers everywhere", timeout_s=timeout_s, poll_s=0.5)
+    except NotReady as problem:
+        return [problem.reason]
+    return []
 
 
 def _places(mesh: Mesh) -> Sequence[tuple[Cluster, bool]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,15 +12,17 @@ from meshproof import names
 from meshproof.admission import Admission
 from meshproof.clients.kube import Json
 from meshproof.control import Control, Dials, dials, try_control
-from meshproof.deadlines import DEADLINES
+from meshproof.deadlines import DEADLINES, SAMPLES
 from meshproof.drill import Drill, Ward
-from meshproof.errors import NotReady
+from meshproof.errors import Broken, NotReady
 from meshproof.faults.istiod import stop_istiod
+from meshproof.findings import Findings
 from meshproof.install.app import client_container
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import sync_problems
 from meshproof.parallel import together
 from meshproof.progress import Narrator
+from meshproof.short_lived import Remaining, ShortLived, remaining, short_lived_clients
 from meshproof.snapshot import Snapshot
 from meshproof.wait import NotYet, eventually, pause
 
@@ -36,7 +38,8 @@ class Outage:
     had at the end (there should be none), `refusal` what Kubernetes said about them; `waiting_ready_s` and
     `resynced_s` are seconds from istiod being available, None if it did not happen within the bound. `control` is what
     was wrong with the control that the other primaries had meanwhile, by what was tried; `dials` how often each proxy
-    of the governed clusters has dialled its control plane, at the beginning of the outage and at its end.
+    of the governed clusters has dialled its control plane, at the beginning of the outage and at its end. `short_lived`
+    are clients whose certificates ended in it, `remaining` says how much the others' had left before it.
     """
 
     mesh: Mesh
@@ -52,6 +55,8 @@ class Outage:
     resync_last: str = ""
     control: dict[str, Control] = field(default_factory=dict)
     dials: dict[str, tuple[Dials, Dials]] = field(default_factory=dict)
+    short_lived: tuple[ShortLived, ...] = ()
+    remaining: Mapping[str, Remaining] = field(default_factory=dict)
 
     @property
     def governed(self) -> tuple[Cluster, ...]:
@@ -64,16 +69,50 @@ class Outage:
         return tuple(cluster for cluster in self.mesh.primaries if cluster is not self.victim)
 
 
-def suffer(ward: Ward, victim: Cluster, *, outage_s: float = DEADLINES.outage) -> Outage:
-    """Stop the control plane of `victim` for `outage_s` seconds under load, and heal it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outages:
+    """One of each primary in turn; `untried` are those that could not have any more, as the mesh did not recover."""
 
-    Judges nothing. Raises `Broken` if the fault cannot be injected or healed; leaves nothing behind.
+    suffered: tuple[Outage, ...]
+    untried: tuple[Cluster, ...] = ()
+
+    def __iter__(self) -> Iterator[Outage]:
+        return iter(self.suffered)
+
+    def conclude(self, findings: Findings) -> None:
+        """As the findings do; if they are good, raises `Broken` if somebody was not tried."""
+        findings.conclude(also="\n".join(outage.drill.fault_line() for outage in self))
+        if self.untried:
+            names_of = ", ".join(map(str, self.untried))
+            raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not well", "see FAILOVER-04")
+
+
+def suffer_each(ward: Ward, *, outage_s: float = DEADLINES.outage) -> Outages:
+    """Stop the control plane of each primary in turn."""
+    suffered: list[Outage] = []
+    primaries = ward.mesh.primaries
+    for victim in primaries:
+        suffered.append(suffer(ward, victim, outage_s=outage_s))
+        if suffered[-1].drill.leaves_ill:
+            break
+    return Outages(suffered=tuple(suffered), untried=primaries[len(suffered) :])
+
+
+def suffer(ward: Ward, victim: Cluster, *, outage_s: float = DEADLINES.outage) -> Outage:
+    """Stop the control plane of `victim` under load for `outage_s` seconds, or until short-lived certificates are over
+    if that takes longer, and heal it.
+
+    Judges nothing. Raises `Broken` if the fault cannot be injected; leaves nothing behind.
     """
     mesh = ward.mesh
     with ward.narrator.step(f"admission asked before the outage of istiod in {victim}"):
         before = _ask_admission(mesh)
-    with ward.drill(f"istiod of {victim} down for {outage_s:g} s, and back") as drill:
-        outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before)
+    with (
+        short_lived_clients(mesh, mesh.controlled_by(victim)) as clients,
+        ward.drill(f"istiod of {victim} down, and back", beside=[client.load for client in clients]) as drill,
+    ):
+        outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before, short_lived=clients)
+        outage.remaining = remaining(drill.snapshot, outage.governed)
         try:
             _go_down(outage, ward, outage_s)
             _come_back(outage, ward.narrator)
@@ -92,6 +131,9 @@ def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
     with stop_istiod(ward.bench, outage.victim) as strike:
         outage.drill.strike = strike
         start = time.monotonic()
+        together(ShortLived.note_end, outage.short_lived)
+        over = max(client.over.monotonic_s for client in outage.short_lived) + SAMPLES.without_certificate
+        outage_s = max(outage_s, over - start)
         outage.during = _ask_admission(outage.mesh)
         for survivor in outage.survivors:
             outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
@@ -106,6 +148,7 @@ def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
                 for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}")
             )
             outage.refusal[cluster.name] = _refusal(cluster)
+        together(ShortLived.note_kept, outage.short_lived)
         later = dials(outage.drill.snapshot, outage.governed)
         outage.dials = {proxy: (dialled[proxy], later[proxy]) for proxy in dialled.keys() & later.keys()}
 
@@ -119,12 +162,20 @@ def _refusal(cluster: Cluster) -> str:
 
 def _come_back(outage: Outage, narrator: Narrator) -> None:
     back = time.monotonic()
-    with narrator.step(f"recovery of {outage.victim}: waiting pods and proxies"):
+    if not_back := outage.drill.moments.not_back:
+        outage.resync_last = not_back
+        for cluster in outage.governed:
+            outage.waiting_ready_s[cluster.name], outage.waiting_last[cluster.name] = None, not_back
+        return
+    with narrator.step(f"recovery of {outage.victim}: waiting pods, proxies and certificates"):
         for cluster in outage.governed:
             ready, last = _wait_ready(cluster, back)
             outage.waiting_ready_s[cluster.name] = ready
             outage.waiting_last[cluster.name] = last
         outage.resynced_s, outage.resync_last = _wait_in_sync(outage.mesh, back)
+        for client in outage.short_lived:
+            what = f"a new certificate in {client.cluster}"
+            client.renewed_s = _seconds_until(client.must_be_renewed, what, back)
 
 
 def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:

@@ -215,9 +215,10 @@ def load_on(
     *,
     targets: Sequence[Target] = (DEFAULT,),
     ways: Sequence[Way] = tuple(Way),
+    beside: Sequence[PodLoad] = (),
     rate: float = SAMPLES.load_rate,
 ) -> Iterator[Load]:
-    """A load on the application from every cluster, in these ways."""
+    """A load on the application from every cluster, in these ways, and from pods `beside` them."""
     asks = {
         str(Source(cluster=cluster.name, way=way, target=target)): ask_ingress(
             snapshot.of(cluster).ingress_address, target, keep=way is Way.KEPT
@@ -229,7 +230,7 @@ def load_on(
     }
     pods = [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters] if Way.CLIENT in ways else []
     answerers = {cluster.spec.app_version: str(cluster.name) for cluster in mesh.clusters}
-    with Load(asks, rate=rate, pods=pods, answerers=answerers) as load:
+    with Load(asks, rate=rate, pods=[*pods, *beside], answerers=answerers) as load:
         yield load
 
 

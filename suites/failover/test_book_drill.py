@@ -67,6 +67,8 @@ def test_a_deployment_that_waits_for_its_control_plane(book: BookDrill, evidence
     late = [f"not ready within {DEADLINES.recovery:g} s of istiod being back"] if book.ready_s is None else []
     findings.examine("after recovery", late)
     evidence.attach("seconds until it was ready", {"from istiod being back": book.ready_s})
+    for target, problems in book.silent.items():
+        findings.examine(f"every cluster answers {target}".strip(), problems)
     for name, problems in book.uneven.items():
         findings.examine(name, problems)
     findings.examine("the mesh after it", book.drill.ill)

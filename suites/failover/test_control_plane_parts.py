@@ -42,6 +42,8 @@ def test_an_api_server_may_be_away(ward: Ward, evidence: Evidence) -> None:
         judge(findings, drill, name)
         for direction, problems in followed.items():
             findings.examine(f"{name}, afterwards {direction}", problems)
+        if drill.leaves_ill:
+            break
     findings.conclude()
 
 
@@ -134,6 +136,8 @@ def test_a_crash_of_istiod_heals_by_itself(ward: Ward, evidence: Evidence) -> No
         back = drill.moments.back
         late = back is None or back.monotonic_s - drill.moments.told.monotonic_s > BOUNDS.crash.seconds
         findings.examine(f"{name}, ready again", [f"not within {BOUNDS.crash.seconds:g} s"] if late else [])
+        if drill.leaves_ill:
+            break
     findings.conclude()
 
 

@@ -1,18 +1,19 @@
-"""The control plane of one cluster is stopped under load, and started again. One outage per primary, five claims."""
+"""The control plane of one cluster is stopped under load, and started again. One outage per primary, six claims."""
 
 from __future__ import annotations
 
 from meshproof.admission import Verdict
 from meshproof.claims import TWO_PRIMARIES, claim
-from meshproof.deadlines import DEADLINES
+from meshproof.deadlines import DEADLINES, HORIZONS
 from meshproof.drill import Drill, lost, must_have_been_well
 from meshproof.findings import Findings
 from meshproof.history import Window, summarise
 from meshproof.mesh import Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems
-from meshproof.outage import Outage
+from meshproof.outage import Outage, Outages
 from meshproof.report import drills
 from meshproof.report.evidence import Evidence
+from meshproof.short_lived import ShortLived
 from meshproof.snapshot import Snapshot
 
 
@@ -23,7 +24,7 @@ from meshproof.snapshot import Snapshot
     hint="look in the history for the moment and the source, then for proxies that restarted during the outage",
     disruptive=True,
 )
-def test_no_request_is_lost_while_istiod_is_down(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evidence) -> None:
     """Proxies keep their last snapshot: losing a control plane must not cost a request, and both sides must answer."""
     findings = Findings("loads")
     for outage in outages:
@@ -35,7 +36,7 @@ def test_no_request_is_lost_while_istiod_is_down(outages: tuple[Outage, ...], ev
             silent = versions(drill, drill.steady, source) - versions(drill, drill.down, source)
             problems += [f"version {version} answered before and not during it" for version in sorted(silent)]
             findings.examine(f"istiod of {outage.victim} down, {source}", problems)
-    findings.conclude(also=told(outages))
+    outages.conclude(findings)
 
 
 @claim(
@@ -48,7 +49,7 @@ def test_no_request_is_lost_while_istiod_is_down(outages: tuple[Outage, ...], ev
     needs=TWO_PRIMARIES,
     disruptive=True,
 )
-def test_the_other_primaries_keep_full_control(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+def test_the_other_primaries_keep_full_control(outages: Outages, evidence: Evidence) -> None:
     """A running pod shows nothing: each power is used on something new, while the other istiod is down."""
     findings = Findings("powers")
     for outage in outages:
@@ -56,7 +57,7 @@ def test_the_other_primaries_keep_full_control(outages: tuple[Outage, ...], evid
             evidence.attach(f"{outage.victim}-down-seconds-in-{name}", control.seconds)
             for what, problems in control.problems.items():
                 findings.examine(f"istiod of {outage.victim} down, istiod of {name}: {what}", problems)
-    findings.conclude(also=told(outages))
+    outages.conclude(findings)
 
 
 @claim(
@@ -67,7 +68,7 @@ def test_the_other_primaries_keep_full_control(outages: tuple[Outage, ...], evid
     hint="kubectl get mutatingwebhookconfigurations,validatingwebhookconfigurations: failurePolicy must be Fail",
     disruptive=True,
 )
-def test_admission_fails_closed_while_istiod_is_down(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+def test_admission_fails_closed_while_istiod_is_down(outages: Outages, evidence: Evidence) -> None:
     """A pod without a sidecar would speak plain text, outside every policy. The same was accepted before the outage."""
     findings = Findings("clusters")
     for outage in outages:
@@ -77,7 +78,7 @@ def test_admission_fails_closed_while_istiod_is_down(outages: tuple[Outage, ...]
             governed = cluster in outage.governed
             problems = closed(outage, cluster.name) if governed else still_open(outage, cluster.name)
             findings.examine(f"istiod of {outage.victim} down, admission of {cluster}", problems)
-    findings.conclude(also=told(outages))
+    outages.conclude(findings)
 
 
 @claim(
@@ -87,7 +88,7 @@ def test_admission_fails_closed_while_istiod_is_down(outages: tuple[Outage, ...]
     hint="kubectl describe the waiting Deployment's ReplicaSet; istioctl proxy-status; the history around recovery",
     disruptive=True,
 )
-def test_the_mesh_recovers(mesh: Mesh, outages: tuple[Outage, ...], evidence: Evidence) -> None:
+def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> None:
     """Recovery pushes everything to everybody at once: the moment at which things break that an outage did not."""
     findings = Findings("recoveries")
     bound = f"within {DEADLINES.recovery:g} s of istiod being back"
@@ -106,7 +107,7 @@ def test_the_mesh_recovers(mesh: Mesh, outages: tuple[Outage, ...], evidence: Ev
     for facts in snapshot.facts:
         endpoints = app_endpoints(facts.cluster, facts.client)
         findings.examine(f"endpoints in {facts.cluster}", endpoint_problems(snapshot, facts.cluster, endpoints))
-    findings.conclude(also=told(outages))
+    outages.conclude(findings)
 
 
 @claim(
@@ -118,7 +119,7 @@ def test_the_mesh_recovers(mesh: Mesh, outages: tuple[Outage, ...], evidence: Ev
     "control plane gets no certificate and no configuration",
     disruptive=True,
 )
-def test_proxies_that_dial_in_vain_keep_serving(outages: tuple[Outage, ...], evidence: Evidence) -> None:
+def test_proxies_that_dial_in_vain_keep_serving(outages: Outages, evidence: Evidence) -> None:
     """A client that fails to connect may drop what it had; each proxy is seen to have tried, and still to serve."""
     findings = Findings("proxies and loads")
     for outage in outages:
@@ -129,15 +130,39 @@ def test_proxies_that_dial_in_vain_keep_serving(outages: tuple[Outage, ...], evi
         for source in outage.drill.of():
             problems = lost(outage.drill.history, outage.drill.down, (source,))
             findings.examine(f"istiod of {outage.victim} down, {source}", problems)
-    findings.conclude(also=told(outages))
+    outages.conclude(findings)
+
+
+@claim(
+    "FAILOVER-13",
+    "when istiod stays away for longer than a certificate lives its workload is served until the certificate ends, and "
+    "soon after istiod is back again, with a new one; all others' certificates last for hours yet",
+    promised_by="istio.io, Security: Identity and certificate management; istio.io/istio, pkg/security: agents ask for "
+    "the next certificate when half of the life has passed (SECRET_TTL 24 h, SECRET_GRACE_PERIOD_RATIO 0.5)",
+    hint="not renewed: the agent's log in istio-proxy for `citadelclient`; little left: renewal does not work, see "
+    "TRUST-04 and the proxy's way to 15012",
+    disruptive=True,
+)
+def test_certificates_outlast_an_outage(outages: Outages, evidence: Evidence) -> None:
+    """What ends a mesh without its control plane is its certificates: how long it has is told, and that it recovers."""
+    findings = Findings("clients and proxies")
+    for outage in outages:
+        name = f"istiod of {outage.victim} down"
+        evidence.figures[f"{name}: autonomy"] = autonomy(outage)
+        for client in outage.short_lived:
+            who = f"{name}, {client.source}"
+            findings.examine(f"{who} until its certificate ended", lost_until_end(outage, client))
+            signed = [] if client.kept else ["it has a new certificate: who signed it while istiod was down?"]
+            findings.examine(f"{who} after that", signed)
+            findings.examine(f"{who} after istiod was back", lost_once_renewed(outage, client))
+        for proxy, remaining in outage.remaining.items():
+            little = f"{remaining.hours:.1f} h left, {remaining.share:.0%} of its certificate's life"
+            findings.examine(proxy, [] if remaining.share >= HORIZONS.workload_left else [little])
+    outages.conclude(findings)
 
 
 def versions(drill: Drill, window: Window, source: str) -> set[str]:
     return set(summarise(drill.history.sent_in(window, sources=(source,))).versions)
-
-
-def told(outages: tuple[Outage, ...]) -> str:
-    return "\n".join(outage.drill.fault_line() for outage in outages)
 
 
 def closed(outage: Outage, name: str) -> list[str]:
@@ -165,3 +190,37 @@ def still_open(outage: Outage, name: str) -> list[str]:
     problems = [] if during.pod.verdict is Verdict.ACCEPTED else [f"a new pod was {during.pod}"]
     problems += [] if during.good_config.verdict is Verdict.ACCEPTED else [f"a rule was {during.good_config}"]
     return problems + ([] if during.bad_config.verdict is Verdict.REFUSED else ["a senseless rule was accepted"])
+
+
+def lost_until_end(outage: Outage, client: ShortLived) -> list[str]:
+    window = Window(begin_s=outage.drill.down.begin_s, end_s=client.over.monotonic_s - 1)
+    return lost(outage.drill.history, window, (client.source,))
+
+
+def lost_once_renewed(outage: Outage, client: ShortLived) -> list[str]:
+    drill = outage.drill
+    if client.renewed_s is None or drill.moments.back is None:
+        return [f"no new certificate within {DEADLINES.recovery:g} s of istiod being back"]
+    window = Window(begin_s=drill.moments.back.monotonic_s + client.renewed_s, end_s=drill.whole.end_s)
+    return lost(drill.history, window, (client.source,))
+
+
+def autonomy(outage: Outage) -> dict[str, float]:
+    """What a report says in numbers; see `meshproof.report.verdict`."""
+    drill = outage.drill
+    found: dict[str, float] = {}
+    if outage.remaining:
+        found["least_left_h"] = round(min(each.hours for each in outage.remaining.values()), 2)
+    over = [
+        request
+        for each in outage.short_lived
+        for request in drill.history.sent_in(
+            Window(begin_s=each.over.monotonic_s, end_s=drill.down.end_s), sources=(each.source,)
+        )
+    ]
+    found["without_certificate"] = len(over)
+    found["without_certificate_lost"] = sum(request.is_bad for request in over)
+    renewed = [each.renewed_s for each in outage.short_lived if each.renewed_s is not None]
+    if renewed:
+        found["renewed_s"] = round(max(renewed), 1)
+    return found

@@ -36,9 +36,12 @@ def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evi
         with ward.drill(name, targets=(DEFAULT, careful), well_s=BOUNDS.cluster_back.seconds) as drill:
             with lose_cluster(ward.bench, victim) as drill.strike:
                 pause(SAMPLES.lost)
-            all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.cluster_back.seconds)
+            silent = all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.cluster_back.seconds)
+            findings.examine(f"{name} and back, every cluster answers", silent)
         drills.attach(evidence, drill, victim.name)
         judge(findings, drill, victim)
+        if drill.leaves_ill:
+            break
         for direction, problems in flights_arrive(Snapshot.take(ward.mesh), BOUNDS.rejoin.seconds).items():
             findings.examine(f"{name} and back, {direction}", problems)
     findings.conclude()

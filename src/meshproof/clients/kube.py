@@ -60,6 +60,7 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
         False,
     ),
     "Gateway": ("/apis/networking.istio.io/v1", "gateways", True),
+    "ResourceQuota": ("/api/v1", "resourcequotas", True),
     "VirtualService": ("/apis/networking.istio.io/v1", "virtualservices", True),
     "DestinationRule": ("/apis/networking.istio.io/v1", "destinationrules", True),
     "ServiceEntry": ("/apis/networking.istio.io/v1", "serviceentries", True),

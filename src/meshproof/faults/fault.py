@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshproof.claims import Need
+from meshproof.claims import Family, Need
 from meshproof.errors import Broken, NotReady
 from meshproof.faults.heal import heal
 from meshproof.faults.health import must_be_well
@@ -27,9 +27,10 @@ class Fault:
     """One thing wrong with a mesh.
 
     `sentence` says what is wrong, `seen` what a user sees, `source` where it was met. `kills` are the claims that must
-    turn red, where they apply; `also` those that may, since the fault truly breaks them too. `inject` does it, by way
-    of its scene. `shows` raises `NotYet` until the mesh shows it, or `Prevented`; None where nothing shows it. `note`
-    says what the pinned Istio makes of it.
+    turn red, where they apply; `also` those that may, since the fault truly breaks them too. A fault that shows only
+    when something dies is noticed by drills: of these only those are run that `kills`, `also` and `beside` name.
+    `inject` does it, by way of its scene. `shows` raises `NotYet` until the mesh shows it, or `Prevented`; None where
+    nothing shows it. `note` says what the pinned Istio makes of it.
     """
 
     id: str
@@ -38,10 +39,17 @@ class Fault:
     source: str
     kills: tuple[str, ...]
     also: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     note: str = ""
     inject: Callable[[Scene], None] = field(repr=False)
     shows: Callable[[Scene], None] | None = field(default=None, repr=False)
+
+    @property
+    def drills(self) -> tuple[str, ...]:
+        """The FAILOVER claims to be run; none for a fault that the other claims notice."""
+        named = (*self.kills, *self.also, *self.beside)
+        return named if any(code.startswith(Family.FAILOVER) for code in self.kills) else ()
 
     def not_here(self, topology: Topology) -> str | None:
         """Why the fault cannot be had on this topology, or None."""

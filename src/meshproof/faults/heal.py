@@ -29,8 +29,8 @@ def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> 
 def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, list[str]]:
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
-    Machines first; then objects, newest change first; then restarts, oldest first: an istiod before the workloads that
-    it signs for. Restarts of one kind go together.
+    Machines first; then Secrets, since an istiod may not start without its CA; then other objects, newest change first;
+    then restarts, oldest first: an istiod before the workloads that it signs for. Restarts of one kind go together.
     """
     healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
@@ -77,7 +77,8 @@ def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
 
 
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
-    """The order in which entries are taken back."""
+    """The order in which entries are taken back, as `heal` says."""
     first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
+    first.sort(key=lambda entry: entry.undo["do"] != "unkeep")
     later = [entry for entry in reversed(newest_first) if entry not in first]
     return first + later

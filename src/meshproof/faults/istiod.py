@@ -9,8 +9,9 @@ from typing import Final
 from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken
+from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.faults.strike import Bench, Strike, strike
+from meshproof.faults.undo import shortage
 from meshproof.mesh import Cluster
 from meshproof.wait import NotYet, eventually
 
@@ -33,13 +34,23 @@ def stop_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike
 
 
 def two_replicas(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
-    """Not a fault but a precaution: two replicas of each istiod Deployment, for a while."""
+    """Not a fault but a precaution: two replicas of each istiod Deployment, for a while.
+
+    Raises `ClaimFailed` if the second does not get ready: a mesh that cannot have it is not as available as it seems.
+    """
     replicas = _running_replicas(cluster)
     undo = {"do": "scale", "replicas": replicas}
     what = f"istiod of {cluster} with two replicas"
-    return strike(
-        bench, "two_replicas", what, [(cluster, undo)], lambda: start_istiod(cluster.kube, dict.fromkeys(replicas, 2))
-    )
+
+    def inflict() -> None:
+        try:
+            start_istiod(cluster.kube, dict.fromkeys(replicas, 2))
+        except NotReady as problem:
+            raise ClaimFailed(
+                f"a second replica of istiod on {cluster} does not get ready\n  last seen   {problem}"
+            ) from None
+
+    return strike(bench, "two_replicas", what, [(cluster, undo)], inflict)
 
 
 def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
@@ -57,20 +68,28 @@ def _running_replicas(cluster: Cluster) -> dict[str, int]:
 
 
 def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
-    """Scale istiod's Deployments to these numbers and wait until they are available; missing ones are left out."""
+    """Scale istiod's Deployments to these numbers and wait until they are available; missing ones are left out.
+
+    Raises `NotReady` with the reason that Kubernetes gives.
+    """
     there = _replicas(kube)
     wanted = {name: count for name, count in replicas.items() if name in there}
     _scale(kube, wanted)
     for name, count in wanted.items():
-        kube.wait_for(
-            "Deployment",
-            name,
-            names.SYSTEM_NAMESPACE,
-            _available(count),
-            what=f"{count} available replicas of {names.SYSTEM_NAMESPACE}/{name}",
-            timeout_s=DEADLINES.istiod_back,
-            repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
-        )
+        try:
+            kube.wait_for(
+                "Deployment",
+                name,
+                names.SYSTEM_NAMESPACE,
+                _available(count),
+                what=f"{count} available replicas of {names.SYSTEM_NAMESPACE}/{name}",
+                timeout_s=DEADLINES.istiod_back,
+                repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
+            )
+        except NotReady as problem:
+            deployment = kube.find("Deployment", name, names.SYSTEM_NAMESPACE) or {}
+            why = shortage(deployment, kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS))
+            raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
 
 
 def _replicas(kube: Kube) -> dict[str, int]:

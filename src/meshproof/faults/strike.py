@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from meshproof.errors import Unavailable
+from meshproof.errors import NotReady, Unavailable
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import cluster_uid, take_back
 from meshproof.history import Mark
@@ -19,13 +19,17 @@ Undo = Mapping[str, Any]
 
 @dataclass(slots=True, kw_only=True)
 class Strike:
-    """When a part was told to die, was gone, was told to heal, and was back; `what` names part and fault."""
+    """When a part was told to die, was gone, was told to heal, and was back; `what` names part and fault.
+
+    `back` stays None where a part of the mesh does not come back; then `not_back` says what is known of it.
+    """
 
     what: str
     told: Mark
     gone: Mark | None = None
     heal: Mark | None = None
     back: Mark | None = None
+    not_back: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ def strike(
     """Write down how to take it back, inflict it, and take it back on the way out, whatever happened inside.
 
     The undos are those of `meshproof.faults.undo`, done last one first; `machine` says that they need no API server to
-    tell whose they are. Raises what healing raises if the part does not come back.
+    tell whose they are. A part of the mesh that does not come back is for claims to judge, and stays on record; a
+    machine that does not is our trouble: raises `NotReady`.
     """
     entries = [(cluster, _record(bench, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
     struck = Strike(what=what, told=Mark.now())
@@ -66,10 +71,15 @@ def strike(
         yield struck
     finally:
         struck.heal = Mark.now()
-        for cluster, entry in reversed(entries):
-            take_back(bench.mesh, cluster, entry.undo, bench.links)
-            bench.journal.healed(entry)
-        struck.back = Mark.now()
+        try:
+            for cluster, entry in reversed(entries):
+                take_back(bench.mesh, cluster, entry.undo, bench.links)
+                bench.journal.healed(entry)
+            struck.back = Mark.now()
+        except NotReady as problem:
+            if machine:
+                raise
+            struck.not_back = str(problem)
 
 
 def _record(bench: Bench, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:

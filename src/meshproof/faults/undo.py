@@ -146,9 +146,23 @@ def await_deployment(kube: Kube, namespace: str, name: str) -> None:
         ready = sum(_is_ready(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
         wanted = int(deployment["spec"].get("replicas", 1))
         if ready != wanted or len(pods) != wanted:
-            raise NotYet(f"{ready} of {wanted} pods ready, {len(pods)} there")
+            raise NotYet(f"{ready} of {wanted} pods ready, {len(pods)} there{shortage(deployment, pods)}")
 
     eventually(check, what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S, poll_s=0.2)
+
+
+def shortage(deployment: Json, pods: Iterable[Json]) -> str:
+    """Why a Deployment has too few ready pods, in the words of Kubernetes: refused, not scheduled, not started."""
+    status = deployment.get("status") or {}
+    words = [str(c.get("message")) for c in status.get("conditions") or [] if c.get("type") == "ReplicaFailure"]
+    for pod in pods:
+        state = pod.get("status") or {}
+        conditions = state.get("conditions") or []
+        words += [str(c.get("message")) for c in conditions if c.get("reason") == "Unschedulable"]
+        containers = [*(state.get("initContainerStatuses") or []), *(state.get("containerStatuses") or [])]
+        waiting = [(c["name"], (c.get("state") or {}).get("waiting") or {}) for c in containers]
+        words += [f"{name}: {why.get('reason')} {why.get('message', '')}".strip() for name, why in waiting if why]
+    return "".join(f"; {each}" for each in words)
 
 
 def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:

@@ -36,6 +36,13 @@ Schema `meshproof/verdict/1` (fields are only ever added):
                 so long a user felt it before the mesh went around the dead part; 0 if no user did
     recover_s   the same from the order to heal on
     healed_s    from the order to heal until the mesh was proven well
+
+and of FAILOVER-13, by outage:
+
+    least_left_h              hours that the certificate which ends first has left: so long the mesh needs no istiod
+    without_certificate       requests that clients sent while istiod was down, after their certificate had ended
+    without_certificate_lost  of these, refused or without an answer
+    renewed_s                 from istiod being back until the last of these clients had a new certificate
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ class Trial:
 
     def _verify(self) -> Outcome:
         with self.narrator.step(f"{self.fault.id}: the suites"):
-            told = run_suites(self.root, self.mesh.topology.name, self.lab_name, self.report_dir)
+            told = run_suites(
+                self.root, self.mesh.topology.name, self.lab_name, self.report_dir, drills=self.fault.drills
+            )
         return judge(self.fault, self.mesh.topology.name, told)
 
     def _outcome(self, fate: Fate, reason: str) -> Outcome:

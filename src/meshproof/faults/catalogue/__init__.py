@@ -7,6 +7,7 @@ from typing import Final
 
 from meshproof.errors import BadInput
 from meshproof.faults.catalogue.discovery import DISCOVERY
+from meshproof.faults.catalogue.failover import FAILOVER
 from meshproof.faults.catalogue.gateways import GATEWAYS
 from meshproof.faults.catalogue.injection import INJECTION
 from meshproof.faults.catalogue.network import NETWORK
@@ -14,7 +15,7 @@ from meshproof.faults.catalogue.policy import POLICY
 from meshproof.faults.catalogue.trust import TRUST
 from meshproof.faults.fault import Fault
 
-FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *INJECTION, *POLICY)
+FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *INJECTION, *POLICY, *FAILOVER)
 
 
 def fault(identifier: str) -> Fault:

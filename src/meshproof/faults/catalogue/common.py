@@ -9,8 +9,12 @@ import yaml
 
 from meshproof import names
 from meshproof.claims import Need
+from meshproof.clients.istioctl import READER_ACCOUNT
 from meshproof.clients.kube import Json
+from meshproof.errors import Broken
+from meshproof.faults.parts import reader_tokens
 from meshproof.faults.scene import Scene
+from meshproof.faults.undo import ISTIOD
 from meshproof.istio_config import istio
 from meshproof.mesh import Cluster
 
@@ -79,6 +83,17 @@ def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[st
                 rule["verbs"] = list(verbs(rule["verbs"]))
 
     scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+
+
+def revoke_tokens(scene: Scene) -> None:
+    """Delete the tokens by which the far cluster is read; watches that are open go on."""
+    tokens = reader_tokens(scene.far)
+    if not tokens:
+        raise Broken(f"token of {READER_ACCOUNT} on {scene.far}", "there is none", "make the remote secret again")
+    # With each refusal istiod waits longer before it tries again: up to half a minute when all is well again.
+    scene.restart_when_healed(scene.near, ISTIOD)
+    for name in tokens:
+        scene.remove(scene.far, "Secret", name, names.SYSTEM_NAMESPACE)
 
 
 def without_label(key: str) -> Callable[[Json], None]:

@@ -6,9 +6,7 @@ import base64
 from typing import Final
 
 from meshproof import names
-from meshproof.clients.istioctl import READER_ACCOUNT
 from meshproof.clients.kube import Json
-from meshproof.errors import Broken
 from meshproof.faults import undo
 from meshproof.faults.catalogue.common import (
     ACROSS,
@@ -19,10 +17,10 @@ from meshproof.faults.catalogue.common import (
     TRAFFIC_ACROSS,
     edit_mesh_config,
     edit_reader_rights,
+    revoke_tokens,
     without_label,
 )
 from meshproof.faults.fault import Fault
-from meshproof.faults.parts import reader_tokens
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 
@@ -86,13 +84,7 @@ def _other_name(scene: Scene) -> None:
 
 
 def _token_revoked(scene: Scene) -> None:
-    tokens = reader_tokens(scene.far)
-    if not tokens:
-        raise Broken(f"token of {READER_ACCOUNT} on {scene.far}", "there is none", "make the remote secret again")
-    # With each refusal istiod waits longer before it tries again: up to half a minute when all is well again.
-    scene.restart_when_healed(scene.near, undo.ISTIOD)
-    for name in tokens:
-        scene.remove(scene.far, "Secret", name, names.SYSTEM_NAMESPACE)
+    revoke_tokens(scene)
     scene.restart_api_server(scene.far)
 
 

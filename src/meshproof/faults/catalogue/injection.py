@@ -20,7 +20,7 @@ MUTATING: Final = "MutatingWebhookConfiguration"
 VALIDATING: Final = "ValidatingWebhookConfiguration"
 
 
-def _injectors(cluster: Cluster) -> list[str]:
+def injectors(cluster: Cluster) -> list[str]:
     return [found["metadata"]["name"] for found in cluster.kube.list(MUTATING, labels=INJECTOR_LABEL)]
 
 
@@ -29,7 +29,7 @@ def _validators(cluster: Cluster) -> list[str]:
     return [name for name in names_there if name.startswith("istio")]
 
 
-def _edit_injectors(scene: Scene, key: str, value: object, *, inside: str = "") -> None:
+def _editinjectors(scene: Scene, key: str, value: object, *, inside: str = "") -> None:
     """Set a field of clientConfig (or of `inside` it) in all injection webhooks of the far cluster."""
 
     def change(configuration: Json) -> None:
@@ -37,13 +37,13 @@ def _edit_injectors(scene: Scene, key: str, value: object, *, inside: str = "") 
             target = webhook["clientConfig"][inside] if inside else webhook["clientConfig"]
             target[key] = value
 
-    for name in _injectors(scene.far):
+    for name in injectors(scene.far):
         scene.edit(scene.far, MUTATING, name, None, change)
 
 
 def _other_ca(scene: Scene) -> None:
     other = base64.b64encode(pki.pem_of(pki.make_root().cert)).decode()
-    _edit_injectors(scene, "caBundle", other)
+    _editinjectors(scene, "caBundle", other)
 
 
 def _other_ca_for_good(scene: Scene) -> None:
@@ -62,12 +62,12 @@ def _no_control_plane_annotation(scene: Scene) -> None:
 
 def _other_network(scene: Scene) -> None:
     path = f"/inject/cluster/{scene.far.name}/net/{scene.near.network}"
-    _edit_injectors(scene, "path", path, inside="service")
+    _editinjectors(scene, "path", path, inside="service")
 
 
 def _other_cluster(scene: Scene) -> None:
     path = f"/inject/cluster/{scene.near.name}/net/{scene.far.network}"
-    _edit_injectors(scene, "path", path, inside="service")
+    _editinjectors(scene, "path", path, inside="service")
 
 
 def _stopped(scene: Scene) -> None:
@@ -75,7 +75,7 @@ def _stopped(scene: Scene) -> None:
 
 
 def _no_injector(scene: Scene) -> None:
-    for name in _injectors(scene.far):
+    for name in injectors(scene.far):
         scene.remove(scene.far, MUTATING, name, None)
 
 

@@ -20,7 +20,8 @@ OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)
 
 
-def _set_ca(scene: Scene, cluster: Cluster, bundle: pki.CaBundle) -> None:
+def set_ca(scene: Scene, cluster: Cluster, bundle: pki.CaBundle) -> None:
+    """Another plug-in CA, which istiod reads when it starts."""
     scene.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
 
 
@@ -31,7 +32,7 @@ def _renew(scene: Scene, primaries: tuple[Cluster, ...]) -> None:
 
 
 def _another_root(scene: Scene) -> None:
-    _set_ca(scene, scene.far, pki.plugin_ca(pki.make_root(), scene.far.name))
+    set_ca(scene, scene.far, pki.plugin_ca(pki.make_root(), scene.far.name))
     _renew(scene, (scene.far,))
 
 
@@ -53,7 +54,7 @@ def _near_its_end(scene: Scene) -> None:
     root = pki.make_root()
     for cluster in scene.mesh.clusters:
         life = SOON if cluster is scene.near else pki.INTERMEDIATE_LIFE
-        _set_ca(scene, cluster, pki.plugin_ca(root, cluster.name, life=life))
+        set_ca(scene, cluster, pki.plugin_ca(root, cluster.name, life=life))
     _renew(scene, scene.mesh.primaries)
 
 
@@ -61,16 +62,21 @@ def _over(scene: Scene) -> None:
     now = datetime.now(UTC)
     root = pki.make_root(now=now - timedelta(days=800))
     past = pki.make_intermediate(root, locality=scene.near.name, now=now - timedelta(days=740))
-    _set_ca(scene, scene.near, pki.bundle_of(past))
+    set_ca(scene, scene.near, pki.bundle_of(past))
 
 
 def _key_of_another(scene: Scene) -> None:
+    break_key(scene, scene.far)
+
+
+def break_key(scene: Scene, cluster: Cluster) -> None:
+    """A CA key that belongs to another certificate, in the plug-in CA of a cluster."""
     other = pki.plugin_ca(pki.make_root(), "other").secret_data()
 
     def change(secret: Json) -> None:
         secret["data"][pki.CA_KEY] = other[pki.CA_KEY]
 
-    scene.edit(scene.far, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
+    scene.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
 
 
 def _other_domain(scene: Scene) -> None:

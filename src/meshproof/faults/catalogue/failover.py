@@ -1,0 +1,203 @@
+"""Faults that nobody feels until something dies: what drills are for. The mesh is well while they are in it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof import careful, names, pki
+from meshproof.claims import ACROSS_NETWORKS, TWO_PRIMARIES
+from meshproof.clients.kube import Json
+from meshproof.faults.catalogue.common import config, revoke_tokens
+from meshproof.faults.catalogue.injection import MUTATING, injectors
+from meshproof.faults.catalogue.trust import break_key, set_ca
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.undo import ISTIOD, WORKLOADS
+from meshproof.install.manifests import core, metadata
+from meshproof.mesh import Cluster
+
+OUTAGE: Final = ("FAILOVER-01", "FAILOVER-02", "FAILOVER-03", "FAILOVER-04", "FAILOVER-12", "FAILOVER-13")
+"""Claims that judge the same outages: to run one is to run all."""
+
+_ASKS: Final = """\
+function envoy_on_request(handle)
+  local headers, body = handle:httpCall(
+    "outbound|15014||istiod.istio-system.svc.cluster.local",
+    {[":method"] = "GET", [":path"] = "/version", [":authority"] = "istiod"}, "", 1000)
+  if headers[":status"] ~= "200" then
+    handle:respond({[":status"] = "500"}, "who am I?")
+  end
+end
+"""
+
+
+def _filter_asks_istiod(scene: Scene) -> None:
+    lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+    lua["default_source_code"] = {"inline_string": _ASKS}  # type: ignore[assignment]
+    router = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "listener": {"filterChain": router}},
+        "patch": {"operation": "INSERT_BEFORE", "value": {"name": "meshproof-asks", "typed_config": lua}},
+    }
+    labels = {"app": names.APP_SERVICE, "version": scene.near.spec.app_version}
+    spec = {"workloadSelector": {"labels": labels}, "configPatches": [patch]}
+    scene.add(scene.near, config("EnvoyFilter", "meshproof-asks-istiod", spec))
+
+
+def _injection_fails_open(scene: Scene) -> None:
+    def change(configuration: Json) -> None:
+        for webhook in configuration["webhooks"]:
+            webhook["failurePolicy"] = "Ignore"
+
+    for name in injectors(scene.far):
+        scene.edit(scene.far, MUTATING, name, None, change)
+
+
+def _no_new_pod(scene: Scene, cluster: Cluster, namespace: str) -> None:
+    """A quota refuses new pods only: those that run go on."""
+    quota = core("ResourceQuota", metadata("meshproof-no-more-pods", namespace), spec={"hard": {"pods": "0"}})
+    scene.add(cluster, quota)
+
+
+def _no_new_gateway(scene: Scene) -> None:
+    _no_new_pod(scene, scene.far, names.SYSTEM_NAMESPACE)
+
+
+def _no_second_istiod(scene: Scene) -> None:
+    _no_new_pod(scene, scene.near, names.SYSTEM_NAMESPACE)
+
+
+def _no_new_application(scene: Scene) -> None:
+    _no_new_pod(scene, scene.near, names.APP_NAMESPACE)
+
+
+def _key_of_another(scene: Scene) -> None:
+    last = scene.mesh.primaries[-1]
+    scene.restart_when_healed(last, ISTIOD)  # after some crashes the kubelet waits for minutes
+    break_key(scene, last)
+
+
+def _root_of_another(scene: Scene) -> None:
+    last = scene.mesh.primaries[-1]
+    scene.restart_when_healed(last, ISTIOD)
+    for cluster in scene.mesh.controlled_by(last):
+        scene.restart_when_healed(cluster, WORKLOADS)
+    set_ca(scene, last, pki.plugin_ca(pki.make_root(), last.name))
+
+
+def _careless_clients(scene: Scene) -> None:
+    """The client's namespace is looked at before the service's, so that this rule takes the place of the other."""
+    spec = {"host": careful.FQDN, "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}
+    for primary in scene.mesh.primaries:
+        scene.add(primary, config("DestinationRule", "meshproof-careless", spec, names.CLIENT_NAMESPACE))
+
+
+def _no_retries(scene: Scene) -> None:
+    """Of two VirtualServices for one host in the mesh the older one counts."""
+    destination = {"host": careful.FQDN, "port": {"number": names.APP_PORT}}
+    route = {"route": [{"destination": destination}], "retries": {"attempts": 0}}
+    spec = {"hosts": [careful.FQDN], "http": [route]}
+    for primary in scene.mesh.primaries:
+        scene.add(primary, config("VirtualService", "meshproof-no-retries", spec))
+
+
+FAILOVER: Final = (
+    Fault(
+        id="D1",
+        sentence="a filter of the application asks istiod for each request",
+        seen="nothing, until that istiod is stopped: then every request to that cluster fails",
+        source="external authorization and rate limits that run beside the control plane",
+        kills=("FAILOVER-01", "FAILOVER-12"),
+        also=("FAILOVER-04", "FAILOVER-13"),
+        beside=OUTAGE,
+        inject=_filter_asks_istiod,
+    ),
+    Fault(
+        id="D2",
+        sentence="the injection webhook of one cluster fails open",
+        seen="nothing, until its istiod is away: then new pods start without a sidecar, outside every policy",
+        source="failurePolicy Ignore, set so that nodes can be drained; istio.io, Sidecar injection problems",
+        kills=("FAILOVER-03",),
+        beside=OUTAGE,
+        inject=_injection_fails_open,
+    ),
+    Fault(
+        id="D3",
+        sentence="a quota lets no new pod into istio-system: a killed gateway is not replaced",
+        seen="nothing, until the pod of the east-west gateway dies: then no request crosses",
+        source="Kubernetes, Resource Quotas; a full node or a registry that is away do the same",
+        needs=(ACROSS_NETWORKS,),
+        kills=("FAILOVER-07",),
+        inject=_no_new_gateway,
+    ),
+    Fault(
+        id="D4",
+        sentence="a second replica of istiod never gets ready",
+        seen="nothing: one replica serves, and the autoscaler's wish for two is refused",
+        source="Kubernetes, Resource Quotas; anti-affinity on one node; istio/istio issues on istiod's autoscaler",
+        kills=("FAILOVER-11",),
+        inject=_no_second_istiod,
+    ),
+    Fault(
+        id="D5",
+        sentence="istiod cannot start again: the key in its cacerts belongs to another certificate",
+        seen="nothing, until it is restarted: then it does not come back",
+        source="as T5, felt at the worst moment",
+        kills=("FAILOVER-04", "FAILOVER-13"),
+        beside=OUTAGE,
+        inject=_key_of_another,
+    ),
+    Fault(
+        id="D6",
+        sentence="istiod comes back with another root",
+        seen="nothing, until it is restarted: then new pods and old ones do not trust each other",
+        source="cacerts renewed by a job, with one root instead of both for a while; istio.io, Plug in CA Certificates",
+        kills=("FAILOVER-04",),
+        also=("FAILOVER-13",),
+        beside=OUTAGE,
+        inject=_root_of_another,
+    ),
+    Fault(
+        id="D7",
+        sentence="a rule in the clients' namespace takes the place of the one with outlier detection and time limits",
+        seen="nothing, until a link is cut: then requests hang for as long as they may",
+        source="istio.io, Destination Rule: a rule in the client's namespace is looked at first",
+        kills=("FAILOVER-08",),
+        inject=_careless_clients,
+    ),
+    Fault(
+        id="D8",
+        sentence="an older VirtualService without retries takes the place of the one with them",
+        seen="nothing, until a link is cut: then requests fail each time that an ejected endpoint is tried again",
+        source="istio.io, Traffic management best practices: one host, several VirtualServices",
+        kills=("FAILOVER-08",),
+        inject=_no_retries,
+    ),
+    Fault(
+        id="D9",
+        sentence="the token in a remote secret is revoked, and the watches that are open go on",
+        seen="nothing, until that API server restarts: then its changes are not followed any more",
+        source="as S4, before anybody feels it",
+        kills=("FAILOVER-09",),
+        inject=revoke_tokens,
+    ),
+    Fault(
+        id="D10",
+        sentence="a quota lets no new pod of the application in",
+        seen="nothing, until it is deployed again: then its cluster does not answer",
+        source="Kubernetes, Resource Quotas",
+        needs=(TWO_PRIMARIES,),
+        kills=("FAILOVER-06",),
+        beside=("FAILOVER-05",),
+        inject=_no_new_application,
+    ),
+    Fault(
+        id="D11",
+        sentence="istiod cannot start again after a crash",
+        seen="nothing, until it crashes: then it crashes again and again",
+        source="as D5, without anybody who restarts it",
+        kills=("FAILOVER-15",),
+        inject=_key_of_another,
+    ),
+)
