@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from meshproof.providers.lab import gobuild, remains
 from meshproof.providers.lab import lab as labs
 from meshproof.providers.lab.state import LabFolder
 from meshproof.providers.lab.status import memory_kib
-from meshproof.scale import Pass, measure_scale, render_scale
+from meshproof.scale import Pass, measure_scale, render_scale, run_claims
 from meshproof.topology import available
 
 TARGET = Path("docs/performance.md")
@@ -90,10 +88,10 @@ def measure(narrator: Narrator, *, rounds: int = 3) -> str:
 
 
 def _topology(name: str, narrator: Narrator) -> TopologyTimes:
-    first = _pytest(name, "-k", "DISCOVERY-01")
+    first = run_claims(name, LAB, "-k", "DISCOVERY-01")
     with narrator.step(f"all claims but failover on {name}"):
         begin = time.monotonic()
-        _pytest(name, "--ignore=suites/failover", f"--report-dir={FOLDER / name}")
+        run_claims(name, LAB, "--ignore=suites/failover", f"--report-dir={FOLDER / name}")
         spent = time.monotonic() - begin
     verdict = yaml.safe_load((FOLDER / name / "verdict.yaml").read_text())
     daemon = LabFolder(LAB).daemon
@@ -106,14 +104,6 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
         requests=verdict["api_requests"]["total"],
         memory_gib=memory_kib(daemon.pid) / 2**20 if daemon else 0.0,
     )
-
-
-def _pytest(topology: str, *extra: str) -> str:
-    argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={LAB}", "--keep", *extra]
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if done.returncode:
-        raise Broken(f"claims on {topology}", done.stdout[-2000:], "figures of a mesh that is not well mean nothing")
-    return done.stdout
 
 
 def _told(output: str, title: str, default: float | None = None) -> float:

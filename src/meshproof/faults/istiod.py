@@ -104,13 +104,18 @@ def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
 
 def _stop(kube: Kube, replicas: Mapping[str, int]) -> None:
     _scale(kube, dict.fromkeys(replicas, 0))
+    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS)
+
+
+def await_gone(kube: Kube, namespace: str, labels: str) -> None:
+    """Wait until no pod with these labels is left."""
 
     def check() -> None:
-        left = [pod["metadata"]["name"] for pod in kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)]
-        if left:
+        if left := [pod["metadata"]["name"] for pod in kube.list("Pod", namespace, labels=labels)]:
             raise NotYet(f"still there: {', '.join(left)}")
 
-    eventually(check, what=f"istiod of {kube.name} is gone", timeout_s=DEADLINES.pods_gone, poll_s=0.25)
+    what = f"pods {labels} in {namespace} on {kube.name} are gone"
+    eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)
 
 
 def _available(count: int) -> Callable[[Json | None], bool | None]:

@@ -10,6 +10,8 @@ from meshproof import names
 from meshproof.clients.istioctl import READER_ACCOUNT
 from meshproof.clients.kube import Json
 from meshproof.errors import Broken
+from meshproof.faults.istiod import LABELS as ISTIOD_LABELS
+from meshproof.faults.istiod import await_gone
 from meshproof.faults.strike import Bench, Strike, strike
 from meshproof.faults.undo import bare, reissue
 from meshproof.install.app import app_deployment_name
@@ -18,7 +20,6 @@ from meshproof.mesh import Cluster
 from meshproof.wait import NotYet, eventually
 
 ISTIOD_PROGRAM: Final = "pilot-discovery"
-ISTIOD_LABELS: Final = "app=istiod"
 Pair = tuple[Cluster, Cluster]
 """A cluster that is read, and the primary whose istiod reads it."""
 
@@ -66,13 +67,7 @@ def remove_app(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]
 
     def inflict() -> None:
         cluster.kube.delete("Deployment", name, names.APP_NAMESPACE)
-        labels = f"app={names.APP_SERVICE}"
-        eventually(
-            lambda: _must_be_gone(cluster, names.APP_NAMESPACE, labels),
-            what=f"pods of {name} on {cluster} are gone",
-            timeout_s=30.0,
-            poll_s=0.2,
-        )
+        await_gone(cluster.kube, names.APP_NAMESPACE, f"app={names.APP_SERVICE}")
 
     undo = {"do": "put", "original": whole}
     return strike(bench, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inflict)
@@ -170,8 +165,3 @@ def _must_have_restarted(cluster: Cluster, before: Mapping[str, int]) -> None:
     after = {pod["metadata"]["name"]: _restarts(pod) for pod in _pods(cluster, ISTIOD_LABELS)}
     if same := [name for name, count in before.items() if after.get(name, count + 1) <= count]:
         raise NotYet(f"not restarted yet: {', '.join(same)}")
-
-
-def _must_be_gone(cluster: Cluster, namespace: str, labels: str) -> None:
-    if left := [pod["metadata"]["name"] for pod in cluster.kube.list("Pod", namespace, labels=labels)]:
-        raise NotYet(f"still there: {', '.join(left)}")
