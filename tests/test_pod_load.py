@@ -51,7 +51,6 @@ def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> 
         LocalKube(),
         CLIENT,
         {"good": f"{application}/", "bad": f"{application}/failing", "none": "http://127.0.0.1:1/"},
-        headers=("x-meshproof-flags", "x-meshproof-attempts"),
     )
     begin = Mark.now()
     with Load({}, rate=20, pods=[load], answerers={"v1": "east"}) as everything:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from meshproof import names
@@ -126,25 +127,46 @@ def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict
 def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
     """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
 
-    Asks every replica of every istiod: each proxy is connected to exactly one of them.
+    A rejection that istiod remembers is in it; one that it has forgotten is not, see `meshproof.held`.
     """
+    return {str(found): found.problems(snapshot.mesh.control_plane_of(found.cluster)) for found in connected(snapshot)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A proxy, and the istiods that say it is connected to them: one, if all is well. `homes` are their clusters and
+    pods, and how far in sync they think it is."""
+
+    cluster: Cluster
+    pod: PodFacts
+    homes: tuple[tuple[Cluster, PodFacts, istiod.ProxySync], ...]
+
+    def __str__(self) -> str:
+        return f"{self.cluster} {self.pod}"
+
+    def problems(self, own: Cluster) -> list[str]:
+        """What is wrong if its control plane is that of `own`."""
+        if not self.homes:
+            return [f"not connected to any istiod (its control plane is {own})"]
+        strange = [home for home, _, _ in self.homes if home is not own]
+        problems = [f"connected to istiod of {home}, its control plane is {own}" for home in strange]
+        return problems + [problem for _, _, proxy in self.homes for problem in proxy.problems]
+
+
+def connected(snapshot: Snapshot) -> list[Connected]:
+    """Every proxy, and where it is connected. Asks every replica of every istiod."""
     replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
     answers = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
-    connected: dict[tuple[str, str], list[tuple[Cluster, istiod.ProxySync]]] = {}
-    for (home, _), proxies in zip(replicas, answers, strict=True):
+    homes: dict[tuple[str, str], list[tuple[Cluster, PodFacts, istiod.ProxySync]]] = {}
+    for (home, replica), proxies in zip(replicas, answers, strict=True):
         for proxy in proxies:
-            connected.setdefault((proxy.cluster, proxy.proxy), []).append((home, proxy))
-    result: dict[str, list[str]] = {}
-    for facts in snapshot.facts:
-        own = snapshot.mesh.control_plane_of(facts.cluster)
-        for pod in facts.proxies:
-            found = connected.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), [])
-            result[f"{facts.cluster} {pod}"] = _connection_problems(own, found)
-    return result
-
-
-def _connection_problems(own: Cluster, found: list[tuple[Cluster, istiod.ProxySync]]) -> list[str]:
-    if not found:
-        return [f"not connected to any istiod (its control plane is {own})"]
-    problems = [f"connected to istiod of {home}, its control plane is {own}" for home, _ in found if home is not own]
-    return problems + [problem for _, proxy in found for problem in proxy.problems]
+            homes.setdefault((proxy.cluster, proxy.proxy), []).append((home, replica, proxy))
+    return [
+        Connected(
+            cluster=facts.cluster,
+            pod=pod,
+            homes=tuple(homes.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), ())),
+        )
+        for facts in snapshot.facts
+        for pod in facts.proxies
+    ]

@@ -42,6 +42,9 @@ class PodRequest:
     end: End | None
 
 
+TOLD: Final = (VERSION_HEADER, names.FLAGS_HEADER, names.ATTEMPTS_HEADER)
+"""Response headers that each line has; empty where nobody set them."""
+
 # The moments are read from /proc/uptime, in hundredths of a second: it costs no process, and needs no `date` that knows
 # more than seconds. Each line is one write to a file that is opened for appending, so that lines stay whole.
 _START: Final = """
@@ -88,7 +91,7 @@ rm -rf "$dir"
 class PodLoad:
     """Requests from one client pod, at the same rate from each source; `sources` maps a source's name to its URL."""
 
-    def __init__(self, kube: Kube, pod: PodFacts, sources: Mapping[str, str], *, headers: Sequence[str] = ()) -> None:
+    def __init__(self, kube: Kube, pod: PodFacts, sources: Mapping[str, str]) -> None:
         self.sources = tuple(sources)
         self.trouble = ""
         """Why nothing could be fetched, if so."""
@@ -96,7 +99,6 @@ class PodLoad:
         self._pod = pod
         self._urls = tuple(sources.values())
         self._folder = f"/tmp/meshproof-load-{uuid.uuid4().hex[:8]}"
-        self._headers = tuple(headers)
         self._rate = 1.0
         self._began: Mark | None = None
         self._uptime_s = 0.0
@@ -105,7 +107,7 @@ class PodLoad:
         """Begin to send. Raises `Broken` if the pod cannot do it."""
         self._rate = rate
         count = round(LONGEST_S * rate)
-        told = "".join(f"|%header{{{name}}}" for name in (VERSION_HEADER, *self._headers))
+        told = "".join(f"|%header{{{name}}}" for name in TOLD)
         form = f"%{{http_code}} %{{exitcode}} %{{time_total}}{told}|%{{errormsg}}\\n"
         argv = ["sh", "-c", _START, "sh", self._folder, f"{DEADLINES.client:g}", str(count), str(round(100 / rate))]
         before = Mark.now()

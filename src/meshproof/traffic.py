@@ -236,6 +236,4 @@ def load_on(
 
 def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[Target]) -> PodLoad:
     sources = {str(Source(cluster=cluster.name, way=Way.CLIENT, target=target)): target.url for target in targets}
-    return PodLoad(
-        cluster.kube, snapshot.of(cluster).client, sources, headers=(names.FLAGS_HEADER, names.ATTEMPTS_HEADER)
-    )
+    return PodLoad(cluster.kube, snapshot.of(cluster).client, sources)

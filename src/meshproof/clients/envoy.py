@@ -101,7 +101,7 @@ def weights_of_route(kube: Kube, namespace: str, pod: str, route: str, host: str
 
 def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
     """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
-    text = _admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
+    text = admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
     return parse_identity(text, f"{namespace}/{pod} on {kube.name}")
 
 
@@ -111,12 +111,12 @@ def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[Host
     These come from `/clusters`, because Istio's default stats matcher drops the counters of listeners and clusters
     (istio.io/istio, pkg/bootstrap/config.go, `requiredEnvoyStatsMatcherInclusionPrefixes`) but not those of hosts.
     """
-    return parse_host_counters(_admin(kube, namespace, pod, "/clusters?format=json"), part)
+    return parse_host_counters(admin(kube, namespace, pod, "/clusters?format=json"), part)
 
 
 def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
     """Counters and gauges whose name matches the regular expression, as far as the stats matcher keeps them."""
-    return parse_stats(_admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
+    return parse_stats(admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
 
 
 ENDPOINTS: Final = "include_eds&resource=dynamic_endpoint_configs"
@@ -126,10 +126,11 @@ ROUTES: Final = "resource=dynamic_route_configs"
 def _dump(kube: Kube, namespace: str, pod: str, what: str, name: str) -> str:
     """The part of the proxy's configuration that has exactly this name."""
     pattern = quote("^" + re.escape(name) + "$", safe="")
-    return _admin(kube, namespace, pod, f"/config_dump?{what}&name_regex={pattern}")
+    return admin(kube, namespace, pod, f"/config_dump?{what}&name_regex={pattern}")
 
 
-def _admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
+def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
+    """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
     answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=CONTAINER)
     if answer.exit_code != 0:
         said = (answer.stderr or answer.stdout).strip()[-500:]

@@ -18,6 +18,8 @@ from meshproof.errors import Broken
 
 CONTAINER: Final = "discovery"
 SYNCED: Final = "synced"
+REJECTED: Final = " rejected: "
+"""What a proxy that sent something back is told of with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class ResourceSync:
     def problem(self) -> str | None:
         """What is wrong, or None; nothing sent is fine, since then nothing was asked for."""
         if self.error:
-            return f"{self.kind} rejected: {self.error[:300]}"
+            return f"{self.kind}{REJECTED}{self.error[:300]}"
         if self.sent != self.acked:
             return f"{self.kind} sent but not acknowledged"
         return None
@@ -85,22 +87,22 @@ class TrustDomains:
 
 def trust_domains(kube: Kube, pod: str) -> TrustDomains:
     """What this replica goes by now, whatever its ConfigMap says."""
-    return parse_trust_domains(_debug(kube, pod, "mesh"))
+    return parse_trust_domains(debug(kube, pod, "mesh"))
 
 
 def clusterz(kube: Kube, pod: str) -> tuple[KnownCluster, ...]:
     """The clusters that this replica knows, its own included."""
-    return parse_clusterz(_debug(kube, pod, "clusterz"))
+    return parse_clusterz(debug(kube, pod, "clusterz"))
 
 
 def syncz(kube: Kube, pod: str) -> tuple[ProxySync, ...]:
     """The proxies that are connected to this replica now."""
-    return parse_syncz(_debug(kube, pod, "syncz"))
+    return parse_syncz(debug(kube, pod, "syncz"))
 
 
 def networkz(kube: Kube, pod: str) -> tuple[NetworkGateway, ...]:
     """The network gateways that this replica knows."""
-    return parse_networkz(_debug(kube, pod, "networkz"))
+    return parse_networkz(debug(kube, pod, "networkz"))
 
 
 def version(kube: Kube, pod: str) -> str:
@@ -108,7 +110,8 @@ def version(kube: Kube, pod: str) -> str:
     return _get(kube, pod, "/version").strip()
 
 
-def _debug(kube: Kube, pod: str, name: str) -> str:
+def debug(kube: Kube, pod: str, name: str) -> str:
+    """What a debug endpoint (`syncz`) of one replica answers."""
     return _get(kube, pod, f"/debug/{name}")
 
 

@@ -1,0 +1,111 @@
+"""What proxies hold against what their istiod would send: found by content, not by what istiod remembers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from meshproof.clients.xds_dump import difference, parse_dump
+from meshproof.errors import Broken
+from meshproof.held import differences
+
+CLUSTER = "outbound|80||shop.ns.svc.cluster.local"
+
+
+def of_istiod(policy: str = "LEAST_REQUEST") -> str:
+    cluster = {"name": CLUSTER, "lbPolicy": policy, "connectTimeout": "10s"}
+    listener = {"name": "virtualInbound", "trafficDirection": "INBOUND"}
+    return json.dumps(
+        {
+            "configs": [
+                {"@type": "type.googleapis.com/envoy.admin.v3.BootstrapConfigDump"},
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+                    "dynamicActiveClusters": [{"cluster": cluster}],
+                },
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+                    "dynamicListeners": [{"name": "virtualInbound", "activeState": {"listener": listener}}],
+                },
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+                    "dynamicRouteConfigs": [{"routeConfig": {"name": "80", "virtualHosts": [{"name": "shop"}]}}],
+                },
+            ]
+        }
+    )
+
+
+def of_envoy(*, listener: bool = True) -> str:
+    cluster = {"name": CLUSTER, "lb_policy": "LEAST_REQUEST", "connect_timeout": "10s"}
+    state = {"active_state": {"listener": {"name": "virtualInbound", "traffic_direction": "INBOUND"}}}
+    failed = {"error_state": {"details": "port 15006 is taken"}}
+    return json.dumps(
+        {
+            "configs": [
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+                    "static_clusters": [{"cluster": {"name": "xds-grpc"}}],
+                    "dynamic_active_clusters": [{"cluster": cluster, "last_updated": "2026-11-25T07:00:00Z"}],
+                },
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.ListenersConfigDump",
+                    "dynamic_listeners": [{"name": "virtualInbound", **(state if listener else failed)}],
+                },
+                {
+                    "@type": "type.googleapis.com/envoy.admin.v3.RoutesConfigDump",
+                    "dynamic_route_configs": [{"route_config": {"name": "80", "virtual_hosts": [{"name": "shop"}]}}],
+                },
+            ]
+        }
+    )
+
+
+def test_a_proxy_that_holds_what_istiod_would_send_is_good() -> None:
+    wants, holds = parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(), "envoy")
+    assert set(wants) == {f"cluster {CLUSTER}", "listener virtualInbound", "route 80"}
+    assert differences(wants, holds) == []
+
+
+def test_an_old_form_is_told_with_both_sides_but_not_across_versions() -> None:
+    wants, holds = parse_dump(of_istiod("CLUSTER_PROVIDED"), "istiod"), parse_dump(of_envoy(), "envoy")
+    assert differences(wants, holds) == [
+        f'cluster {CLUSTER} is in an old form: lbPolicy: istiod says "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
+    ]
+    assert differences(wants, holds, contents=False) == []
+
+
+def test_what_is_missing_or_left_over_is_told() -> None:
+    wants, holds = parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(), "envoy")
+    less = {name: thing for name, thing in wants.items() if not name.startswith("route")}
+    assert differences(wants, less, contents=False) == ["route 80 is missing, though istiod would send it"]
+    assert differences(less, holds, contents=False) == ["route 80 is there, though istiod would not send it"]
+
+
+def test_a_listener_that_was_never_good_shows_why() -> None:
+    (problem,) = differences(parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(listener=False), "envoy"))
+    assert problem == (
+        "listener virtualInbound is in an old form: "
+        'errorState: istiod says nothing, the proxy has {"details": "port 15006 is taken"}'
+    )
+
+
+def test_a_listener_that_only_drains_is_gone() -> None:
+    dump = json.loads(of_envoy())
+    draining = {"name": "0.0.0.0_81", "draining_state": {"listener": {"name": "0.0.0.0_81"}}}
+    dump["configs"][1]["dynamic_listeners"].append(draining)
+    assert differences(parse_dump(of_istiod(), "istiod"), parse_dump(json.dumps(dump), "envoy")) == []
+
+
+def test_the_first_difference_is_named_by_its_place() -> None:
+    assert difference({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}) == (
+        "a[1].b: istiod says 2, the proxy has 3"
+    )
+    assert difference({"a": [1]}, {"a": [1, 2]}) == "a: istiod says [1], the proxy has [1, 2]"
+    assert difference({"key": "secret"}, {"key": "[redacted]"}) == ""
+
+
+def test_an_answer_that_is_no_dump_is_our_trouble() -> None:
+    with pytest.raises(Broken, match="config dump of istiod: it cannot be read: 'Proxy not connected"):
+        parse_dump("Proxy not connected to this Pilot instance", "istiod")
