@@ -13,7 +13,7 @@ from meshproof.errors import BadInput, Broken
 from meshproof.model import Topology
 from meshproof.progress import Silent
 from meshproof.providers.commands import Rehearsal, Shell
-from meshproof.providers.kind import METALLB, Kind, plan_clusters, pool_of
+from meshproof.providers.kind import METALLB, Kind, plan_clusters, pool_of, runtime_of
 from meshproof.providers.made import MadeClusters, is_kept, open_made
 from meshproof.topology import load_topology
 from tests.install_fakes import three_clusters
@@ -252,6 +252,24 @@ def test_a_record_that_cannot_be_read_stops_the_run(world: Tools, state: Path) -
     (state / "record.json").write_text("{")
     with pytest.raises(BadInput, match=r"record.json: cannot be read"), opened(world):
         pass
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "expected"),
+    [
+        (("docker", "podman"), "", "docker"),
+        (("podman",), "", "podman"),
+        (("docker", "podman"), "podman", "podman"),
+        ((), "", "docker"),
+    ],
+)
+def test_podman_is_taken_if_it_is_named_or_alone(
+    there: tuple[str, ...], named: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in there:
+        (tmp_path / name).touch(mode=0o755)
+    assert runtime_of(named) == expected
 
 
 @pytest.mark.parametrize("told", ["", "null", "{}", '{"kind": {"IPAddress": "", "IPPrefixLen": 0}}'])
