@@ -3,6 +3,7 @@
 # A plugin stands after those that it imports: pytest can rewrite the assertions of a module only before its import.
 pytest_plugins = [
     "fixtures.options",
+    "fixtures.plan",
     "fixtures.narration",
     "fixtures.topology",
     "fixtures.provider",

@@ -11,16 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("folder", ["tests/sensitivity", "tests"])
-def test_mutants_are_for_the_lab_only(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("folder", "provider"),
+    [("tests/sensitivity", "kubeconfig"), ("tests", "kubeconfig"), ("tests/sensitivity", "kind")],
+)
+def test_mutants_are_for_the_lab_only(folder: str, provider: str, tmp_path: Path) -> None:
     (tmp_path / "config").write_text("contexts: []")
+    chosen = f"--kubeconfig={tmp_path / 'config'}" if provider == "kubeconfig" else f"--provider={provider}"
     argv = [
         *(sys.executable, "-m", "pytest", folder, "-p", "no:cacheprovider", "--collect-only", "-q"),
         "--topology=multi-primary-samenet",
-        f"--kubeconfig={tmp_path / 'config'}",
+        chosen,
         "--allow-disruptive",
         f"--report-dir={tmp_path}",
     ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--provider=kubeconfig: tests/sensitivity breaks meshes in every way it knows" in done.stderr
+    assert f"--provider={provider}: tests/sensitivity breaks meshes in every way it knows" in done.stderr

@@ -12,13 +12,18 @@ from typing import Final
 from meshproof.attachment import Attachment, kubeconfig_files, named_contexts
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import BadInput
+from meshproof.making import Making, container_runtime
 from meshproof.model import Topology
 from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
 LAB: Final = "lab"
 ON_KUBECONFIG: Final = "kubeconfig"
-PROVIDERS: Final = (LAB, ON_KUBECONFIG)
+KIND: Final = "kind"
+GKE: Final = "gke"
+PROVIDERS: Final = (LAB, ON_KUBECONFIG, KIND, GKE)
+MAKERS: Final = (KIND, GKE)
+"""Providers that make clusters with the command-line tools of others."""
 INSTALL: Final = "install"
 EXISTING: Final = "existing"
 MESHES: Final = (INSTALL, EXISTING)
@@ -56,13 +61,23 @@ TOPOLOGY: Final = Option(
 PROVIDER: Final = Option(
     flag="--provider",
     metavar="NAME",
-    help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist "
-    f"(default: {LAB}, or {ON_KUBECONFIG} with one of its options)",
+    help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist, {KIND} "
+    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options)",
 )
 LAB_NAME: Final = Option(
-    flag="--lab-name", metavar="NAME", default="default", help="which lab to use; a lab that is up is used as it is"
+    flag="--lab-name",
+    metavar="NAME",
+    default="default",
+    help=f"which lab to use; a lab that is up is used as it is. With {KIND} and {GKE}: a part of the clusters' names",
 )
 KEEP: Final = Option(flag="--keep", help="leave clusters and mesh for the next run")
+PLAN: Final = Option(
+    flag="--plan", help="print every command that would be run to get the clusters, and what for, and start nothing"
+)
+GKE_PROJECT: Final = Option(
+    flag="--gke-project", metavar="ID", help=f"the project of the clusters of {GKE} (default: that of gcloud config)"
+)
+GKE_ZONE: Final = Option(flag="--gke-zone", metavar="ZONE", help="their zone (default: compute/zone of gcloud config)")
 REPORT_DIR: Final = Option(
     flag="--report-dir", metavar="FOLDER", help="where verdict and evidence go (default: reports)"
 )
@@ -77,7 +92,7 @@ MESH: Final = Option(
     flag="--mesh",
     metavar="install|existing",
     help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
-    f"namespaces, which are removed again (default: {INSTALL} on the lab, {EXISTING} on a kubeconfig)",
+    f"namespaces, which are removed again (default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
 )
 KUBECONFIG: Final = Option(
     flag="--kubeconfig",
@@ -103,19 +118,20 @@ CONTEXT: Final = Option(
 ISTIOCTL: Final = Option(
     flag="--istioctl",
     metavar="FILE",
-    help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's)",
+    help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's), and that "
+    f"installs on {KIND} and {GKE}, in its own version (default: the one in PATH)",
 )
 CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    "client pods that are there)",
+    f"client pods that are there; on {KIND} and {GKE} Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    "are there)",
+    f"are there; on {KIND} and {GKE} Istio's proxyv2)",
 )
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
@@ -152,15 +168,18 @@ ATTACHING: Final = (
     CLIENT_IMAGE,
     APP_IMAGE,
 )
-"""Options that mean something with clusters of a kubeconfig only."""
+"""Options that mean nothing with the lab."""
 CHOOSING: Final = (KUBECONFIG, CLUSTER1_CONTEXT, CLUSTER2_CONTEXT, CONTEXT)
 """Those among them that say which clusters, and so which provider. A variable of the environment never does."""
+FOR_GKE: Final = (GKE_PROJECT, GKE_ZONE)
 
 OPTIONS: Final = (
     TOPOLOGY,
     PROVIDER,
     LAB_NAME,
     *ATTACHING,
+    *FOR_GKE,
+    PLAN,
     MESH,
     ALLOW_DISRUPTIVE,
     ALLOW_CREDENTIALS,
@@ -175,12 +194,16 @@ OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options' values, checked. `topologies` is empty if none was chosen, `attachment` None on the lab."""
+    """The options' values, checked. `topologies` is empty if none was chosen.
+
+    `attachment` is there for clusters of a kubeconfig only, `making` for kind and gke only.
+    """
 
     topologies: tuple[Topology, ...]
     provider: str
     lab_name: str
     attachment: Attachment | None
+    making: Making | None
     installs: bool
     may_disrupt: bool
     may_make_credentials: bool
@@ -197,12 +220,21 @@ class Settings:
     @property
     def again(self) -> str:
         """What a command needs besides topology and claim to ask the same clusters once more."""
+        if self.making is not None:
+            return self._again_there(self.making)
         if self.attachment is None:
             return KEEP.flag
         said = [f"{PROVIDER.flag}={self.provider}"]
         said += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
         said += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
         return shlex.join(said)
+
+    def _again_there(self, making: Making) -> str:
+        named = {GKE_PROJECT: making.project, GKE_ZONE: making.zone}
+        if self.lab_name != LAB_NAME.default:
+            named[LAB_NAME] = self.lab_name
+        said = [f"{option.flag}={value}" for option, value in named.items() if value]
+        return shlex.join([f"{PROVIDER.flag}={self.provider}", *said, KEEP.flag])
 
 
 def read_settings(
@@ -215,7 +247,7 @@ def read_settings(
         return option.default if value is None else str(value)
 
     provider = _provider(text(PROVIDER), values)
-    ours = provider == LAB
+    ours = provider != ON_KUBECONFIG
     mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
         raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
@@ -232,6 +264,7 @@ def read_settings(
         provider=provider,
         lab_name=text(LAB_NAME) or "",
         attachment=None if ours else _attachment(values, topologies, environment),
+        making=_making(provider, values, environment) if provider in MAKERS else None,
         installs=mesh == INSTALL,
         may_disrupt=ours or bool(values.get(ALLOW_DISRUPTIVE.dest)),
         may_make_credentials=ours or bool(values.get(ALLOW_CREDENTIALS.dest)),
@@ -249,11 +282,18 @@ def _provider(named: str | None, values: Mapping[str, object]) -> str:
     if named is not None and named not in PROVIDERS:
         raise BadInput(f"--provider={named}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
     provider = named or (ON_KUBECONFIG if _given(CHOOSING, values) else LAB)
-    if provider == LAB and (given := _given(ATTACHING, values)):
+    strange = {LAB: ATTACHING, KIND: CHOOSING, GKE: CHOOSING}.get(provider, ())
+    if given := _given(strange, values):
         raise BadInput(
-            f"{given[0].flag} with --provider={LAB}",
-            "it speaks of clusters that exist, and the lab makes its own",
+            f"{given[0].flag} with --provider={provider}",
+            f"it speaks of clusters that exist, and {provider} makes its own",
             f"use --provider={ON_KUBECONFIG}, or leave {given[0].flag} away",
+        )
+    if provider != GKE and (given := _given(FOR_GKE, values)):
+        raise BadInput(
+            f"{given[0].flag} with --provider={provider}",
+            f"it means something for {GKE} only",
+            f"use --provider={GKE}, or leave {given[0].flag} away",
         )
     return provider
 
@@ -273,17 +313,37 @@ def _attachment(
     named = values.get(CONTEXT.dest) or []
     assert isinstance(named, list)
     by_place = {place: (option.flag, text(option)) for place, option in enumerate(_BY_PLACE, start=1)}
-    istioctl = text(ISTIOCTL)
-    if istioctl is not None and not Path(istioctl).is_file():
-        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
-    images = {"client": text(CLIENT_IMAGE), "app": text(APP_IMAGE)}
     return Attachment(
         files=files,
         source=source,
         contexts=named_contexts(topologies, named, by_place, environment),
-        istioctl=Path(istioctl).absolute() if istioctl else None,
-        images={purpose: image for purpose, image in images.items() if image},
+        istioctl=_istioctl(values),
+        images=_images(values),
     )
+
+
+def _making(provider: str, values: Mapping[str, object], environment: Mapping[str, str]) -> Making:
+    return Making(
+        istioctl=_istioctl(values),
+        images=_images(values),
+        runtime=container_runtime(environment) if provider == KIND else "",
+        project=str(values.get(GKE_PROJECT.dest) or ""),
+        zone=str(values.get(GKE_ZONE.dest) or ""),
+    )
+
+
+def _istioctl(values: Mapping[str, object]) -> Path | None:
+    given = values.get(ISTIOCTL.dest)
+    if given is None:
+        return None
+    if not Path(str(given)).is_file():
+        raise BadInput(f"--istioctl={given}", "there is no such file", "name the program istioctl, or leave it away")
+    return Path(str(given)).absolute()
+
+
+def _images(values: Mapping[str, object]) -> dict[str, str]:
+    given = {"client": values.get(CLIENT_IMAGE.dest), "app": values.get(APP_IMAGE.dest)}
+    return {purpose: str(image) for purpose, image in given.items() if image}
 
 
 _BY_PLACE: Final = (CLUSTER1_CONTEXT, CLUSTER2_CONTEXT)

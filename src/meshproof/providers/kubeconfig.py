@@ -56,23 +56,31 @@ def open_kubeconfig(
     Raises `BadInput` that names the context, what is wrong, and the repair.
     """
     with narrator.step(f"clusters of {attachment.source}"):
-        kubes = _kubes(attachment, topology)
-        together(lambda kube: _greet(kube, rules), kubes)
-        _must_be_different(kubes)
+        kubes = greeted(attachment, topology, rules)
         toolbox = _toolbox(attachment, kubes)
-        accesses = tuple(
-            ClusterAccess(
-                name=ClusterName(kube.name),
-                kubeconfig=kube.kubeconfig,
-                context=kube.context,
-                server_for_peers=kube.server,
-                kube=kube,
-            )
-            for kube in kubes
-        )
+        accesses = tuple(access_of(kube) for kube in kubes)
     for kube in kubes:
         narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
     yield KubeconfigClusters(accesses, toolbox)
+
+
+def greeted(attachment: Attachment, topology: Topology, rules: Sequence[Rule] = ()) -> list[Kube]:
+    """A client for each cluster of `topology`; all answer, know us, and grant `rules`, and no two are the same."""
+    kubes = _kubes(attachment, topology)
+    together(lambda kube: _greet(kube, rules), kubes)
+    _must_be_different(kubes)
+    return kubes
+
+
+def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
+    """How a cluster is reached through that client; peers dial what the kubeconfig says if nothing else is given."""
+    return ClusterAccess(
+        name=ClusterName(kube.name),
+        kubeconfig=kube.kubeconfig,
+        context=kube.context,
+        server_for_peers=server_for_peers or kube.server,
+        kube=kube,
+    )
 
 
 # -- which ------------------------------------------------------------------------------------------------------------
