@@ -106,6 +106,12 @@ class Scene:
         """Renew pods after all else is healed only: the fault leaves them slow to notice that all is well."""
         self._record(cluster, {"do": "restart", "scope": scope})
 
+    def start_again_when_healed(self, cluster: Cluster, namespace: str, deployment: str) -> None:
+        """Have a Deployment's pods made anew after all else is healed: Kubernetes has been refused them for long."""
+        found = self._must_find(cluster, "Deployment", deployment, namespace)
+        replicas = int(found["spec"].get("replicas", 1))
+        self._record(cluster, {"do": "again", "namespace": namespace, "name": deployment, "replicas": replicas})
+
     def stop_istiod(self, cluster: Cluster) -> None:
         """Scale istiod to zero and wait until it is gone."""
         scale_istiod_down(cluster, lambda replicas: self._record(cluster, {"do": "scale", "replicas": dict(replicas)}))

@@ -7,6 +7,8 @@ An undo is plain data, since it waits in the journal. Its `do` is one of:
     delete    the object was not there before
     scale     Deployments of istiod back to `replicas`
     restart   the pods of `scope` anew: `istiod`, `workloads`
+    again     Deployment `namespace`/`name` down to none and up to `replicas`: Kubernetes tries at once again to make its
+              pods, and not after a pause that has doubled with every refusal
     ready     nothing: Kubernetes replaces what was killed; wait until Deployment `namespace`/`name` has all its pods
     reissue   a new token for reading cluster `of`, in the remote secret of this one
 
@@ -104,6 +106,8 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Link
             if undo["scope"] == WORKLOADS:
                 await_root(mesh.control_plane_of(cluster), cluster)
             restart(cluster, undo["scope"])
+        case "again":
+            _start_again(kube, undo["namespace"], undo["name"], undo["replicas"])
         case "ready":
             await_deployment(kube, undo["namespace"], undo["name"])
         case "reissue":
@@ -149,6 +153,11 @@ def await_deployment(kube: Kube, namespace: str, name: str) -> None:
             raise NotYet(f"{ready} of {wanted} pods ready, {len(pods)} there{shortage(deployment, pods)}")
 
     eventually(check, what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S, poll_s=0.2)
+
+
+def _start_again(kube: Kube, namespace: str, name: str, replicas: int) -> None:
+    for count in (0, replicas):
+        kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, namespace, sub="scale")
 
 
 def shortage(deployment: Json, pods: Iterable[Json]) -> str:

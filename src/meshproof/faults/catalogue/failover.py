@@ -13,6 +13,7 @@ from meshproof.faults.catalogue.trust import break_key, set_ca
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD, WORKLOADS
+from meshproof.install.app import app_deployment_name
 from meshproof.install.manifests import core, metadata
 from meshproof.mesh import Cluster
 
@@ -40,6 +41,8 @@ def _filter_asks_istiod(scene: Scene) -> None:
         "match": {"context": "SIDECAR_INBOUND", "listener": {"filterChain": router}},
         "patch": {"operation": "INSERT_BEFORE", "value": {"name": "meshproof-asks", "typed_config": lua}},
     }
+    # Until they are closed connections go by the filters that they were made with.
+    scene.restart_when_healed(scene.near, WORKLOADS)
     labels = {"app": names.APP_SERVICE, "version": scene.near.spec.app_version}
     spec = {"workloadSelector": {"labels": labels}, "configPatches": [patch]}
     scene.add(scene.near, config("EnvoyFilter", "meshproof-asks-istiod", spec))
@@ -61,6 +64,7 @@ def _no_new_pod(scene: Scene, cluster: Cluster, namespace: str) -> None:
 
 
 def _no_new_gateway(scene: Scene) -> None:
+    scene.start_again_when_healed(scene.far, names.SYSTEM_NAMESPACE, names.EAST_WEST)
     _no_new_pod(scene, scene.far, names.SYSTEM_NAMESPACE)
 
 
@@ -69,6 +73,7 @@ def _no_second_istiod(scene: Scene) -> None:
 
 
 def _no_new_application(scene: Scene) -> None:
+    scene.start_again_when_healed(scene.near, names.APP_NAMESPACE, app_deployment_name(scene.near.spec))
     _no_new_pod(scene, scene.near, names.APP_NAMESPACE)
 
 
