@@ -7,8 +7,8 @@ An undo is plain data, since it waits in the journal. Its `do` is one of:
     delete    the object was not there before
     scale     Deployments of istiod back to `replicas`
     restart   the pods of `scope` anew: `istiod`, `workloads`
-    again     Deployment `namespace`/`name` down to none and up to `replicas`: Kubernetes tries at once again to make its
-              pods, and not after a pause that has doubled with every refusal
+    again     Deployment `namespace`/`name` to none and up to `replicas`: Kubernetes tries at once to make its pods, and
+              not after a pause that has doubled with every refusal
     ready     nothing: Kubernetes replaces what was killed; wait until Deployment `namespace`/`name` has all its pods
     reissue   a new token for reading cluster `of`, in the remote secret of this one
 
