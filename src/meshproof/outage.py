@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,12 +16,14 @@ from meshproof.control import Control, Dials, dials, try_control
 from meshproof.deadlines import DEADLINES, SAMPLES
 from meshproof.drill import Drill, Ward
 from meshproof.errors import Broken, NotReady
+from meshproof.facts import pod_facts
 from meshproof.faults.istiod import stop_istiod
 from meshproof.findings import Findings
 from meshproof.install.app import client_container
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import sync_problems
 from meshproof.parallel import together
+from meshproof.probes.http import app_url, http_from_pod
 from meshproof.progress import Narrator
 from meshproof.short_lived import Remaining, ShortLived, remaining, short_lived_clients
 from meshproof.snapshot import Snapshot
@@ -35,8 +38,9 @@ class Outage:
     """What was seen: before, while and after the control plane of `victim` was down.
 
     `before` and `during` are verdicts of admission per cluster; `pods_during` the pods that the waiting Deployments
-    had at the end (there should be none), `refusal` what Kubernetes said about them; `waiting_ready_s` and
-    `resynced_s` are seconds from istiod being available, None if it did not happen within the bound. `control` is what
+    had at the end (there should be none), `refusal` what Kubernetes said about them, `waiting_unserved` what became of
+    requests from them afterwards, as far as they were not answered; `waiting_ready_s` and `resynced_s` are seconds from
+    istiod being available, None if it did not happen within the bound. `control` is what
     was wrong with the control that the other primaries had meanwhile, by what was tried; `dials` how often each proxy
     of the governed clusters has dialled its control plane, at the beginning of the outage and at its end. `short_lived`
     are clients whose certificates ended in it, `remaining` says how much the others' had left before it.
@@ -51,6 +55,7 @@ class Outage:
     refusal: dict[str, str] = field(default_factory=dict)
     waiting_ready_s: dict[str, float | None] = field(default_factory=dict)
     waiting_last: dict[str, str] = field(default_factory=dict)
+    waiting_unserved: dict[str, list[str]] = field(default_factory=dict)
     resynced_s: float | None = None
     resync_last: str = ""
     control: dict[str, Control] = field(default_factory=dict)
@@ -172,6 +177,8 @@ def _come_back(outage: Outage, narrator: Narrator) -> None:
             ready, last = _wait_ready(cluster, back)
             outage.waiting_ready_s[cluster.name] = ready
             outage.waiting_last[cluster.name] = last
+            if ready is not None:
+                outage.waiting_unserved[cluster.name] = _unserved(cluster)
         outage.resynced_s, outage.resync_last = _wait_in_sync(outage.mesh, back)
         for client in outage.short_lived:
             what = f"a new certificate in {client.cluster}"
@@ -190,6 +197,15 @@ def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
             raise NotYet(last)
 
     return _seconds_until(check, f"pod of {WAITING} on {cluster} is ready", back), last
+
+
+def _unserved(cluster: Cluster) -> list[str]:
+    """What is wrong with requests for the application from the pod that has waited."""
+    for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}"):
+        answers = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
+        outcomes = Counter(answer.outcome for answer in answers if not answer.ok)
+        return [f"{count} of {len(answers)} of its requests came to {what}" for what, count in outcomes.items()]
+    return ["it is gone again"]
 
 
 def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:

@@ -83,9 +83,11 @@ def test_admission_fails_closed_while_istiod_is_down(outages: Outages, evidence:
 
 @claim(
     "FAILOVER-04",
-    "when istiod is back, pods that waited start, every proxy is in sync, endpoints are right, and no request is lost",
+    "when istiod is back, pods that waited start and are served, every proxy is in sync, endpoints are right, and no "
+    "request is lost",
     promised_by="istio.io, Deployment models; Kubernetes, ReplicaSet controller: refused pods are tried again",
-    hint="kubectl describe the waiting Deployment's ReplicaSet; istioctl proxy-status; the history around recovery",
+    hint="kubectl describe the waiting Deployment's ReplicaSet; istioctl proxy-status; the history around recovery; a "
+    "new pod that is not served: istiod signs under another root than before (TRUST-02, TRUST-03)",
     disruptive=True,
 )
 def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> None:
@@ -95,7 +97,8 @@ def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> 
     for outage in outages:
         evidence.attach(f"{outage.victim}-recovery", {"pods": outage.waiting_ready_s, "in sync": outage.resynced_s})
         for name, seconds in outage.waiting_ready_s.items():
-            problems = [f"not ready {bound}: {outage.waiting_last[name]}"] if seconds is None else []
+            late = [f"not ready {bound}: {outage.waiting_last[name]}"]
+            problems = late if seconds is None else outage.waiting_unserved[name]
             findings.examine(f"istiod of {outage.victim}, waiting pod of {name}", problems)
         late = [] if outage.resynced_s is not None else [f"not in sync {bound}: {outage.resync_last}"]
         findings.examine(f"istiod of {outage.victim}, proxies", late)

@@ -6,7 +6,7 @@ An undo is plain data, since it waits in the journal. Its `do` is one of:
     unkeep    the same for a Secret, whose original waits in the cluster itself, in Secret `kept_as`
     delete    the object was not there before
     scale     Deployments of istiod back to `replicas`
-    restart   the pods of `scope` anew: `istiod`, `workloads`
+    restart   the pods of `scope` anew: `istiod`, `workloads`, `east-west`
     again     Deployment `namespace`/`name` to none and up to `replicas`: Kubernetes tries at once to make its pods, and
               not after a pause that has doubled with every refusal
     ready     nothing: Kubernetes replaces what was killed; wait until Deployment `namespace`/`name` has all its pods
@@ -40,6 +40,7 @@ from meshproof.wait import NotYet, eventually
 
 ISTIOD: Final = "istiod"
 WORKLOADS: Final = "workloads"
+EAST_WEST: Final = "east-west"
 KEPT: Final = "original"
 READY_S: Final = 120.0
 ISTIOD_GRACE_S: Final = 3
@@ -235,14 +236,15 @@ def _told_root(kube: Kube, namespace: str) -> str:
 
 
 def restart(cluster: Cluster, scope: str) -> None:
-    """Delete the pods of istiod, or all pods with a proxy, almost without grace; return when new ones are ready.
+    """Delete the pods of istiod, all others with a proxy, or those of the east-west gateway, almost without grace;
+    return when new ones are ready.
 
     istiod gets time to give its leases back: one that is killed keeps them for half a minute, and no new namespace of
     any cluster gets its root certificate meanwhile.
     """
     grace_s = ISTIOD_GRACE_S if scope == ISTIOD else 0
     kube = cluster.kube
-    chosen = [d for d in _deployments(kube) if (scope == ISTIOD) == _is_istiod(d)]
+    chosen = [deployment for deployment in _deployments(kube) if _is_in(scope, deployment)]
     old: set[str] = set()
     for deployment in chosen:
         for pod in _pods_of(kube, deployment):
@@ -261,8 +263,11 @@ def _deployments(kube: Kube) -> list[Json]:
     return [found for namespace in PROXY_NAMESPACES for found in kube.list("Deployment", namespace)]
 
 
-def _is_istiod(deployment: Json) -> bool:
-    return (deployment["metadata"].get("labels") or {}).get("app") == "istiod"
+def _is_in(scope: str, deployment: Json) -> bool:
+    if scope == EAST_WEST:
+        return bool(deployment["metadata"]["name"] == names.EAST_WEST)
+    is_istiod = (deployment["metadata"].get("labels") or {}).get("app") == "istiod"
+    return is_istiod == (scope == ISTIOD)
 
 
 def _pods_of(kube: Kube, deployment: Json) -> list[Json]:

@@ -12,11 +12,18 @@ from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_POD
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
+from meshproof.faults.undo import EAST_WEST
 
 SELECTOR: Final = {"istio": names.EAST_WEST.removeprefix("istio-")}
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
 EXPOSING: Final = ("Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
+
+
+def _close_connections_when_healed(scene: Scene) -> None:
+    """A listener that changes closes its old connections 45 s later (`drainDuration`), in the middle of a request."""
+    for cluster in scene.mesh.controlled_by(scene.far_config):
+        scene.restart_when_healed(cluster, EAST_WEST)
 
 
 def _no_address(scene: Scene) -> None:
@@ -58,6 +65,7 @@ def _other_selector(scene: Scene) -> None:
 
 
 def _declared_twice(scene: Scene) -> None:
+    _close_connections_when_healed(scene)
     server = {
         "port": {"number": names.PORT_SERVICES, "name": "tls", "protocol": "TLS"},
         "tls": {"mode": "AUTO_PASSTHROUGH"},
@@ -98,6 +106,11 @@ def _without_webhook_port(scene: Scene) -> None:
 
 def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scene], None]) -> Fault:
     """Whatever is wrong with the cross-network Gateway, connections end at the gateway."""
+
+    def wholly(scene: Scene) -> None:
+        _close_connections_when_healed(scene)
+        inject(scene)
+
     return Fault(
         id=id,
         sentence=sentence,
@@ -106,7 +119,7 @@ def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scen
         needs=(ACROSS_NETWORKS,),
         kills=("GATEWAYS-02",),
         also=(*UNREACHABLE, "CONTROL-05"),
-        inject=inject,
+        inject=wholly,
         shows=mesh_is_ill,
     )
 

@@ -10,6 +10,7 @@ from meshproof.claims import REMOTES
 from meshproof.clients.kube import Json
 from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK, edit_reader_rights
 from meshproof.faults.fault import Fault
+from meshproof.faults.health import must_be_well
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill, stays
 from meshproof.faults.undo import ISTIOD
@@ -58,6 +59,7 @@ def _no_control_plane_annotation(scene: Scene) -> None:
     scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
     # istiod asks when it meets the cluster, and does not ask again.
     scene.restart((scene.near,), ISTIOD)
+    must_be_well(scene.mesh)  # the far API server's way to the new istiod takes a moment
 
 
 def _other_network(scene: Scene) -> None:
