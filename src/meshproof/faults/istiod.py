@@ -11,7 +11,7 @@ from meshproof.clients.kube import Json, Kube
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.faults.strike import Bench, Strike, strike
-from meshproof.faults.undo import shortage
+from meshproof.faults.undo import ISTIOD_GRACE_S, shortage
 from meshproof.mesh import Cluster
 from meshproof.wait import NotYet, eventually
 
@@ -68,9 +68,8 @@ def _running_replicas(cluster: Cluster) -> dict[str, int]:
 
 
 def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
-    """Scale istiod's Deployments to these numbers and wait until they are available; missing ones are left out.
-
-    Raises `NotReady` with the reason that Kubernetes gives.
+    """Scale istiod's Deployments to these numbers and wait until so many are available, and no more are there; missing
+    ones are left out. Raises `NotReady` with the reason that Kubernetes gives.
     """
     there = _replicas(kube)
     wanted = {name: count for name, count in replicas.items() if name in there}
@@ -90,6 +89,7 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
             deployment = kube.find("Deployment", name, names.SYSTEM_NAMESPACE) or {}
             why = shortage(deployment, kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS))
             raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
+    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, but=sum(_replicas(kube).values()), grace_s=ISTIOD_GRACE_S)
 
 
 def _replicas(kube: Kube) -> dict[str, int]:
@@ -104,15 +104,25 @@ def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
 
 def _stop(kube: Kube, replicas: Mapping[str, int]) -> None:
     _scale(kube, dict.fromkeys(replicas, 0))
-    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS)
+    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, grace_s=ISTIOD_GRACE_S)
 
 
-def await_gone(kube: Kube, namespace: str, labels: str) -> None:
-    """Wait until no pod with these labels is left."""
+def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0, grace_s: int | None = None) -> None:
+    """Wait until no more than `but` pods with these labels are left.
+
+    Those that are on their way out get `grace_s` seconds, if it is given: an istiod with a connection from another
+    network, which a gateway keeps open for it, takes all of its 30 s and does nothing in them.
+    """
+    hurried: set[str] = set()
 
     def check() -> None:
-        if left := [pod["metadata"]["name"] for pod in kube.list("Pod", namespace, labels=labels)]:
-            raise NotYet(f"still there: {', '.join(left)}")
+        pods = [pod["metadata"] for pod in kube.list("Pod", namespace, labels=labels)]
+        for meta in pods if grace_s is not None else ():
+            if "deletionTimestamp" in meta and meta["uid"] not in hurried:
+                hurried.add(meta["uid"])
+                kube.delete("Pod", meta["name"], namespace, grace_s=grace_s)
+        if len(pods) > but:
+            raise NotYet(f"still there: {', '.join(meta['name'] for meta in pods)}")
 
     what = f"pods {labels} in {namespace} on {kube.name} are gone"
     eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)
