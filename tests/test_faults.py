@@ -28,6 +28,7 @@ class IstiodKube(Kube):
         self.replicas = replicas
         self.uid = uid
         self.scaled: list[int] = []
+        self.hurried: list[str] = []
 
     def _deployment(self) -> Json:
         return {
@@ -39,7 +40,14 @@ class IstiodKube(Kube):
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
         if kind == "Deployment":
             return [self._deployment()]
-        return [{"metadata": {"name": f"istiod-{n}"}} for n in range(self.replicas)]
+        return [
+            {"metadata": {"name": f"istiod-7fdf777544-{n:05}", "creationTimestamp": f"2026-11-25T07:00:{n:02}Z"}}
+            for n in range(self.replicas)
+        ]
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, *, grace_s: int | None = None) -> bool:
+        self.hurried.append(f"{kind} {name} {grace_s} s")
+        return True
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> Json | None:
         return {"metadata": {"uid": self.uid}} if kind == "Namespace" else self._deployment()
@@ -104,6 +112,7 @@ def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
         assert len(journal.unhealed()) == 1
         assert stopped.gone is not None
     assert kube.scaled == [0, 2]
+    assert kube.hurried == ["Pod istiod-7fdf777544-00000 3 s", "Pod istiod-7fdf777544-00001 3 s"]
     assert stopped.back is not None
     assert journal.unhealed() == ()
 

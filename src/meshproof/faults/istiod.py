@@ -89,7 +89,7 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
             deployment = kube.find("Deployment", name, names.SYSTEM_NAMESPACE) or {}
             why = shortage(deployment, kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS))
             raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
-    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, but=sum(_replicas(kube).values()), grace_s=ISTIOD_GRACE_S)
+    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, but=sum(_replicas(kube).values()))
 
 
 def _replicas(kube: Kube) -> dict[str, int]:
@@ -98,31 +98,36 @@ def _replicas(kube: Kube) -> dict[str, int]:
 
 
 def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
+    """Pods that are too many get `ISTIOD_GRACE_S` seconds; what replaces them until the number is known never starts.
+
+    By itself Kubernetes gives them 30 s. An istiod with a connection from another network uses them up, since a gateway
+    keeps that open, and the kubelet does not shorten a grace that it has begun with.
+    """
     for name, count in replicas.items():
+        found = kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)
+        ours = [pod["metadata"] for pod in found if deployment_of(pod) == name]
+        for meta in sorted(ours, key=lambda meta: str(meta["creationTimestamp"]))[count:]:
+            kube.delete("Pod", meta["name"], names.SYSTEM_NAMESPACE, grace_s=ISTIOD_GRACE_S)
         kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, names.SYSTEM_NAMESPACE, sub="scale")
+
+
+def deployment_of(pod: Json) -> str:
+    """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
+    return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
 
 
 def _stop(kube: Kube, replicas: Mapping[str, int]) -> None:
     _scale(kube, dict.fromkeys(replicas, 0))
-    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, grace_s=ISTIOD_GRACE_S)
+    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS)
 
 
-def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0, grace_s: int | None = None) -> None:
-    """Wait until no more than `but` pods with these labels are left.
-
-    Those that are on their way out get `grace_s` seconds, if it is given: an istiod with a connection from another
-    network, which a gateway keeps open for it, takes all of its 30 s and does nothing in them.
-    """
-    hurried: set[str] = set()
+def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0) -> None:
+    """Wait until no more than `but` pods with these labels are left."""
 
     def check() -> None:
-        pods = [pod["metadata"] for pod in kube.list("Pod", namespace, labels=labels)]
-        for meta in pods if grace_s is not None else ():
-            if "deletionTimestamp" in meta and meta["uid"] not in hurried:
-                hurried.add(meta["uid"])
-                kube.delete("Pod", meta["name"], namespace, grace_s=grace_s)
-        if len(pods) > but:
-            raise NotYet(f"still there: {', '.join(meta['name'] for meta in pods)}")
+        left = [pod["metadata"]["name"] for pod in kube.list("Pod", namespace, labels=labels)]
+        if len(left) > but:
+            raise NotYet(f"still there: {', '.join(left)}")
 
     what = f"pods {labels} in {namespace} on {kube.name} are gone"
     eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)

@@ -11,7 +11,7 @@ from meshproof.clients.istioctl import READER_ACCOUNT
 from meshproof.clients.kube import Json
 from meshproof.errors import Broken
 from meshproof.faults.istiod import LABELS as ISTIOD_LABELS
-from meshproof.faults.istiod import await_gone
+from meshproof.faults.istiod import await_gone, deployment_of
 from meshproof.faults.strike import Bench, Strike, strike
 from meshproof.faults.undo import bare, reissue
 from meshproof.install.app import app_deployment_name
@@ -36,7 +36,7 @@ def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[St
     if not others:
         raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
     what = f"one of {1 + len(others)} istiods of {cluster} killed"
-    return _kill_pods(bench, cluster, _deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
+    return _kill_pods(bench, cluster, deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
 
 
 def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
@@ -52,7 +52,7 @@ def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
         what = f"the kubelet has seen the death of istiod on {cluster}"
         eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
 
-    undos = [(cluster, _ready(name)) for name in sorted({_deployment_of(pod) for pod in pods})]
+    undos = [(cluster, _ready(name)) for name in sorted({deployment_of(pod) for pod in pods})]
     return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
 
 
@@ -150,11 +150,6 @@ def _ready(deployment: str) -> dict[str, object]:
 
 def _pods(cluster: Cluster, labels: str) -> list[Json]:
     return cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=labels)
-
-
-def _deployment_of(pod: Json) -> str:
-    """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
-    return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
 
 
 def _restarts(pod: Json) -> int:
