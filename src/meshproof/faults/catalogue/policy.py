@@ -19,6 +19,7 @@ from meshproof.faults.catalogue.common import (
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
+from meshproof.faults.undo import WORKLOADS
 
 ROUTE: Final[Json] = {"destination": {"host": APP_FQDN, "port": {"number": names.APP_PORT}}}
 
@@ -38,6 +39,8 @@ def _mtls_off(scene: Scene) -> None:
 
 
 def _deny_all(scene: Scene) -> None:
+    # Connections that were made under a policy obey it until they are closed.
+    scene.restart_when_healed(scene.far, WORKLOADS)
     scene.add(scene.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
 
 
