@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,19 @@ def test_a_wrong_slot_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> No
         cli.main(["lab", "up", "--lab-slot=99"])
     assert caught.value.code == 2
     assert "--lab-slot" in capsys.readouterr().err
+
+
+def test_the_help_tells_where_the_claims_are_and_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--help"])
+    told = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert "pytest --topology=NAME" in told
+    assert "meshproof lab up --topology=primary-remote-multinet" in told
+    for line in told.splitlines():
+        assert len(line) <= 100, line
+
+
+@pytest.mark.parametrize("command", re.findall(r"^  meshproof (.*?)(?: >|  |$)", cli._EPILOG, re.MULTILINE))
+def test_the_commands_of_the_help_can_be_typed(command: str) -> None:
+    assert cli._parser().parse_args(shlex.split(command)).command == command.split()[0]

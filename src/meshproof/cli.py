@@ -17,9 +17,28 @@ from meshproof.topology import available, load_topology
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
+_DESCRIPTION = """\
+Two real Kubernetes clusters with an Istio mesh on this machine, and faults to break it with.
+The claims that prove a mesh are pytest's, in a checkout: pytest --topology=NAME, and pytest --help."""
+_EPILOG = """\
+for example (what touches a lab needs root):
+  meshproof doctor                                     is this machine fit? what to do if not
+  meshproof lab up --topology=primary-remote-multinet  clusters, mesh and application
+  meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
+  meshproof fault list                                 what can be broken, and who notices
+  meshproof fault inject S1                            break it; then: meshproof fault heal
+  meshproof lab down                                   take all of it away
+
+`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="meshproof", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="meshproof",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")

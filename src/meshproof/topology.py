@@ -15,8 +15,8 @@ import yaml
 from meshproof.errors import BadInput
 from meshproof.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
 
-TOPOLOGIES: Final = Path(__file__).resolve().parents[2] / "topologies"
-"""The topologies that come with meshproof, one YAML file each."""
+TOPOLOGIES: Final = Path(__file__).resolve().parent / "topologies"
+"""The topologies that come with meshproof, one YAML file each. In a checkout a link to those at its top."""
 
 _TOP_KEYS: Final = ("title", "mesh_id", "trust_domain", "clusters")
 _CLUSTER_KEYS: Final = ("name", "role", "network", "app_version")
