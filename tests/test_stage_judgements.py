@@ -279,6 +279,8 @@ def test_bodies_must_come_back_unchanged_from_where_they_went() -> None:
 
 def test_lines_of_scripts_are_parsed() -> None:
     assert parse_body_row("1;1024;aa;bb;200;cluster1;") == (1, body(returned="bb"))
+    _, refused = parse_body_row("1;1024;aa;cc;503;;upstream connect error, reset reason: connection termination")
+    assert refused.problem == "1024 bytes: HTTP 503, upstream connect error, reset reason: connection termination"
     assert parse_row("2;200;0.004;0;cluster1;HTTP/2;0;1;") == (
         2,
         reply("cluster1", seconds=0.004, protocol="HTTP/2", grpc_status="0", proxied=True),

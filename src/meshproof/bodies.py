@@ -23,7 +23,8 @@ SIZES: Final = (1024, 16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyAnswer:
-    """One body that was sent; hashes are SHA-256 in hex. `error` says why there was no answer."""
+    """One body that was sent; hashes are SHA-256 in hex. `error` says why there was no answer, or what a refusal says:
+    Envoy tells in words what became of the connection."""
 
     size: int
     status: int
@@ -35,8 +36,9 @@ class BodyAnswer:
     @property
     def problem(self) -> str | None:
         """What is wrong, or None."""
-        if self.error or self.status != 200:
-            return f"{self.size} bytes: {self.error or f'HTTP {self.status}'}"
+        if self.status != 200:
+            refusal = f"HTTP {self.status}, {self.error}".removesuffix(", ")
+            return f"{self.size} bytes: {refusal if self.status else self.error}"
         return None if self.sent == self.returned else f"{self.size} bytes came back changed"
 
 
@@ -53,6 +55,7 @@ post() {
     : >"$work/$1.back"
     told=$(curl -s -o "$work/$1.back" --max-time "$limit" -H 'Expect:' -H 'Content-Type: application/octet-stream' \\
       --data-binary "@$work/$1.sent" -w '%{http_code};%header{x-app-version};%{errormsg}' "$2"); code=$?
+    case $told in 200*) ;; *) told=$told$(head -c 160 "$work/$1.back" | tr -c '[:print:]' ' ');; esac
     back=$(openssl dgst -sha256 -r <"$work/$1.back")
     echo "$1;$size;${sent%% *};${back%% *};$told"
     [ "$code" = 0 ] || break
@@ -115,6 +118,7 @@ def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] 
                     server=answer.headers.get(VERSION_HEADER, ""),
                     sent=sent,
                     returned=hashlib.sha256(answer.data).hexdigest(),
+                    error="" if answer.status == 200 else answer.data[:160].decode(errors="replace"),
                 )
             )
     return found
