@@ -25,19 +25,20 @@ REQUESTS: Final = 60
 that was made before a policy was taken back obeys that policy."""
 
 
-def ills(mesh: Mesh) -> list[str]:
-    """What is wrong with a mesh, as far as a quick look tells; empty if it is well."""
+def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
+    """What is wrong with a mesh, as far as a quick look tells; empty if it is well. `leaders` False: without a look at
+    who serves new namespaces."""
     snapshot = Snapshot.take(mesh)
-    looks = (_pods, _registries, _leaders, _syncs, _endpoints, _answers, _gateways, _injection)
+    looks = (_pods, _registries, _syncs, _endpoints, _answers, _gateways, _injection, *((_leaders,) if leaders else ()))
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [ill for part in found for ill in part]
 
 
-def must_be_well(mesh: Mesh, *, timeout_s: float = WELL_S) -> None:
-    """Return when the mesh is well. Raises `NotReady` with what is still wrong."""
+def must_be_well(mesh: Mesh, *, timeout_s: float = WELL_S, leaders: bool = True) -> None:
+    """Return when the mesh is well, as far as `ills` looks. Raises `NotReady` with what is still wrong."""
 
     def check() -> None:
-        if found := ills(mesh):
+        if found := ills(mesh, leaders=leaders):
             raise NotYet("; ".join(found)[:2000])
 
     eventually(check, what="the mesh is well", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")

@@ -10,16 +10,15 @@ from meshproof.claims import REMOTES
 from meshproof.clients.kube import Json
 from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK, edit_reader_rights
 from meshproof.faults.fault import Fault
+from meshproof.faults.health import must_be_well
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill, stays
 from meshproof.faults.undo import ISTIOD
-from meshproof.install.injection import INJECTOR_LABEL, PodOutcome, injector_state
+from meshproof.install.injection import INJECTOR_LABEL
 from meshproof.mesh import Cluster
-from meshproof.wait import NotYet, eventually
 
 MUTATING: Final = "MutatingWebhookConfiguration"
 VALIDATING: Final = "ValidatingWebhookConfiguration"
-INJECTS_S: Final = 60.0
 
 
 def injectors(cluster: Cluster) -> list[str]:
@@ -60,13 +59,8 @@ def _no_control_plane_annotation(scene: Scene) -> None:
     scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
     # istiod asks when it meets the cluster, and does not ask again.
     scene.restart((scene.near,), ISTIOD)
-    eventually(lambda: _must_inject(scene.far), what=f"injection in {scene.far}", timeout_s=INJECTS_S)
-
-
-def _must_inject(cluster: Cluster) -> None:
-    """An API server's way to a new istiod takes a moment."""
-    if (state := injector_state(cluster.kube)).pod is not PodOutcome.INJECTED:
-        raise NotYet(f"a new pod is {state.pod} {state.words[:200]}")
+    # A new istiod injects in the far cluster, and tells of its endpoints, after a moment only.
+    must_be_well(scene.mesh, leaders=False)
 
 
 def _other_network(scene: Scene) -> None:
