@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from meshproof.errors import Broken
+from meshproof.errors import BadInput, Broken
 from meshproof.faults.fault import Fault
 from meshproof.report.results import Result
+from meshproof.sensitivity.document import document
 from meshproof.sensitivity.outcome import CleanPass, Fate, Outcome, SuiteRun, judge
 from meshproof.sensitivity.report import Told, read_report, write_reports
 from meshproof.sensitivity.slices import part_of_day
@@ -150,3 +152,18 @@ def test_false_alarms_are_counted(tmp_path: Path) -> None:
     alarm = CleanPass(topology="t", held=39, red=("TRUST-01",), seconds=20.0, ran="2026-01-31T12:01+00:00")
     text, _ = write_reports(tmp_path, [FAULT], Told(passes=[clean, clean, alarm]))
     assert "| t | 3 | 39 to 40 | TRUST-01 (2026-01-31T12:01+00:00 UTC) | 18 |" in text.read_text()
+
+
+def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"it has no sensitivity.json\n  repair: run pytest tests/sensitivity"):
+        document(tmp_path)
+    run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED}, seconds=59.0)
+    killed = replace(judge(FAULT, "multi-primary-samenet", run), inject_s=1.0, ran="2026-01-31T12:00+00:00")
+    clean = CleanPass(topology="multi-primary-samenet", held=40, red=(), seconds=18.0, ran="2026-01-31T12:09+00:00")
+    write_reports(tmp_path, [FAULT], Told(outcomes=[killed], passes=[clean]))
+    text = document(tmp_path)
+    assert "Measured from 2026-01-31T12:00 to 2026-01-31T12:09 UTC on: " in text
+    assert "All mutants took 1 minutes" in text
+    assert "killed 60 s |" in text
+    assert "| multi-primary-samenet | 1 | 40 | none | 18 |" in text
+    assert "## S1 on" not in text

@@ -69,9 +69,34 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
 def render_markdown(faults: Sequence[Fault], told: Told) -> str:
     """A table of mutants and topologies, then each mutant that ran with its times, its evidence and its text."""
     outcomes = told.outcomes
+    lines = _summary(faults, told)
+    for fault in _shown(faults, told):
+        lines += [
+            line
+            for outcome in outcomes
+            if outcome.fault == fault.id and outcome.fate is not Fate.NOT_HERE
+            for line in _section(fault, outcome)
+        ]
+    unavailable = [outcome for outcome in outcomes if outcome.fate is Fate.NOT_HERE]
+    if unavailable:
+        lines += ["", "## Not available here", ""]
+        lines += [f"- {outcome.fault} on {outcome.topology}: {outcome.reason}" for outcome in unavailable]
+    return "\n".join(lines) + "\n"
+
+
+def render_summary(faults: Sequence[Fault], told: Told) -> str:
+    """The tables of that alone: mutants and topologies, and false alarms."""
+    return "\n".join(_summary(faults, told)) + "\n"
+
+
+def _shown(faults: Sequence[Fault], told: Told) -> list[Fault]:
+    return [fault for fault in faults if any(fault.id == outcome.fault for outcome in told.outcomes)]
+
+
+def _summary(faults: Sequence[Fault], told: Told) -> list[str]:
+    outcomes = told.outcomes
     topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
     by_key = {(outcome.fault, outcome.topology): outcome for outcome in outcomes}
-    shown = [fault for fault in faults if any(fault.id == outcome.fault for outcome in outcomes)]
     lines = [
         "# Sensitivity",
         "",
@@ -83,20 +108,10 @@ def render_markdown(faults: Sequence[Fault], told: Told) -> str:
         f"| mutant | what is wrong | must notice | {' | '.join(topologies)} |",
         f"|---|---|---|{'---|' * len(topologies)}",
     ]
-    for fault in shown:
+    for fault in _shown(faults, told):
         cells = [_cell(by_key.get((fault.id, topology))) for topology in topologies]
         lines.append(f"| {fault.id} | {fault.sentence} | {', '.join(fault.kills)} | {' | '.join(cells)} |")
-    lines += _false_alarms(told.passes)
-    for fault in shown:
-        for topology in topologies:
-            outcome = by_key.get((fault.id, topology))
-            if outcome is not None and outcome.fate is not Fate.NOT_HERE:
-                lines += _section(fault, outcome)
-    unavailable = [outcome for outcome in outcomes if outcome.fate is Fate.NOT_HERE]
-    if unavailable:
-        lines += ["", "## Not available here", ""]
-        lines += [f"- {outcome.fault} on {outcome.topology}: {outcome.reason}" for outcome in unavailable]
-    return "\n".join(lines) + "\n"
+    return lines + _false_alarms(told.passes)
 
 
 def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
