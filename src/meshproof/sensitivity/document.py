@@ -27,9 +27,9 @@ def document(folder: Path) -> str:
 # What the claims notice
 
 Made by `python -m meshproof.sensitivity.document` from a sensitivity run with meshproof {__version__}; do not edit.
-Measured from {moments[0][:16]} to {moments[-1][:16]} UTC on: {machine()}. All mutants took {seconds / 60:.0f} minutes, each from
-the healthy mesh and back. What each of these runs said is in its `{TEXT}`; what the words mean is in
-[faults.md](faults.md).
+Measured from {moments[0][:16]} to {moments[-1][:16]} UTC on: {machine()}.
+All mutants took {seconds / 60:.0f} minutes, each from the healthy mesh and back. What each of these runs said is in
+its `{TEXT}`; what the words mean is in [faults.md](faults.md).
 {tables}"""
 
 
