@@ -10,4 +10,5 @@ pytest_plugins = [
     "fixtures.mesh",
     "fixtures.rounds",
     "fixtures.faults",
+    "fixtures.diagram",
 ]
