@@ -11,4 +11,5 @@ pytest_plugins = [
     "fixtures.mesh",
     "fixtures.rounds",
     "fixtures.faults",
+    "fixtures.diagram",
 ]

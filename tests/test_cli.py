@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
-from meshproof import cli
+from meshproof import cli, diagram_command
+from meshproof.clients.kube import Kube
+from meshproof.install.marker import marker
+from meshproof.providers.base import ClusterAccess
 from meshproof.providers.lab import doctor
+from meshproof.report.verdict import SCHEMA
+from meshproof.topology import load_topology
+from tests.fakes import LocalKube, toolbox
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +94,136 @@ def test_the_help_tells_where_the_claims_are_and_how_to_begin(capsys: pytest.Cap
 @pytest.mark.parametrize("command", re.findall(r"^  meshproof (.*?)(?: >|  |$)", cli._EPILOG, re.MULTILINE))
 def test_the_commands_of_the_help_can_be_typed(command: str) -> None:
     assert cli._parser().parse_args(shlex.split(command)).command == command.split()[0]
+
+
+# -- diagram ----------------------------------------------------------------------------------------------------------
+
+
+def verdict_file(folder: Path, **topologies: Mapping[str, str]) -> Path:
+    told = {
+        name.replace("_", "-"): {"claims": {code: {"result": result} for code, result in claims.items()}}
+        for name, claims in topologies.items()
+    }
+    path = folder / "verdict.yaml"
+    path.write_text(yaml.safe_dump({"schema": SCHEMA, "kubernetes": {"cluster1": "v1.36.1"}, "topologies": told}))
+    return path
+
+
+def words(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+
+
+def test_without_a_lab_the_plan_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diagram", "--topology=primary-remote-multinet"]) == 0
+    drawn = words(capsys.readouterr().out)
+    assert {"primary-remote-multinet", "nothing proven yet", "TRUST-05", ":15012 :15017 :15443"} <= set(drawn)
+
+
+def test_results_of_a_verdict_are_drawn_and_choose_the_topology(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verdict = verdict_file(tmp_path, multi_primary_multinet={"TRUST-05": "FAILED", "TRUST-02": "SUCCEEDED"})
+    assert cli.main(["diagram", f"--verdict={verdict}", "-o", str(tmp_path / "mesh.svg")]) == 0
+    out, told = capsys.readouterr()
+    assert (out, told) == ("", f"wrote {tmp_path / 'mesh.svg'}\n")
+    drawn = words((tmp_path / "mesh.svg").read_text())
+    assert {"multi-primary-multinet", "1 FAILED", "one root TRUST-05", "primary · Kubernetes v1.36.1"} <= set(drawn)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "repair"),
+    [
+        (None, "No such file or directory", "name a verdict.yaml that a run has written"),
+        ("a: [", "not valid YAML: ", "name a verdict.yaml that a run has written"),
+        ("\0", "not valid YAML: ", "name a verdict.yaml that a run has written"),
+        ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml that a run has written"),
+        (f"schema: {SCHEMA}", "it is damaged: KeyError('topologies')", "name a verdict.yaml that a run has written"),
+        (f"schema: {SCHEMA}\ntopologies: {{}}", "it holds no result", "name a verdict.yaml that a run has written"),
+        (
+            f"schema: {SCHEMA}\ntopologies: {{a: {{claims: {{TRUST-01: {{result: FINE}}}}}}}}",
+            "it is damaged: ValueError(\"'FINE' is not a valid Result\")",
+            "name a verdict.yaml that a run has written",
+        ),
+        (
+            f"schema: {SCHEMA}\ntopologies: {{other: {{claims: {{}}}}}}",
+            "it says nothing about multi-primary-samenet",
+            "use --topology=other, or run the claims on multi-primary-samenet",
+        ),
+    ],
+)
+def test_a_file_that_is_no_verdict_is_refused(
+    text: str | None, reason: str, repair: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "verdict.yaml"
+    if text is not None:
+        path.write_text(text)
+    assert cli.main(["diagram", "--topology=multi-primary-samenet", f"--verdict={path}"]) == 2
+    out, told = capsys.readouterr()
+    assert out == ""
+    assert told.startswith(f"meshproof: --verdict={path}: {reason}")
+    assert f"\n  repair: {repair}" in told
+
+
+def test_what_to_draw_must_be_said_somewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["diagram"]) == 2
+    missing = "meshproof: --topology is missing: lab default is not up, so nothing says which to draw\n  repair: use "
+    assert capsys.readouterr().err.startswith(missing)
+    both = verdict_file(tmp_path, multi_primary_multinet={}, multi_primary_samenet={})
+    assert cli.main(["diagram", f"--verdict={both}"]) == 2
+    assert capsys.readouterr().err.startswith(missing)
+
+
+def test_a_picture_that_cannot_be_written_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "nosuch" / "mesh.svg"
+    assert cli.main(["diagram", "--topology=multi-primary-samenet", "-o", str(target)]) == 2
+    assert capsys.readouterr().err == (
+        f"meshproof: -o {target}: No such file or directory\n  repair: name a file in a folder that exists\n"
+    )
+
+
+class Running:
+    """A lab on which a topology was installed: each API server knows its version, the marker, and nothing else."""
+
+    toolbox = toolbox()
+
+    def __init__(self, topology: str) -> None:
+        told = marker(load_topology(topology))
+        self.clusters = tuple(
+            ClusterAccess(
+                name=cluster.name,
+                kubeconfig=Path("/nonexistent"),
+                context=cluster.name,
+                server_for_peers="https://198.51.100.7:6443",
+                kube=Answering(cluster.name, told),
+            )
+            for cluster in load_topology(topology).clusters
+        )
+
+
+class Answering(LocalKube):
+    def __init__(self, name: str, told: dict[str, object]) -> None:
+        super().__init__(name)
+        self.told = told
+
+    def get(self, path: str, **query: str) -> dict[str, object]:
+        return {"gitVersion": "v1.99.9"} if path == "/version" else {"items": []}
+
+    def find(self, kind: str, name: str, namespace: str | None = None) -> dict[str, object] | None:
+        return self.told if kind == "ConfigMap" else None
+
+
+def test_a_running_lab_is_drawn_as_it_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab = Running("primary-remote-samenet")
+    kubes: list[Kube | None] = [access.kube for access in lab.clusters]
+    monkeypatch.setattr(diagram_command, "_lab", lambda name: lab)
+    monkeypatch.setattr(diagram_command, "_kubes", lambda running: kubes)
+    assert cli.main(["diagram"]) == 0
+    out, told = capsys.readouterr()
+    assert told == ""
+    assert {"primary · Kubernetes v1.99.9", "198.51.100.7:6443", "not there", "no root"} <= set(words(out))
+    assert cli.main(["diagram", "--topology=multi-primary-samenet"]) == 0
+    out, told = capsys.readouterr()
+    assert told == "meshproof: lab default does not run multi-primary-samenet: drawn as planned\n"
+    assert "not there" not in words(out)

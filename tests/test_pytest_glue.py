@@ -17,7 +17,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
     "fixtures.options", "fixtures.narration", "fixtures.topology", "fixtures.provider", "fixtures.report",
-    "fixtures.mesh", "fixtures.faults",
+    "fixtures.mesh", "fixtures.faults", "fixtures.diagram",
 ]
 """
 
@@ -109,6 +109,47 @@ def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
     }
     assert claims["CONTROL-01"]["reason"] == "multi-primary-samenet: every cluster is a primary"
     assert claims["TRUST-04"]["reason"] == "netem: this kernel has none"
+
+
+def test_a_picture_of_each_topology_lies_beside_the_verdict_and_in_allure(run: pytest.Pytester) -> None:
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01 or TRUST-02")
+    result.stdout.fnmatch_lines(["verdict: reports/verdict.yaml", "picture: multi-primary-samenet.svg beside it"])
+    drawn = (run.path / "reports" / "multi-primary-samenet.svg").read_text()
+    assert ">one root TRUST-02<" in drawn
+    assert ">TRUST-02 FAILED: two roots<" in drawn
+    results = run.path / "reports" / "allure-results"
+    (told,) = (json.loads(path.read_text()) for path in results.glob("*-globals.json"))
+    (attached,) = told["attachments"]
+    assert (attached["name"], attached["type"]) == ("multi-primary-samenet.svg", "image/svg+xml")
+    assert (results / attached["source"]).read_text() == drawn
+
+
+def test_a_picture_has_what_the_run_itself_has_read(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        test_claims=CLAIMS
+        + """
+from fixtures.mesh import SNAPSHOTS
+from fixtures.report import FACTS
+from tests.fakes import snapshot_of
+
+@pytest.fixture(autouse=True)
+def read(request, topology):
+    request.config.stash[SNAPSHOTS][topology.name] = snapshot_of(topology.name)
+    request.config.stash[FACTS].kubernetes = {"cluster1": "v1.99.9", "cluster2": "v1.99.8"}
+"""
+    )
+    run.runpytest("--topology=multi-primary-multinet", "-k", "TRUST-01")
+    drawn = (run.path / "reports" / "multi-primary-multinet.svg").read_text()
+    for told in ("198.18.2.1", ":15443", "primary · Kubernetes v1.99.8", "1 of 2 ready endpoints"):
+        assert f">{told}<" in drawn
+
+
+def test_a_picture_that_cannot_be_drawn_is_told_and_changes_nothing(run: pytest.Pytester) -> None:
+    (run.path / "reports" / "multi-primary-samenet.svg").mkdir(parents=True)
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["no picture of multi-primary-samenet: IsADirectoryError: *"])
+    assert verdict_of(run)["go"] is True
 
 
 ROUND = """

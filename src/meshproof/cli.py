@@ -1,4 +1,4 @@
-"""The `meshproof` command: the lab and faults without pytest, and the doctor."""
+"""The `meshproof` command: the lab, faults and the picture of a mesh without pytest, and the doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import yaml
 
-from meshproof import __version__, fault_commands
+from meshproof import __version__, diagram_command, fault_commands
 from meshproof.errors import BadInput, Broken
 from meshproof.mesh import Mesh
 from meshproof.model import ClusterName, Topology
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for each in (up, *others):
         each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
     fault_commands.add_parsers(commands)
+    diagram_command.add_parser(commands)
     return parser
 
 
@@ -70,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _measure()
         if arguments.command == "fault":
             return fault_commands.run(arguments)
+        if arguments.command == "diagram":
+            return diagram_command.run(arguments)
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
