@@ -67,6 +67,7 @@ FLOOR: Final = (
     "FAILOVER-10",
     "FAILOVER-11",
     "FAILOVER-12",
+    "FAILOVER-13",
     "FAILOVER-14",
     "FAILOVER-15",
 )
