@@ -18,7 +18,7 @@ def held_problems(snapshot: Snapshot) -> dict[str, list[str]]:
     """Per proxy (`cluster namespace/pod`) what it is not connected to, has rejected, or holds in another form than its
     istiod would send; empty lists are good."""
     proxies = connected(snapshot)
-    replicas = {str(replica): (home, replica) for proxy in proxies for home, replica, _ in proxy.homes}
+    replicas = {f"{home} {replica}": (home, replica) for proxy in proxies for home, replica, _ in proxy.homes}
     told = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas.values())
     versions = {name: Version.parse(text) for name, text in zip(replicas, told, strict=True)}
 
@@ -28,7 +28,7 @@ def held_problems(snapshot: Snapshot) -> dict[str, list[str]]:
         home, replica, sync = proxy.homes[0]
         wants = xds_dump.wanted(home.kube, replica.name, sync.proxy)
         holds = xds_dump.held(proxy.cluster.kube, proxy.pod.namespace, proxy.pod.name)
-        return differences(wants, holds, contents=Version.parse(sync.version) == versions[str(replica)])
+        return differences(wants, holds, contents=Version.parse(sync.version) == versions[f"{home} {replica}"])
 
     return {str(proxy): found for proxy, found in zip(proxies, together(look, proxies), strict=True)}
 

@@ -32,6 +32,7 @@ from meshproof.certificates import CA_CERT, ROOT_CERT
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import Broken, Unavailable
 from meshproof.install.manifests import MANAGED_BY
+from meshproof.install.readiness import bad_states
 from meshproof.mesh import Cluster, Mesh
 from meshproof.model import ClusterName
 from meshproof.providers.base import Links
@@ -163,15 +164,10 @@ def _start_again(kube: Kube, namespace: str, name: str, replicas: int) -> None:
 
 def shortage(deployment: Json, pods: Iterable[Json]) -> str:
     """Why a Deployment has too few ready pods, in the words of Kubernetes: refused, not scheduled, not started."""
-    status = deployment.get("status") or {}
-    words = [str(c.get("message")) for c in status.get("conditions") or [] if c.get("type") == "ReplicaFailure"]
-    for pod in pods:
-        state = pod.get("status") or {}
-        conditions = state.get("conditions") or []
-        words += [str(c.get("message")) for c in conditions if c.get("reason") == "Unschedulable"]
-        containers = [*(state.get("initContainerStatuses") or []), *(state.get("containerStatuses") or [])]
-        waiting = [(c["name"], (c.get("state") or {}).get("waiting") or {}) for c in containers]
-        words += [f"{name}: {why.get('reason')} {why.get('message', '')}".strip() for name, why in waiting if why]
+    there = list(pods)
+    words = [bad.text for bad in bad_states(deployment, there)]
+    conditions = [c for pod in there for c in (pod.get("status") or {}).get("conditions") or []]
+    words += [str(c.get("message")) for c in conditions if c.get("reason") == "Unschedulable"]
     return "".join(f"; {each}" for each in words)
 
 

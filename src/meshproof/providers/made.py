@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from meshproof.progress import Narrator
 from meshproof.providers.base import ClusterAccess, Links, Toolbox
 from meshproof.providers.commands import Command
 from meshproof.providers.kubeconfig import access_of, greeted
+from meshproof.providers.lab.locks import WAIT, by_one_run
 from meshproof.providers.lab.paths import private_folder, state_root
 from meshproof.providers.lab.state import NAME
 
@@ -83,20 +82,11 @@ class RunFolder:
         """For one run at a time. Raises `BadInput` at once, naming the process, if another run holds it."""
         private_folder(self.path.parent)
         private_folder(self.path)
-        with self.path.with_suffix(".lock").open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                holder = handle.read().strip() or "unknown"
-                raise BadInput(
-                    self.what,
-                    f"another run is using them (process {holder})",
-                    "wait for its end, or choose another --lab-name",
-                ) from None
-            handle.truncate(0)
-            handle.write(str(os.getpid()))
-            handle.flush()
+
+        def busy(holder: str) -> BadInput:
+            return BadInput(self.what, f"another run is using them (process {holder})", WAIT)
+
+        with by_one_run(self.path.with_suffix(".lock"), busy):
             yield
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from meshproof.errors import BadInput
 from meshproof.progress import Narrator
@@ -25,6 +26,7 @@ def exclusively(what: str, narrator: Narrator) -> Iterator[None]:
         yield
 
 
+WAIT = "wait for its end, or choose another --lab-name"
 HELD = "MESHPROOF_HELD_LAB"
 """Environment variable that names the lab which this process, or one that started it, holds."""
 
@@ -38,22 +40,28 @@ def held(lab: str) -> Iterator[None]:
     if os.environ.get(HELD) == lab:
         yield
         return
-    path = private_folder(cache_root() / "locks") / f"lab-{lab}"
-    with path.open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise BadInput(
-                f"lab {lab}",
-                f"another run is using it (process {handle.read().strip() or 'unknown'})",
-                "wait for its end, or choose another --lab-name",
-            ) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+
+    def busy(holder: str) -> BadInput:
+        return BadInput(f"lab {lab}", f"another run is using it (process {holder})", WAIT)
+
+    with by_one_run(private_folder(cache_root() / "locks") / f"lab-{lab}", busy):
         os.environ[HELD] = lab
         try:
             yield
         finally:
             del os.environ[HELD]
+
+
+@contextmanager
+def by_one_run(path: Path, busy: Callable[[str], BadInput]) -> Iterator[None]:
+    """Hold a lock whose file names the process that has it; raises `busy` of that one at once if it is another."""
+    with path.open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise busy(handle.read().strip() or "unknown") from None
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
