@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.claims import CODE, REGISTRY, not_applicable
+from meshproof.claims import CODE, REGISTRY, Family, not_applicable
 from meshproof.errors import BadInput
 from meshproof.fault_commands import described
 from meshproof.faults.catalogue import FAULTS, chosen, fault
@@ -87,6 +87,11 @@ def test_a_fault_that_only_drills_notice_has_only_those_run() -> None:
     assert fault("S1").drills == ()
     assert fault("D10").drills == ("FAILOVER-06", "FAILOVER-05")
     assert sum(bool(each.drills) for each in FAULTS) >= 8
+
+
+def test_every_failover_claim_has_a_fault_that_must_turn_it_red() -> None:
+    killed = {code for each in FAULTS for code in each.kills}
+    assert {each.code for each in REGISTRY if each.family is Family.FAILOVER} <= killed
 
 
 def test_how_a_fault_is_listed() -> None:

@@ -13,7 +13,7 @@ from meshproof.errors import Broken, NotReady, Unavailable
 from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.journal import Journal
-from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_server
+from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.strike import Bench
 from meshproof.mesh import Cluster, Mesh
 from meshproof.wait import NotYet
@@ -208,7 +208,9 @@ def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_fir
     assert [entry.cluster_uid for entry in journal.unhealed()] == ["another lab"]
 
 
-@pytest.mark.parametrize("fault", [lose_cluster, freeze_cluster, stop_api_server])
+@pytest.mark.parametrize(
+    "fault", [lose_cluster, freeze_cluster, lambda bench, cluster: stop_api_servers(bench, [cluster])]
+)
 def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> None:
     mesh = mesh_of("multi-primary-samenet")
     with (

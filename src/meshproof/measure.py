@@ -21,7 +21,7 @@ from meshproof.providers.lab import gobuild, remains
 from meshproof.providers.lab import lab as labs
 from meshproof.providers.lab.state import LabFolder
 from meshproof.providers.lab.status import memory_kib
-from meshproof.scale import Pass, measure_scale, render_scale, run_claims
+from meshproof.scale import Growth, measure_scale, render_scale, run_claims
 from meshproof.topology import available
 
 TARGET = Path("docs/performance.md")
@@ -116,7 +116,7 @@ def _told(output: str, title: str, default: float | None = None) -> float:
     return default
 
 
-def render(ups: Sequence[float], downs: Sequence[float], times: Sequence[TopologyTimes], passes: Sequence[Pass]) -> str:
+def render(ups: Sequence[float], downs: Sequence[float], times: Sequence[TopologyTimes], growth: Growth) -> str:
     """The document."""
     goal = Goal()
     rows = "\n".join(
@@ -153,7 +153,7 @@ Multi-primary on different networks, with a service mesh that holds more and mor
 same in every cluster), and with a third cluster. API requests are all that the run makes, set-up and clean-up included;
 an `exec` counts as one.
 
-{render_scale(passes)}
+{render_scale(growth)}
 
 ## What the time is made of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import run
@@ -22,12 +22,15 @@ from meshproof.model import ClusterName
 from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.providers.lab import lab as labs
+from meshproof.report.results import Result
 from meshproof.report.verdict import FILE_NAME
 from meshproof.topology import TOPOLOGIES, load_topology
 
 BASE: Final = "multi-primary-multinet"
 """Every primary watches every cluster, and every cluster has a gateway: what grows, grows here."""
 EXTRA_SERVICES: Final = (0, 10, 100, 500)
+RED: Final = tuple(f"{result:<7} " for result in (Result.FAILED, Result.BROKEN))
+"""How the closing table of a run names a claim that does not hold."""
 NAMESPACE: Final = "scale"
 PORT: Final = 80
 KNOWN_S: Final = 180.0
@@ -45,24 +48,37 @@ class Pass:
     claims: int
 
 
-def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> list[Pass]:
-    """Passes over meshes of two and of three clusters, each with more and more services. Takes about eight minutes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """The passes, and by what was measured why there is no figure of it: this machine could not bear it."""
+
+    passes: Sequence[Pass]
+    missing: Mapping[str, str]
+
+
+def measure_scale(lab_name: str, narrator: Narrator, folder: Path, *, counts: Sequence[int] = (2, 3)) -> Growth:
+    """Passes over meshes of so many clusters, each with more and more services. Takes about eight minutes."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for count in (2, 3):
+    found: list[Pass] = []
+    missing: dict[str, str] = {}
+    for count in counts:
         topology = _topology_of(count, folder)
         names = tuple(ClusterName(f"cluster{number}") for number in range(1, count + 1))
         with narrator.step(f"a lab of {count} clusters"):
             labs.up(lab_name, names, narrator, stays=True)
+        what = f"{count} clusters"
         try:
             run_claims(str(topology), lab_name, "-k", "DISCOVERY-01", f"--report-dir={folder}")  # installs the mesh
             for services in EXTRA_SERVICES:
-                found.append(_pass(topology, lab_name, folder, count, services, narrator))
+                what = f"{count} clusters, {services} more services in each"
+                with narrator.step(what):
+                    found.append(_pass(topology, lab_name, folder, count, services))
         except Broken as problem:  # more than this machine can bear: what was measured before stands
-            narrator.say(f"no figures beyond {len(found)} passes: {problem}")
+            missing[what] = problem.reason
+            narrator.say(f"no figures of {what}: {problem}")
         finally:
             labs.down(lab_name, narrator)
-    return found
+    return Growth(passes=found, missing=missing)
 
 
 def _topology_of(count: int, folder: Path) -> Path:
@@ -76,17 +92,16 @@ def _topology_of(count: int, folder: Path) -> Path:
     return path
 
 
-def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: int, narrator: Narrator) -> Pass:
+def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: int) -> Pass:
     lab = labs.running(lab_name)
     if lab is None:
         raise Broken(f"lab {lab_name}", "it is not up any more")
     mesh = Mesh.of(load_topology(str(topology)), lab.clusters, lab.toolbox)
-    with narrator.step(f"{clusters} clusters, {services} more services in each"):
-        together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
-        must_be_well(mesh, timeout_s=KNOWN_S)
-        begin = time.monotonic()
-        run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
-        seconds = time.monotonic() - begin
+    together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
+    must_be_well(mesh, timeout_s=KNOWN_S)
+    begin = time.monotonic()
+    run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
+    seconds = time.monotonic() - begin
     told = yaml.safe_load((folder / FILE_NAME).read_text())
     return Pass(
         clusters=clusters,
@@ -102,7 +117,9 @@ def run_claims(topology: str, lab_name: str, *extra: str) -> str:
     argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", "--keep", *extra]
     done = run(argv, capture_output=True, text=True)
     if done.returncode:
-        raise Broken(f"claims on {topology}", done.stdout[-2000:], "figures of a mesh that is not well mean nothing")
+        red = [line for line in done.stdout.splitlines() if line.startswith(RED)]
+        why = "; ".join(red) or done.stdout[-2000:]
+        raise Broken(f"claims on {topology}", why, "figures of a mesh that is not well mean nothing")
     return done.stdout
 
 
@@ -127,11 +144,13 @@ def _service(name: str) -> Iterable[Json]:
     }
 
 
-def render_scale(passes: Iterable[Pass]) -> str:
-    """A table of passes."""
-    rows = "\n".join(f"| {p.clusters} | {p.services} | {p.claims} | {p.seconds:.1f} s | {p.requests} |" for p in passes)
+def render_scale(growth: Growth) -> str:
+    """A table of passes, and what could not be measured."""
+    rows = "\n".join(
+        f"| {p.clusters} | {p.services} | {p.claims} | {p.seconds:.1f} s | {p.requests} |" for p in growth.passes
+    )
+    missing = "".join(f"\n\nNo figures of {what}: {why}." for what, why in growth.missing.items())
     return f"""\
 | clusters | extra services in each | claims proven | pass | API requests |
 |---|---|---|---|---|
-{rows}
-"""
+{rows}{missing}"""

@@ -142,8 +142,8 @@ def test_proxies_that_dial_in_vain_keep_serving(outages: Outages, evidence: Evid
     "soon after istiod is back again, with a new one; all others' certificates last for hours yet",
     promised_by="istio.io, Security: Identity and certificate management; istio.io/istio, pkg/security: agents ask for "
     "the next certificate when half of the life has passed (SECRET_TTL 24 h, SECRET_GRACE_PERIOD_RATIO 0.5)",
-    hint="not renewed: the agent's log in istio-proxy for `citadelclient`; little left: renewal does not work, see "
-    "TRUST-04 and the proxy's way to 15012",
+    hint="not renewed: the agent's log in istio-proxy for `citadelclient`; renewed and refused: istiod has come back "
+    "with another root (TRUST-01, TRUST-02); little left: renewal does not work, see TRUST-04 and the way to 15012",
     disruptive=True,
 )
 def test_certificates_outlast_an_outage(outages: Outages, evidence: Evidence) -> None:

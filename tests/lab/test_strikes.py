@@ -17,7 +17,7 @@ from meshproof.faults.heal import heal
 from meshproof.faults.health import must_be_well
 from meshproof.faults.istiod import stop_istiod, two_replicas
 from meshproof.faults.journal import Journal
-from meshproof.faults.machines import cut_links, freeze_cluster, lose_cluster, stop_api_server
+from meshproof.faults.machines import cut_links, freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.parts import crash_istiod, kill_east_west, remove_app, remove_remote_secrets, rotate_tokens
 from meshproof.faults.strike import Bench
 from meshproof.install.mesh import install_mesh, uninstall_mesh
@@ -49,7 +49,7 @@ STRIKES: dict[str, Callable[[Bench], AbstractContextManager[object]]] = {
     "careful_application": careful_application,
     "cut_links": lambda b: cut_links(b, *b.mesh.clusters),
     "cut_links_one_way": lambda b: cut_links(b, *b.mesh.clusters, one_way=True),
-    "stop_api_server": lambda b: stop_api_server(b, b.mesh.clusters[0]),
+    "stop_api_servers": lambda b: stop_api_servers(b, b.mesh.clusters),
     "freeze_cluster": lambda b: freeze_cluster(b, b.mesh.clusters[0]),
     "lose_cluster": lambda b: lose_cluster(b, b.mesh.clusters[0]),
 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from meshproof.faults.strike import Bench, Strike, strike
 from meshproof.mesh import Cluster
+from meshproof.parallel import together
 
 
 def cut_links(bench: Bench, a: Cluster, b: Cluster, *, one_way: bool = False) -> AbstractContextManager[Strike]:
@@ -18,18 +20,16 @@ def cut_links(bench: Bench, a: Cluster, b: Cluster, *, one_way: bool = False) ->
     )
 
 
-def stop_api_server(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
-    """Kill the API server; back when it answers again."""
+def stop_api_servers(bench: Bench, clusters: Sequence[Cluster]) -> AbstractContextManager[Strike]:
+    """Kill the API servers of these clusters, all at once; back when they answer again."""
     links = bench.machines("stopping an API server")
-    what = f"API server of {cluster} stopped"
-    return strike(
-        bench,
-        "stop_api_server",
-        what,
-        [(cluster, {"do": "start"})],
-        lambda: links.stop_api_server(cluster.name),
-        machine=True,
-    )
+
+    def inflict() -> None:
+        together(lambda cluster: links.stop_api_server(cluster.name), clusters)
+
+    what = f"API server of {', '.join(map(str, clusters))} stopped"
+    undos = [(cluster, {"do": "start"}) for cluster in clusters]
+    return strike(bench, "stop_api_servers", what, undos, inflict, machine=True)
 
 
 def freeze_cluster(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:

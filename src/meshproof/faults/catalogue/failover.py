@@ -7,7 +7,7 @@ from typing import Final
 from meshproof import careful, names, pki
 from meshproof.claims import ACROSS_NETWORKS, TWO_PRIMARIES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import config, revoke_tokens
+from meshproof.faults.catalogue.common import config, edit_mesh_config, edit_reader_rights, revoke_tokens
 from meshproof.faults.catalogue.injection import MUTATING, injectors
 from meshproof.faults.catalogue.trust import break_key, set_ca
 from meshproof.faults.fault import Fault
@@ -20,6 +20,8 @@ from meshproof.mesh import Cluster
 OUTAGE: Final = ("FAILOVER-01", "FAILOVER-02", "FAILOVER-03", "FAILOVER-04", "FAILOVER-12", "FAILOVER-13")
 """Claims that judge the same outages: to run one is to run all."""
 
+NAME_LABEL: Final = "kubernetes.io/metadata.name"
+"""Kubernetes puts it on every namespace."""
 _ASKS: Final = """\
 function envoy_on_request(handle)
   local headers, body = handle:httpCall(
@@ -107,6 +109,18 @@ def _no_retries(scene: Scene) -> None:
         scene.add(primary, config("VirtualService", "meshproof-no-retries", spec))
 
 
+def _leaves_a_namespace_out(scene: Scene) -> None:
+    selector = {"key": NAME_LABEL, "operator": "NotIn", "values": [names.OUTSIDE_NAMESPACE]}
+    edit_mesh_config(scene, scene.far_config, {"discoverySelectors": [{"matchExpressions": [selector]}]})
+
+
+def _reader_may_not_begin(scene: Scene) -> None:
+    """Rights are looked at when a watch begins, not while it goes on."""
+    # With each refusal istiod waits longer before it tries again.
+    scene.restart_when_healed(scene.near, ISTIOD)
+    edit_reader_rights(scene, "endpointslices", lambda verbs: [])
+
+
 FAILOVER: Final = (
     Fault(
         id="D1",
@@ -174,9 +188,10 @@ FAILOVER: Final = (
     Fault(
         id="D8",
         sentence="an older VirtualService without retries takes the place of the one with them",
-        seen="nothing, until a link is cut: then requests fail each time that an ejected endpoint is tried again",
+        seen="nothing, until endpoints do not answer: then requests fail each time that an ejected one is tried again",
         source="istio.io, Traffic management best practices: one host, several VirtualServices",
-        kills=("FAILOVER-08",),
+        kills=("FAILOVER-05", "FAILOVER-08", "FAILOVER-14"),
+        also=("FAILOVER-06",),
         inject=_no_retries,
     ),
     Fault(
@@ -204,5 +219,23 @@ FAILOVER: Final = (
         source="as D5, without anybody who restarts it",
         kills=("FAILOVER-15",),
         inject=_key_of_another,
+    ),
+    Fault(
+        id="D12",
+        sentence="the istiod of one primary leaves a namespace out",
+        seen="nothing, while its routes stay as they are: a new one does not reach that primary's proxies",
+        source="istio.io, Discovery selectors: a namespace that no selector names is not read",
+        needs=(TWO_PRIMARIES,),
+        kills=("FAILOVER-02",),
+        beside=OUTAGE,
+        inject=_leaves_a_namespace_out,
+    ),
+    Fault(
+        id="D13",
+        sentence="the account in remote secrets may not read endpoints any more, and the watches that are open go on",
+        seen="nothing, until the secret is made anew: then that cluster does not come back",
+        source="as S5, before anybody feels it",
+        kills=("FAILOVER-10",),
+        inject=_reader_may_not_begin,
     ),
 )
