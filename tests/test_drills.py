@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshproof import drill as drills
-from meshproof.drill import Ward, felt, must_have_been_loaded
+from meshproof.drill import Ward, felt, must_have_been_loaded, must_have_been_well
 from meshproof.errors import Broken, NotReady
 from meshproof.faults import strike as strikes
 from meshproof.faults.journal import Journal
@@ -84,6 +84,20 @@ def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
     assert (round(longest, 3), words) == (3.9, "refused again")
     assert round(vigil.gap("injection", Window(begin_s=4.5, end_s=30))[0], 3) == 21.9
     assert vigil.gap("nothing", WINDOW) == (10, "")
+
+
+def test_what_is_on_its_way_when_the_fault_comes_is_no_control(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
+    with ward.drill("a fault") as drill:
+        drill.strike = struck()
+    told = drill.strike.told.monotonic_s
+    drill.begin = replace(drill.begin, monotonic_s=told - 2)
+    for sent_s, outcome in ((told - 1, Outcome.ANSWERED), (told - 0.01, Outcome.LOST)):
+        drill.history.add(replace(request(sent_s, outcome), source="a"))
+    must_have_been_well(drill, ("a",))
+    drill.history.add(replace(request(told - 0.5, Outcome.LOST), source="a"))
+    with pytest.raises(Broken, match="it was not well before the fault: 1 of 2 requests lost"):
+        must_have_been_well(drill, ("a",))
 
 
 # -- a mesh that is not well ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken, NotReady, Unavailable
 from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
-from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
+from meshproof.faults.istiod import STOP_ISTIOD, start_istiod, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.strike import Bench
@@ -115,6 +115,12 @@ def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
     assert kube.hurried == ["Pod istiod-7fdf777544-00000 3 s", "Pod istiod-7fdf777544-00001 3 s"]
     assert stopped.back is not None
     assert journal.unhealed() == ()
+
+
+def test_of_too_many_istiods_those_that_lead_stay() -> None:
+    kube = IstiodKube(replicas=3)
+    start_istiod(kube, {"istiod": 1}, lambda: {"istiod-7fdf777544-00001"})
+    assert kube.hurried == ["Pod istiod-7fdf777544-00000 3 s", "Pod istiod-7fdf777544-00002 3 s"]
 
 
 def test_istiod_comes_back_whatever_happens_inside(journal: Journal) -> None:

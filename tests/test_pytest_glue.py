@@ -228,6 +228,18 @@ def test_topologies_run_in_turn_and_disruptive_claims_last_in_each(run: pytest.P
     assert all(i.startswith("test_disruptive[") for i in ids[5::6])
 
 
+def test_a_claim_that_leaves_the_mesh_slower_comes_last_in_its_suite(run: pytest.Pytester) -> None:
+    source = next(run.path.glob("test_*.py"))
+    source.write_text(source.read_text().replace('"it survives", disruptive', '"it survives", last=True, disruptive'))
+    with source.open("a") as file:
+        file.write(
+            '\n@claim("FAILOVER-02", "so does this", disruptive=True, **told)\ndef test_later(topology):\n    pass\n'
+        )
+    result = run.runpytest("--topology=multi-primary-samenet", "--collect-only", "-q", "-k", "FAILOVER")
+    ids = [line.partition("::")[2].partition("[")[0] for line in result.stdout.lines if "::" in line]
+    assert ids == ["test_later", "test_disruptive"]
+
+
 def test_a_claim_is_selected_by_its_code(run: pytest.Pytester) -> None:
     result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01")
     result.assert_outcomes(passed=1, deselected=5)

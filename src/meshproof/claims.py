@@ -77,7 +77,8 @@ class Claim:
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
     `manners` how it gets on with claims that are proven at the same time. `credentials` says which
-    credentials of the mesh the proof makes for itself; empty for none.
+    credentials of the mesh the proof makes for itself; empty for none. `last` is for what leaves the mesh well, but
+    slower: it comes after the others of its suite.
     """
 
     code: str
@@ -88,6 +89,7 @@ class Claim:
     disruptive: bool
     manners: Manners = Manners.EASY
     credentials: str = ""
+    last: bool = False
 
     @property
     def family(self) -> Family:
@@ -155,6 +157,7 @@ def claim(
     disruptive: bool = False,
     manners: Manners = Manners.EASY,
     credentials: str = "",
+    last: bool = False,
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -170,6 +173,7 @@ def claim(
         disruptive=disruptive,
         manners=manners,
         credentials=credentials,
+        last=last,
     )
 
     def declare(function: F) -> F:

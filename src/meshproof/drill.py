@@ -21,6 +21,8 @@ from meshproof.wait import pause
 
 STEADY_S = 15.0
 """How long a mesh may take to be well before a fault: the last claim's objects may just be leaving."""
+ON_ITS_WAY_S = 0.25
+"""How long a request is on its way in a mesh that is well, and ten times that: half of them take 3 ms."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,8 +53,8 @@ class Drill:
 
     @property
     def steady(self) -> Window:
-        """From the first request to the fault."""
-        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s)
+        """From the first request to those that were on their way when the fault came: they may be lost with it."""
+        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s - ON_ITS_WAY_S)
 
     @property
     def down(self) -> Window:

@@ -27,9 +27,13 @@ from meshproof.wait import pause
     hint="errors that do not end: outlier detection and timeouts (docs/failover.md); not back: pods of the returned "
     "cluster that wait for an istiod that is not ready; endpoints of before: DISCOVERY-03",
     disruptive=True,
+    last=True,
 )
 def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evidence: Evidence) -> None:
-    """The reason for having two: one of each role dies, and nobody repairs anything by hand."""
+    """The reason for having two: one of each role dies, and nobody repairs anything by hand.
+
+    Its machine's kubelet takes all that has ended for crashes, and waits before it starts any of it a second time.
+    """
     findings = Findings("loads and directions")
     for victim in one_of_each_role(ward):
         name = f"{victim} lost"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Final
 
 from meshproof import names
 from meshproof.clients import istiod
 from meshproof.errors import Broken, ClaimFailed
+from meshproof.faults.leaders import LEADER, leader_of
 from meshproof.faults.undo import PROXY_NAMESPACES
 from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh import Cluster, Mesh
@@ -74,17 +74,11 @@ def _registries(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{facts.cluster} {pod.name} knows {known}"
 
 
-LEADER: Final = "istio-namespace-controller-election"
-"""ConfigMap that names the istiod which writes root certificates into a cluster's namespaces."""
-
-
 def _leaders(snapshot: Snapshot) -> Iterator[str]:
     """A lease of an istiod that was killed runs out after 30 s only; until then nobody takes its place."""
     for facts in snapshot.facts:
         live = {pod.name for pod in snapshot.of(snapshot.mesh.control_plane_of(facts.cluster)).istiods}
-        found = facts.cluster.kube.find("ConfigMap", LEADER, names.SYSTEM_NAMESPACE) or {"metadata": {}}
-        told = (found["metadata"].get("annotations") or {}).get("control-plane.alpha.kubernetes.io/leader", "{}")
-        holder = json.loads(told).get("holderIdentity", "nobody")
+        holder = leader_of(facts.cluster.kube) or "nobody"
         if holder not in live:
             yield f"{facts.cluster}: {holder} leads ({LEADER}), not {', '.join(sorted(live)) or 'a live istiod'}"
 

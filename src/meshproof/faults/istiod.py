@@ -67,13 +67,14 @@ def _running_replicas(cluster: Cluster) -> dict[str, int]:
     return replicas
 
 
-def start_istiod(kube: Kube, replicas: Mapping[str, int]) -> None:
+def start_istiod(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
     """Scale istiod's Deployments to these numbers and wait until so many are available, and no more are there; missing
-    ones are left out. Raises `NotReady` with the reason that Kubernetes gives.
+    ones are left out. Where some are too many, those that are `leading` stay. Raises `NotReady` with the reason that
+    Kubernetes gives.
     """
     there = _replicas(kube)
     wanted = {name: count for name, count in replicas.items() if name in there}
-    _scale(kube, wanted)
+    _scale(kube, wanted, leading)
     for name, count in wanted.items():
         try:
             kube.wait_for(
@@ -97,7 +98,7 @@ def _replicas(kube: Kube) -> dict[str, int]:
     return {item["metadata"]["name"]: int(item["spec"].get("replicas", 1)) for item in found}
 
 
-def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
+def _scale(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
     """Pods that are too many get `ISTIOD_GRACE_S` seconds; what replaces them until the number is known never starts.
 
     By itself Kubernetes gives them 30 s. An istiod with a connection from another network uses them up, since a gateway
@@ -106,7 +107,8 @@ def _scale(kube: Kube, replicas: Mapping[str, int]) -> None:
     for name, count in replicas.items():
         found = kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)
         ours = [pod["metadata"] for pod in found if deployment_of(pod) == name]
-        for meta in sorted(ours, key=lambda meta: str(meta["creationTimestamp"]))[count:]:
+        first = leading() if 0 < count < len(ours) else set()
+        for meta in sorted(ours, key=lambda meta: (meta["name"] not in first, str(meta["creationTimestamp"])))[count:]:
             kube.delete("Pod", meta["name"], names.SYSTEM_NAMESPACE, grace_s=ISTIOD_GRACE_S)
         kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, names.SYSTEM_NAMESPACE, sub="scale")
 

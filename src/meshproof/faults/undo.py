@@ -31,6 +31,7 @@ from meshproof import names
 from meshproof.certificates import CA_CERT, ROOT_CERT
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import Broken, Unavailable
+from meshproof.faults.leaders import leading
 from meshproof.install.manifests import MANAGED_BY
 from meshproof.install.readiness import bad_states
 from meshproof.mesh import Cluster, Mesh
@@ -103,7 +104,8 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Link
         case "scale":
             from meshproof.faults.istiod import start_istiod
 
-            start_istiod(kube, {str(name): int(count) for name, count in undo["replicas"].items()})
+            replicas = {str(name): int(count) for name, count in undo["replicas"].items()}
+            start_istiod(kube, replicas, lambda: leading(mesh, cluster))
         case "restart":
             if undo["scope"] == WORKLOADS:
                 await_root(mesh.control_plane_of(cluster), cluster)
