@@ -4,8 +4,8 @@
 pytest_plugins = [
     "fixtures.options",
     "fixtures.plan",
-    "fixtures.narration",
     "fixtures.topology",
+    "fixtures.narration",
     "fixtures.provider",
     "fixtures.report",
     "fixtures.mesh",

@@ -225,7 +225,7 @@ CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
-    "fixtures.options", "fixtures.plan", "fixtures.narration", "fixtures.topology", "fixtures.provider",
+    "fixtures.options", "fixtures.plan", "fixtures.topology", "fixtures.narration", "fixtures.provider",
     "fixtures.report", "fixtures.mesh",
 ]
 """

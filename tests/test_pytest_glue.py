@@ -16,7 +16,7 @@ CONFTEST = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
-    "fixtures.options", "fixtures.narration", "fixtures.topology", "fixtures.provider", "fixtures.report",
+    "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
     "fixtures.mesh", "fixtures.faults", "fixtures.diagram",
 ]
 """

@@ -32,6 +32,13 @@ class LineNarrator:
         self._write = write or self._to_stderr
         self._start = time.monotonic()
         self._lock = threading.Lock()
+        self._open: list[str] = []
+
+    @property
+    def going_on(self) -> str:
+        """The step that began last and has not ended; empty if there is none."""
+        steps = tuple(self._open)
+        return steps[-1] if steps else ""
 
     @staticmethod
     def _to_stderr(line: str) -> None:
@@ -45,6 +52,7 @@ class LineNarrator:
     def _step(self, title: str) -> Iterator[None]:
         begin = time.monotonic()
         outcome = ""
+        self._open.append(title)
         try:
             yield
         except BaseException:
@@ -52,6 +60,7 @@ class LineNarrator:
             raise
         finally:
             now = time.monotonic()
+            self._open.remove(title)
             with self._lock:
                 self._write(f"{now - self._start:7.1f} s  +{now - begin:5.1f} s  {title}{outcome}")
 
