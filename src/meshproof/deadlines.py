@@ -92,7 +92,7 @@ class Samples:
     api_server: float = 6.0
     """Seconds for which an API server stays away."""
     lost: float = 10.0
-    """Seconds for which a whole cluster stays away."""
+    """Seconds for which a whole cluster stays away, or hangs."""
     waiting: float = 3.0
     """Seconds for which a Deployment is seen to wait for its control plane."""
     steady: float = 2.0

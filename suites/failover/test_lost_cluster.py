@@ -1,4 +1,4 @@
-"""A whole cluster dies, with its control plane, its gateways and its API server, and comes back."""
+"""A whole cluster hangs or dies, with its control plane, its gateways and its API server, and comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from meshproof.deadlines import BOUNDS, SAMPLES
 from meshproof.drill import Drill, Ward, felt, must_have_been_well
 from meshproof.evenness import all_answer
 from meshproof.eyes import flights_arrive
-from meshproof.faults.machines import lose_cluster
+from meshproof.faults.machines import freeze_cluster, lose_cluster
 from meshproof.findings import Findings
 from meshproof.history import silence
 from meshproof.mesh import Cluster
@@ -43,7 +43,7 @@ def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evi
             silent = all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.cluster_back.seconds)
             findings.examine(f"{name} and back, every cluster answers", silent)
         drills.attach(evidence, drill, victim.name)
-        judge(findings, drill, victim)
+        judge(findings, drill, victim, name)
         if drill.leaves_ill:
             break
         for direction, problems in flights_arrive(Snapshot.take(ward.mesh), BOUNDS.rejoin.seconds).items():
@@ -51,12 +51,40 @@ def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evi
     findings.conclude()
 
 
+@claim(
+    "FAILOVER-16",
+    "while a whole cluster hangs, so that it takes connections and answers nothing, the others serve alone, with "
+    "careful settings after a short time as if nothing were wrong; when it goes on every cluster answers everywhere "
+    "again, and changes are followed",
+    promised_by="istio.io, Virtual Service: retries, perTryTimeout; Destination Rule: outlierDetection",
+    hint="errors that do not end: without perTryTimeout nothing counts as an error, so that nothing is ejected "
+    "(docs/failover.md); not back: DISCOVERY-03",
+    disruptive=True,
+)
+def test_a_cluster_that_hangs_is_survived(ward: Ward, careful: Target, evidence: Evidence) -> None:
+    """Worse than death: nothing refuses, and connections that are open stay so."""
+    findings = Findings("loads and directions")
+    victim = ward.mesh.clusters[-1]
+    name = f"{victim} frozen"
+    with ward.drill(name, targets=(DEFAULT, careful)) as drill:
+        with freeze_cluster(ward.bench, victim) as drill.strike:
+            pause(SAMPLES.lost)
+        silent = all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.rejoin.seconds)
+        findings.examine(f"{name} and going on, every cluster answers", silent)
+        followed = flights_arrive(drill.snapshot, BOUNDS.rejoin.seconds)
+    drills.attach(evidence, drill, victim.name)
+    judge(findings, drill, victim, name)
+    for direction, problems in followed.items():
+        findings.examine(f"{name} and going on, {direction}", problems)
+    findings.conclude()
+
+
 def one_of_each_role(ward: Ward) -> tuple[Cluster, ...]:
     return (ward.mesh.primaries[0], *ward.mesh.remotes[:1])
 
 
-def judge(findings: Findings, drill: Drill, victim: Cluster) -> None:
-    """Sources in the lost cluster are lost with it, and not judged."""
+def judge(findings: Findings, drill: Drill, victim: Cluster, name: str) -> None:
+    """Sources in the cluster itself are lost with it, and not judged."""
     told = drill.moments.told.monotonic_s
     for source in drill.sources:
         one = (str(source),)
@@ -68,6 +96,6 @@ def judge(findings: Findings, drill: Drill, victim: Cluster) -> None:
         problems = [f"its own cluster did not answer for {quiet:.1f} s"] if quiet > BOUNDS.silence.seconds else []
         if source.target is not DEFAULT:
             problems += felt(sent, told, BOUNDS.route_around.seconds)
-        findings.examine(f"{victim} lost, {source}", problems)
+        findings.examine(f"{name}, {source}", problems)
     findings.examine(f"mesh after {victim} was back", drill.ill)
     findings.note(drill.fault_line())

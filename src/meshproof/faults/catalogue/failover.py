@@ -190,7 +190,7 @@ FAILOVER: Final = (
         sentence="an older VirtualService without retries takes the place of the one with them",
         seen="nothing, until endpoints do not answer: then requests fail each time that an ejected one is tried again",
         source="istio.io, Traffic management best practices: one host, several VirtualServices",
-        kills=("FAILOVER-05", "FAILOVER-08", "FAILOVER-14"),
+        kills=("FAILOVER-05", "FAILOVER-08", "FAILOVER-14", "FAILOVER-16"),
         also=("FAILOVER-06",),
         inject=_no_retries,
     ),
