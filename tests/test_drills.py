@@ -12,10 +12,11 @@ import pytest
 
 from meshproof import drill as drills
 from meshproof.drill import Ward, felt, must_have_been_loaded, must_have_been_well
-from meshproof.errors import Broken, NotReady
+from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.faults import strike as strikes
 from meshproof.faults.journal import Journal
 from meshproof.faults.strike import Bench, Strike
+from meshproof.findings import Findings
 from meshproof.history import History, Mark, Outcome, Told, Window
 from meshproof.mesh import Mesh
 from meshproof.progress import Silent
@@ -98,6 +99,26 @@ def test_what_is_on_its_way_when_the_fault_comes_is_no_control(ward: Ward, monke
     drill.history.add(replace(request(told - 0.5, Outcome.LOST), source="a"))
     with pytest.raises(Broken, match="it was not well before the fault: 1 of 2 requests lost"):
         must_have_been_well(drill, ("a",))
+
+
+def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
+    with ward.drill("a fault") as drill:
+        drill.strike = struck()
+    for late_s, kind in ((0.9, ClaimFailed), (2.6, Broken)):
+        drill.late_s = late_s
+        findings = Findings("loads")
+        findings.examine("a")
+        drill.tell(findings)
+        findings.conclude()
+        findings.examine("b", ["a request was lost"])
+        with pytest.raises(
+            kind, match=r"1 of 2 loads are wrong\n  last seen   b: a request was lost\n  fault  "
+        ) as told:
+            findings.conclude()
+        assert ("it sent a request 2.6 s late: 1 of 2" in str(told.value)) is (kind is Broken)
 
 
 # -- a mesh that is not well ------------------------------------------------------------------------------------------

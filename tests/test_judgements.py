@@ -147,6 +147,7 @@ def test_figures_tell_how_long_a_fault_was_felt_before_and_after_healing() -> No
         "detect_s": 4,
         "recover_s": 1,
         "healed_s": 6.5,
+        "late_s": 0.0,
     }
 
 

@@ -11,6 +11,7 @@ from meshproof.deadlines import BOUNDS, SAMPLES
 from meshproof.errors import Broken, MeshproofError, NotReady
 from meshproof.faults.health import WELL_S, must_be_well
 from meshproof.faults.strike import Bench, Strike
+from meshproof.findings import Findings
 from meshproof.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.mesh import Mesh
 from meshproof.pod_load import PodLoad
@@ -24,13 +25,17 @@ STEADY_S = 15.0
 ON_ITS_WAY_S = 0.25
 """How long a request is on its way in a mesh that is well, and ten times that: half of them take 3 ms."""
 
+LATE_S = 1.0
+"""How late a request may be sent: as long as the shortest time limit that anything here has (the connect timeout of the
+careful settings). On two cores with a load average of 24 it was 0.1 s."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Drill:
     """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
     mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
-    was at its end: where it runs the clusters as well, pods without CPU time lose requests that no fault has cost.
-    `rebuilt` says that the mesh was made anew after it."""
+    was at its end, `late_s` how late it sent a request at worst: where it runs the clusters as well, pods without CPU
+    time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
 
     mesh: Mesh
     snapshot: Snapshot
@@ -42,6 +47,7 @@ class Drill:
     healed_s: float | None = None
     unhealed: str = ""
     busy: str = ""
+    late_s: float = 0.0
     rebuilt: bool = False
 
     @property
@@ -113,10 +119,15 @@ class Drill:
         }
         if self.healed_s is not None:
             found["healed_s"] = round(self.healed_s, 1)
-        return found
+        return found | {"late_s": round(self.late_s, 2)}
 
-    def fault_line(self) -> str:
-        """For failure texts: what was broken, and when."""
+    def tell(self, findings: Findings) -> None:
+        """What is to be told beside a failure: what was broken, and when; and whether this machine was to blame."""
+        findings.note(self._fault_line())
+        if self.late_s > LATE_S:
+            findings.doubt(f"this machine had no time for its load: it sent a request {self.late_s:.1f} s late")
+
+    def _fault_line(self) -> str:
         moments = self.moments
         assert moments.gone is not None
         assert moments.heal is not None
@@ -179,6 +190,7 @@ class Ward:
                 self._see_well(drill, well_s)
                 pause(SAMPLES.steady)
                 drill.end = Mark.now()
+                drill.late_s = load.late_s
                 drill.busy = f"\n  machine     load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
         except BaseException:
             self._leave_well(what)

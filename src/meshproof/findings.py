@@ -20,6 +20,7 @@ class Findings:
         self.examined: list[str] = []
         self.wrong: dict[str, list[str]] = {}
         self._notes: list[str] = []
+        self._doubts: list[str] = []
 
     def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
         """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""
@@ -32,8 +33,13 @@ class Findings:
         """Something to be told beside a failure."""
         self._notes.append(line)
 
+    def doubt(self, reason: str) -> None:
+        """Why what is wrong, if something is, need not be wrong with the mesh."""
+        self._doubts.append(reason)
+
     def conclude(self, *, also: str = "") -> None:
-        """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined.
+        """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
+        something is wrong and there is doubt.
 
         `also` is added to the text of a failure (what was seen beside it).
         """
@@ -43,8 +49,10 @@ class Findings:
             return
         lines = [f"{thing}: {problem}" for thing, problems in self.wrong.items() for problem in problems]
         head = f"{len(self.wrong)} of {len(self.examined)} {self._things} are wrong"
-        text = f"{head}\n{listed('last seen', lines)}"
-        raise ClaimFailed("\n".join([text, *([also] if also else []), *self._notes]))
+        text = "\n".join([f"{head}\n{listed('last seen', lines)}", *([also] if also else []), *self._notes])
+        if self._doubts:
+            raise Broken("; ".join(dict.fromkeys(self._doubts)), text, "run it again when the machine has time")
+        raise ClaimFailed(text)
 
 
 def listed(label: str, lines: Sequence[str], *, most: int = MOST_SHOWN) -> str:

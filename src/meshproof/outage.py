@@ -86,7 +86,9 @@ class Outages:
 
     def conclude(self, findings: Findings) -> None:
         """As the findings do; if they are good, raises `Broken` if somebody was not tried."""
-        findings.conclude(also="\n".join(outage.drill.fault_line() for outage in self))
+        for outage in self:
+            outage.drill.tell(findings)
+        findings.conclude()
         if self.untried:
             names_of = ", ".join(map(str, self.untried))
             raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not well", "see FAILOVER-04")

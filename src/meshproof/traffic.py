@@ -98,8 +98,14 @@ class Load:
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(max_workers=MOST_WAITING, thread_name_prefix="load")
         self._pacers: list[threading.Thread] = []
+        self._late_s: dict[str, float] = dict.fromkeys(asks, 0.0)
         self._futures: list[Future[None]] = []
         self._abandoned = threading.Event()
+
+    @property
+    def late_s(self) -> float:
+        """How many seconds after its time a request was sent by this process, at worst: nobody had time for it."""
+        return max(self._late_s.values(), default=0.0)
 
     def __enter__(self) -> Load:
         together(lambda pod: pod.start(self.rate), self._pods)
@@ -134,6 +140,7 @@ class Load:
     def _pace(self, source: str, ask: Ask, offset_s: float) -> None:
         due = time.monotonic() + offset_s
         while not self._stop.wait(max(0.0, due - time.monotonic())):
+            self._late_s[source] = max(self._late_s[source], time.monotonic() - due)
             self._futures.append(self._pool.submit(self._send, source, ask, Mark.now()))
             due += self._pause_s
 

@@ -45,7 +45,8 @@ def test_a_dead_endpoint_that_nobody_reports(book: BookDrill, evidence: Evidence
             findings.examine(str(source), felt(sent, gone, bound))
         measured[str(source)] = str(summarise(sent))
     evidence.attach("measured-without-the-application", measured)
-    findings.conclude(also=f"{drill.fault_line()}\n{book.removed_line()}")
+    drill.tell(findings)
+    findings.conclude(also=book.removed_line())
 
 
 @claim(
@@ -72,4 +73,5 @@ def test_a_deployment_that_waits_for_its_control_plane(book: BookDrill, evidence
     for name, problems in book.uneven.items():
         findings.examine(name, problems)
     findings.examine("the mesh after it", book.drill.ill)
-    findings.conclude(also=book.drill.fault_line())
+    book.drill.tell(findings)
+    findings.conclude()

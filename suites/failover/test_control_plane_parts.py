@@ -143,4 +143,4 @@ def judge(findings: Findings, drill: Drill, name: str) -> None:
         must_have_been_well(drill, (source,))
         findings.examine(f"{name}, {source}", lost(drill.history, drill.whole, (source,)))
     findings.examine(f"mesh after {name}", drill.ill)
-    findings.note(drill.fault_line())
+    drill.tell(findings)

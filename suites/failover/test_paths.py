@@ -72,7 +72,7 @@ def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
             problems.append(f"its own cluster did not answer for {quiet:.1f} s")
         findings.examine(what, problems)
     findings.examine(f"mesh after the gateway of {victim} was killed", drill.ill)
-    findings.note(drill.fault_line())
+    drill.tell(findings)
 
 
 @claim(
@@ -118,4 +118,4 @@ def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
             problems += felt(sent, told, BOUNDS.route_around.seconds)
         findings.examine(f"{name}, {source}", problems)
     findings.examine(f"mesh after {name}", drill.ill)
-    findings.note(drill.fault_line())
+    drill.tell(findings)
