@@ -9,6 +9,7 @@ from meshproof import names
 from meshproof.careful import CAREFUL
 from meshproof.clients.kube import Json
 from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.deployments import pods_of, refusal_of, status_of
 from meshproof.drill import Drill, Ward
 from meshproof.errors import Broken, NotReady
 from meshproof.evenness import all_answer, uneven
@@ -75,7 +76,8 @@ def perform(ward: Ward, victim: Cluster) -> BookDrill:
             with remove_app(ward.bench, victim) as book.remove:
                 pause(SAMPLES.without_app)
             pause(SAMPLES.waiting)
-            book.pods_during, book.refusal = _pods(victim), _refusal(victim)
+            book.pods_during = pods_of(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
+            book.refusal = refusal_of(_status(victim))
         book.ready_s = _ready(victim)
         if book.ready_s is not None:  # else nobody there can answer
             for target in (DEFAULT, CAREFUL):
@@ -85,28 +87,15 @@ def perform(ward: Ward, victim: Cluster) -> BookDrill:
     return book
 
 
-def _pods(cluster: Cluster) -> tuple[str, ...]:
-    pods = cluster.kube.list("Pod", names.APP_NAMESPACE, labels=f"app={names.APP_SERVICE}")
-    return tuple(pod["metadata"]["name"] for pod in pods)
-
-
-def _deployment(cluster: Cluster) -> Json:
-    found = cluster.kube.find("Deployment", app_deployment_name(cluster.spec), names.APP_NAMESPACE) or {}
-    status = found.get("status") or {}
-    assert isinstance(status, dict)
-    return status
-
-
-def _refusal(cluster: Cluster) -> str:
-    conditions = _deployment(cluster).get("conditions") or []
-    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "ReplicaFailure"), "")
+def _status(cluster: Cluster) -> Json:
+    return status_of(cluster.kube, names.APP_NAMESPACE, app_deployment_name(cluster.spec))
 
 
 def _ready(cluster: Cluster) -> float | None:
     begin = time.monotonic()
 
     def check() -> None:
-        if not _deployment(cluster).get("readyReplicas"):
+        if not _status(cluster).get("readyReplicas"):
             raise NotYet("not ready")
 
     try:

@@ -14,6 +14,7 @@ from meshproof.admission import Admission
 from meshproof.clients.kube import Json
 from meshproof.control import Control, Dials, dials, try_control
 from meshproof.deadlines import DEADLINES, SAMPLES
+from meshproof.deployments import pods_of, refusal_of, status_of
 from meshproof.drill import Drill, Ward
 from meshproof.errors import Broken, NotReady
 from meshproof.facts import pod_facts
@@ -150,21 +151,15 @@ def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
             cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
         pause(max(0.0, outage_s - (time.monotonic() - start)))
         for cluster in outage.governed:
-            outage.pods_during[cluster.name] = tuple(
-                pod["metadata"]["name"]
-                for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}")
-            )
-            outage.refusal[cluster.name] = _refusal(cluster)
+            outage.pods_during[cluster.name] = pods_of(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
+            outage.refusal[cluster.name] = refusal_of(_status(cluster))
         together(ShortLived.note_kept, outage.short_lived)
         later = dials(outage.drill.snapshot, outage.governed)
         outage.dials = {proxy: (dialled[proxy], later[proxy]) for proxy in dialled.keys() & later.keys()}
 
 
-def _refusal(cluster: Cluster) -> str:
-    """What the ReplicaSet controller says about pods that it could not create."""
-    deployment = cluster.kube.find("Deployment", WAITING, names.CLIENT_NAMESPACE) or {}
-    conditions = (deployment.get("status") or {}).get("conditions") or []
-    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "ReplicaFailure"), "")
+def _status(cluster: Cluster) -> Json:
+    return status_of(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
 
 
 def _come_back(outage: Outage, narrator: Narrator) -> None:
@@ -192,9 +187,8 @@ def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
 
     def check() -> None:
         nonlocal last
-        deployment = cluster.kube.find("Deployment", WAITING, names.CLIENT_NAMESPACE) or {}
-        status = deployment.get("status") or {}
-        last = f"{status.get('readyReplicas', 0)} of 1 ready; {_refusal(cluster) or 'no refusal reported'}"
+        status = _status(cluster)
+        last = f"{status.get('readyReplicas', 0)} of 1 ready; {refusal_of(status) or 'no refusal reported'}"
         if status.get("readyReplicas", 0) < 1:
             raise NotYet(last)
 

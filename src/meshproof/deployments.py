@@ -1,0 +1,23 @@
+"""A Deployment that waits for its control plane: which pods it has, and why it gets none."""
+
+from __future__ import annotations
+
+from meshproof.clients.kube import Json, Kube
+
+
+def status_of(kube: Kube, namespace: str, name: str) -> Json:
+    """Its status; empty where it is not there."""
+    found = (kube.find("Deployment", name, namespace) or {}).get("status") or {}
+    assert isinstance(found, dict)
+    return found
+
+
+def refusal_of(status: Json) -> str:
+    """What the ReplicaSet controller says about pods that it could not create; empty if it could."""
+    conditions = status.get("conditions") or []
+    return next((str(c.get("message", "")) for c in conditions if c.get("type") == "ReplicaFailure"), "")
+
+
+def pods_of(kube: Kube, namespace: str, app: str) -> tuple[str, ...]:
+    """The names of the pods with this label `app`."""
+    return tuple(pod["metadata"]["name"] for pod in kube.list("Pod", namespace, labels=f"app={app}"))
