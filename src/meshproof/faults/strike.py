@@ -12,6 +12,7 @@ from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import cluster_uid, take_back
 from meshproof.history import Mark
 from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
 from meshproof.providers.base import Links
 
 Undo = Mapping[str, Any]
@@ -60,11 +61,17 @@ def strike(
     """Write down how to take it back, inflict it, and take it back on the way out, whatever happened inside.
 
     The undos are those of `meshproof.faults.undo`, done last one first; `machine` says that they need no API server to
-    tell whose they are. A part of the mesh that does not come back is for claims to judge, and stays on record; a
-    machine that does not is our trouble: raises `NotReady`.
+    tell whose they are, and do not depend on each other: they are done all at once. A part of the mesh that does not
+    come back is for claims to judge, and stays on record; a machine that does not is our trouble: raises `NotReady`.
     """
     entries = [(cluster, _record(bench, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
     struck = Strike(what=what, told=Mark.now())
+
+    def heal(item: tuple[Cluster, Entry]) -> None:
+        cluster, entry = item
+        take_back(bench.mesh, cluster, entry.undo, bench.links)
+        bench.journal.healed(entry)
+
     try:
         inflict()
         struck.gone = Mark.now()
@@ -72,9 +79,7 @@ def strike(
     finally:
         struck.heal = Mark.now()
         try:
-            for cluster, entry in reversed(entries):
-                take_back(bench.mesh, cluster, entry.undo, bench.links)
-                bench.journal.healed(entry)
+            together(heal, reversed(entries), width=len(entries) if machine else 1)
             struck.back = Mark.now()
         except NotReady as problem:
             if machine:
