@@ -58,6 +58,13 @@ def render_broken(
     return "\n".join(lines)
 
 
+def in_one_line(text: str) -> str:
+    """What both texts above say in their first two lines, and the repair: for lists that show one line for a claim."""
+    head, *rest = text.splitlines()
+    told = [line for place, line in enumerate(rest) if place == 0 or line.lstrip().startswith(("try ", "repair: "))]
+    return " ▸ ".join(" ".join(line.split()) for line in (head, *told))
+
+
 def mesh_line(topology: Topology) -> str:
     """A topology in one line: `multi-primary-multinet: cluster1(primary, network1) cluster2(primary, network2)`."""
     clusters = " ".join(

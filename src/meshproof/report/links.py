@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 DOCUMENT: Final = "docs/claims.md"
-FROM_REPORT: Final = f"../../../{DOCUMENT}"
-"""From a page of `reports/allure-report`, as it is rendered in a checkout."""
+FROM_REPORT: Final = f"../../{DOCUMENT}"
+"""From the page in `reports/allure-report`, as it is rendered in a checkout."""
 
 
 def claim_url(code: str, environment: Mapping[str, str]) -> str:
