@@ -69,7 +69,6 @@ export default {
         reportLanguage: "en",
         singleFile: true,
         groupBy: ["feature"],
-        defaultSortBy: "status,asc",
         sections: ["charts"],
         charts: [
           { type: "problemsDistribution", by: "environment", title: "Topology x suite: share that does not hold" },

@@ -112,18 +112,32 @@ def test_every_claim_has_its_labels_links_and_title_even_if_it_is_skipped(run: p
     for code, each in found.items():
         labels = {(label["name"], label["value"]) for label in each["labels"]}
         assert {("epic", "multi-primary-samenet"), ("tag", code.partition("-")[0])} <= labels
+        assert f"[{code} in docs/claims.md](../../docs/claims.md#{code})" in each["description"]
         assert [link["url"] for link in each["links"]] == [
-            f"../../docs/claims.md#{code}",
             "https://istio.io/latest/docs/tasks/security/cert-management/plugin-ca-cert/",
             "https://www.rfc-editor.org/rfc/rfc5280",
         ]
     assert found["FAILOVER-01"]["name"] == "FAILOVER-01 it survives"
-    assert found["TRUST-01"]["description"].startswith("Two roots are two meshes.\n\n**Promised by** istio.io, Plug")
+    why = (
+        "Two roots are two meshes.\n\n**Promised by** istio.io, [Plug in CA Certificates](https://istio.io/latest/docs/"
+    )
+    assert found["TRUST-01"]["description"].startswith(why)
     assert found["TRUST-02"]["name"].endswith("▸ exec: cut off ▸ repair: try again")
     reasons = {code: found[code]["statusDetails"] for code in ("TRUST-03", "CONTROL-01")}
     assert reasons == {
         "TRUST-03": {"message": "netem: this kernel has none"},
         "CONTROL-01": {"message": "does not apply: multi-primary-samenet: every cluster is a primary"},
+    }
+
+
+def test_in_ci_the_claim_itself_is_a_link_too(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_PROJECT_URL", "https://forge/a/b")
+    monkeypatch.setenv("CI_COMMIT_SHA", "c0ffee")
+    run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01")
+    assert stories(run)["TRUST-01"]["links"][0] == {
+        "type": "tms",
+        "url": "https://forge/a/b/-/blob/c0ffee/docs/claims.md#TRUST-01",
+        "name": "TRUST-01 in docs/claims.md",
     }
 
 

@@ -97,6 +97,9 @@ def test_lists_show_what_was_seen_and_what_to_try_in_one_line() -> None:
         "TRUST-03 BROKEN, so nothing is known about: workloads are signed by their own control plane"
         " ▸ exec in ns/pod on cluster1: the connection was cut ▸ repair: check the kubelet"
     )
+    long = render_failure(CLAIM, TOPOLOGY, "no\n  last seen   " + "far too much " * 20)
+    assert " ▸ last seen far too" in in_one_line(long)
+    assert " far … ▸ try restart" in in_one_line(long)
 
 
 GITHUB = {"GITHUB_SERVER_URL": "https://forge", "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": "c0ffee"}
