@@ -15,6 +15,7 @@ from tests.test_pytest_glue import CONFTEST
 pytest_plugins = ["pytester"]
 
 CLAIMS = """
+import threading
 import pytest
 from meshproof.claims import REMOTES, Registry, claim
 from meshproof.errors import Broken, ClaimFailed, Unavailable
@@ -50,8 +51,14 @@ def set_up(narrator):
 
 @claim("FAILOVER-01", "it survives", disruptive=True, **told)
 def test_drill(topology, set_up, narrator):
+    def beside():
+        with narrator.step("a thread's own"):
+            pass
+
     with narrator.step("istiod stopped"):
-        pass
+        thread = threading.Thread(target=beside)
+        thread.start()
+        thread.join()
 """
 
 
@@ -149,7 +156,8 @@ def test_four_topologies_are_four_tests(run: pytest.Pytester) -> None:
 
 def test_steps_are_told_where_they_were_taken_and_nothing_else_of_set_up(run: pytest.Pytester) -> None:
     run.runpytest("--topology=multi-primary-samenet", "-k", "FAILOVER-01", "-q")
-    assert [step["name"] for step in stories(run)["FAILOVER-01"]["steps"]] == ["istiod stopped"]
+    (step,) = stories(run)["FAILOVER-01"]["steps"]
+    assert (step["name"], step["status"], step.get("steps")) == ("istiod stopped", "passed", None)
     befores = [each for one in told(run, "container") for each in one.get("befores", [])]
     assert [(each["name"], each["steps"][0]["name"]) for each in befores] == [("set_up", "clusters are made")]
 
