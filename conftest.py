@@ -8,6 +8,8 @@ pytest_plugins = [
     "fixtures.narration",
     "fixtures.provider",
     "fixtures.report",
+    "fixtures.allure_results",
+    "fixtures.junit",
     "fixtures.mesh",
     "fixtures.rounds",
     "fixtures.faults",

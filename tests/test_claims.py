@@ -124,11 +124,10 @@ def test_the_list_of_claims_reads_well() -> None:
     )
     assert text.startswith("# Claims\n")
     assert "## TRUST\n\n| code | claim | applies to | promised by | if it fails |\n|---|---|---|---|---|\n" in text
-    assert "| TRUST-01 | it holds | every topology | RFC 5280 | look there |\n" in text
-    assert (
-        "| FAILOVER-01 ⚡ | it holds | at least two primaries and more than one network | RFC 5280 | look there |\n"
-        in text
-    )
+    page = "[RFC 5280](https://www.rfc-editor.org/rfc/rfc5280)"
+    assert f'| TRUST-01<a id="TRUST-01"></a> | it holds | every topology | {page} | look there |\n' in text
+    needs = "at least two primaries and more than one network"
+    assert f'| FAILOVER-01 ⚡<a id="FAILOVER-01"></a> | it holds | {needs} | {page} | look there |\n' in text
     assert "## DISCOVERY" not in text
     assert text.index("## TRUST") < text.index("## FAILOVER")
 

@@ -7,10 +7,21 @@ import threading
 import pytest
 
 from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.findings import Findings
+from meshproof.findings import Findings, begun
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
 from meshproof.shares import share_problems
+
+
+def test_findings_that_a_thread_begins_are_known_to_who_asked() -> None:
+    with begun() as outer:
+        with begun() as found:
+            Findings("certificates").examine("east a", ["expired"])
+            together(Findings, ["things of another thread"])
+        Findings("keys").examine("east b")
+    Findings("what nobody asked for")
+    assert [each.wrong for each in found] == [{"east a": ["expired"]}]
+    assert [each.examined for each in outer] == [["east b"]]
 
 
 def test_one_failure_tells_all_that_is_wrong() -> None:

@@ -14,9 +14,11 @@ OURS = re.compile(r"`((?:src|tests|docs|fixtures|suites|topologies|\.github)/[\w
 
 
 def anchors(document: Path) -> set[str]:
-    """The names that headings get: lower case, no punctuation, dashes for spaces."""
-    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """The names that headings get (lower case, no punctuation, dashes for spaces), and those that are written."""
+    text = document.read_text()
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | set(re.findall(r'<a id="([^"]+)">', text))
 
 
 def by_name(document: Path) -> str:

@@ -17,6 +17,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
+    "fixtures.allure_results", "fixtures.junit",
     "fixtures.mesh", "fixtures.faults", "fixtures.diagram",
 ]
 """
@@ -118,10 +119,11 @@ def test_a_picture_of_each_topology_lies_beside_the_verdict_and_in_allure(run: p
     assert ">one root TRUST-02<" in drawn
     assert ">TRUST-02 FAILED: two roots<" in drawn
     results = run.path / "reports" / "allure-results"
-    (told,) = (json.loads(path.read_text()) for path in results.glob("*-globals.json"))
-    (attached,) = told["attachments"]
-    assert (attached["name"], attached["type"]) == ("multi-primary-samenet.svg", "image/svg+xml")
-    assert (results / attached["source"]).read_text() == drawn
+    told = [json.loads(path.read_text()) for path in results.glob("*-globals.json")]
+    attached = {each["name"]: each for one in told for each in one["attachments"]}
+    picture = attached["multi-primary-samenet.svg"]
+    assert picture["type"] == "image/svg+xml"
+    assert (results / picture["source"]).read_text() == drawn
 
 
 def test_a_picture_has_what_the_run_itself_has_read(run: pytest.Pytester) -> None:

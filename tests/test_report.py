@@ -15,8 +15,9 @@ from meshproof.clients.kube import Kube
 from meshproof.errors import Broken
 from meshproof.report.claims_doc import DOCUMENT, current
 from meshproof.report.evidence import Evidence
-from meshproof.report.failure import render_broken, render_failure
+from meshproof.report.failure import in_one_line, render_broken, render_failure
 from meshproof.report.floor import FLOOR, shortfalls
+from meshproof.report.links import claim_url
 from meshproof.report.results import ClaimResult, Ledger, Result
 from meshproof.report.summary import summary_lines
 from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
@@ -85,6 +86,37 @@ def test_a_broken_claim_reads_like_this() -> None:
     problem = Broken("exec in ns/pod on cluster1", "the connection was cut", "check the kubelet")
     notes = ["and: exec in ns/other on cluster1: the connection was cut"]
     assert render_broken(CLAIM, TOPOLOGY, str(problem), notes=notes) == GOLDEN_BROKEN
+
+
+def test_lists_show_what_was_seen_and_what_to_try_in_one_line() -> None:
+    assert in_one_line(GOLDEN_FAILURE) == (
+        "TRUST-03 workloads are signed by their own control plane: 1 of 8 certificates are wrong"
+        " ▸ last seen cluster2 ns/pod: the issuer is not there ▸ try restart istiod, then the pods"
+    )
+    assert in_one_line(GOLDEN_BROKEN) == (
+        "TRUST-03 BROKEN, so nothing is known about: workloads are signed by their own control plane"
+        " ▸ exec in ns/pod on cluster1: the connection was cut ▸ repair: check the kubelet"
+    )
+    long = render_failure(CLAIM, TOPOLOGY, "no\n  last seen   " + "far too much " * 20)
+    assert " ▸ last seen far too" in in_one_line(long)
+    assert " far … ▸ try restart" in in_one_line(long)
+
+
+GITHUB = {"GITHUB_SERVER_URL": "https://forge", "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": "c0ffee"}
+GITLAB = {"CI_PROJECT_URL": "https://forge/a/b", "CI_COMMIT_SHA": "c0ffee"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        (GITHUB, "https://forge/a/b/blob/c0ffee/docs/claims.md#TRUST-03"),
+        (GITLAB, "https://forge/a/b/-/blob/c0ffee/docs/claims.md#TRUST-03"),
+        ({"CI": "true"}, "../../docs/claims.md#TRUST-03"),
+    ],
+)
+def test_a_report_links_to_the_claim(environment: dict[str, str], url: str) -> None:
+    assert claim_url("TRUST-03", environment) == url
+    assert '<a id="TRUST-03"></a>' in DOCUMENT.read_text()
 
 
 def test_the_worst_phase_of_a_test_counts() -> None:
@@ -191,7 +223,9 @@ def test_evidence_is_written_as_text_or_json(tmp_path: Path) -> None:
     evidence.attach("rows", "a\nb")
     evidence.attach("counts", {"b": 1, "a": 2})
     evidence.attach("history.csv", "time")
-    assert [path.name for path in evidence.files] == ["rows.txt", "counts.json", "history.csv"]
+    evidence.attach("east-198.18.10.2-15443", [])
+    names = ["rows.txt", "counts.json", "history.csv", "east-198.18.10.2-15443.json"]
+    assert [path.name for path in evidence.files] == names
     assert evidence.files[1].read_text() == '{\n  "a": 2,\n  "b": 1\n}'
     assert not (Evidence(tmp_path / "e").folder / "rows.txt").exists()
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from meshproof.errors import Broken
 from meshproof.model import Topology
 from meshproof.rounds import Manners
+from meshproof.sources import Page, cited, linked
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -94,6 +95,11 @@ class Claim:
     @property
     def family(self) -> Family:
         return Family(self.code.partition("-")[0])
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """The web pages that `promised_by` cites."""
+        return cited(self.promised_by)
 
     def __str__(self) -> str:
         return f"{self.code} {self.sentence}"
@@ -210,6 +216,7 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
         "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
         "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
         "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
+        "A claim has its code as its address: `claims.md#TRUST-03`.",
     ]
     for family in Family:
         if family not in by_family:
@@ -228,5 +235,6 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
 def _row(record: Claim) -> str:
     needs = " and ".join(need.name for need in record.needs)
     mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
-    cells = (record.code + mark, record.sentence, needs, record.promised_by, record.hint)
+    code = f'{record.code}{mark}<a id="{record.code}"></a>'
+    cells = (code, record.sentence, needs, linked(record.promised_by), record.hint)
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

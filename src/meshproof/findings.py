@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Final
 
 from meshproof.errors import Broken, ClaimFailed
 
 MOST_SHOWN: Final = 12
 INDENT: Final = " " * 14
+
+_BEGUN: Final[ContextVar[list[Findings] | None]] = ContextVar("findings that were begun", default=None)
+
+
+@contextmanager
+def begun() -> Iterator[list[Findings]]:
+    """The findings that this thread begins while the block lasts, for reports that list what was examined."""
+    found: list[Findings] = []
+    before = _BEGUN.set(found)
+    try:
+        yield found
+    finally:
+        _BEGUN.reset(before)
 
 
 class Findings:
@@ -21,6 +36,8 @@ class Findings:
         self.wrong: dict[str, list[str]] = {}
         self._notes: list[str] = []
         self._doubts: list[str] = []
+        if (found := _BEGUN.get()) is not None:
+            found.append(self)
 
     def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
         """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""

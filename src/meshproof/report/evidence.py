@@ -15,6 +15,10 @@ SECRETS: Final = re.compile(r"PRIVATE KEY-----|client-key-data|\btoken:\s*\S|eyJ
 """Signs of keys, kubeconfigs and tokens (a JWT's header begins with `{"alg":`, `eyJhbGciOi` in base64)."""
 
 
+SUFFIXES: Final = frozenset({".csv", ".json", ".svg", ".txt", ".yaml"})
+"""What counts as a suffix; a name may have an address in it, which has dots too."""
+
+
 class Evidence:
     """Collects files in a folder that is emptied first, and figures for the verdict; nothing secret gets in."""
 
@@ -34,7 +38,7 @@ class Evidence:
             raise Broken(
                 f"evidence {name}", "it looks like a key, a token or a kubeconfig", "attach less: this is a bug"
             )
-        suffix = "" if Path(name).suffix else ".txt" if isinstance(content, str) else ".json"
+        suffix = "" if Path(name).suffix in SUFFIXES else ".txt" if isinstance(content, str) else ".json"
         path = self.folder / f"{name}{suffix}"
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

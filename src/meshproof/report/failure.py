@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
+from typing import Final
 
 from meshproof.claims import Claim
 from meshproof.findings import INDENT, listed
 from meshproof.model import Topology
 from meshproof.options import KEEP
+
+MOST_IN_LINE: Final = 160
 
 
 def render_failure(
@@ -56,6 +60,13 @@ def render_broken(
     lines.append(f"  mesh        {mesh_line(topology)}")
     lines.append(f"  again       {again(claim, topology, options)}")
     return "\n".join(lines)
+
+
+def in_one_line(text: str) -> str:
+    """What both texts above say in their first two lines, and the repair: for lists that show one line for a claim."""
+    head, *rest = text.splitlines()
+    told = [line for place, line in enumerate(rest) if place == 0 or line.lstrip().startswith(("try ", "repair: "))]
+    return " ▸ ".join([head, *(shorten(line, MOST_IN_LINE, placeholder=" …") for line in told)])
 
 
 def mesh_line(topology: Topology) -> str:
