@@ -89,8 +89,8 @@ class Samples:
     """Seconds for which an istiod stays away after the certificates of short-lived clients have ended."""
     partition: float = 12.0
     """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
-    api_server: float = 6.0
-    """Seconds for which an API server stays away."""
+    api_server: float = 4.0
+    """Seconds for which API servers stay away; they take three more to start."""
     lost: float = 10.0
     """Seconds for which a whole cluster stays away, or hangs."""
     waiting: float = 3.0
@@ -160,9 +160,14 @@ class Bounds:
     rejoin: Bound = Bound(
         seconds=30.0,
         whose=Whose.PATIENCE,
-        why="from the healing of a link or an API server until both clusters answer everywhere again and a change "
-        "made in one is seen in the other: ejections end (5 s, longer each time), watches are tried again with a pause "
-        "that doubles",
+        why="from the healing of a link until both clusters answer everywhere again and a change made in one is seen "
+        "in the other: ejections end (5 s, longer each time), watches are tried again",
+    )
+    watched_again: Bound = Bound(
+        seconds=60.0,
+        whose=Whose.PROMISE,
+        why="from the return of API servers until changes in them are followed: client-go tries a watch again after a "
+        "pause that doubles from 0.8 s to 30 s, and may be twice as long (k8s.io/client-go, tools/cache, reflector)",
     )
     secret_gone: Bound = Bound(
         seconds=15.0,

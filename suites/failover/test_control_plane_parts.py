@@ -36,7 +36,7 @@ def test_api_servers_may_be_away(ward: Ward, evidence: Evidence) -> None:
     with ward.drill(name) as drill:
         with stop_api_servers(ward.bench, ward.mesh.clusters) as drill.strike:
             pause(SAMPLES.api_server)
-        followed = flights_arrive(drill.snapshot, BOUNDS.rejoin.seconds)
+        followed = flights_arrive(drill.snapshot, BOUNDS.watched_again.seconds)
     drills.attach(evidence, drill, "api-servers")
     judge(findings, drill, name)
     for direction, problems in followed.items():
