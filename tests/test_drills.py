@@ -107,18 +107,18 @@ def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
     monkeypatch.setattr(drills, "must_be_well", Health("", ""))
     with ward.drill("a fault") as drill:
         drill.strike = struck()
-    for late_s, kind in ((0.9, ClaimFailed), (2.6, Broken)):
-        drill.late_s = late_s
+    drill.late_s = {"cluster1 client": 2.6, "cluster2 client": 0.9}
+    for struck_itself, kind in (("cluster1", ClaimFailed), ("", Broken)):
         findings = Findings("loads")
         findings.examine("a")
-        drill.tell(findings)
+        drill.tell(findings, but=struck_itself)
         findings.conclude()
         findings.examine("b", ["a request was lost"])
         with pytest.raises(
             kind, match=r"1 of 2 loads are wrong\n  last seen   b: a request was lost\n  fault  "
         ) as told:
             findings.conclude()
-        assert ("it sent a request 2.6 s late: 1 of 2" in str(told.value)) is (kind is Broken)
+        assert ("cluster1 client sent a request 2.6 s late: 1 of 2" in str(told.value)) is (kind is Broken)
 
 
 # -- a mesh that is not well ------------------------------------------------------------------------------------------

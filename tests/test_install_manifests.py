@@ -80,6 +80,14 @@ def test_a_config_cluster_exposes_what_its_clusters_need(name: str, gateways: se
     assert {manifest["metadata"]["name"] for manifest in of_kind(applied, "Gateway")} == gateways
 
 
+def test_requests_that_end_badly_are_logged_in_every_mesh() -> None:
+    topology = load_topology("multi-primary-samenet")
+    for cluster in topology.clusters:
+        (rule,) = of_kind(mesh_configuration(topology, cluster), "Telemetry")
+        assert rule["metadata"]["namespace"] == "istio-system"
+        assert rule["spec"]["accessLogging"][0]["filter"] == {"expression": "response.code >= 500"}
+
+
 def test_istiod_is_exposed_untouched_on_xds_and_webhook() -> None:
     topology = load_topology("primary-remote-multinet")
     applied = mesh_configuration(topology, topology.cluster("cluster1"))

@@ -12,7 +12,7 @@ import pytest
 from meshproof.clients.kube import ExecResult
 from meshproof.errors import NotReady
 from meshproof.history import Mark, Outcome, Window
-from meshproof.pod_load import PodLoad, parse_notes
+from meshproof.pod_load import PodLoad, lateness, parse_notes
 from meshproof.traffic import Load
 from meshproof.wait import pause
 from tests.fakes import LocalKube, pod
@@ -66,6 +66,11 @@ def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> 
     assert (bad.version, bad.flags, bad.attempts, bad.status) == ("", "UF,URX", 3, 503)
     assert none.status == 0
     assert "onnect" in none.error
+
+
+def test_what_a_pod_sends_late_is_told_by_loop() -> None:
+    sent = {(0, 1): 10.0, (0, 2): 10.2, (0, 3): 11.7, (0, 4): 11.7, (1, 1): 10.0, (1, 2): 10.21, (2, 2): 50.0}
+    assert {loop: round(late, 2) for loop, late in lateness(sent, 0.2).items()} == {0: 1.3, 1: 0.01}
 
 
 class LostKube(LocalKube):

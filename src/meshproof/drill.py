@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -34,8 +34,8 @@ careful settings). In a drill on two cores with a load average of 16 it was 0.16
 class Drill:
     """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
     mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
-    was at its end, `late_s` how late it sent a request at worst: where it runs the clusters as well, pods without CPU
-    time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
+    was at its end, `late_s` by source how late a request was sent at worst: where it runs the clusters as well, pods
+    without CPU time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
 
     mesh: Mesh
     snapshot: Snapshot
@@ -47,7 +47,7 @@ class Drill:
     healed_s: float | None = None
     unhealed: str = ""
     busy: str = ""
-    late_s: float = 0.0
+    late_s: Mapping[str, float] = field(default_factory=dict)
     rebuilt: bool = False
 
     @property
@@ -119,13 +119,17 @@ class Drill:
         }
         if self.healed_s is not None:
             found["healed_s"] = round(self.healed_s, 1)
-        return found | {"late_s": round(self.late_s, 2)}
+        return found | {"late_s": round(max((self.late_s.get(source, 0.0) for source in chosen), default=0.0), 2)}
 
-    def tell(self, findings: Findings) -> None:
-        """What is to be told beside a failure: what was broken, and when; and whether this machine was to blame."""
+    def tell(self, findings: Findings, *, but: str = "") -> None:
+        """What is to be told beside a failure: what was broken, and when; and whether the machine was to blame.
+
+        Sources of the cluster `but` are late since it was struck itself.
+        """
         findings.note(self._fault_line())
-        if self.late_s > LATE_S:
-            findings.doubt(f"this machine had no time for its load: it sent a request {self.late_s:.1f} s late")
+        late = {source: late for source, late in self.late_s.items() if not but or not source.startswith(f"{but} ")}
+        if late and late[last := max(late, key=late.__getitem__)] > LATE_S:
+            findings.doubt(f"the machine had no time for its load: {last} sent a request {late[last]:.1f} s late")
 
     def _fault_line(self) -> str:
         moments = self.moments
@@ -190,12 +194,12 @@ class Ward:
                 self._see_well(drill, well_s)
                 pause(SAMPLES.steady)
                 drill.end = Mark.now()
-                drill.late_s = load.late_s
                 drill.busy = f"\n  machine     load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
         except BaseException:
             self._leave_well(what)
             raise
         must_have_been_loaded(load, drill.whole)
+        drill.late_s = load.late_s
         if drill.unhealed:
             drill.rebuilt = self._rebuild(f"{what}: {drill.unhealed}")
 

@@ -95,6 +95,8 @@ class PodLoad:
         self.sources = tuple(sources)
         self.trouble = ""
         """Why nothing could be fetched, if so."""
+        self.late_s: dict[str, float] = {}
+        """How many seconds after its time a request was sent at worst, by source; of those that are known."""
         self._kube = kube
         self._pod = pod
         self._urls = tuple(sources.values())
@@ -149,6 +151,7 @@ class PodLoad:
 
     def _read(self, text: str) -> list[PodRequest]:
         sent, ended = parse_notes(text)
+        self.late_s = {self.sources[number]: late for number, late in lateness(sent, 1 / self._rate).items()}
         return [
             PodRequest(source=self.sources[key[0]], sent=self._mark(uptime_s), end=ended.get(key))
             for key, uptime_s in sent.items()
@@ -181,6 +184,16 @@ def parse_notes(text: str) -> tuple[dict[Key, float], dict[Key, End]]:
         elif kind == "R" and len(rest) == 3 and (end := _end(rest[2])) is not None:
             ended[int(rest[0]), int(rest[1])] = end
     return sent, ended
+
+
+def lateness(sent: Mapping[Key, float], step_s: float) -> dict[int, float]:
+    """By loop, how long after its time a request was sent at worst, where the first of each was in time."""
+    firsts = {loop: at_s for (loop, number), at_s in sent.items() if number == 1}
+    found: dict[int, float] = {}
+    for (loop, number), at_s in sent.items():
+        if loop in firsts:
+            found[loop] = max(found.get(loop, 0.0), at_s - firsts[loop] - (number - 1) * step_s)
+    return found
 
 
 _END: Final = re.compile(r"(\d+) (\d+) ([\d.]+)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*)")

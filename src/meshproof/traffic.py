@@ -103,9 +103,9 @@ class Load:
         self._abandoned = threading.Event()
 
     @property
-    def late_s(self) -> float:
-        """How many seconds after its time a request was sent by this process, at worst: nobody had time for it."""
-        return max(self._late_s.values(), default=0.0)
+    def late_s(self) -> Mapping[str, float]:
+        """By source how many seconds after its time a request was sent at worst: the machine had no time for it."""
+        return self._late_s | {source: late for pod in self._pods for source, late in pod.late_s.items()}
 
     def __enter__(self) -> Load:
         together(lambda pod: pod.start(self.rate), self._pods)

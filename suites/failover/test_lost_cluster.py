@@ -98,4 +98,4 @@ def judge(findings: Findings, drill: Drill, victim: Cluster, name: str) -> None:
             problems += felt(sent, told, BOUNDS.route_around.seconds)
         findings.examine(f"{name}, {source}", problems)
     findings.examine(f"mesh after {victim} was back", drill.ill)
-    drill.tell(findings)
+    drill.tell(findings, but=victim.name)

@@ -132,6 +132,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
         *((_cross_network_gateway(),) if exposes_services else ()),
         *(_istiod_exposed() if topology.exposes_istiod(primary) else ()),
         *app_exposed(),
+        _errors_logged(),
     )
 
 
@@ -141,6 +142,17 @@ def _istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
         "kind": kind,
         "metadata": metadata(name, namespace),
         "spec": spec,
+    }
+
+
+def _errors_logged() -> Json:
+    """Every proxy writes down the requests that end badly, and why: `meshproof.proxy_errors` reads it."""
+    logging = {"providers": [{"name": "envoy"}], "filter": {"expression": "response.code >= 500"}}
+    return {
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": metadata("errors-are-logged", SYSTEM_NAMESPACE),
+        "spec": {"accessLogging": [logging]},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshproof.drill import Drill
+from meshproof.proxy_errors import proxy_errors
 from meshproof.report.chart import history_chart
 from meshproof.report.evidence import Evidence
 
@@ -28,6 +29,8 @@ def attach(evidence: Evidence, drill: Drill, name: str) -> None:
     title = f"{moments.what} ({drill.mesh.topology.name})"
     evidence.attach(f"{name}-history.csv", drill.history.as_csv())
     evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters))
+    if any(request.is_bad for request in drill.history.sent_in(drill.whole)) and (errors := proxy_errors(drill.mesh)):
+        evidence.attach(f"{name}-proxies-logged", errors)
     for target in dict.fromkeys(source.target for source in drill.sources):
         label = f"{moments.what}, {target.name} settings" if target.name else moments.what
         evidence.figures[label] = drill.figures(drill.of(target=target))

@@ -36,8 +36,8 @@ Schema `meshproof/verdict/1` (fields are only ever added):
                 so long a user felt it before the mesh went around the dead part; 0 if no user did
     recover_s   the same from the order to heal on
     healed_s    from the order to heal until the mesh was proven well
-    late_s      how long after its time a request was sent from here at worst: what is wrong when this is more than 1 s
-                is BROKEN, since the machine may be to blame
+    late_s      how long after its time a request was sent at worst: what is wrong when this is more than 1 s is BROKEN,
+                since the machine may be to blame (but where the sender itself was struck)
 
 and of FAILOVER-13, by outage:
 
