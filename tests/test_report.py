@@ -111,10 +111,11 @@ GITLAB = {"CI_PROJECT_URL": "https://forge/a/b", "CI_COMMIT_SHA": "c0ffee"}
     [
         (GITHUB, "https://forge/a/b/blob/c0ffee/docs/claims.md#TRUST-03"),
         (GITLAB, "https://forge/a/b/-/blob/c0ffee/docs/claims.md#TRUST-03"),
-        ({"CI": "true"}, "../../docs/claims.md#TRUST-03"),
+        ({"MESHPROOF_CLAIMS_URL": "https://mine/c.md", **GITHUB}, "https://mine/c.md#TRUST-03"),
+        ({"CI": "true", "GITHUB_REPOSITORY": "a/b", "CI_COMMIT_SHA": "c0ffee"}, None),
     ],
 )
-def test_a_report_links_to_the_claim(environment: dict[str, str], url: str) -> None:
+def test_a_report_links_to_the_claim(environment: dict[str, str], url: str | None) -> None:
     assert claim_url("TRUST-03", environment) == url
     assert '<a id="TRUST-03"></a>' in DOCUMENT.read_text()
 

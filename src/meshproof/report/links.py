@@ -1,4 +1,4 @@
-"""Where a reader of a report finds docs/claims.md."""
+"""Where a reader of a report finds docs/claims.md on the web."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from collections.abc import Mapping
 from typing import Final
 
 DOCUMENT: Final = "docs/claims.md"
-FROM_REPORT: Final = f"../../{DOCUMENT}"
-"""From the page in `reports/allure-report`, as it is rendered in a checkout."""
+VARIABLE: Final = "MESHPROOF_CLAIMS_URL"
 
 
-def claim_url(code: str, environment: Mapping[str, str]) -> str:
-    """The claim's row: on GitHub or GitLab if their CI runs us, at the commit of the run; else beside the report."""
-    return f"{_document(environment)}#{code}"
+def claim_url(code: str, environment: Mapping[str, str]) -> str | None:
+    """The claim's row in the document that `MESHPROOF_CLAIMS_URL` names; on GitHub or GitLab, if their CI runs us, that
+    of the run's commit; else None, since Allure makes links to the web only.
+    """
+    document = environment.get(VARIABLE) or _of_forge(environment)
+    return f"{document}#{code}" if document else None
 
 
-def _document(environment: Mapping[str, str]) -> str:
+def _of_forge(environment: Mapping[str, str]) -> str | None:
     server, repository = environment.get("GITHUB_SERVER_URL"), environment.get("GITHUB_REPOSITORY")
     if server and repository and (commit := environment.get("GITHUB_SHA")):
         return f"{server}/{repository}/blob/{commit}/{DOCUMENT}"
     project = environment.get("CI_PROJECT_URL")
     if project and (commit := environment.get("CI_COMMIT_SHA")):
         return f"{project}/-/blob/{commit}/{DOCUMENT}"
-    return FROM_REPORT
+    return None
