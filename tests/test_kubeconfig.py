@@ -176,12 +176,18 @@ def test_credentials_that_are_refused_are_named(both: Attachment, east: Cluster)
     )
 
 
-def test_rights_that_are_missing_are_listed(both: Attachment, west: Cluster) -> None:
+def test_all_rights_that_are_missing_are_listed_at_once(both: Attachment, east: Cluster, west: Cluster) -> None:
+    without = [rule.as_rbac() for rule in NEEDED if "namespaces" not in rule.resources]
+    others = ["services", "configmaps", "serviceaccounts", "pods"]
+    east.rules = [*without, {"apiGroups": [""], "resources": others, "verbs": ["*"]}]
+    east.rules.append({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch", "delete"]})
     west.rules = [rule.as_rbac() for rule in NEEDED if rule.resources != ("pods/exec",)]
     west.rules.append({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["*"], "resourceNames": ["one"]})
     assert refusal(both) == (
-        "context cluster2 for cluster2: the user of this context may not get pods/exec, create pods/exec\n"
-        "  repair: docs/attach.md has the rights"
+        "rights that a run needs: some are missing:\n"
+        "  - context arn:east for cluster1 may not create namespaces, patch namespaces\n"
+        "  - context cluster2 for cluster2 may not get pods/exec, create pods/exec\n"
+        "  repair: apply deploy/clusterrole.yaml (docs/attach.md)"
     )
 
 

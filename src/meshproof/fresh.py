@@ -16,7 +16,7 @@ from meshproof.mesh import Cluster
 from meshproof.snapshot import ROOT_MAP
 
 PREFIX: Final = "meshproof-fresh-"
-INJECTION_LABELS: Final = ("istio-injection", "istio.io/rev")
+INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
 
 
 @contextmanager

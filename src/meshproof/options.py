@@ -62,7 +62,8 @@ PROVIDER: Final = Option(
     flag="--provider",
     metavar="NAME",
     help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist, {KIND} "
-    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options)",
+    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options, or with "
+    "contexts in the topology's file)",
 )
 LAB_NAME: Final = Option(
     flag="--lab-name",
@@ -246,7 +247,8 @@ def read_settings(
         value = values.get(option.dest)
         return option.default if value is None else str(value)
 
-    provider = _provider(text(PROVIDER), values)
+    topologies = _topologies(text(TOPOLOGY))
+    provider = _provider(text(PROVIDER), values, topologies)
     ours = provider != ON_KUBECONFIG
     mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
@@ -258,7 +260,6 @@ def read_settings(
             f"use --mesh={EXISTING}, which is the default there, or --provider={LAB}",
         )
     folder = text(REPORT_DIR)
-    topologies = _topologies(text(TOPOLOGY))
     return Settings(
         topologies=topologies,
         provider=provider,
@@ -277,11 +278,12 @@ def read_settings(
     )
 
 
-def _provider(named: str | None, values: Mapping[str, object]) -> str:
-    """The provider that was named, or the one that other options speak of."""
+def _provider(named: str | None, values: Mapping[str, object], topologies: tuple[Topology, ...]) -> str:
+    """The provider that was named, or the one that other options, or contexts in the topology's file, speak of."""
     if named is not None and named not in PROVIDERS:
         raise BadInput(f"--provider={named}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
-    provider = named or (ON_KUBECONFIG if _given(CHOOSING, values) else LAB)
+    with_contexts = any(cluster.context for topology in topologies for cluster in topology.clusters)
+    provider = named or (ON_KUBECONFIG if with_contexts or _given(CHOOSING, values) else LAB)
     strange = {LAB: ATTACHING, KIND: CHOOSING, GKE: CHOOSING}.get(provider, ())
     if given := _given(strange, values):
         raise BadInput(

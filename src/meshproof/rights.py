@@ -53,6 +53,15 @@ NEEDED: Final = (
 )
 """Without these a run cannot begin."""
 
+FOR_DETECTION: Final = (
+    Rule(group="", resources=("namespaces",), verbs=("get",)),
+    Rule(group="", resources=("services", "configmaps"), verbs=("list",)),
+    Rule(group="apps", resources=("deployments",), verbs=("list",)),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    Rule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
+)
+"""For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
+
 FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
 FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)

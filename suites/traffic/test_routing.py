@@ -105,7 +105,8 @@ def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage
 
 def detects_outliers_everywhere(primary: Cluster) -> bool:
     """Whether meshConfig.defaultTrafficPolicy gives every DestinationRule outlier detection."""
-    found = primary.kube.find("ConfigMap", "istio", names.SYSTEM_NAMESPACE)
+    name = names.of_revision(names.MESH_CONFIG, primary.spec.revision)
+    found = primary.kube.find("ConfigMap", name, names.SYSTEM_NAMESPACE)
     return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
 
 

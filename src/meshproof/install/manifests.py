@@ -47,7 +47,7 @@ def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:
     """The namespaces of a cluster; istio-system says which network it is on, and in a remote who controls it."""
     annotations = {CONTROL_PLANES_ANNOTATION: cluster.control_plane} if cluster.role is Role.REMOTE else {}
     system = metadata(SYSTEM_NAMESPACE, labels={NETWORK_LABEL: cluster.network}, annotations=annotations)
-    injected = [metadata(name, labels={"istio-injection": "enabled"}) for name in INJECTED_NAMESPACES]
+    injected = [metadata(name, labels=cluster.injection_labels) for name in INJECTED_NAMESPACES]
     return tuple(core("Namespace", meta) for meta in (system, *injected, metadata(OUTSIDE_NAMESPACE)))
 
 

@@ -56,7 +56,7 @@ def open_kubeconfig(
     Raises `BadInput` that names the context, what is wrong, and the repair.
     """
     with narrator.step(f"clusters of {attachment.source}"):
-        kubes = greeted(attachment, topology, rules)
+        kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
         toolbox = _toolbox(attachment, kubes)
         accesses = tuple(access_of(kube) for kube in kubes)
     for kube in kubes:
@@ -64,10 +64,15 @@ def open_kubeconfig(
     yield KubeconfigClusters(accesses, toolbox)
 
 
-def greeted(attachment: Attachment, topology: Topology, rules: Sequence[Rule] = ()) -> list[Kube]:
-    """A client for each cluster of `topology`; all answer, know us, and grant `rules`, and no two are the same."""
-    kubes = _kubes(attachment, topology)
-    together(lambda kube: _greet(kube, rules), kubes)
+def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[Rule] = ()) -> list[Kube]:
+    """A client for each cluster; all answer, know us, and grant `rules`, and no two are the same.
+
+    Raises `BadInput` that lists all rights that are missing, of all clusters.
+    """
+    kubes = _kubes(attachment, clusters)
+    missing = together(lambda kube: _greet(kube, rules), kubes)
+    if lacking := {kube: rights for kube, rights in zip(kubes, missing, strict=True) if rights}:
+        raise _lacking(lacking)
     _must_be_different(kubes)
     return kubes
 
@@ -86,13 +91,10 @@ def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
 # -- which ------------------------------------------------------------------------------------------------------------
 
 
-def _kubes(attachment: Attachment, topology: Topology) -> list[Kube]:
+def _kubes(attachment: Attachment, clusters: Iterable[ClusterName]) -> list[Kube]:
     known = contexts_in(attachment.files)
-    kubes = []
-    for cluster in topology.clusters:
-        context = _context(attachment, cluster.name, known)
-        kubes.append(Kube(attachment.kubeconfig, context.name, name=cluster.name))
-    return kubes
+    contexts = {cluster: _context(attachment, cluster, known).name for cluster in clusters}
+    return [Kube(attachment.kubeconfig, context, name=cluster) for cluster, context in contexts.items()]
 
 
 def _context(attachment: Attachment, cluster: ClusterName, known: Sequence[str]) -> NamedContext:
@@ -126,13 +128,13 @@ def contexts_in(files: Iterable[Path]) -> list[str]:
 # -- greeting ---------------------------------------------------------------------------------------------------------
 
 
-def _greet(kube: Kube, rules: Sequence[Rule]) -> None:
-    """Prove that an API server answers, knows us, and lets us do what a run needs."""
+def _greet(kube: Kube, rules: Sequence[Rule]) -> list[str]:
+    """Prove that an API server answers and knows us; what of a run's rights it does not grant."""
     what = f"context {kube.context} for {kube.name}"
     by_hand = f"see what `kubectl --context={kube.context} get namespaces` says"
     try:
         kube.get("/version")
-        missing = missing_rights(kube, rules)
+        return missing_rights(kube, rules)
     except NotReady as problem:
         reason = f"its API server {kube.server} does not answer: {problem.reason.removeprefix('no answer: ')}"
         raise BadInput(what, reason, f"{by_hand}: VPN, proxy, or a cluster that is gone?") from None
@@ -141,8 +143,18 @@ def _greet(kube: Kube, rules: Sequence[Rule]) -> None:
             raise
         reason = f"its API server {kube.server} does not take these credentials ({problem.reason})"
         raise BadInput(what, reason, f"log in again; {by_hand}") from None
-    if missing:
-        raise BadInput(what, f"the user of this context may not {', '.join(missing)}", "docs/attach.md has the rights")
+
+
+def _lacking(rights: Mapping[Kube, list[str]]) -> BadInput:
+    """All in one error: who has to ask others for rights asks once."""
+    told = "".join(
+        f"\n  - context {kube.context} for {kube.name} may not {', '.join(missing)}" for kube, missing in rights.items()
+    )
+    return BadInput(
+        "rights that a run needs",
+        f"some are missing:{told}",
+        "apply deploy/clusterrole.yaml (docs/attach.md)",
+    )
 
 
 def _must_be_different(kubes: Sequence[Kube]) -> None:

@@ -267,7 +267,7 @@ def _greet(maker: Maker, topology: Topology, narrator: Narrator) -> tuple[Cluste
         images={},
     )
     with narrator.step(f"clusters of {maker.name} answer"):
-        kubes = greeted(attachment, topology)
+        kubes = greeted(attachment, [cluster.name for cluster in topology.clusters])
         peers = maker.peers()
     return tuple(access_of(kube, server_for_peers=peers.get(ClusterName(kube.name), "")) for kube in kubes)
 
