@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ class Attachment:
 
     `files` are kubeconfigs in the order in which kubectl would merge them, `source` says who named them. A cluster
     that is not in `contexts` has the context of its own name. `istioctl` None: look for one. `images` has those that
-    were given, by purpose.
+    were given, by purpose. `istio_values` are laid over the spec of each IstioOperator, if a mesh is installed.
     """
 
     files: tuple[Path, ...]
@@ -39,6 +39,7 @@ class Attachment:
     contexts: Mapping[ClusterName, NamedContext]
     istioctl: Path | None
     images: Mapping[str, str]
+    istio_values: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def kubeconfig(self) -> Path:

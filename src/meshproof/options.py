@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import yaml
+
 from meshproof.attachment import Attachment, kubeconfig_files, named_contexts
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import BadInput
@@ -92,8 +94,9 @@ OUTAGE: Final = Option(
 MESH: Final = Option(
     flag="--mesh",
     metavar="install|existing",
-    help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
-    f"namespaces, which are removed again (default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
+    help="install: make the mesh, or complete it, and remove it in the end; existing: verify what is there, and change "
+    "nothing but probe namespaces, which are removed again "
+    f"(default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
 )
 KUBECONFIG: Final = Option(
     flag="--kubeconfig",
@@ -120,19 +123,26 @@ ISTIOCTL: Final = Option(
     flag="--istioctl",
     metavar="FILE",
     help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's), and that "
-    f"installs on {KIND} and {GKE}, in its own version (default: the one in PATH)",
+    f"installs on {KIND}, {GKE}, and with --mesh={INSTALL} on a kubeconfig, in its own version (default: the one in "
+    "PATH)",
 )
 CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    f"client pods that are there; on {KIND} and {GKE} Istio's proxyv2)",
+    "client pods that are there; where a mesh is installed Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    f"are there; on {KIND} and {GKE} Istio's proxyv2)",
+    "are there; where a mesh is installed Istio's proxyv2)",
+)
+ISTIO_VALUES: Final = Option(
+    flag="--istio-values",
+    metavar="FILE",
+    help=f"for --mesh={INSTALL} on a kubeconfig: YAML that is laid over the spec of each cluster's IstioOperator, for "
+    "example hub and tag of a registry of one's own, or values.global.imagePullSecrets",
 )
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
@@ -168,6 +178,7 @@ ATTACHING: Final = (
     ISTIOCTL,
     CLIENT_IMAGE,
     APP_IMAGE,
+    ISTIO_VALUES,
 )
 """Options that mean nothing with the lab."""
 CHOOSING: Final = (KUBECONFIG, CLUSTER1_CONTEXT, CLUSTER2_CONTEXT, CONTEXT)
@@ -253,11 +264,11 @@ def read_settings(
     mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
         raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
-    if mesh == INSTALL and not ours:
+    if _given((ISTIO_VALUES,), values) and (ours or mesh != INSTALL):
         raise BadInput(
-            f"--mesh={mesh}",
-            "installing a mesh on clusters of a kubeconfig is not built yet",
-            f"use --mesh={EXISTING}, which is the default there, or --provider={LAB}",
+            f"{ISTIO_VALUES.flag} with --provider={provider} --mesh={mesh}",
+            "nothing is installed with it there",
+            f"use --provider={ON_KUBECONFIG} --mesh={INSTALL}, or leave {ISTIO_VALUES.flag} away",
         )
     folder = text(REPORT_DIR)
     return Settings(
@@ -321,7 +332,22 @@ def _attachment(
         contexts=named_contexts(topologies, named, by_place, environment),
         istioctl=_istioctl(values),
         images=_images(values),
+        istio_values=_istio_values(values),
     )
+
+
+def _istio_values(values: Mapping[str, object]) -> Mapping[str, object]:
+    given = values.get(ISTIO_VALUES.dest)
+    if given is None:
+        return {}
+    try:
+        found = yaml.safe_load(Path(str(given)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise BadInput(f"{ISTIO_VALUES.flag}={given}", reason, "name a readable YAML file") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{ISTIO_VALUES.flag}={given}", "it is no mapping", "write it as the spec of an IstioOperator")
+    return found
 
 
 def _making(provider: str, values: Mapping[str, object], environment: Mapping[str, str]) -> Making:

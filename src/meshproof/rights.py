@@ -62,6 +62,9 @@ FOR_DETECTION: Final = (
 )
 """For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
 
+FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
+"""For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
+
 FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
 FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,13 @@ import yaml
 from meshproof import names
 from meshproof.attachment import Attachment, NamedContext
 from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
-from meshproof.errors import BadInput, NotReady, Unavailable
+from meshproof.errors import BadInput, NotReady
 from meshproof.model import ClusterName, Topology
 from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.providers.base import ClusterAccess, Links, Toolbox
 from meshproof.providers.lab.gobuild import built
+from meshproof.providers.release import release_toolbox
 from meshproof.rights import NEEDED, Rule, missing_rights
 
 NAME: Final = "kubeconfig"
@@ -39,8 +40,7 @@ class KubeconfigClusters:
         return None
 
     def connect(self, topology: Topology) -> None:
-        """Refused: the network between these clusters is not ours."""
-        raise Unavailable(f"routes for {topology.name}", "the clusters' network is not ours", "use --provider=lab")
+        """Nothing: the network between these clusters is their owner's."""
 
     def problems(self) -> tuple[str, ...]:
         """Nothing: what runs beneath these clusters cannot be seen from here."""
@@ -49,15 +49,24 @@ class KubeconfigClusters:
 
 @contextmanager
 def open_kubeconfig(
-    attachment: Attachment, topology: Topology, narrator: Narrator, *, rules: Sequence[Rule] = NEEDED
+    attachment: Attachment,
+    topology: Topology,
+    narrator: Narrator,
+    *,
+    rules: Sequence[Rule] = NEEDED,
+    installs: bool = False,
 ) -> Iterator[KubeconfigClusters]:
     """The clusters of `topology` as `attachment` names them, all reachable, all different, with all rights.
 
+    With `installs` the toolbox is that of the release that will be installed, else what fits the mesh that is there.
     Raises `BadInput` that names the context, what is wrong, and the repair.
     """
     with narrator.step(f"clusters of {attachment.source}"):
         kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
-        toolbox = _toolbox(attachment, kubes)
+        if installs:
+            toolbox = release_toolbox(attachment.istioctl, attachment.images, attachment.istio_values)
+        else:
+            toolbox = _toolbox(attachment, kubes, {cluster.revision for cluster in topology.clusters})
         accesses = tuple(access_of(kube) for kube in kubes)
     for kube in kubes:
         narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
@@ -188,8 +197,8 @@ _SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
 """Where pods run whose images probes can use: namespace, label, container."""
 
 
-def _toolbox(attachment: Attachment, kubes: Sequence[Kube]) -> Toolbox:
-    hub, tag = _istiod_image(kubes)
+def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
+    hub, tag = _istiod_image(kubes, revisions)
     return Toolbox(
         istioctl=attachment.istioctl or _find_istioctl(),
         istio_version=tag,
@@ -237,9 +246,12 @@ def images_of(pods: Iterable[Json], container: str) -> list[str]:
     return [str(c["image"]) for pod in pods for c in pod["spec"]["containers"] if c["name"] == container]
 
 
-def _istiod_image(kubes: Sequence[Kube]) -> tuple[str, str]:
-    """Hub and tag of an istiod that runs, empty if there is none: whether there must be one is for others to say."""
-    found = images_of(_pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod"), "discovery")
+def _istiod_image(kubes: Sequence[Kube], revisions: Set[str]) -> tuple[str, str]:
+    """Hub and tag of an istiod that runs, of these revisions first; empty if there is none: whether there must be one
+    is for others to say."""
+    pods = _pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod")
+    pods.sort(key=lambda pod: (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) not in revisions)
+    found = images_of(pods, "discovery")
     return hub_and_tag(found[0]) if found else ("", "")
 
 
