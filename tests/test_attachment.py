@@ -172,6 +172,8 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
             {"context": ["cluster1=a", "cluster2=a"]},
             "--context=cluster2=a: --context=cluster1=a has the same context",
         ),
+        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: it names no secret\n  repair: write it as NAM"),
+        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: it names no secret"),
         ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: there is no such file"),
         ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: there is no file /nowhere/config"),
         ({"kubeconfig": ""}, "--kubeconfig=: there is no file in it"),

@@ -10,6 +10,7 @@ from typing import Final
 
 from meshproof.errors import BadInput
 from meshproof.model import ClusterName, Topology
+from meshproof.providers.base import PullSecret
 
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 CONTEXT_VARIABLE: Final = "CTX_CLUSTER"
@@ -32,6 +33,7 @@ class Attachment:
     `files` are kubeconfigs in the order in which kubectl would merge them, `source` says who named them. A cluster
     that is not in `contexts` has the context of its own name. `istioctl` None: look for one. `images` has those that
     were given, by purpose. `istio_values` are laid over the spec of each IstioOperator, if a mesh is installed.
+    `pull_secret` is that of probe pods, if one was named.
     """
 
     files: tuple[Path, ...]
@@ -40,6 +42,7 @@ class Attachment:
     istioctl: Path | None
     images: Mapping[str, str]
     istio_values: Mapping[str, object] = field(default_factory=dict)
+    pull_secret: PullSecret | None = None
 
     @property
     def kubeconfig(self) -> Path:

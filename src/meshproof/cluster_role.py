@@ -9,7 +9,7 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kube import Json
-from meshproof.rights import FOR_CREDENTIALS, FOR_DISRUPTION, FOR_SECRETS, NEEDED, Rule
+from meshproof.rights import FOR_CREDENTIALS, FOR_DISRUPTION, FOR_PULL_SECRET, FOR_SECRETS, NEEDED, Rule
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "deploy" / "clusterrole.yaml"
@@ -35,6 +35,7 @@ ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (
         FOR_SECRETS,
     ),
     ("meshproof-credentials", "For --allow-credentials only.", FOR_CREDENTIALS),
+    ("meshproof-pull-secret", "For --image-pull-secret only.", FOR_PULL_SECRET),
     ("meshproof-disruptive", "For --allow-disruptive only.", FOR_DISRUPTION),
 )
 """Name, what for, and rules."""

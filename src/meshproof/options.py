@@ -16,6 +16,7 @@ from meshproof.deadlines import DEADLINES
 from meshproof.errors import BadInput
 from meshproof.making import Making, container_runtime
 from meshproof.model import Topology
+from meshproof.providers.base import PullSecret
 from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
@@ -144,6 +145,12 @@ ISTIO_VALUES: Final = Option(
     help=f"for --mesh={INSTALL} on a kubeconfig: YAML that is laid over the spec of each cluster's IstioOperator, for "
     "example hub and tag of a registry of one's own, or values.global.imagePullSecrets",
 )
+IMAGE_PULL_SECRET: Final = Option(
+    flag="--image-pull-secret",
+    metavar="NAMESPACE/NAME",
+    help="the secret with which probe pods on a kubeconfig pull their images; it must be in every cluster, and is "
+    "copied into the namespaces that meshproof makes",
+)
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
     help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
@@ -178,6 +185,7 @@ ATTACHING: Final = (
     ISTIOCTL,
     CLIENT_IMAGE,
     APP_IMAGE,
+    IMAGE_PULL_SECRET,
     ISTIO_VALUES,
 )
 """Options that mean nothing with the lab."""
@@ -333,7 +341,18 @@ def _attachment(
         istioctl=_istioctl(values),
         images=_images(values),
         istio_values=_istio_values(values),
+        pull_secret=_pull_secret(values),
     )
+
+
+def _pull_secret(values: Mapping[str, object]) -> PullSecret | None:
+    given = values.get(IMAGE_PULL_SECRET.dest)
+    if given is None:
+        return None
+    namespace, _, name = str(given).partition("/")
+    if not namespace or not name or "/" in name:
+        raise BadInput(f"{IMAGE_PULL_SECRET.flag}={given}", "it names no secret", "write it as NAMESPACE/NAME")
+    return PullSecret(namespace=namespace, name=name)
 
 
 def _istio_values(values: Mapping[str, object]) -> Mapping[str, object]:

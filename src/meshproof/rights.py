@@ -67,6 +67,8 @@ FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
 
 FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
+FOR_PULL_SECRET: Final = (Rule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
+"""For `--image-pull-secret`, which is copied into probe namespaces."""
 FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
 """For `--allow-credentials`."""
 FOR_DISRUPTION: Final = (Rule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)

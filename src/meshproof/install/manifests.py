@@ -14,6 +14,7 @@ from meshproof.names import (
     OUTSIDE_NAMESPACE,
     SYSTEM_NAMESPACE,
 )
+from meshproof.providers.base import PullSecret
 
 MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
 """On every object that we apply; what carries it is ours to remove."""
@@ -41,6 +42,11 @@ def metadata(
 def core(kind: str, meta: Json, **fields: object) -> Json:
     """An object of the core API group."""
     return {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
+
+
+def pulls_with(secret: PullSecret | None) -> Json:
+    """The field of a ServiceAccount by which its pods pull images with a secret."""
+    return {"imagePullSecrets": [{"name": secret.name}]} if secret else {}
 
 
 def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:

@@ -18,7 +18,7 @@ from meshproof.errors import BadInput, NotReady
 from meshproof.model import ClusterName, Topology
 from meshproof.parallel import together
 from meshproof.progress import Narrator
-from meshproof.providers.base import ClusterAccess, Links, Toolbox
+from meshproof.providers.base import ClusterAccess, Links, PullSecret, Toolbox
 from meshproof.providers.lab.gobuild import built
 from meshproof.providers.release import release_toolbox
 from meshproof.rights import NEEDED, Rule, missing_rights
@@ -63,11 +63,12 @@ def open_kubeconfig(
     """
     with narrator.step(f"clusters of {attachment.source}"):
         kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
+        together(lambda kube: _must_have(kube, attachment.pull_secret), kubes)
         if installs:
             toolbox = release_toolbox(attachment.istioctl, attachment.images, attachment.istio_values)
         else:
             toolbox = _toolbox(attachment, kubes, {cluster.revision for cluster in topology.clusters})
-        accesses = tuple(access_of(kube) for kube in kubes)
+        accesses = tuple(access_of(kube, pull_secret=attachment.pull_secret) for kube in kubes)
     for kube in kubes:
         narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
     yield KubeconfigClusters(accesses, toolbox)
@@ -86,7 +87,7 @@ def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequ
     return kubes
 
 
-def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
+def access_of(kube: Kube, *, server_for_peers: str = "", pull_secret: PullSecret | None = None) -> ClusterAccess:
     """How a cluster is reached through that client; peers dial what the kubeconfig says if nothing else is given."""
     return ClusterAccess(
         name=ClusterName(kube.name),
@@ -94,6 +95,7 @@ def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
         context=kube.context,
         server_for_peers=server_for_peers or kube.server,
         kube=kube,
+        pull_secret=pull_secret,
     )
 
 
@@ -164,6 +166,15 @@ def _lacking(rights: Mapping[Kube, list[str]]) -> BadInput:
         f"some are missing:{told}",
         "apply deploy/clusterrole.yaml (docs/attach.md)",
     )
+
+
+def _must_have(kube: Kube, secret: PullSecret | None) -> None:
+    if secret is not None and kube.find("Secret", secret.name, secret.namespace) is None:
+        raise BadInput(
+            f"--image-pull-secret={secret}",
+            f"{kube.name} has no such secret",
+            "make it in every cluster, or leave it away",
+        )
 
 
 def _must_be_different(kubes: Sequence[Kube]) -> None:
