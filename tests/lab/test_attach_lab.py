@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import rt_type
 
 from meshproof.clients.kube import Json, Kube
 from meshproof.cluster_role import FILE, READ_SECRETS, VERIFY
+from meshproof.facts import service_facts
 from meshproof.install.attach import PROBE_NAMESPACES
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
@@ -208,3 +213,43 @@ def must_hold_no_secrets(reports: Path, tokens: dict[Cluster, str]) -> None:
     for text in written:
         assert "PRIVATE KEY" not in text
         assert not any(token in text for token in tokens.values())
+
+
+@contextmanager
+def kept_out(addresses: Sequence[str]) -> Iterator[None]:
+    """This machine has no way to these addresses; nodes and pods have, since none of theirs leads through it."""
+    with IPRoute() as host:
+        try:
+            for address in addresses:
+                host.route("add", dst=f"{address}/32", type="unreachable")
+            yield
+        finally:
+            for route in host.get_routes(family=socket.AF_INET):
+                if route.get_attr("RTA_DST") in addresses and route["type"] == rt_type["unreachable"]:
+                    host.route("del", dst=f"{route.get_attr('RTA_DST')}/32", type="unreachable")
+
+
+ASKED = "TRAFFIC-01 or TRAFFIC-03 or TRAFFIC-05 or TRAFFIC-08 or GATEWAYS-06"
+"""Claims that ask through the gateways as users do."""
+
+
+def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
+    services = [service for cluster in mesh.clusters for service in cluster.kube.list("Service", "istio-system")]
+    addresses = [a for service in map(service_facts, services) for a in service.addresses]
+    assert len(addresses) == 4, "an ingress and an east-west gateway in each cluster"
+    (visit.folder / "mesh.yaml").write_text(TOPOLOGY)
+    contexts = ("--context=east=arn:east", "--context=west=arn:west")
+    with kept_out(addresses):
+        done = visit.pytest(
+            *("--topology=mesh.yaml", *contexts, f"--client-image={CLIENT}", f"--app-image={APP}", "-k", ASKED),
+            timeout_s=120,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())
+    results = {code: row["result"] for code, row in verdict["topologies"]["mesh"]["claims"].items()}
+    assert results == dict.fromkeys(ASKED.split(" or "), "SUCCEEDED")
+    assert len(verdict["asked_from_pods"]) == len(addresses)
+    for line in verdict["asked_from_pods"]:
+        assert line in done.stdout
+    by = {line.partition(" (")[0]: line.partition("outside the mesh in ")[2] for line in verdict["asked_from_pods"]}
+    assert by["istio-ingressgateway of east"].startswith("west: this machine cannot connect to it")
