@@ -42,10 +42,11 @@ class Cluster(FakeKube):
         spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "eastwestgateway"}}
         self.add("Service", "istio-eastwestgateway", spec=spec, status=status)
 
-    def webhook(self, path: str) -> None:
+    def webhook(self, path: str, *, url: str = "") -> None:
         labels = {"app": "sidecar-injector", "istio.io/rev": self.revision}
         service = {"name": of_revision("istiod", self.revision), "namespace": SYSTEM, "path": path}
-        hooks = [{"name": "x", "clientConfig": {"service": service}}]
+        config = {"url": f"{url}{path}"} if url else {"service": service}
+        hooks = [{"name": "x", "clientConfig": config}]
         name = of_revision("istio-sidecar-injector", self.revision)
         self.put(
             {"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels}, "webhooks": hooks}
@@ -133,7 +134,7 @@ def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
         "cluster1 (context a): primary, network network1; istiod of revision default, 1 ready, image "
         "registry.example/pilot:1.31.0; gateway istio-eastwestgateway at 10.0.0.1, ports 15012, 15017, 15443; has "
         "remote secrets for cluster2",
-        "cluster2 (context b): remote of cluster1 (its istiod Service leads there), network network2; revision default",
+        "cluster2 (context b): remote of cluster1 (it dials that istiod), network network2; revision default",
         "mesh ID: mesh1",
         "trust domain: cluster.local",
     ]
@@ -162,7 +163,12 @@ def by_secret(kubes: list[Cluster]) -> None:
     let_read(kubes[1], "edge", kubes[2])
 
 
-@pytest.mark.parametrize("change", [lambda kubes: None, by_annotation, by_secret])
+def by_url(kubes: list[Cluster]) -> None:
+    kubes[2] = Cluster("c", "n2", revision="1-31")
+    kubes[2].webhook("/inject/cluster/edge/net/n2", url="https://10.0.0.2:15017")
+
+
+@pytest.mark.parametrize("change", [lambda kubes: None, by_annotation, by_secret, by_url])
 def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster]], None]) -> None:
     kubes = three()
     change(kubes)
@@ -190,6 +196,10 @@ def test_versions_of_the_demonstration_service_are_kept() -> None:
     proposal = propose(find(kubes))
     assert [c["app_version"] for c in yaml.safe_load(proposal.text)["clusters"]] == ["blue", "green"]
     assert proposal.ours == "", "it would take their pods for others"
+    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
+        "cluster1 (context a): app_version: the topology says v1, in namespace chapter08 it is blue",
+        "cluster2 (context b): app_version: the topology says v2, in namespace chapter08 it is green",
+    ]
 
 
 def test_without_names_of_networks_all_are_on_one() -> None:
@@ -254,7 +264,7 @@ def test_a_remote_where_a_primary_should_be_is_told() -> None:
 def test_a_remote_of_another_one_is_told(tmp_path: Path) -> None:
     text = propose(find(three())).text.replace("control_plane: west", "control_plane: east")
     assert differences(parse_topology(text, tmp_path / "mesh.yaml"), find(three())) == [
-        "edge (context c): the topology says it is a remote of east, it is one of west: its istiod Service leads there"
+        "edge (context c): the topology says it is a remote of east, it is one of west: it dials that istiod"
     ]
 
 

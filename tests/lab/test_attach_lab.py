@@ -167,7 +167,7 @@ def is_in_our_namespaces(write: Json) -> bool:
 def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: Visit) -> None:
     done = visit.pytest("--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "west (context arn:west): remote of east (its istiod Service leads there), network network2" in done.stderr
+    assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
     _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
     proposed = yaml.safe_load(text)
     wanted = yaml.safe_load(TOPOLOGY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from meshproof import names
 from meshproof.detect.join import Found, described, find
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.errors import BadInput
@@ -55,6 +56,9 @@ def _of_cluster(
         if values and value not in values:
             called = {CLUSTER: "its name in Istio", MESH: "mesh ID"}.get(what, what)
             yield f"{called}: the topology says {value}, there it is {each.places(what)}"
+    version = each.reading.app_version
+    if version and version != spec.app_version:
+        yield f"app_version: the topology says {spec.app_version}, in namespace {names.APP_NAMESPACE} it is {version}"
 
 
 def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:

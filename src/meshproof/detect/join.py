@@ -98,7 +98,7 @@ def _controllers(
     An annotation that lets everybody (`*`) says nothing.
     """
     ways = (
-        ("its istiod Service leads there", [p for p in primaries if set(_addresses(p)) & set(remote.dials)]),
+        ("it dials that istiod", [p for p in primaries if set(_addresses(p)) & set(remote.dials)]),
         ("its istio-system is annotated so", [p for p in primaries if names[id(p)] in remote.controllers]),
         (f"a secret with {LABEL} is there", [p for p in primaries if own in {s.cluster for s in p.secrets}]),
         ("there is no other istiod", list(primaries)),

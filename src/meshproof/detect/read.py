@@ -49,7 +49,8 @@ class Istiod:
 class Reading:
     """One cluster. `said` has what is written about it in itself, the weightiest place first.
 
-    `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind.
+    `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
+    in URLs of webhooks.
     `controllers` is the annotation that says which clusters' istiods may control it. `secrets_withheld` is what the
     API server said if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
     """
@@ -94,13 +95,15 @@ def read(kube: Kube) -> Reading:
         *_of_webhooks(configurations, is_primary=bool(deployments)),
         Said(what=NETWORK, value=network, place=place),
     ]
+    hooks = tuple(parse_webhook(hook) for found in configurations for hook in found.get("webhooks") or [])
+    by_url = {hook.host: None for hook in hooks if not hook.host.endswith(".svc")}
     return Reading(
         kube=kube,
         has_namespace=namespace is not None,
         istiods=tuple(_istiod(deployment) for deployment in deployments),
         said=tuple(each for each in dict.fromkeys(said) if each.value),
-        hooks=tuple(parse_webhook(hook) for found in configurations for hook in found.get("webhooks") or []),
-        dials=tuple(_dialled(services, kube.list("EndpointSlice", system))),
+        hooks=hooks,
+        dials=(*_dialled(services, kube.list("EndpointSlice", system)), *by_url),
         controllers=_listed((meta.get("annotations") or {}).get(names.CONTROL_PLANES_ANNOTATION, "")),
         services=tuple(service_facts(service) for service in services),
         secrets=secrets,
