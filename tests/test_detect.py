@@ -10,12 +10,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fixtures import topology as glue
+from meshproof import cli
+from meshproof.attachment import Attachment
 from meshproof.clients.kube import ApiError, Json
+from meshproof.detect import command
 from meshproof.detect.compare import differences
 from meshproof.detect.join import Found, described, find
-from meshproof.detect.propose import propose
+from meshproof.detect.propose import Proposal, propose
 from meshproof.errors import BadInput
 from meshproof.names import of_revision
+from meshproof.options import read_settings
 from meshproof.topology import load_topology, parse_topology
 from tests.install_fakes import FakeKube
 
@@ -272,3 +277,48 @@ def test_what_a_cluster_says_in_two_ways_is_for_claims_to_judge() -> None:
     one, two = book()
     one.objects[f"/api/v1/namespaces/{SYSTEM}"]["metadata"]["labels"] = {"topology.istio.io/network": "typo"}
     assert differences(load_topology("primary-remote-multinet"), find([one, two])) == []
+
+
+# -- how it is asked for ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_file_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(attachment: Attachment) -> Proposal:
+        asked.append({str(cluster): context.name for cluster, context in attachment.contexts.items()})
+        return propose(find(book()))
+
+    (tmp_path / "config").write_text("contexts: []")
+    monkeypatch.setattr(command, "proposal_for", answer)
+    given = ["detect", f"--kubeconfig={tmp_path / 'config'}", "--cluster1-context=a", "--context=cluster2=b"]
+    assert cli.main(given) == 0
+    printed, told = capsys.readouterr()
+    assert asked == [{"cluster2": "b", "cluster1": "a"}]
+    assert parse_topology(printed, tmp_path / "mesh.yaml").primaries[0].context == "a"
+    assert "primary-remote-multinet says the same; to prove it: pytest --topology=primary-remote-multinet" in told
+
+
+def test_without_contexts_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config").write_text("contexts: [{name: prod}]")
+    assert cli.main(["detect", f"--kubeconfig={tmp_path / 'config'}"]) == 2
+    assert "meshproof: the clusters to look at: no option names their contexts" in capsys.readouterr().err
+
+
+def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("contexts: []")
+    values = {"meshproof_kubeconfig": str(tmp_path / "config"), "meshproof_context": ["east=a"]}
+    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find(book())))
+    told = str(glue._unchosen(read_settings(values, root=tmp_path)))
+    assert told.startswith(
+        "--topology is missing: this is there, and primary-remote-multinet says the same:\n  cluster1"
+    )
+    assert told.endswith(
+        "repair: if that is what the mesh should be: pytest --topology=primary-remote-multinet --context=cluster1=a "
+        "--context=cluster2=b"
+    )
+    assert "there is no default mesh" in str(glue._unchosen(read_settings({}, root=tmp_path)))

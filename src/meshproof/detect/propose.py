@@ -62,7 +62,7 @@ def proposal_for(attachment: Attachment) -> Proposal:
     """Look at the clusters of these contexts. Raises `BadInput` if they are no mesh, with what is there instead."""
     if not attachment.contexts:
         raise BadInput(
-            "which clusters?",
+            "the clusters to look at",
             "no option names their contexts",
             "name them with --cluster1-context and --cluster2-context, or with --context=CLUSTER=CONTEXT",
         )
