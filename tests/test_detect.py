@@ -261,6 +261,11 @@ def test_a_remote_where_a_primary_should_be_is_told() -> None:
     assert differences(topology, find(book())) == [
         "cluster2 (context b): the topology says it is a primary, no istiod is there: it is a remote of cluster1"
     ]
+    without_istiod = Cluster("b", "network2")
+    without_istiod.webhook("/inject")
+    assert differences(topology, find([book()[0], without_istiod])) == [
+        "cluster2 (context b): the topology says it is a primary, no istiod is there"
+    ]
     assert differences(topology, find([book()[0], FakeKube("b")])) == [
         "cluster2 (context b): the topology says it is a primary, there is no mesh"
     ]

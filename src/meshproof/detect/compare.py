@@ -69,9 +69,16 @@ def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) ->
         return
     controllers = [str(by_context[context].name) for context in each.controlled_by]
     if each.role is not spec.role:
-        really = f"a remote of {' or '.join(controllers) or 'an istiod that is not in the topology'}"
-        there = "it is a primary" if each.role is Role.PRIMARY else f"no istiod is there: it is {really}"
-        named = ", ".join(istiod.name for istiod in each.reading.istiods)
-        yield f"the topology says it is {what}, {there}{f' (Deployment {named})' if named else ''}"
+        yield f"the topology says it is {what}, {_really(each, controllers)}"
     elif each.role is Role.REMOTE and controllers and spec.control_plane not in controllers:
         yield f"the topology says it is {what}, it is one of {' or '.join(controllers)}: {each.why}"
+
+
+def _really(each: Found, controllers: Sequence[str]) -> str:
+    if each.role is Role.PRIMARY:
+        return f"it is a primary (Deployment {', '.join(istiod.name for istiod in each.reading.istiods)})"
+    if not each.reading.dials and not each.reading.controllers:
+        return "no istiod is there"  # its webhooks alone may be what a primary has left
+    return (
+        f"no istiod is there: it is a remote of {' or '.join(controllers) or 'an istiod that is not in the topology'}"
+    )
