@@ -79,6 +79,5 @@ def _really(each: Found, controllers: Sequence[str]) -> str:
         return f"it is a primary (Deployment {', '.join(istiod.name for istiod in each.reading.istiods)})"
     if not each.reading.dials and not each.reading.controllers:
         return "no istiod is there"  # its webhooks alone may be what a primary has left
-    return (
-        f"no istiod is there: it is a remote of {' or '.join(controllers) or 'an istiod that is not in the topology'}"
-    )
+    whose = " or ".join(controllers) or "an istiod that is not in the topology"
+    return f"no istiod is there: it is a remote of {whose}"

@@ -50,9 +50,9 @@ class Reading:
     """One cluster. `said` has what is written about it in itself, the weightiest place first.
 
     `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
-    in URLs of webhooks.
-    `controllers` is the annotation that says which clusters' istiods may control it. `secrets_withheld` is what the
-    API server said if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
+    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it.
+    `secrets_withheld` is what the API server said if remote secrets may not be read. `app_version` is that of the
+    demonstration service, if it runs.
     """
 
     kube: Kube
