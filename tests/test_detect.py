@@ -207,6 +207,23 @@ def test_versions_of_the_demonstration_service_are_kept() -> None:
     ]
 
 
+def test_two_revisions_side_by_side_are_told_and_either_may_be_meant(tmp_path: Path) -> None:
+    """As in a canary upgrade."""
+    kubes = three()
+    for kube, name, network, address in ((kubes[0], "east", "n1", "10.0.0.1"), (kubes[1], "west", "n2", "10.0.0.2")):
+        for path, thing in primary(kube.context, name, network, address, revision="1-32").objects.items():
+            kube.objects.setdefault(path, thing)
+    found = find(kubes)
+    assert "istiod of revision 1-31, 1 ready" in described(found)[0]
+    assert "istiod of revision 1-32, 1 ready" in described(found)[0]
+    with pytest.raises(BadInput, match="since context a has several revisions: 1-31, 1-32; context b has several"):
+        propose(found)
+    text = propose(find(three())).text
+    assert differences(parse_topology(text, tmp_path / "mesh.yaml"), found) == []
+    (told,) = differences(parse_topology(text.replace("1-31", "1-32"), tmp_path / "mesh.yaml"), found)
+    assert told.startswith("edge (context c): revision: the topology says 1-32, there it is 1-31 (webhook")
+
+
 def test_without_names_of_networks_all_are_on_one() -> None:
     kubes = [primary("a", "east", "", "10.0.0.1"), primary("b", "west", "", "10.0.0.2")]
     assert [cluster["network"] for cluster in topology_of(find(kubes))["clusters"]] == ["network1", "network1"]
