@@ -116,3 +116,4 @@ def test_images_come_from_the_release_unless_values_name_a_registry(tmp_path: Pa
     with pytest.raises(BadInput, match="has images of releases only"):
         release_toolbox(built, {})
     assert release_toolbox(built, {}, values).tag == "1.31.0-debug"
+    assert release_toolbox(built, {}, {"tag": "1.31-dev"}).tag == "1.31-dev", "who names one knows that it is there"

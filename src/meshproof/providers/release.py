@@ -32,7 +32,7 @@ def release_toolbox(
         raise BadInput("istioctl", "not in PATH", "install a release of Istio, or name the program with --istioctl")
     version = Istioctl(Path(found), Path(), "").version()
     hub, tag = str(values.get("hub") or ISTIO_HUB), str(values.get("tag") or version)
-    if hub == ISTIO_HUB and not PUBLISHED.fullmatch(tag):
+    if hub == ISTIO_HUB and "tag" not in values and not PUBLISHED.fullmatch(tag):
         raise BadInput(
             f"istioctl {found}",
             f"its version is {version}, and {ISTIO_HUB} has images of releases only",
