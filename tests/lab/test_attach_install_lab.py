@@ -11,11 +11,10 @@ import yaml
 from meshproof.clients.kube import Kube
 from meshproof.parallel import together
 from meshproof.progress import Narrator
-from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.providers.lab.lab import Lab
 
 from .objects import differences, everything
-from .visits import Visit, must_be_a_full_verdict, plain_kubeconfig, project
+from .visits import IMAGES, Visit, must_be_a_full_verdict, plain_kubeconfig, project
 
 pytestmark = pytest.mark.lab
 
@@ -54,8 +53,7 @@ def options(lab: Lab) -> tuple[str, ...]:
         "--mesh=install",
         "--istio-values=values.yaml",
         f"--istioctl={lab.toolbox.istioctl}",
-        f"--client-image={CLIENT}",
-        f"--app-image={APP}",
+        *IMAGES,
     )
 
 

@@ -24,13 +24,12 @@ from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.progress import Narrator
-from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.providers.lab.lab import Lab
 from meshproof.topology import load_topology
 
 from .objects import differences, everything
 from .test_install_lab import TOPOLOGY
-from .visits import Visit, exec_plugin, must_be_a_full_verdict, plain_kubeconfig, project
+from .visits import IMAGES, Visit, exec_plugin, must_be_a_full_verdict, plain_kubeconfig, project
 
 pytestmark = pytest.mark.lab
 
@@ -128,7 +127,7 @@ def test_a_run_on_clusters_of_others_leaves_no_trace(
     assert looked.returncode == 0, looked.stderr
     (visit.folder / "mesh.yaml").write_text(looked.stdout)
     with narrator.step("pytest on a kubeconfig in a process of its own"):
-        done = visit.pytest("--topology=mesh.yaml", f"--client-image={CLIENT}", f"--app-image={APP}", timeout_s=300)
+        done = visit.pytest("--topology=mesh.yaml", *IMAGES, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     after = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     for cluster, one, other in zip(mesh.clusters, before, after, strict=True):
@@ -179,9 +178,8 @@ def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: 
 
 
 def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differences(visit: Visit) -> None:
-    done = visit.pytest(
-        "--topology=multi-primary-samenet", "--cluster1-context=arn:west", "--cluster2-context=arn:east"
-    )
+    contexts = ("--cluster1-context=arn:west", "--cluster2-context=arn:east")
+    done = visit.pytest("--topology=multi-primary-samenet", *contexts, *IMAGES)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     told = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("  - ")]
     assert [line.partition(":")[0] for line in told] == [
@@ -240,10 +238,7 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
     (visit.folder / "mesh.yaml").write_text(TOPOLOGY)
     contexts = ("--context=east=arn:east", "--context=west=arn:west")
     with kept_out(addresses):
-        done = visit.pytest(
-            *("--topology=mesh.yaml", *contexts, f"--client-image={CLIENT}", f"--app-image={APP}", "-k", ASKED),
-            timeout_s=120,
-        )
+        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", ASKED, timeout_s=120)
     assert done.returncode == 0, done.stdout + done.stderr
     verdict = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())
     results = {code: row["result"] for code, row in verdict["topologies"]["mesh"]["claims"].items()}

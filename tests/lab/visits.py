@@ -14,10 +14,13 @@ import yaml
 
 from meshproof.clients.kube import Json
 from meshproof.providers.base import ClusterAccess
+from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.report.floor import FLOOR
 
 ROOT = Path(__file__).resolve().parents[2]
 
+IMAGES = (f"--client-image={CLIENT}", f"--app-image={APP}")
+"""Nothing runs there whose images probes could take."""
 WITHHELD = {"TRUST-06", "GATEWAYS-04", *(code for code in FLOOR if code.startswith("FAILOVER-"))}
 """Claims that a user must allow."""
 
