@@ -63,6 +63,10 @@ class FakeKube(Kube):
         self.lock = threading.RLock()
         self.deployments_get_ready = True
 
+    @property
+    def server(self) -> str:
+        return f"https://{self.name}.example:6443"
+
     def put(self, manifest: Json) -> None:
         meta = manifest["metadata"]
         self.objects[path_of(manifest["kind"], meta.get("namespace"), meta["name"])] = manifest
@@ -191,13 +195,13 @@ def istiod_takes_over(kube: FakeKube) -> None:
 def fake_mesh(topology: Topology) -> Mesh:
     clusters = []
     for spec in topology.clusters:
+        kube = FakeKube(spec.name)
         access = ClusterAccess(
             name=spec.name,
             kubeconfig=Path("/nowhere/kubeconfig"),
             context=spec.name,
-            server_for_peers=f"https://{spec.name}.example:6443",
+            server_for_peers=kube.server,
         )
-        kube = FakeKube(spec.name)
         kube.put({"kind": "Namespace", "metadata": {"name": "default"}})
         clusters.append(Cluster(spec=spec, access=access, kube=kube))
     return Mesh(topology=topology, clusters=tuple(clusters), toolbox=TOOLBOX)

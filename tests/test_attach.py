@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from meshproof.install.runner import run_plan
 from meshproof.mesh import Mesh
 from meshproof.names import OUTSIDE_NAMESPACE
 from meshproof.progress import Silent
+from meshproof.providers.base import PullSecret
 from meshproof.topology import load_topology
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 
@@ -128,3 +130,44 @@ def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "utilities"}})
     with pytest.raises(BadInput, match=r"namespace utilities on west: it is there without the Deployment client that"):
         refuse_strangers(mesh)
+
+
+SECRET = {
+    "kind": "Secret",
+    "metadata": {"name": "pull", "namespace": "ops"},
+    "type": "kubernetes.io/dockerconfigjson",
+    "data": {".dockerconfigjson": "e30="},
+}
+
+
+def with_pull_secret(mesh: Mesh) -> Mesh:
+    clusters = []
+    for cluster in mesh.clusters:
+        fake_of(cluster).put(SECRET)
+        access = replace(cluster.access, pull_secret=PullSecret(namespace="ops", name="pull"))
+        clusters.append(replace(cluster, access=access))
+    return replace(mesh, clusters=tuple(clusters))
+
+
+def test_pods_of_our_namespaces_pull_with_the_secret_that_was_named(tmp_path: Path) -> None:
+    mesh = with_pull_secret(without(installed(fake_mesh(three_clusters(tmp_path))), *PROBE_NAMESPACES))
+    for cluster in mesh.clusters:
+        take_care_of_new_namespaces(fake_of(cluster))
+    made = add_probes(mesh, Silent())
+    for cluster in mesh.clusters:
+        objects = fake_of(cluster).objects
+        for namespace in PROBE_NAMESPACES:
+            copy = objects[f"/api/v1/namespaces/{namespace}/secrets/pull"]
+            assert (copy["type"], copy["data"]) == (SECRET["type"], SECRET["data"])
+            account = objects[f"/api/v1/namespaces/{namespace}/serviceaccounts/default"]
+            assert account["imagePullSecrets"] == [{"name": "pull"}]
+        account = objects["/api/v1/namespaces/chapter08/serviceaccounts/mockshop"]
+        assert account["imagePullSecrets"] == [{"name": "pull"}], "the application has an account of its own"
+    remove_probes(made, Silent())
+    assert all("/api/v1/namespaces/ops/secrets/pull" in fake_of(cluster).objects for cluster in mesh.clusters)
+
+
+def test_without_a_secret_none_is_made(tmp_path: Path) -> None:
+    mesh = installed(fake_mesh(three_clusters(tmp_path)))
+    objects = [found for cluster in mesh.clusters for found in fake_of(cluster).objects.values()]
+    assert not any("imagePullSecrets" in found for found in objects)

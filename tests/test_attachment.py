@@ -72,9 +72,35 @@ def test_an_image_alone_does_not_choose_clusters() -> None:
         settings(app_image="envoy:1")
 
 
-def test_installing_on_a_kubeconfig_is_refused(config: Path) -> None:
-    with pytest.raises(BadInput, match=r"--mesh=install: installing a mesh on clusters of a kubeconfig is not built"):
-        settings(provider="kubeconfig", mesh="install")
+def test_installing_on_a_kubeconfig_must_be_asked_for_and_allows_nothing_else(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "values.yaml").write_text("hub: registry.example/istio\n")
+    chosen = settings(provider="kubeconfig", mesh="install", istio_values=str(tmp_path / "values.yaml"))
+    assert (chosen.installs, chosen.may_disrupt, chosen.may_make_credentials) == (True, False, False)
+    assert chosen.attachment is not None
+    assert chosen.attachment.istio_values == {"hub": "registry.example/istio"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [", "while parsing a flow node"),
+        ("just words", "it is no mapping\n  repair: write it as the spec of an IstioOperator"),
+        (None, "[Errno 2] No such file or directory"),
+    ],
+)
+def test_values_that_are_none_are_refused(config: Path, tmp_path: Path, text: str | None, told: str) -> None:
+    path = tmp_path / "values.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        settings(provider="kubeconfig", mesh="install", istio_values=str(path))
+    assert str(caught.value).startswith(f"--istio-values={path}: {told}")
+
+
+def test_values_are_refused_where_nothing_is_installed_with_them(config: Path) -> None:
+    for given in ({"provider": "lab"}, {"provider": "kubeconfig"}, {"provider": "kubeconfig", "mesh": "existing"}):
+        with pytest.raises(BadInput, match=r"^--istio-values with --provider="):
+            settings(istio_values="values.yaml", **given)
 
 
 def test_contexts_by_place_by_name_and_by_variable(config: Path) -> None:
@@ -88,6 +114,47 @@ def test_places_follow_the_topology_whatever_its_clusters_are_called(config: Pat
     file = str(three_clusters(tmp_path).source)
     named = contexts({"CTX_CLUSTER3": "c"}, topology=file, cluster1_context="a", context=["west=b"])
     assert named == {"east": "a", "west": "b", "edge": "c"}
+
+
+def with_contexts(folder: Path) -> str:
+    """The file of a topology that names the contexts of two of its three clusters."""
+    path = Path(three_clusters(folder).source)
+    text = path.read_text().replace("{name: east,", "{name: east, context: prod-e,")
+    path.write_text(text.replace("{name: west,", "{name: west, context: prod-w,"))
+    return str(path)
+
+
+def test_a_topology_may_name_its_contexts_and_so_the_provider(config: Path, tmp_path: Path) -> None:
+    file = with_contexts(tmp_path)
+    assert settings(topology=file).provider == "kubeconfig"
+    assert settings(topology=file, provider="lab").attachment is None, "a likeness of it"
+    assert contexts(topology=file) == {"east": "prod-e", "west": "prod-w"}
+    assert contexts(topology=file, cluster1_context="mine") == {"east": "mine", "west": "prod-w"}
+    assert contexts({"CTX_CLUSTER1": "prod-e", "CTX_CLUSTER3": "c"}, topology=file) == {
+        "east": "prod-e",
+        "west": "prod-w",
+        "edge": "c",
+    }
+
+
+def test_a_stray_variable_against_the_file_is_refused(config: Path, tmp_path: Path) -> None:
+    file = with_contexts(tmp_path)
+    with pytest.raises(BadInput) as caught:
+        contexts({"CTX_CLUSTER1": "other"}, topology=file)
+    assert str(caught.value) == (
+        f"CTX_CLUSTER1=other: context of east in {file} names the context of east already\n  repair: use one of the two"
+    )
+
+
+def test_without_a_topology_clusters_are_called_by_their_places(config: Path) -> None:
+    given = {"cluster1_context": "a", "context": ["west=b"]}
+    found = settings({"CTX_CLUSTER2": "c"}, topology=None, **given).attachment
+    assert found is not None
+    assert {name: context.name for name, context in found.contexts.items()} == {
+        "west": "b",
+        "cluster1": "a",
+        "cluster2": "c",
+    }
 
 
 @pytest.mark.parametrize(
@@ -105,6 +172,8 @@ def test_places_follow_the_topology_whatever_its_clusters_are_called(config: Pat
             {"context": ["cluster1=a", "cluster2=a"]},
             "--context=cluster2=a: --context=cluster1=a has the same context",
         ),
+        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: it names no secret\n  repair: write it as NAM"),
+        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: it names no secret"),
         ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: there is no such file"),
         ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: there is no file /nowhere/config"),
         ({"kubeconfig": ""}, "--kubeconfig=: there is no file in it"),

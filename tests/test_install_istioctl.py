@@ -50,6 +50,14 @@ def test_an_install_hands_the_operator_over_on_standard_input(tmp_path: Path) ->
     ]
 
 
+def test_of_several_kubeconfigs_istioctl_is_told_by_the_variable(tmp_path: Path) -> None:
+    one = script(tmp_path, f'echo "$KUBECONFIG" "$@" > {tmp_path}/told; cat > /dev/null')
+    several = Path(f"{tmp_path}/a:{tmp_path}/b")
+    Istioctl(one.binary, several, "east").install({}, timeout_s=60)
+    told = (tmp_path / "told").read_text().split()
+    assert told[:3] == [str(several), "install", "--context=east"]
+
+
 def test_a_failed_install_shows_its_command_and_last_words(tmp_path: Path) -> None:
     with pytest.raises(Broken, match=r"(?s)istioctl install .*exit code 1; last words: Error: no CRDs"):
         script(tmp_path, "echo Error: no CRDs >&2; exit 1").install({})

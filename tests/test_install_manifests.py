@@ -12,7 +12,7 @@ from meshproof.install.gateways import gateway_deployment, gateway_services, gat
 from meshproof.install.manifests import namespaces
 from meshproof.install.operator import istio_operator, merged
 from meshproof.names import CLIENT_NAMESPACE
-from meshproof.topology import load_topology
+from meshproof.topology import load_topology, parse_topology
 from tests.install_fakes import TOOLBOX, parsed, three_clusters
 
 
@@ -169,3 +169,38 @@ def test_a_client_goes_quickly() -> None:
     pod = client_manifest(CLIENT_NAMESPACE, "client:1")["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] == 1
     assert [container["name"] for container in pod["containers"]] == ["client"]
+
+
+REVISED = """\
+title: A primary of a revision, and its remote
+mesh_id: mesh1
+trust_domain: cluster.local
+clusters:
+  - {name: east, role: primary, network: n1, app_version: v1, revision: 1-31}
+  - {name: west, role: remote, control_plane: east, network: n2, app_version: v2}
+"""
+
+
+def test_a_revision_is_in_every_name_and_label_by_which_istio_knows_it(tmp_path: Path) -> None:
+    topology = parse_topology(REVISED, tmp_path / "mesh.yaml")
+    for cluster in topology.clusters:
+        assert (cluster.revision, cluster.istiod) == ("1-31", "istiod-1-31"), "a remote has its primary's"
+        operator = istio_operator(topology, cluster, TOOLBOX, remote_pilot_address="10.0.0.1")
+        assert operator["spec"]["revision"] == "1-31"
+        injected = [n["metadata"]["labels"] for n in namespaces(cluster) if n["metadata"]["name"] == CLIENT_NAMESPACE]
+        assert [labels.get("istio.io/rev") for labels in injected] == ["1-31"]
+        assert "istio-injection" not in injected[0], "it would mean the default revision"
+        for gateway in gateways_of(topology, cluster):
+            template = gateway_deployment(gateway)["spec"]["template"]
+            assert template["metadata"]["labels"]["istio.io/rev"] == "1-31"
+    routes = of_kind(mesh_configuration(topology, topology.clusters[0]), "VirtualService")[0]
+    hosts = {route["route"][0]["destination"]["host"] for route in routes["spec"]["tls"]}
+    assert hosts == {"istiod-1-31.istio-system.svc.cluster.local"}
+
+
+def test_without_a_revision_nothing_names_one() -> None:
+    topology = load_topology("primary-remote-multinet")
+    cluster = topology.clusters[0]
+    assert "revision" not in istio_operator(topology, cluster, TOOLBOX)["spec"]
+    assert "istio.io/rev" not in str([gateway_deployment(gateway) for gateway in gateways_of(topology, cluster)])
+    assert "istio.io/rev" not in str(namespaces(cluster))

@@ -26,8 +26,9 @@ REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 EVERYTHING = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
 
 
-def pod(container: str, image: str) -> Json:
-    return {"spec": {"containers": [{"name": "istio-proxy", "image": "proxy"}, {"name": container, "image": image}]}}
+def pod(container: str, image: str, **labels: str) -> Json:
+    containers = [{"name": "istio-proxy", "image": "proxy"}, {"name": container, "image": image}]
+    return {"metadata": {"labels": labels}, "spec": {"containers": containers}}
 
 
 PODS = {
@@ -123,8 +124,7 @@ def test_clusters_are_found_in_several_files_with_tokens_and_exec_plugins(
         toolbox = clusters.toolbox
         assert (toolbox.hub, toolbox.istio_version) == ("registry.example:5000/istio", "1.31.0")
         assert toolbox.images == {"client": "client:1", "app": "envoy:1"}
-        with pytest.raises(Unavailable, match="the clusters' network is not ours"):
-            clusters.connect(TOPOLOGY)
+        clusters.connect(TOPOLOGY)  # the clusters' network is not ours
         mesh = Mesh.of(TOPOLOGY, found, toolbox)
         assert [cluster.kube for cluster in mesh.clusters] == [access.kube for access in found], "one client each"
     assert east.credentials == {"Bearer from-a-file"}
@@ -176,12 +176,18 @@ def test_credentials_that_are_refused_are_named(both: Attachment, east: Cluster)
     )
 
 
-def test_rights_that_are_missing_are_listed(both: Attachment, west: Cluster) -> None:
+def test_all_rights_that_are_missing_are_listed_at_once(both: Attachment, east: Cluster, west: Cluster) -> None:
+    without = [rule.as_rbac() for rule in NEEDED if "namespaces" not in rule.resources]
+    others = ["services", "configmaps", "serviceaccounts", "pods"]
+    east.rules = [*without, {"apiGroups": [""], "resources": others, "verbs": ["*"]}]
+    east.rules.append({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "watch", "delete"]})
     west.rules = [rule.as_rbac() for rule in NEEDED if rule.resources != ("pods/exec",)]
     west.rules.append({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["*"], "resourceNames": ["one"]})
     assert refusal(both) == (
-        "context cluster2 for cluster2: the user of this context may not get pods/exec, create pods/exec\n"
-        "  repair: docs/attach.md has the rights"
+        "rights that a run needs: some are missing:\n"
+        "  - context arn:east for cluster1 may not create namespaces, patch namespaces\n"
+        "  - context cluster2 for cluster2 may not get pods/exec, create pods/exec\n"
+        "  repair: apply deploy/clusterrole.yaml (docs/attach.md)"
     )
 
 
@@ -229,6 +235,15 @@ def test_istioctl_is_the_one_in_path_else_the_labs_else_there_is_none(
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     with open_kubeconfig(both, TOPOLOGY, Silent()) as clusters:
         assert clusters.toolbox.istioctl == tmp_path / "istioctl"
+
+
+def test_of_several_istiods_that_of_the_topologys_revision_counts(
+    both: Attachment, east: Cluster, west: Cluster
+) -> None:
+    for cluster, tag, revision in ((east, "1.30.0", "1-30"), (west, "1.31.0", "default")):
+        cluster.pods["istio-system"] = pod("discovery", f"istio/pilot:{tag}", **{"istio.io/rev": revision})
+    with open_kubeconfig(both, TOPOLOGY, Silent()) as clusters:
+        assert clusters.toolbox.istio_version == "1.31.0"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from meshproof.calls import Call
 from meshproof.certificates import spiffe_ids
 from meshproof.errors import Broken, NotReady
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
-from meshproof.probes.http import http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.http import dialling, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
 from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
 from meshproof.probes.words import words
@@ -203,6 +203,16 @@ def test_a_batch_that_is_not_told_completely_is_our_failure(monkeypatch: pytest.
     monkeypatch.setattr("meshproof.probes.http._HTTP_FORMAT", "")
     with pytest.raises(NotReady, match="curl told of 0"):
         http_from_pod(LocalKube(), CLIENT, "http://127.0.0.1:1/", 2)
+
+
+@needs_curl
+@needs_openssl
+def test_a_gateway_is_asked_at_its_address_for_a_host_that_no_dns_knows(shop: int, echo: int) -> None:
+    answers = http_from_pod(LocalKube(), CLIENT, f"http://shop.invalid:{shop}/", 3, through="127.0.0.1")
+    assert [answer.status for answer in answers] == [200, 503, 200]
+    (bodies,) = bodies_from_pod(LocalKube(), CLIENT, [f"http://shop.invalid:{echo}/"], (10,), through="127.0.0.1")
+    assert [(body.server, body.problem) for body in bodies] == [("echo", None)]
+    assert dialling("fd00::1") == ["--connect-to", "::[fd00::1]:"]
 
 
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:

@@ -134,6 +134,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         data_plane="Envoy",
         kubernetes={"cluster1": "v1.36.1"},
         rebuilt=["istiod of cluster1 stopped: a stale endpoint"],
+        asked_from_pods=["the gateway of west"],
     )
     kube = Kube(tmp_path, "one", name="cluster1")
     for verb in ("GET", "EXEC", "GET"):
@@ -157,6 +158,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         "istio": "1.31.0",
         "data_plane": "Envoy",
         "kubernetes": {"cluster1": "v1.36.1"},
+        "asked_from_pods": ["the gateway of west"],
         "api_requests": {"total": 3, "clusters": {"cluster1": 3}, "verbs": {"EXEC": 1, "GET": 2}},
         "counts": none,
         "missing": [],

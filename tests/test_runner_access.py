@@ -12,7 +12,7 @@ from meshproof.errors import Unavailable
 from meshproof.facts import PodFacts, PortFacts, ServiceFacts
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.runner_access import EVERYWHERE, RunnerAccess, look
-from meshproof.snapshot import Snapshot
+from meshproof.snapshot import ClusterFacts, Snapshot
 
 
 def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFacts:
@@ -32,6 +32,7 @@ class Facts:
     def __init__(self, name: str, address: str) -> None:
         self.cluster = Named(name)
         self.outside = None
+        self.ingress_address = address
         self.services = [service("istio-ingressgateway", address), service("mockshop", "10.9.9.9", kind="ClusterIP")]
 
 
@@ -82,6 +83,44 @@ def test_what_pods_reach_and_the_runner_does_not_is_said(monkeypatch: pytest.Mon
         "requests from this machine: pods can connect to istio-ingressgateway of west (10.0.0.2), this machine cannot\n"
         "  repair: run it where the gateways can be reached"
     )
+    assert access.told == (
+        "istio-ingressgateway of west (10.0.0.2) is asked by the client outside the mesh in east: this machine cannot "
+        "connect to it, pods can",
+    )
+
+
+def test_a_pod_of_another_cluster_asks_in_the_runners_place_if_one_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = seen_with(monkeypatch, runner=set(), pods={EAST, WEST})
+    assert {address: str(by.cluster) for address, by in access.instead.items()} == {
+        "10.0.0.1": "west",
+        "10.0.0.2": "east",
+    }
+
+
+class Place:
+    """Where a request is sent from, and to which address."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        monkeypatch.setattr(runner_access, "http_from_runner", self.from_runner)
+        monkeypatch.setattr(runner_access, "http_from_pod", self.from_pod)
+
+    def from_runner(self, address: str, count: int, *, host: str, path: str, timeout_s: float) -> list[object]:
+        self.asked.append(("runner", address, host + path))
+        return []
+
+    def from_pod(self, kube: str, _: object, url: str, count: int, *, timeout_s: float, through: str) -> list[object]:
+        self.asked.append((kube, through, url))
+        return []
+
+
+def test_a_gateway_is_asked_by_whoever_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    access = seen_with(monkeypatch, runner={EAST}, pods={WEST})
+    place = Place(monkeypatch)
+    for facts in Both.facts:
+        wanted: ClusterFacts = facts  # type: ignore[assignment]
+        access.http(wanted, 1, path="/x")
+    assert place.asked == [("runner", "10.0.0.1", "mockshop.com/x"), ("east", "10.0.0.2", "http://mockshop.com/x")]
 
 
 def test_what_nobody_reaches_is_for_claims_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,8 @@ GOLDEN = {
         "    network: n2",
         "    netwrok: n2",
         "mesh.yaml:13: unknown key 'netwrok' in cluster 'west'\n"
-        "  repair: did you mean network? legal keys are name, role, network, app_version, control_plane, pods",
+        "  repair: did you mean network? legal keys are name, role, network, app_version, control_plane, pods, "
+        "revision, context",
     ),
     "unknown key at the top": (
         "title: Three clusters",
@@ -121,7 +122,7 @@ GOLDEN = {
         "    network: n2",
         "    <<: {network: n2}",
         "mesh.yaml:13: unknown key '<<' in cluster 'west'\n"
-        "  repair: legal keys are name, role, network, app_version, control_plane, pods",
+        "  repair: legal keys are name, role, network, app_version, control_plane, pods, revision, context",
     ),
     "missing key": (
         "    network: n2\n",
@@ -240,7 +241,7 @@ GOLDEN = {
         "clusters:\n",
         "clusters:\n  - south\n",
         "mesh.yaml:5: cluster 1 must be a mapping, it is text\n"
-        "  repair: give it name, role, network, app_version, control_plane, pods",
+        "  repair: give it name, role, network, app_version, control_plane, pods, revision, context",
     ),
     "bad YAML": (
         "mesh_id: mesh1",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from meshproof.errors import BadInput
 from meshproof.model import ClusterName, Topology
+from meshproof.providers.base import PullSecret
 
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 CONTEXT_VARIABLE: Final = "CTX_CLUSTER"
@@ -31,7 +32,8 @@ class Attachment:
 
     `files` are kubeconfigs in the order in which kubectl would merge them, `source` says who named them. A cluster
     that is not in `contexts` has the context of its own name. `istioctl` None: look for one. `images` has those that
-    were given, by purpose.
+    were given, by purpose. `istio_values` are laid over the spec of each IstioOperator, if a mesh is installed.
+    `pull_secret` is that of probe pods, if one was named.
     """
 
     files: tuple[Path, ...]
@@ -39,6 +41,8 @@ class Attachment:
     contexts: Mapping[ClusterName, NamedContext]
     istioctl: Path | None
     images: Mapping[str, str]
+    istio_values: Mapping[str, object] = field(default_factory=dict)
+    pull_secret: PullSecret | None = None
 
     @property
     def kubeconfig(self) -> Path:
@@ -82,24 +86,40 @@ def named_contexts(
     """The contexts that were named, by cluster.
 
     `named` are `CLUSTER=CONTEXT`; `by_place` has the option's flag and value for a place in the (first) topology, from
-    1. Where no option speaks, CTX_CLUSTER<place> does. Raises `BadInput` for a cluster that the topologies do not
-    have, for two words about one cluster, and for one context for two clusters.
+    1. Where no option speaks, the topology's file or CTX_CLUSTER<place> does. Without a topology clusters have the
+    names that are given to them, or `cluster<place>`. Raises `BadInput` for a cluster that the topologies do not have,
+    for two words about one cluster, and for one context for two clusters.
     """
     known = list(dict.fromkeys(cluster.name for topology in topologies for cluster in topology.clusters))
-    places = [cluster.name for cluster in topologies[0].clusters] if topologies else []
+    places = [cluster.name for cluster in topologies[0].clusters] if topologies else _PLACES
     found: dict[ClusterName, NamedContext] = {}
     for text in named:
         _add(found, *_parsed(text, known))
     for place, (flag, context) in by_place.items():
-        if context is not None and topologies:
+        if context is not None:
             _add(found, _at(places, place, flag), NamedContext(name=context, source=f"{flag}={context}"))
+    chosen = set(found)
+    for cluster, written in _in_files(topologies):
+        if cluster not in chosen:
+            _add(found, cluster, written)
     for place, cluster in enumerate(places, start=1):
         variable = f"{CONTEXT_VARIABLE}{place}"
-        if cluster not in found and environment.get(variable):
-            context = environment[variable]
-            found[cluster] = NamedContext(name=context, source=f"{variable}={context}")
+        value = environment.get(variable)
+        if value and cluster not in chosen and not (cluster in found and found[cluster].name == value):
+            _add(found, cluster, NamedContext(name=value, source=f"{variable}={value}"))
     _must_differ(found)
     return found
+
+
+_PLACES: Final = [ClusterName(f"cluster{place}") for place in range(1, 10)]
+
+
+def _in_files(topologies: Sequence[Topology]) -> Iterator[tuple[ClusterName, NamedContext]]:
+    for topology in topologies:
+        for cluster in topology.clusters:
+            if cluster.context is not None:
+                source = f"context of {cluster.name} in {topology.source}"
+                yield cluster.name, NamedContext(name=cluster.context, source=source)
 
 
 def _parsed(text: str, known: Sequence[ClusterName]) -> tuple[ClusterName, NamedContext]:

@@ -16,6 +16,7 @@ from meshproof.deadlines import DEADLINES
 from meshproof.errors import NotReady
 from meshproof.facts import PodFacts
 from meshproof.probes.answer import VERSION_HEADER
+from meshproof.probes.http import dialling
 
 SIZES: Final = (1024, 16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024)
 """1 KiB to 1 MiB: below, at and above the buffers (16 KiB TLS records, 64 KiB HTTP/2 windows, Envoy's 1 MiB)."""
@@ -44,7 +45,7 @@ class BodyAnswer:
 
 # Hashes by openssl, which other probes need as well; -r prints the hash first.
 _SCRIPT: Final = """
-limit=$1; sizes=$2; shift 2
+limit=$1; sizes=$2; through=$3; shift 3
 work=/tmp/meshproof-bodies-$$
 mkdir "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -54,7 +55,8 @@ post() {
     sent=$(openssl dgst -sha256 -r <"$work/$1.sent")
     : >"$work/$1.back"
     told=$(curl -s -o "$work/$1.back" --max-time "$limit" -H 'Expect:' -H 'Content-Type: application/octet-stream' \\
-      --data-binary "@$work/$1.sent" -w '%{http_code};%header{x-app-version};%{errormsg}' "$2"); code=$?
+      ${through:+--connect-to "$through"} --data-binary "@$work/$1.sent" \\
+      -w '%{http_code};%header{x-app-version};%{errormsg}' "$2"); code=$?
     case $told in 200*) ;; *) told=$told$(head -c 160 "$work/$1.back" | tr -c '[:print:]' ' ');; esac
     back=$(openssl dgst -sha256 -r <"$work/$1.back")
     echo "$1;$size;${sent%% *};${back%% *};$told"
@@ -72,14 +74,16 @@ cat "$work"/*.told
 
 
 def bodies_from_pod(
-    kube: Kube, pod: PodFacts, urls: Sequence[str], sizes: Sequence[int] = SIZES
+    kube: Kube, pod: PodFacts, urls: Sequence[str], sizes: Sequence[int] = SIZES, *, through: str = ""
 ) -> list[list[BodyAnswer]]:
     """POST random bodies of each size to each URL from a client pod, to all at once; the answers of each URL.
 
+    With `through` that address is dialled, whatever the URLs' hosts are: so an ingress gateway is asked.
     Those of a URL end with the first body that gets no answer at all.
     """
     words = " ".join(str(size) for size in sizes)
-    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.answer:g}", words, *urls]
+    address = "".join(dialling(through)[1:])
+    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.answer:g}", words, address, *urls]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
     found: list[list[BodyAnswer]] = [[] for _ in urls]
     for row in answer.stdout.splitlines():

@@ -1,4 +1,4 @@
-"""The `meshproof` command: the lab, faults and the picture of a mesh without pytest, and the doctor."""
+"""The `meshproof` command: the lab, faults, what mesh is there, its picture, and the doctor, all without pytest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import yaml
 
 from meshproof import __version__, diagram_command, fault_commands
+from meshproof.detect import command as detect_command
 from meshproof.errors import BadInput, Broken
 from meshproof.mesh import Mesh
 from meshproof.model import ClusterName, Topology
@@ -28,6 +29,7 @@ for example (what touches a lab needs root):
   meshproof fault list                                 what can be broken, and who notices
   meshproof fault inject S1                            break it; then: meshproof fault heal
   meshproof lab down                                   take all of it away
+  meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
 
 `meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
 
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
     fault_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
+    detect_command.add_parser(commands)
     return parser
 
 
@@ -73,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return fault_commands.run(arguments)
         if arguments.command == "diagram":
             return diagram_command.run(arguments)
+        if arguments.command == "detect":
+            return detect_command.run(arguments)
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)

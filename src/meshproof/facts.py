@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from meshproof import names
 from meshproof.clients.kube import Json
 
 PROXY: Final = "istio-proxy"
 """The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
 
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
-
-
-REVISION = "istio.io/rev"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +93,8 @@ def pod_facts(pod: Json) -> PodFacts:
         address=status.get("podIP") or "",
         account=spec.get("serviceAccountName") or "default",
         labels=MappingProxyType(dict(meta.get("labels") or {})),
-        revision=(meta.get("annotations") or {}).get(REVISION) or (meta.get("labels") or {}).get(REVISION),
+        revision=(meta.get("annotations") or {}).get(names.REVISION_LABEL)
+        or (meta.get("labels") or {}).get(names.REVISION_LABEL),
         phase=status.get("phase") or "",
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []),
         leaving="deletionTimestamp" in meta,

@@ -13,21 +13,28 @@ from meshproof.deadlines import DEADLINES
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.facts import PROXY, PodFacts, pod_facts
 from meshproof.mesh import Cluster
+from meshproof.pull_secret import give_pull_secret
 from meshproof.snapshot import ROOT_MAP
 
 PREFIX: Final = "meshproof-fresh-"
-INJECTION_LABELS: Final = ("istio-injection", "istio.io/rev")
+INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
 
 
 @contextmanager
 def fresh_namespace(cluster: Cluster) -> Iterator[str]:
     """The name of a new namespace that is labelled for injection; removed afterwards with all that is in it."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
-    cluster.kube.create(namespace_for_probes(cluster, namespace))
+    make_namespace(cluster, namespace)
     try:
         yield namespace
     finally:
         cluster.kube.delete("Namespace", namespace)
+
+
+def make_namespace(cluster: Cluster, name: str) -> None:
+    """A new namespace that is labelled for injection, whose pods can pull images."""
+    cluster.kube.create(namespace_for_probes(cluster, name))
+    give_pull_secret(cluster, name)
 
 
 def namespace_for_probes(cluster: Cluster, name: str) -> Json:

@@ -9,6 +9,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import NewType
 
+from meshproof import names
+
 ClusterName = NewType("ClusterName", str)
 NetworkName = NewType("NetworkName", str)
 
@@ -26,7 +28,8 @@ class ClusterSpec:
 
     `control_plane` is the cluster whose istiod controls this one: itself for a primary.
     `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
-    `pods` is the range of pod addresses (CIDR), if the topology fixes one.
+    `pods` is the range of pod addresses (CIDR), if the topology fixes one. `revision` is that of the istiod that
+    controls this cluster. `context` is the context of a kubeconfig that leads to it, if the topology names one.
     """
 
     name: ClusterName
@@ -35,6 +38,20 @@ class ClusterSpec:
     control_plane: ClusterName
     app_version: str
     pods: str | None = None
+    revision: str = names.DEFAULT_REVISION
+    context: str | None = None
+
+    @property
+    def istiod(self) -> str:
+        """The name of istiod's Service here, and in a primary of its Deployment."""
+        return names.of_revision(names.ISTIOD, self.revision)
+
+    @property
+    def injection_labels(self) -> dict[str, str]:
+        """What a namespace must be labelled with, so that its pods get a sidecar."""
+        if self.revision == names.DEFAULT_REVISION:
+            return {"istio-injection": "enabled"}
+        return {names.REVISION_LABEL: self.revision}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

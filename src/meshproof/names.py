@@ -7,6 +7,19 @@ from typing import Final
 SYSTEM_NAMESPACE: Final = "istio-system"
 """Where istiod and the gateways live."""
 
+DEFAULT_REVISION: Final = "default"
+"""What Istio calls the revision of an istiod that was installed without one."""
+REVISION_LABEL: Final = "istio.io/rev"
+ISTIOD: Final = "istiod"
+MESH_CONFIG: Final = "istio"
+"""Names of istiod's Deployment and Service, and of the ConfigMap of its mesh, without a revision."""
+
+
+def of_revision(name: str, revision: str) -> str:
+    """The name of an object of istiod, with its revision unless that is the default one (chart istio-discovery)."""
+    return name if revision == DEFAULT_REVISION else f"{name}-{revision}"
+
+
 APP_NAMESPACE: Final = "chapter08"
 """Where the demonstration service lives, as in the book."""
 

@@ -9,11 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+import yaml
+
 from meshproof.attachment import Attachment, kubeconfig_files, named_contexts
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import BadInput
 from meshproof.making import Making, container_runtime
 from meshproof.model import Topology
+from meshproof.providers.base import PullSecret
 from meshproof.topology import available, load_topology
 
 ALL: Final = "all"
@@ -62,7 +65,8 @@ PROVIDER: Final = Option(
     flag="--provider",
     metavar="NAME",
     help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist, {KIND} "
-    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options)",
+    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options, or with "
+    "contexts in the topology's file)",
 )
 LAB_NAME: Final = Option(
     flag="--lab-name",
@@ -91,8 +95,9 @@ OUTAGE: Final = Option(
 MESH: Final = Option(
     flag="--mesh",
     metavar="install|existing",
-    help="install: make the mesh, or complete it; existing: verify what is there, and change nothing but probe "
-    f"namespaces, which are removed again (default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
+    help="install: make the mesh, or complete it, and remove it in the end; existing: verify what is there, and change "
+    "nothing but probe namespaces, which are removed again "
+    f"(default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
 )
 KUBECONFIG: Final = Option(
     flag="--kubeconfig",
@@ -119,19 +124,32 @@ ISTIOCTL: Final = Option(
     flag="--istioctl",
     metavar="FILE",
     help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's), and that "
-    f"installs on {KIND} and {GKE}, in its own version (default: the one in PATH)",
+    f"installs on {KIND}, {GKE}, and with --mesh={INSTALL} on a kubeconfig, in its own version (default: the one in "
+    "PATH)",
 )
 CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    f"client pods that are there; on {KIND} and {GKE} Istio's proxyv2)",
+    "client pods that are there; where a mesh is installed Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    f"are there; on {KIND} and {GKE} Istio's proxyv2)",
+    "are there; where a mesh is installed Istio's proxyv2)",
+)
+ISTIO_VALUES: Final = Option(
+    flag="--istio-values",
+    metavar="FILE",
+    help=f"for --mesh={INSTALL} on a kubeconfig: YAML that is laid over the spec of each cluster's IstioOperator, for "
+    "example hub and tag of a registry of one's own, or values.global.imagePullSecrets",
+)
+IMAGE_PULL_SECRET: Final = Option(
+    flag="--image-pull-secret",
+    metavar="NAMESPACE/NAME",
+    help="the secret with which probe pods on a kubeconfig pull their images; it must be in every cluster, and is "
+    "copied into the namespaces that meshproof makes",
 )
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
@@ -167,6 +185,8 @@ ATTACHING: Final = (
     ISTIOCTL,
     CLIENT_IMAGE,
     APP_IMAGE,
+    IMAGE_PULL_SECRET,
+    ISTIO_VALUES,
 )
 """Options that mean nothing with the lab."""
 CHOOSING: Final = (KUBECONFIG, CLUSTER1_CONTEXT, CLUSTER2_CONTEXT, CONTEXT)
@@ -246,19 +266,19 @@ def read_settings(
         value = values.get(option.dest)
         return option.default if value is None else str(value)
 
-    provider = _provider(text(PROVIDER), values)
+    topologies = _topologies(text(TOPOLOGY))
+    provider = _provider(text(PROVIDER), values, topologies)
     ours = provider != ON_KUBECONFIG
     mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
         raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
-    if mesh == INSTALL and not ours:
+    if _given((ISTIO_VALUES,), values) and (ours or mesh != INSTALL):
         raise BadInput(
-            f"--mesh={mesh}",
-            "installing a mesh on clusters of a kubeconfig is not built yet",
-            f"use --mesh={EXISTING}, which is the default there, or --provider={LAB}",
+            f"{ISTIO_VALUES.flag} with --provider={provider} --mesh={mesh}",
+            "nothing is installed with it there",
+            f"use --provider={ON_KUBECONFIG} --mesh={INSTALL}, or leave {ISTIO_VALUES.flag} away",
         )
     folder = text(REPORT_DIR)
-    topologies = _topologies(text(TOPOLOGY))
     return Settings(
         topologies=topologies,
         provider=provider,
@@ -277,11 +297,12 @@ def read_settings(
     )
 
 
-def _provider(named: str | None, values: Mapping[str, object]) -> str:
-    """The provider that was named, or the one that other options speak of."""
+def _provider(named: str | None, values: Mapping[str, object], topologies: tuple[Topology, ...]) -> str:
+    """The provider that was named, or the one that other options, or contexts in the topology's file, speak of."""
     if named is not None and named not in PROVIDERS:
         raise BadInput(f"--provider={named}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
-    provider = named or (ON_KUBECONFIG if _given(CHOOSING, values) else LAB)
+    with_contexts = any(cluster.context for topology in topologies for cluster in topology.clusters)
+    provider = named or (ON_KUBECONFIG if with_contexts or _given(CHOOSING, values) else LAB)
     strange = {LAB: ATTACHING, KIND: CHOOSING, GKE: CHOOSING}.get(provider, ())
     if given := _given(strange, values):
         raise BadInput(
@@ -319,7 +340,33 @@ def _attachment(
         contexts=named_contexts(topologies, named, by_place, environment),
         istioctl=_istioctl(values),
         images=_images(values),
+        istio_values=_istio_values(values),
+        pull_secret=_pull_secret(values),
     )
+
+
+def _pull_secret(values: Mapping[str, object]) -> PullSecret | None:
+    given = values.get(IMAGE_PULL_SECRET.dest)
+    if given is None:
+        return None
+    namespace, _, name = str(given).partition("/")
+    if not namespace or not name or "/" in name:
+        raise BadInput(f"{IMAGE_PULL_SECRET.flag}={given}", "it names no secret", "write it as NAMESPACE/NAME")
+    return PullSecret(namespace=namespace, name=name)
+
+
+def _istio_values(values: Mapping[str, object]) -> Mapping[str, object]:
+    given = values.get(ISTIO_VALUES.dest)
+    if given is None:
+        return {}
+    try:
+        found = yaml.safe_load(Path(str(given)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise BadInput(f"{ISTIO_VALUES.flag}={given}", reason, "name a readable YAML file") from None
+    if not isinstance(found, dict):
+        raise BadInput(f"{ISTIO_VALUES.flag}={given}", "it is no mapping", "write it as the spec of an IstioOperator")
+    return found
 
 
 def _making(provider: str, values: Mapping[str, object], environment: Mapping[str, str]) -> Making:

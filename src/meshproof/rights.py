@@ -53,8 +53,22 @@ NEEDED: Final = (
 )
 """Without these a run cannot begin."""
 
+FOR_DETECTION: Final = (
+    Rule(group="", resources=("namespaces",), verbs=("get",)),
+    Rule(group="", resources=("services", "configmaps"), verbs=("list",)),
+    Rule(group="apps", resources=("deployments",), verbs=("list",)),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    Rule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
+)
+"""For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
+
+FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
+"""For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
+
 FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
+FOR_PULL_SECRET: Final = (Rule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
+"""For `--image-pull-secret`, which is copied into probe namespaces."""
 FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
 """For `--allow-credentials`."""
 FOR_DISRUPTION: Final = (Rule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)

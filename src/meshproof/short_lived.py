@@ -20,7 +20,7 @@ from meshproof.clients import envoy
 from meshproof.clients.kube import Json
 from meshproof.errors import Broken
 from meshproof.facts import PodFacts
-from meshproof.fresh import PREFIX, namespace_for_probes, ready_pod
+from meshproof.fresh import PREFIX, make_namespace, ready_pod
 from meshproof.history import Mark
 from meshproof.install.app import client_container
 from meshproof.install.manifests import core, metadata
@@ -98,7 +98,7 @@ def short_lived_clients(mesh: Mesh, clusters: Sequence[Cluster]) -> Iterator[tup
     everywhere = [cluster for cluster in mesh.clusters if cluster in readers or cluster in clusters]
     try:
         for cluster in everywhere:
-            cluster.kube.create(namespace_for_probes(cluster, namespace))
+            make_namespace(cluster, namespace)
         for reader in readers:
             reader.kube.apply(_new_connections(namespace))
         image = mesh.toolbox.images["client"]

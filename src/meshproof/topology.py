@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Final, NoReturn
 
 import yaml
 
+from meshproof import names
 from meshproof.errors import BadInput
 from meshproof.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
 
@@ -20,7 +21,7 @@ TOPOLOGIES: Final = Path(__file__).resolve().parent / "topologies"
 
 _TOP_KEYS: Final = ("title", "mesh_id", "trust_domain", "clusters")
 _CLUSTER_KEYS: Final = ("name", "role", "network", "app_version")
-_CLUSTER_EXTRAS: Final = ("control_plane", "pods")
+_CLUSTER_EXTRAS: Final = ("control_plane", "pods", "revision", "context")
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1123 label as Kubernetes takes it: these names become parts of object names and label values."""
@@ -50,17 +51,22 @@ def load_topology(name_or_path: str, *, folder: Path = TOPOLOGIES) -> Topology:
     return _Loader(path).load(text)
 
 
+def parse_topology(text: str, path: Path) -> Topology:
+    """The same from the text of a file that need not be there; errors name `path`."""
+    return _Loader(path).load(text)
+
+
 def _find(name_or_path: str, folder: Path) -> Path:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Path(name_or_path)
-    names = available(folder)
-    if name_or_path in names:
+    there = available(folder)
+    if name_or_path in there:
         return folder / f"{name_or_path}.yaml"
-    legal = f"use one of {', '.join(names)}" if names else f"put one into {folder}"
+    legal = f"use one of {', '.join(there)}" if there else f"put one into {folder}"
     raise BadInput(
         f"--topology={name_or_path}",
         "there is no topology of that name",
-        f"{_suggestion(name_or_path, names)}{legal}, or the path of a YAML file (./my-mesh.yaml)",
+        f"{_suggestion(name_or_path, there)}{legal}, or the path of a YAML file (./my-mesh.yaml)",
     )
 
 
@@ -107,6 +113,7 @@ class _Loader:
         clusters = tuple(self._cluster(f) for f in fields)
         self._check_control_planes(clusters, fields, entries)
         self._check_pod_ranges(clusters, fields)
+        clusters = self._with_revisions(clusters, fields)
         return Topology(
             name=self._path.stem,
             title=self._text(top, "title"),
@@ -159,8 +166,8 @@ class _Loader:
     def _cluster_fields(self, entry: yaml.Node, number: int) -> _Fields:
         owner = f"cluster {number}"
         if isinstance(entry, yaml.MappingNode):
-            names = [v.value for k, v in entry.value if k.value == "name" and isinstance(v, yaml.ScalarNode)]
-            owner = f"cluster '{names[0]}'" if names else owner
+            called = [v.value for k, v in entry.value if k.value == "name" and isinstance(v, yaml.ScalarNode)]
+            owner = f"cluster '{called[0]}'" if called else owner
         return self._fields(entry, owner, _CLUSTER_KEYS, _CLUSTER_EXTRAS)
 
     def _text(self, fields: _Fields, key: str) -> str:
@@ -209,6 +216,8 @@ class _Loader:
             control_plane=ClusterName(self._control_plane(fields, name, role)),
             app_version=self._named(fields, "app_version"),
             pods=str(self._range(fields)) if "pods" in fields.values else None,
+            revision=self._named(fields, "revision") if "revision" in fields.values else names.DEFAULT_REVISION,
+            context=self._text(fields, "context") if "context" in fields.values else None,
         )
 
     def _control_plane(self, fields: _Fields, name: str, role: Role) -> str:
@@ -269,6 +278,19 @@ class _Loader:
                         "give them separate ranges, or separate networks",
                     )
             seen.append((cluster, mine))
+
+    def _with_revisions(self, clusters: Sequence[ClusterSpec], fields: Sequence[_Fields]) -> tuple[ClusterSpec, ...]:
+        """A remote has the revision of the istiod that controls it."""
+        revisions = {cluster.name: cluster.revision for cluster in clusters}
+        for cluster, own in zip(clusters, fields, strict=True):
+            wanted = revisions[cluster.control_plane]
+            if "revision" in own.values and cluster.revision != wanted:
+                reason = (
+                    f"{own.owner} has the revision '{cluster.revision}', its control plane '{cluster.control_plane}' "
+                    f"has '{wanted}'"
+                )
+                self._wrong(own.values["revision"], reason, "remove the key: a remote has its primary's revision")
+        return tuple(replace(cluster, revision=revisions[cluster.control_plane]) for cluster in clusters)
 
 
 def _overlap(a: IPv4Network | IPv6Network, b: IPv4Network | IPv6Network) -> bool:

@@ -15,8 +15,6 @@ from meshproof.report.evidence import Evidence
 from meshproof.snapshot import Snapshot
 from meshproof.webhooks import Webhook, injection_webhooks
 
-HOST = f"istiod.{names.SYSTEM_NAMESPACE}.svc"
-
 NO_TOKEN = "no token"
 BAD_TOKEN = "a made-up token"
 PROPER = "its pod's token"
@@ -64,7 +62,7 @@ def _call(snapshot: Snapshot, remote: Cluster, address: str, service: str, calle
     return call_istiod(
         remote.kube,
         facts.outside,
-        host=HOST,
+        host=f"{remote.spec.istiod}.{names.SYSTEM_NAMESPACE}.svc",
         port=names.PORT_XDS,
         target=(address, names.PORT_XDS),
         path=SERVICES[service],

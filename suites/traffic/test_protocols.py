@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pytest
-
-from meshproof.bodies import bodies_from_pod, bodies_from_runner, body_problems
+from meshproof.bodies import bodies_from_pod, body_problems
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
 from meshproof.deadlines import SAMPLES
@@ -14,6 +12,7 @@ from meshproof.findings import Findings
 from meshproof.install.app import ECHO_PATH
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.runner_access import RunnerAccess
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
 from meshproof.stage.life import Stage
@@ -28,8 +27,7 @@ from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_o
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
     "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
 )
-@pytest.mark.usefixtures("from_runner")
-def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_access: RunnerAccess) -> None:
     """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
 
     def from_client(client: Cluster) -> list[list[str]]:
@@ -38,9 +36,8 @@ def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
         return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
 
     def through_ingress(client: Cluster) -> list[list[str]]:
-        address = snapshot.of(client).ingress_address
         hosts = [stage.host(service_of(server)) for server in mesh.clusters]
-        found = [bodies_from_runner(address, host, ECHO_PATH) for host in hosts]
+        found = runner_access.bodies(snapshot.of(client), hosts, ECHO_PATH)
         return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
 
     findings = Findings("paths")

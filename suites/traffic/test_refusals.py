@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from meshproof import names
 from meshproof.claims import claim
 from meshproof.findings import Findings
@@ -11,7 +9,7 @@ from meshproof.istio_config import PROBE_DOMAIN
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
-from meshproof.probes.http import http_from_runner
+from meshproof.runner_access import RunnerAccess
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
 from meshproof.stage.config import KNOWN_PATHS
@@ -27,19 +25,24 @@ KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
     hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
 )
-@pytest.mark.usefixtures("from_runner")
-def test_unknown_hosts_and_paths_are_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_unknown_hosts_and_paths_are_refused(
+    mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_access: RunnerAccess
+) -> None:
     """A catch-all route publishes services that nobody meant to publish."""
     findings = Findings("gateways")
-    found = together(lambda cluster: settled(lambda: refusal_problems(ask(snapshot, stage, cluster))), mesh.clusters)
+
+    def judged(cluster: Cluster) -> list[str]:
+        return settled(lambda: refusal_problems(ask(runner_access, snapshot, stage, cluster)))
+
+    found = together(judged, mesh.clusters)
     for cluster, problems in zip(mesh.clusters, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()
 
 
-def ask(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> dict[str, HttpAnswer]:
+def ask(access: RunnerAccess, snapshot: Snapshot, stage: Stage, cluster: Cluster) -> dict[str, HttpAnswer]:
     """One request of each kind."""
-    address = snapshot.of(cluster).ingress_address
+    facts = snapshot.of(cluster)
     probe = stage.host(service_of(cluster))
     wanted = {
         KNOWN_HOST: (names.APP_HOST, "/"),
@@ -47,7 +50,7 @@ def ask(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> dict[str, HttpAns
         OTHER_HOST: (f"nobody.{PROBE_DOMAIN}", "/"),
         OTHER_PATH: (probe, "/unknown"),
     }
-    return {what: http_from_runner(address, 1, host=host, path=path)[0] for what, (host, path) in wanted.items()}
+    return {what: access.http(facts, 1, host=host, path=path)[0] for what, (host, path) in wanted.items()}
 
 
 def refusal_problems(answers: dict[str, HttpAnswer]) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytest
-
 from meshproof import names
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
@@ -18,9 +16,10 @@ from meshproof.istio_config import is_probe, objects_of, place_of
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
-from meshproof.probes.http import http_from_pod, http_from_runner
+from meshproof.probes.http import http_from_pod
 from meshproof.report.evidence import Evidence
 from meshproof.routing import failover_that_never_happens
+from meshproof.runner_access import RunnerAccess
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot
 from meshproof.stage.config import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S, weights
@@ -38,8 +37,9 @@ from meshproof.wait import NotYet, eventually
     hint="other weights in the proxies: has somebody changed the VirtualService, or does istiod no longer follow "
     "(CONTROL-03)? all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
 )
-@pytest.mark.usefixtures("from_runner")
-def test_weighted_routes_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence) -> None:
+def test_weighted_routes_hold(
+    mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence, runner_access: RunnerAccess
+) -> None:
     """A canary whose weight is not what was written goes to more users than it should, or to none."""
     expected = expected_shares(weights(mesh))
 
@@ -48,7 +48,7 @@ def test_weighted_routes_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage, evid
         facts = snapshot.of(cluster)
         if through_ingress:
             must_have_weights(stage, cluster, facts.ingress_pod, "http.80", stage.host(WEIGHTED))
-            return http_from_runner(facts.ingress_address, SAMPLES.weights, host=stage.host(WEIGHTED))
+            return runner_access.http(facts, SAMPLES.weights, host=stage.host(WEIGHTED))
         host = f"{WEIGHTED}.{stage.namespace}.svc.cluster.local"
         must_have_weights(stage, cluster, facts.client, str(PORT_HTTP), host)
         return http_from_pod(cluster.kube, facts.client, stage.url(WEIGHTED), SAMPLES.weights)
@@ -105,7 +105,8 @@ def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage
 
 def detects_outliers_everywhere(primary: Cluster) -> bool:
     """Whether meshConfig.defaultTrafficPolicy gives every DestinationRule outlier detection."""
-    found = primary.kube.find("ConfigMap", "istio", names.SYSTEM_NAMESPACE)
+    name = names.of_revision(names.MESH_CONFIG, primary.spec.revision)
+    found = primary.kube.find("ConfigMap", name, names.SYSTEM_NAMESPACE)
     return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
 
 

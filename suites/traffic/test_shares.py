@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-import pytest
-
 from meshproof.claims import claim
 from meshproof.deadlines import SAMPLES
 from meshproof.findings import Findings
@@ -14,8 +12,9 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, expected_versions
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
-from meshproof.probes.http import app_url, http_from_pod, http_from_runner
+from meshproof.probes.http import app_url, http_from_pod
 from meshproof.report.evidence import Evidence
+from meshproof.runner_access import RunnerAccess
 from meshproof.shares import share_problems, told
 from meshproof.snapshot import Snapshot
 
@@ -29,14 +28,15 @@ Sample = tuple[dict[str, float], list[HttpAnswer]]
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the ingress gateway's log",
 )
-@pytest.mark.usefixtures("from_runner")
-def test_ingress_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_ingress_traffic_is_even(
+    mesh: Mesh, snapshot: Snapshot, evidence: Evidence, runner_access: RunnerAccess
+) -> None:
     """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
 
     def sample(cluster: Cluster) -> Sample:
         facts = snapshot.of(cluster)
         expected = expected_versions(snapshot, app_endpoints(cluster, facts.ingress_pod))
-        return expected, http_from_runner(facts.ingress_address, SAMPLES.shares)
+        return expected, runner_access.http(facts, SAMPLES.shares)
 
     judge(mesh, sample, evidence)
 

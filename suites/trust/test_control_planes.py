@@ -117,7 +117,7 @@ def test_istiod_shows_who_it_is(mesh: Mesh, snapshot: Snapshot, now: datetime, e
 def istiod_targets(cluster: Cluster) -> set[tuple[str, int]]:
     """What is dialled for istiod in one cluster: by its API server (webhooks), and by its proxies, at the same name."""
     hooks = [hook for hook in injection_webhooks(cluster.kube) if hook.host]
-    hosts = {hook.host for hook in hooks} or {f"istiod.{names.SYSTEM_NAMESPACE}.svc"}
+    hosts = {hook.host for hook in hooks} or {f"{cluster.spec.istiod}.{names.SYSTEM_NAMESPACE}.svc"}
     return {(hook.host, hook.port) for hook in hooks} | {
         (host, names.PORT_XDS) for host in hosts if host.endswith(f".{names.SYSTEM_NAMESPACE}.svc")
     }

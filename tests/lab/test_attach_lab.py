@@ -4,40 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
-import sys
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+from pyroute2 import IPRoute
+from pyroute2.netlink.rtnl import rt_type
 
 from meshproof.clients.kube import Json, Kube
+from meshproof.cluster_role import FILE, READ_SECRETS, VERIFY
+from meshproof.facts import service_facts
 from meshproof.install.attach import PROBE_NAMESPACES
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.progress import Narrator
-from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.providers.lab.lab import Lab
-from meshproof.report.floor import FLOOR
-from meshproof.rights import FOR_SECRETS, NEEDED
 from meshproof.topology import load_topology
 
 from .objects import differences, everything
 from .test_install_lab import TOPOLOGY
+from .visits import IMAGES, Visit, exec_plugin, must_be_a_full_verdict, plain_kubeconfig, project
 
 pytestmark = pytest.mark.lab
 
-ROOT = Path(__file__).resolve().parents[2]
 VISITOR = "visitor"
 NAMESPACE = "default"
 
-WITHHELD = {"TRUST-06", "GATEWAYS-04", *(code for code in FLOOR if code.startswith("FAILOVER-"))}
-"""Claims that a user must allow."""
 HALF = {"CONTROL-01"}
 """Of it only the second half can be seen on a mesh that is there."""
 
@@ -59,23 +57,28 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
 
 
 def visitor(name: str) -> tuple[Json, ...]:
-    """An account with exactly the rights that docs/attach.md asks for."""
-    rbac = "rbac.authorization.k8s.io"
+    """An account with exactly the rights that docs/attach.md asks for: those of the file that is to be applied."""
+    account = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
+    wanted = (VERIFY, READ_SECRETS)
+    roles = [role for role in yaml.safe_load_all(FILE.read_text()) if role["metadata"]["name"] in wanted]
+    assert len(roles) == len(wanted)
     return (
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": {"name": name},
-            "rules": [rule.as_rbac() for rule in (*NEEDED, *FOR_SECRETS)],
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": name},
-            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}],
-        },
+        *roles,
+        *(
+            {
+                "apiVersion": role["apiVersion"],
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": role["metadata"]["name"]},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io",
+                    "kind": "ClusterRole",
+                    "name": role["metadata"]["name"],
+                },
+                "subjects": [account],
+            }
+            for role in roles
+        ),
     )
 
 
@@ -98,77 +101,94 @@ def tokens(mesh: Mesh) -> Iterator[dict[Cluster, str]]:
             cluster.kube.delete(manifest["kind"], meta["name"], meta.get("namespace"))
 
 
-def plain_kubeconfig(folder: Path, cluster: Cluster, user: Json) -> Path:
-    """A kubeconfig of one's own, whose context is not called as the cluster is; only the CA is the lab's."""
-    entry = yaml.safe_load(cluster.access.kubeconfig.read_text())["clusters"][0]
-    name = f"arn:{cluster}"
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": entry["cluster"]}],
-        "users": [{"name": name, "user": user}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-    }
-    path = folder / f"{cluster}.kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-def exec_plugin(folder: Path, token: str) -> Json:
-    """A user whose token comes from a program, as clouds have it."""
-    version = "client.authentication.k8s.io/v1"
-    plugin = folder / "login"
-    plugin.touch(mode=0o700)
-    made = {"kind": "ExecCredential", "apiVersion": version, "status": {"token": token}}
-    plugin.write_text(f"#!/bin/sh\necho '{json.dumps(made)}'\n")
-    return {"exec": {"apiVersion": version, "command": str(plugin), "interactiveMode": "Never"}}
-
-
-def project(folder: Path) -> Path:
-    """What a user has checked out, as far as a run reads it."""
-    for name in ("fixtures", "suites"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("conftest.py", "pytest.ini"):
-        shutil.copy2(ROOT / name, folder / name)
-    return folder
-
-
 def namespaces(kube: Kube) -> set[str]:
     return {item["metadata"]["name"] for item in kube.list("Namespace")}
 
 
-def test_a_run_on_clusters_of_others_leaves_no_trace(
-    mesh: Mesh, tokens: dict[Cluster, str], tmp_path: Path, narrator: Narrator
-) -> None:
+@pytest.fixture
+def visit(mesh: Mesh, tokens: dict[Cluster, str], tmp_path: Path) -> Visit:
     east, west = mesh.clusters
     files = (
-        plain_kubeconfig(tmp_path, east, {"token": tokens[east]}),
-        plain_kubeconfig(tmp_path, west, exec_plugin(tmp_path, tokens[west])),
+        plain_kubeconfig(tmp_path, east.access, {"token": tokens[east]}),
+        plain_kubeconfig(tmp_path, west.access, exec_plugin(tmp_path, tokens[west])),
     )
+    environment = {**os.environ, "KUBECONFIG": os.pathsep.join(map(str, files))}
+    return Visit(folder=project(tmp_path / "project"), environment=environment)
+
+
+def test_a_run_on_clusters_of_others_leaves_no_trace(
+    lab: Lab, mesh: Mesh, visit: Visit, tokens: dict[Cluster, str], narrator: Narrator
+) -> None:
+    """Whose topology is what `meshproof detect` has found there."""
     before = together(lambda cluster: everything(cluster.kube), mesh.clusters)
+    recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     assert all(namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES) for cluster in mesh.clusters)
-    argv = [
-        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
-        "--provider=kubeconfig",
-        "--mesh=existing",
-        f"--topology={mesh.topology.source}",
-        "--cluster1-context=arn:east",
-        f"--client-image={CLIENT}",
-        f"--app-image={APP}",
-    ]
-    environment = {**os.environ, "KUBECONFIG": os.pathsep.join(map(str, files)), "CTX_CLUSTER2": "arn:west"}
-    here = project(tmp_path / "project")
-    with narrator.step("pytest --provider=kubeconfig in a process of its own"):
-        done = subprocess.run(argv, cwd=here, env=environment, capture_output=True, text=True, timeout=300)
+    looked = visit.run("meshproof.cli", "detect", "--cluster1-context=arn:east", "--cluster2-context=arn:west")
+    assert looked.returncode == 0, looked.stderr
+    (visit.folder / "mesh.yaml").write_text(looked.stdout)
+    with narrator.step("pytest on a kubeconfig in a process of its own"):
+        done = visit.pytest("--topology=mesh.yaml", *IMAGES, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     after = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     for cluster, one, other in zip(mesh.clusters, before, after, strict=True):
         assert len(one) > 300, "a whole cluster was compared"
         assert differences(one, other) == [], f"{cluster}\n{done.stdout}"
-    verdict = yaml.safe_load((here / "reports" / "verdict.yaml").read_text())
-    must_be_a_full_verdict(verdict, mesh)
-    must_hold_no_secrets(here / "reports", tokens)
+        written = writes(lab.audit_log(cluster.name), recorded[cluster])
+        assert len(written) > 30
+        assert [write for write in written if not is_in_our_namespaces(write)] == []
+    verdict = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())
+    must_be_a_full_verdict(verdict, "mesh", half=HALF)
+    assert verdict["istio"] == mesh.toolbox.istio_version
+    must_hold_no_secrets(visit.folder / "reports", tokens)
+
+
+def writes(log: Path, begin: int) -> list[Json]:
+    """What the visitor wrote, as the API server has recorded it; not what is only asked, and kept nowhere."""
+    with log.open() as lines:
+        lines.seek(begin)
+        events: list[Json] = [json.loads(line) for line in lines]
+    user = f"system:serviceaccount:{NAMESPACE}:{VISITOR}"
+    return [
+        event
+        for event in events
+        if event["user"]["username"] == user
+        and event["objectRef"].get("apiGroup") != "authorization.k8s.io"
+        and "dryRun=All" not in event["requestURI"]
+    ]
+
+
+def is_in_our_namespaces(write: Json) -> bool:
+    thing = write["objectRef"]
+    namespace = thing["name"] if thing["resource"] == "namespaces" else thing.get("namespace", "")
+    return namespace in PROBE_NAMESPACES or namespace.startswith("meshproof-")
+
+
+def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: Visit) -> None:
+    done = visit.pytest("--cluster1-context=arn:east", "--cluster2-context=arn:west")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
+    _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
+    proposed = yaml.safe_load(text)
+    wanted = yaml.safe_load(TOPOLOGY)
+    assert proposed["clusters"] == [c | {"context": f"arn:{c['name']}"} for c in wanted["clusters"]]
+    assert {key: proposed[key] for key in ("mesh_id", "trust_domain")} == {
+        "mesh_id": "mesh1",
+        "trust_domain": "cluster.local",
+    }
+
+
+def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differences(visit: Visit) -> None:
+    contexts = ("--cluster1-context=arn:west", "--cluster2-context=arn:east")
+    done = visit.pytest("--topology=multi-primary-samenet", *contexts, *IMAGES)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    told = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("  - ")]
+    assert [line.partition(":")[0] for line in told] == [
+        "  - cluster1 (context arn",
+        "  - cluster1 (context arn",
+        "  - cluster1 (context arn",
+        "  - cluster2 (context arn",
+    ]
+    assert "the topology says it is a primary, no istiod is there: it is a remote of cluster2" in told[0]
 
 
 def test_whoever_writes_to_a_cluster_is_noticed(mesh: Mesh) -> None:
@@ -185,29 +205,46 @@ def test_whoever_writes_to_a_cluster_is_noticed(mesh: Mesh) -> None:
     ]
 
 
-def must_be_a_full_verdict(verdict: Json, mesh: Mesh) -> None:
-    """Every claim that applies was proven, but for those that nobody allowed."""
-    claims = verdict["topologies"][mesh.topology.name]["claims"]
-    results = {code: row["result"] for code, row in claims.items()}
-    elsewhere = {code for code, result in results.items() if result == "NOT_APPLICABLE"}
-    assert {code for code, result in results.items() if result == "SKIPPED"} == (WITHHELD - elsewhere) | HALF
-    assert set(results.values()) == {"SUCCEEDED", "SKIPPED", "NOT_APPLICABLE"}
-    assert set(results) == set(FLOOR)
-    assert verdict["go"] is True
-    assert verdict["missing"] == []
-    assert verdict["provider"] == "kubeconfig"
-    assert verdict["istio"] == mesh.toolbox.istio_version
-    for code in WITHHELD - elsewhere:
-        assert "on clusters that meshproof did not make" in claims[code]["reason"] or code.startswith("FAILOVER")
-        assert "repair: --allow-" in claims[code]["reason"]
-    requests = verdict["api_requests"]
-    assert requests["total"] == sum(requests["clusters"].values()) == sum(requests["verbs"].values())
-    assert set(requests["clusters"]) == {"east", "west"}
-
-
 def must_hold_no_secrets(reports: Path, tokens: dict[Cluster, str]) -> None:
     written = [path.read_text(errors="replace") for path in reports.rglob("*") if path.is_file()]
     assert len(written) > 40
     for text in written:
         assert "PRIVATE KEY" not in text
         assert not any(token in text for token in tokens.values())
+
+
+@contextmanager
+def kept_out(addresses: Sequence[str]) -> Iterator[None]:
+    """This machine has no way to these addresses; nodes and pods have, since none of theirs leads through it."""
+    with IPRoute() as host:
+        try:
+            for address in addresses:
+                host.route("add", dst=f"{address}/32", type="unreachable")
+            yield
+        finally:
+            for route in host.get_routes(family=socket.AF_INET):
+                if route.get_attr("RTA_DST") in addresses and route["type"] == rt_type["unreachable"]:
+                    host.route("del", dst=f"{route.get_attr('RTA_DST')}/32", type="unreachable")
+
+
+ASKED = "TRAFFIC-01 or TRAFFIC-03 or TRAFFIC-05 or TRAFFIC-08 or GATEWAYS-06"
+"""Claims that ask through the gateways as users do."""
+
+
+def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
+    services = [service for cluster in mesh.clusters for service in cluster.kube.list("Service", "istio-system")]
+    addresses = [a for service in map(service_facts, services) for a in service.addresses]
+    assert len(addresses) == 4, "an ingress and an east-west gateway in each cluster"
+    (visit.folder / "mesh.yaml").write_text(TOPOLOGY)
+    contexts = ("--context=east=arn:east", "--context=west=arn:west")
+    with kept_out(addresses):
+        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", ASKED, timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())
+    results = {code: row["result"] for code, row in verdict["topologies"]["mesh"]["claims"].items()}
+    assert results == dict.fromkeys(ASKED.split(" or "), "SUCCEEDED")
+    assert len(verdict["asked_from_pods"]) == len(addresses)
+    for line in verdict["asked_from_pods"]:
+        assert line in done.stdout
+    by = {line.partition(" (")[0]: line.partition("outside the mesh in ")[2] for line in verdict["asked_from_pods"]}
+    assert by["istio-ingressgateway of east"].startswith("west: this machine cannot connect to it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ READER_ACCOUNT = "istio-reader-service-account"
 
 
 class Istioctl:
-    """One cluster seen through istioctl. Every method raises `Broken` with the command line if istioctl fails."""
+    """One cluster seen through istioctl. Every method raises `Broken` with the command line if istioctl fails.
+
+    `kubeconfig` is one file, or several joined as in the variable KUBECONFIG.
+    """
 
     def __init__(self, binary: Path, kubeconfig: Path, context: str) -> None:
         self.binary = binary
@@ -62,8 +66,10 @@ class Istioctl:
         return text.rpartition(" ")[2]
 
     def _run(self, command: str, *arguments: str, timeout_s: float, stdin: str = "") -> str:
-        where = [f"--kubeconfig={self.kubeconfig}", f"--context={self.context}"]
-        return run([self.binary, command, *where, *arguments], timeout_s=timeout_s, stdin=stdin)
+        argv = [str(self.binary), command, f"--kubeconfig={self.kubeconfig}"]
+        if os.pathsep in str(self.kubeconfig):  # the option takes one file only
+            argv = ["env", f"KUBECONFIG={self.kubeconfig}", str(self.binary), command]
+        return run([*argv, f"--context={self.context}", *arguments], timeout_s=timeout_s, stdin=stdin)
 
 
 def remote_secret_of(text: str, name: str) -> Json:

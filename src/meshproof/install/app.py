@@ -8,9 +8,10 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kube import Json
-from meshproof.install.manifests import core, deployment, metadata
+from meshproof.install.manifests import core, deployment, metadata, pulls_with
 from meshproof.model import ClusterSpec
 from meshproof.names import APP_ACCOUNT, APP_NAMESPACE, APP_PORT, APP_SERVICE, CLIENT_POD
+from meshproof.providers.base import PullSecret
 
 APP_CONFIG = "envoy-dummy"
 """Name of the ConfigMap with the Envoy configuration, as in the book."""
@@ -23,14 +24,14 @@ def app_deployment_name(cluster: ClusterSpec) -> str:
     return f"{APP_SERVICE}-{cluster.app_version}"
 
 
-def app_manifests(cluster: ClusterSpec, image: str) -> tuple[Json, ...]:
+def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | None = None) -> tuple[Json, ...]:
     """The service in one cluster, in the version that the topology gives it.
 
     It answers every path with `{"service": …, "version": …, "cluster": …}` and header `x-app-version`, and POSTs to
     `/echo` with the body that they sent (up to 4 MiB). The Service is the same in every cluster (namespace sameness).
     """
     return (
-        core("ServiceAccount", metadata(APP_ACCOUNT, APP_NAMESPACE)),
+        core("ServiceAccount", metadata(APP_ACCOUNT, APP_NAMESPACE), **pulls_with(pull_secret)),
         core(
             "ConfigMap",
             metadata(APP_CONFIG, APP_NAMESPACE),

@@ -40,6 +40,7 @@ from meshproof.names import (
     SYSTEM_NAMESPACE,
 )
 from meshproof.pki import CaBundle
+from meshproof.pull_secret import give_pull_secret
 from meshproof.wait import NotYet, eventually
 
 READY_S: Final = 180.0
@@ -102,6 +103,7 @@ class Build:
             aborted=self.aborted,
         )
         cluster.kube.apply(manifest)
+        give_pull_secret(cluster, name)
 
     def apply_cacerts(self, cluster: Cluster) -> None:
         cluster.kube.apply(cacerts_secret(self._bundles[cluster.name]))
@@ -201,7 +203,8 @@ class Build:
             self._await_ready(cluster, SYSTEM_NAMESPACE, gateway.name)
 
     def start_app(self, cluster: Cluster) -> None:
-        self._apply_all(cluster, app_manifests(cluster.spec, self.mesh.toolbox.images["app"]))
+        image, secret = self.mesh.toolbox.images["app"], cluster.access.pull_secret
+        self._apply_all(cluster, app_manifests(cluster.spec, image, secret))
         self._await_ready(cluster, APP_NAMESPACE, app_deployment_name(cluster.spec))
 
     def start_client(self, cluster: Cluster) -> None:

@@ -26,7 +26,7 @@ def ca_bundles(mesh: Mesh) -> dict[ClusterName, pki.CaBundle]:
     problems += consistency_problems(present)
     if not problems:
         return present
-    running = [c.name for c in mesh.primaries if c.kube.find("Deployment", "istiod", SYSTEM_NAMESPACE)]
+    running = [c.name for c in mesh.primaries if c.kube.find("Deployment", c.spec.istiod, SYSTEM_NAMESPACE)]
     if running:
         raise Broken(
             f"secrets {CACERTS}",

@@ -18,6 +18,7 @@ from meshproof.names import (
     APP_PORT,
     APP_SERVICE,
     CROSS_NETWORK_GATEWAY,
+    DEFAULT_REVISION,
     EAST_WEST,
     INGRESS,
     ISTIOD_GATEWAY,
@@ -25,21 +26,25 @@ from meshproof.names import (
     PORT_SERVICES,
     PORT_WEBHOOK,
     PORT_XDS,
+    REVISION_LABEL,
     SYSTEM_NAMESPACE,
     TELLING_HEADERS,
 )
 
 PORT_STATUS = 15021
-ISTIOD_HOST = f"istiod.{SYSTEM_NAMESPACE}.svc.cluster.local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySpec:
-    """One gateway: its ports by name, and its network if services of other networks are reached through it."""
+    """One gateway: its ports by name, and its network if services of other networks are reached through it.
+
+    `revision` is that of the istiod that injects it.
+    """
 
     name: str
     ports: Mapping[str, int]
     network: str | None = None
+    revision: str = DEFAULT_REVISION
 
     @property
     def selector(self) -> dict[str, str]:
@@ -53,7 +58,7 @@ class GatewaySpec:
 
 def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, ...]:
     """The gateways of a cluster: ingress everywhere, east-west where somebody outside needs a port."""
-    ingress = GatewaySpec(name=INGRESS, ports={"status-port": PORT_STATUS, "http2": 80})
+    ingress = GatewaySpec(name=INGRESS, ports={"status-port": PORT_STATUS, "http2": 80}, revision=cluster.revision)
     if not topology.needs_east_west_gateway(cluster):
         return (ingress,)
     ports = {"status-port": PORT_STATUS}
@@ -62,7 +67,7 @@ def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, 
     if topology.exposes_istiod(cluster):
         ports |= {"tls-istiod": PORT_XDS, "tls-webhook": PORT_WEBHOOK}
     network = cluster.network if topology.exposes_services(cluster) else None
-    return ingress, GatewaySpec(name=EAST_WEST, ports=ports, network=network)
+    return ingress, GatewaySpec(name=EAST_WEST, ports=ports, network=network, revision=cluster.revision)
 
 
 def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
@@ -114,13 +119,16 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
         "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
         "containers": [container],
     }
+    # istio-system itself is not labelled for injection, so the pods say whose they are.
+    revision = {} if gateway.revision == DEFAULT_REVISION else {REVISION_LABEL: gateway.revision}
+    wishes = {"sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "none", **revision}
     return deployment(
         gateway.name,
         SYSTEM_NAMESPACE,
         selector=gateway.selector,
         labels=gateway.labels,
         pod=pod,
-        pod_labels={**gateway.labels, "sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "none"},
+        pod_labels={**gateway.labels, **wishes},
         pod_annotations={"inject.istio.io/templates": "gateway"},
     )
 
@@ -130,7 +138,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     exposes_services = any(topology.exposes_services(cluster) for cluster in topology.controlled_by(primary))
     return (
         *((_cross_network_gateway(),) if exposes_services else ()),
-        *(_istiod_exposed() if topology.exposes_istiod(primary) else ()),
+        *(_istiod_exposed(primary) if topology.exposes_istiod(primary) else ()),
         *app_exposed(),
         _errors_logged(),
     )
@@ -167,8 +175,9 @@ def _cross_network_gateway() -> Json:
     return _istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
 
 
-def _istiod_exposed() -> tuple[Json, ...]:
+def _istiod_exposed(primary: ClusterSpec) -> tuple[Json, ...]:
     """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes."""
+    host = f"{primary.istiod}.{SYSTEM_NAMESPACE}.svc.cluster.local"
     names = {PORT_XDS: "tls-istiod", PORT_WEBHOOK: "tls-istiodwebhook"}
     targets = {PORT_XDS: PORT_XDS, PORT_WEBHOOK: 443}
     servers = [
@@ -178,7 +187,7 @@ def _istiod_exposed() -> tuple[Json, ...]:
     routes = [
         {
             "match": [{"port": port, "sniHosts": ["*"]}],
-            "route": [{"destination": {"host": ISTIOD_HOST, "port": {"number": target}}}],
+            "route": [{"destination": {"host": host, "port": {"number": target}}}],
         }
         for port, target in targets.items()
     ]

@@ -14,6 +14,7 @@ from meshproof.names import (
     OUTSIDE_NAMESPACE,
     SYSTEM_NAMESPACE,
 )
+from meshproof.providers.base import PullSecret
 
 MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
 """On every object that we apply; what carries it is ours to remove."""
@@ -43,11 +44,16 @@ def core(kind: str, meta: Json, **fields: object) -> Json:
     return {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
 
 
+def pulls_with(secret: PullSecret | None) -> Json:
+    """The field of a ServiceAccount by which its pods pull images with a secret."""
+    return {"imagePullSecrets": [{"name": secret.name}]} if secret else {}
+
+
 def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:
     """The namespaces of a cluster; istio-system says which network it is on, and in a remote who controls it."""
     annotations = {CONTROL_PLANES_ANNOTATION: cluster.control_plane} if cluster.role is Role.REMOTE else {}
     system = metadata(SYSTEM_NAMESPACE, labels={NETWORK_LABEL: cluster.network}, annotations=annotations)
-    injected = [metadata(name, labels={"istio-injection": "enabled"}) for name in INJECTED_NAMESPACES]
+    injected = [metadata(name, labels=cluster.injection_labels) for name in INJECTED_NAMESPACES]
     return tuple(core("Namespace", meta) for meta in (system, *injected, metadata(OUTSIDE_NAMESPACE)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,8 @@ def _data(kube: Kube) -> dict[str, str]:
 
 
 def marker(topology: Topology) -> Json:
-    facts = repr((topology.mesh_id, topology.trust_domain, topology.clusters))
+    clusters = tuple(replace(cluster, context=None) for cluster in topology.clusters)
+    facts = repr((topology.mesh_id, topology.trust_domain, clusters))
     digest = hashlib.sha256(facts.encode()).hexdigest()
     data = {"topology": topology.name, "digest": digest, "source": str(topology.source)}
     return core("ConfigMap", metadata(MARKER, names.OUTSIDE_NAMESPACE), data=data)

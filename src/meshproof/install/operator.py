@@ -7,7 +7,7 @@ from typing import Any
 
 from meshproof.clients.kube import Json
 from meshproof.model import ClusterSpec, Role, Topology
-from meshproof.names import SYSTEM_NAMESPACE
+from meshproof.names import DEFAULT_REVISION, SYSTEM_NAMESPACE
 from meshproof.providers.base import Toolbox
 
 OPERATOR = "meshproof"
@@ -45,7 +45,8 @@ def istio_operator(
 
 
 def _common(topology: Topology, cluster: ClusterSpec, toolbox: Toolbox) -> Json:
-    return {
+    revision = {} if cluster.revision == DEFAULT_REVISION else {"revision": cluster.revision}
+    return revision | {
         "hub": toolbox.hub,
         "tag": toolbox.tag,
         "meshConfig": {"trustDomain": topology.trust_domain},

@@ -19,15 +19,17 @@ _HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{V
 
 
 def http_from_pod(
-    kube: Kube, pod: PodFacts, url: str, count: int, *, timeout_s: float = DEADLINES.answer
+    kube: Kube, pod: PodFacts, url: str, count: int, *, timeout_s: float = DEADLINES.answer, through: str = ""
 ) -> list[HttpAnswer]:
     """Send `count` GET requests from a client pod: one `exec`, one curl, one request at a time.
 
     curl keeps its connection to the sidecar, which balances request by request. One at a time, since with several in
     flight its least-request balancing prefers the endpoint that answers sooner. The sample ends with the first request
     that gets no answer at all: it is red already, and a dropped path would cost a deadline for each of the others.
+    With `through` that address is dialled, whatever the URL's host is: so an ingress gateway is asked.
     """
     argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "--fail-early", "-w", _HTTP_FORMAT]
+    argv += dialling(through)
     argv += [f"{url}?n=[1-{count}]"]
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
     answers = [parse_http_row(row) for row in answer.stdout.splitlines() if row]
@@ -37,6 +39,11 @@ def http_from_pod(
             f"curl told of {len(answers)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
         )
     return answers
+
+
+def dialling(address: str) -> list[str]:
+    """curl's option to dial this address for every host, at the port of the URL; none if it is empty."""
+    return ["--connect-to", f"::{bracketed(address)}:"] if address else []
 
 
 def parse_http_row(row: str) -> HttpAnswer:

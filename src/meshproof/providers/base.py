@@ -12,12 +12,24 @@ from meshproof.model import ClusterName, Topology
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PullSecret:
+    """A Secret by which images are pulled; its text is `NAMESPACE/NAME`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterAccess:
     """How to reach one cluster.
 
     `kubeconfig` (one file, or several joined as in the variable KUBECONFIG) holds `context`; `server_for_peers` is
     the API server's URL as dialled from inside the other clusters (it goes into remote secrets); `istioctl` in
-    `Toolbox` is run with this kubeconfig. `kube` is a client that is open already, if there is one.
+    `Toolbox` is run with this kubeconfig. `kube` is a client that is open already, if there is one. `pull_secret` is
+    there if probe pods need one.
     """
 
     name: ClusterName
@@ -25,6 +37,7 @@ class ClusterAccess:
     context: str
     server_for_peers: str
     kube: Kube | None = field(default=None, repr=False, compare=False)
+    pull_secret: PullSecret | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

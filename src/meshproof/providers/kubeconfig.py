@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,13 @@ import yaml
 from meshproof import names
 from meshproof.attachment import Attachment, NamedContext
 from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
-from meshproof.errors import BadInput, NotReady, Unavailable
+from meshproof.errors import BadInput, NotReady
 from meshproof.model import ClusterName, Topology
 from meshproof.parallel import together
 from meshproof.progress import Narrator
-from meshproof.providers.base import ClusterAccess, Links, Toolbox
+from meshproof.providers.base import ClusterAccess, Links, PullSecret, Toolbox
 from meshproof.providers.lab.gobuild import built
+from meshproof.providers.release import release_toolbox
 from meshproof.rights import NEEDED, Rule, missing_rights
 
 NAME: Final = "kubeconfig"
@@ -39,8 +40,7 @@ class KubeconfigClusters:
         return None
 
     def connect(self, topology: Topology) -> None:
-        """Refused: the network between these clusters is not ours."""
-        raise Unavailable(f"routes for {topology.name}", "the clusters' network is not ours", "use --provider=lab")
+        """Nothing: the network between these clusters is their owner's."""
 
     def problems(self) -> tuple[str, ...]:
         """Nothing: what runs beneath these clusters cannot be seen from here."""
@@ -49,30 +49,45 @@ class KubeconfigClusters:
 
 @contextmanager
 def open_kubeconfig(
-    attachment: Attachment, topology: Topology, narrator: Narrator, *, rules: Sequence[Rule] = NEEDED
+    attachment: Attachment,
+    topology: Topology,
+    narrator: Narrator,
+    *,
+    rules: Sequence[Rule] = NEEDED,
+    installs: bool = False,
 ) -> Iterator[KubeconfigClusters]:
     """The clusters of `topology` as `attachment` names them, all reachable, all different, with all rights.
 
+    With `installs` the toolbox is that of the release that will be installed, else what fits the mesh that is there.
     Raises `BadInput` that names the context, what is wrong, and the repair.
     """
     with narrator.step(f"clusters of {attachment.source}"):
-        kubes = greeted(attachment, topology, rules)
-        toolbox = _toolbox(attachment, kubes)
-        accesses = tuple(access_of(kube) for kube in kubes)
+        kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
+        together(lambda kube: _must_have(kube, attachment.pull_secret), kubes)
+        if installs:
+            toolbox = release_toolbox(attachment.istioctl, attachment.images, attachment.istio_values)
+        else:
+            toolbox = _toolbox(attachment, kubes, {cluster.revision for cluster in topology.clusters})
+        accesses = tuple(access_of(kube, pull_secret=attachment.pull_secret) for kube in kubes)
     for kube in kubes:
         narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
     yield KubeconfigClusters(accesses, toolbox)
 
 
-def greeted(attachment: Attachment, topology: Topology, rules: Sequence[Rule] = ()) -> list[Kube]:
-    """A client for each cluster of `topology`; all answer, know us, and grant `rules`, and no two are the same."""
-    kubes = _kubes(attachment, topology)
-    together(lambda kube: _greet(kube, rules), kubes)
+def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[Rule] = ()) -> list[Kube]:
+    """A client for each cluster; all answer, know us, and grant `rules`, and no two are the same.
+
+    Raises `BadInput` that lists all rights that are missing, of all clusters.
+    """
+    kubes = _kubes(attachment, clusters)
+    missing = together(lambda kube: _greet(kube, rules), kubes)
+    if lacking := {kube: rights for kube, rights in zip(kubes, missing, strict=True) if rights}:
+        raise _lacking(lacking)
     _must_be_different(kubes)
     return kubes
 
 
-def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
+def access_of(kube: Kube, *, server_for_peers: str = "", pull_secret: PullSecret | None = None) -> ClusterAccess:
     """How a cluster is reached through that client; peers dial what the kubeconfig says if nothing else is given."""
     return ClusterAccess(
         name=ClusterName(kube.name),
@@ -80,19 +95,17 @@ def access_of(kube: Kube, *, server_for_peers: str = "") -> ClusterAccess:
         context=kube.context,
         server_for_peers=server_for_peers or kube.server,
         kube=kube,
+        pull_secret=pull_secret,
     )
 
 
 # -- which ------------------------------------------------------------------------------------------------------------
 
 
-def _kubes(attachment: Attachment, topology: Topology) -> list[Kube]:
+def _kubes(attachment: Attachment, clusters: Iterable[ClusterName]) -> list[Kube]:
     known = contexts_in(attachment.files)
-    kubes = []
-    for cluster in topology.clusters:
-        context = _context(attachment, cluster.name, known)
-        kubes.append(Kube(attachment.kubeconfig, context.name, name=cluster.name))
-    return kubes
+    contexts = {cluster: _context(attachment, cluster, known).name for cluster in clusters}
+    return [Kube(attachment.kubeconfig, context, name=cluster) for cluster, context in contexts.items()]
 
 
 def _context(attachment: Attachment, cluster: ClusterName, known: Sequence[str]) -> NamedContext:
@@ -126,13 +139,13 @@ def contexts_in(files: Iterable[Path]) -> list[str]:
 # -- greeting ---------------------------------------------------------------------------------------------------------
 
 
-def _greet(kube: Kube, rules: Sequence[Rule]) -> None:
-    """Prove that an API server answers, knows us, and lets us do what a run needs."""
+def _greet(kube: Kube, rules: Sequence[Rule]) -> list[str]:
+    """Prove that an API server answers and knows us; what of a run's rights it does not grant."""
     what = f"context {kube.context} for {kube.name}"
     by_hand = f"see what `kubectl --context={kube.context} get namespaces` says"
     try:
         kube.get("/version")
-        missing = missing_rights(kube, rules)
+        return missing_rights(kube, rules)
     except NotReady as problem:
         reason = f"its API server {kube.server} does not answer: {problem.reason.removeprefix('no answer: ')}"
         raise BadInput(what, reason, f"{by_hand}: VPN, proxy, or a cluster that is gone?") from None
@@ -141,8 +154,27 @@ def _greet(kube: Kube, rules: Sequence[Rule]) -> None:
             raise
         reason = f"its API server {kube.server} does not take these credentials ({problem.reason})"
         raise BadInput(what, reason, f"log in again; {by_hand}") from None
-    if missing:
-        raise BadInput(what, f"the user of this context may not {', '.join(missing)}", "docs/attach.md has the rights")
+
+
+def _lacking(rights: Mapping[Kube, list[str]]) -> BadInput:
+    """All in one error: who has to ask others for rights asks once."""
+    told = "".join(
+        f"\n  - context {kube.context} for {kube.name} may not {', '.join(missing)}" for kube, missing in rights.items()
+    )
+    return BadInput(
+        "rights that a run needs",
+        f"some are missing:{told}",
+        "apply deploy/clusterrole.yaml (docs/attach.md)",
+    )
+
+
+def _must_have(kube: Kube, secret: PullSecret | None) -> None:
+    if secret is not None and kube.find("Secret", secret.name, secret.namespace) is None:
+        raise BadInput(
+            f"--image-pull-secret={secret}",
+            f"{kube.name} has no such secret",
+            "make it in every cluster, or leave it away",
+        )
 
 
 def _must_be_different(kubes: Sequence[Kube]) -> None:
@@ -176,8 +208,8 @@ _SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
 """Where pods run whose images probes can use: namespace, label, container."""
 
 
-def _toolbox(attachment: Attachment, kubes: Sequence[Kube]) -> Toolbox:
-    hub, tag = _istiod_image(kubes)
+def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
+    hub, tag = _istiod_image(kubes, revisions)
     return Toolbox(
         istioctl=attachment.istioctl or _find_istioctl(),
         istio_version=tag,
@@ -225,9 +257,12 @@ def images_of(pods: Iterable[Json], container: str) -> list[str]:
     return [str(c["image"]) for pod in pods for c in pod["spec"]["containers"] if c["name"] == container]
 
 
-def _istiod_image(kubes: Sequence[Kube]) -> tuple[str, str]:
-    """Hub and tag of an istiod that runs, empty if there is none: whether there must be one is for others to say."""
-    found = images_of(_pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod"), "discovery")
+def _istiod_image(kubes: Sequence[Kube], revisions: Set[str]) -> tuple[str, str]:
+    """Hub and tag of an istiod that runs, of these revisions first; empty if there is none: whether there must be one
+    is for others to say."""
+    pods = _pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod")
+    pods.sort(key=lambda pod: (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) not in revisions)
+    found = images_of(pods, "discovery")
     return hub_and_tag(found[0]) if found else ("", "")
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from meshproof.attachment import Attachment, NamedContext
-from meshproof.clients.istioctl import Istioctl
 from meshproof.errors import BadInput, Broken
 from meshproof.making import Making
 from meshproof.model import ClusterName, Topology
@@ -23,10 +21,7 @@ from meshproof.providers.kubeconfig import access_of, greeted
 from meshproof.providers.lab.locks import WAIT, by_one_run
 from meshproof.providers.lab.paths import private_folder, state_root
 from meshproof.providers.lab.state import NAME
-
-ISTIO_HUB: Final = "docker.io/istio"
-PUBLISHED: Final = re.compile(r"\d+\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?")
-"""Versions of Istio that have images in its hub."""
+from meshproof.providers.release import release_toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,31 +146,8 @@ class MadeClusters:
 
 
 def toolbox_of(making: Making) -> Toolbox:
-    """What fits new clusters: Istio as istioctl knows it, with the images of its release.
-
-    Istio's proxy image has envoy, and in its default build also sh, curl and openssl, so it serves the probes too.
-    Raises `BadInput` if there is no istioctl, or none with published images.
-    """
-    found = making.istioctl or shutil.which("istioctl")
-    if found is None:
-        raise BadInput("istioctl", "not in PATH", "install a release of Istio, or name the program with --istioctl")
-    version = Istioctl(Path(found), Path(), "").version()
-    if not PUBLISHED.fullmatch(version):
-        raise BadInput(
-            f"istioctl {found}",
-            f"its version is {version}, and {ISTIO_HUB} has images of releases only",
-            "name the istioctl of a release with --istioctl",
-        )
-    proxy = f"{ISTIO_HUB}/proxyv2:{version}"
-    return Toolbox(
-        istioctl=Path(found),
-        istio_version=version,
-        hub=ISTIO_HUB,
-        tag=version,
-        images={"app": proxy, "client": proxy} | dict(making.images),
-        istio_values={},
-        data_plane=f"Istio's proxy {version}",
-    )
+    """What fits new clusters. Raises `BadInput` if there is no istioctl, or none with published images."""
+    return release_toolbox(making.istioctl, making.images)
 
 
 def is_kept(maker: Maker) -> bool:
@@ -267,7 +239,7 @@ def _greet(maker: Maker, topology: Topology, narrator: Narrator) -> tuple[Cluste
         images={},
     )
     with narrator.step(f"clusters of {maker.name} answer"):
-        kubes = greeted(attachment, topology)
+        kubes = greeted(attachment, [cluster.name for cluster in topology.clusters])
         peers = maker.peers()
     return tuple(access_of(kube, server_for_peers=peers.get(ClusterName(kube.name), "")) for kube in kubes)
 

@@ -89,7 +89,8 @@ def _looking(settings: Settings) -> Iterator[str]:
         yield f"# {cluster.name} is context {context} of {source}: asked for its version and our rights"
     for topology in settings.topologies:
         yield f"# {topology.name}: {_mesh(settings)}, and the claims are proven (docs/attach.md)"
-    yield "# clusters stay as they are; probe namespaces that were made are removed"
+    if not settings.installs:
+        yield "# clusters stay as they are; probe namespaces that were made are removed"
 
 
 def _mesh(settings: Settings) -> str:

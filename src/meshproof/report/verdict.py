@@ -11,6 +11,7 @@ Schema `meshproof/verdict/1` (fields are only ever added):
     istio: 1.31.0
     data_plane: Envoy 1.40.0 (upstream)
     kubernetes: {cluster1: v1.36.1, cluster2: v1.36.1}
+    asked_from_pods: []            # gateways that pods asked in the place of this machine, which cannot reach them
     api_requests:                  # made to the clusters' API servers by this run, set-up and clean-up included
       total: 812
       clusters: {cluster1: 430, cluster2: 382}
@@ -76,6 +77,7 @@ class RunFacts:
     data_plane: str = ""
     kubernetes: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
+    asked_from_pods: list[str] = field(default_factory=list)
     kubes: list[Kube] = field(default_factory=list)
     """The clients whose requests are counted."""
 
@@ -98,6 +100,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
         "istio": facts.istio,
         "data_plane": facts.data_plane,
         "kubernetes": dict(facts.kubernetes),
+        "asked_from_pods": list(facts.asked_from_pods),
         "api_requests": api_requests(facts.kubes),
         "counts": _plain(ledger.counts()),
         "missing": list(missing),

@@ -15,7 +15,7 @@ import yaml
 from meshproof.clients.kube import Json
 from meshproof.errors import ClaimFailed
 from meshproof.facts import PodFacts
-from meshproof.fresh import namespace_for_probes, ready_pod
+from meshproof.fresh import make_namespace, ready_pod
 from meshproof.install.app import client_container, envoy_container
 from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import PROBE_DOMAIN, apply_config, in_config_clusters
@@ -88,7 +88,7 @@ class Newcomers:
         return Stage(mesh=self._mesh, namespace=self._namespace, addresses=addresses)
 
     def _make_namespaces(self) -> None:
-        together(lambda c: c.kube.create(namespace_for_probes(c, self._namespace)), self._mesh.clusters)
+        together(lambda cluster: make_namespace(cluster, self._namespace), self._mesh.clusters)
 
     def _start(self, made: Future[None], cluster: Cluster) -> PodFacts:
         made.result()

@@ -49,14 +49,11 @@ SHARED_NETWORK_ONLY: Final = Need(
 )
 
 
-READER_ROLE: Final = "istio-reader-clusterrole-istio-system"
-"""The rights of the account whose token is in remote secrets."""
+READER_ROLE: Final = "istio-reader-clusterrole"
+"""The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
 
 EAST_WEST_SERVICE: Final = ("Service", names.EAST_WEST, names.SYSTEM_NAMESPACE)
 APP_FQDN: Final = f"{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
-
-MESH_CONFIG: Final = "istio"
-"""ConfigMap with the mesh's configuration, key `mesh`; istiod follows it."""
 
 
 def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:
@@ -65,13 +62,14 @@ def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPAC
 
 
 def edit_mesh_config(scene: Scene, cluster: Cluster, changes: Mapping[str, object]) -> None:
-    """Set these top-level fields of the mesh's configuration."""
+    """Set these top-level fields of the mesh's configuration, which istiod follows."""
 
     def change(found: Json) -> None:
         mesh = yaml.safe_load(found["data"]["mesh"]) or {}
         found["data"]["mesh"] = yaml.safe_dump({**mesh, **changes})
 
-    scene.edit(cluster, "ConfigMap", MESH_CONFIG, names.SYSTEM_NAMESPACE, change)
+    name = names.of_revision(names.MESH_CONFIG, cluster.spec.revision)
+    scene.edit(cluster, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
 
 
 def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[str]], Sequence[str]]) -> None:
@@ -82,7 +80,8 @@ def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[st
             if resource in rule.get("resources", []):
                 rule["verbs"] = list(verbs(rule["verbs"]))
 
-    scene.edit(scene.far, "ClusterRole", READER_ROLE, None, change)
+    name = f"{names.of_revision(READER_ROLE, scene.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
+    scene.edit(scene.far, "ClusterRole", name, None, change)
 
 
 def revoke_tokens(scene: Scene) -> None:

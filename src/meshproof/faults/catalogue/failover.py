@@ -25,7 +25,7 @@ NAME_LABEL: Final = "kubernetes.io/metadata.name"
 _ASKS: Final = """\
 function envoy_on_request(handle)
   local headers, body = handle:httpCall(
-    "outbound|15014||istiod.istio-system.svc.cluster.local",
+    "outbound|15014||ISTIOD.istio-system.svc.cluster.local",
     {[":method"] = "GET", [":path"] = "/version", [":authority"] = "istiod"}, "", 1000)
   if headers[":status"] ~= "200" then
     handle:respond({[":status"] = "500"}, "who am I?")
@@ -36,7 +36,7 @@ end
 
 def _filter_asks_istiod(scene: Scene) -> None:
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
-    lua["default_source_code"] = {"inline_string": _ASKS}  # type: ignore[assignment]
+    lua["default_source_code"] = {"inline_string": _ASKS.replace("ISTIOD", scene.near.spec.istiod)}  # type: ignore[assignment]
     router = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
     patch = {
         "applyTo": "HTTP_FILTER",

@@ -86,7 +86,7 @@ def _plain_port(scene: Scene) -> None:
     def change(service: Json) -> None:
         service["spec"]["type"] = "LoadBalancer"
 
-    scene.edit(scene.near, "Service", "istiod", names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.near, "Service", scene.near.spec.istiod, names.SYSTEM_NAMESPACE, change)
 
 
 def _without_webhook_port(scene: Scene) -> None:

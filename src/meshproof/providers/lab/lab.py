@@ -18,6 +18,7 @@ from meshproof.model import ClusterName, Topology
 from meshproof.progress import Narrator
 from meshproof.providers.base import ClusterAccess, Toolbox
 from meshproof.providers.lab import doctor, network, remains
+from meshproof.providers.lab.components import AUDIT_LOG
 from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
 from meshproof.providers.lab.images import APP, CLIENT, ensure_images
 from meshproof.providers.lab.locks import exclusively, held
@@ -127,6 +128,10 @@ class Lab:
 
     def revive(self, cluster: ClusterName) -> None:
         ask(self.folder, {"do": "revive", "cluster": cluster})
+
+    def audit_log(self, cluster: ClusterName) -> Path:
+        """Where a cluster's API server records writes (`components.AUDIT_POLICY`)."""
+        return self.folder.node(cluster) / AUDIT_LOG
 
     def problems(self) -> tuple[str, ...]:
         """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""

@@ -1,0 +1,83 @@
+"""Whether a topology is about the mesh that is there. What clusters do not say, or say in two ways, claims judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from meshproof import names
+from meshproof.detect.join import Found, described, find
+from meshproof.detect.read import REVISION, TRUST_DOMAIN
+from meshproof.errors import BadInput
+from meshproof.identity import CLUSTER, MESH, NETWORK
+from meshproof.mesh import Mesh
+from meshproof.model import ClusterSpec, Role, Topology
+from meshproof.progress import Narrator
+
+
+def must_agree(mesh: Mesh, narrator: Narrator) -> None:
+    """Say what is on the clusters. Raises `BadInput` with every difference if the topology says something else."""
+    with narrator.step("what is there, from the clusters themselves"):
+        found = find(cluster.kube for cluster in mesh.clusters)
+    for line in described(found):
+        narrator.say(f"  {line}")
+    if wrong := differences(mesh.topology, found):
+        lines = "".join(f"\n  - {line}" for line in wrong)
+        raise BadInput(
+            f"--topology={mesh.topology.name}",
+            f"the clusters say otherwise:{lines}",
+            "correct the topology or the contexts, or repair the mesh; `meshproof detect` prints a topology of what "
+            "is there",
+        )
+
+
+def differences(topology: Topology, found: Sequence[Found]) -> list[str]:
+    """What the clusters say against a topology, one line each; `found` is in the order of its clusters."""
+    by_context = {each.context: spec for spec, each in zip(topology.clusters, found, strict=True)}
+    return [
+        f"{spec.name} (context {each.context}): {text}"
+        for spec, each in zip(topology.clusters, found, strict=True)
+        for text in _of_cluster(topology, spec, each, by_context)
+    ]
+
+
+def _of_cluster(
+    topology: Topology, spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]
+) -> Iterator[str]:
+    yield from _role(spec, each, by_context)
+    wanted = {
+        CLUSTER: spec.name,
+        NETWORK: spec.network,
+        MESH: topology.mesh_id,
+        TRUST_DOMAIN: topology.trust_domain,
+        REVISION: spec.revision,
+    }
+    for what, value in wanted.items():
+        values = each.values(what)
+        if values and value not in values:
+            called = {CLUSTER: "its name in Istio", MESH: "mesh ID"}.get(what, what)
+            yield f"{called}: the topology says {value}, there it is {each.places(what)}"
+    version = each.reading.app_version
+    if version and version != spec.app_version:
+        yield f"app_version: the topology says {spec.app_version}, in namespace {names.APP_NAMESPACE} it is {version}"
+
+
+def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:
+    what = f"a remote of {spec.control_plane}" if spec.role is Role.REMOTE else "a primary"
+    if each.role is None:
+        where = "no istiod is there, and no webhook that injects" if each.reading.has_namespace else "there is no mesh"
+        yield f"the topology says it is {what}, {where}"
+        return
+    controllers = [str(by_context[context].name) for context in each.controlled_by]
+    if each.role is not spec.role:
+        yield f"the topology says it is {what}, {_really(each, controllers)}"
+    elif each.role is Role.REMOTE and controllers and spec.control_plane not in controllers:
+        yield f"the topology says it is {what}, it is one of {' or '.join(controllers)}: {each.why}"
+
+
+def _really(each: Found, controllers: Sequence[str]) -> str:
+    if each.role is Role.PRIMARY:
+        return f"it is a primary (Deployment {', '.join(istiod.name for istiod in each.reading.istiods)})"
+    if not each.reading.dials and not each.reading.controllers:
+        return "no istiod is there"  # its webhooks alone may be what a primary has left
+    whose = " or ".join(controllers) or "an istiod that is not in the topology"
+    return f"no istiod is there: it is a remote of {whose}"

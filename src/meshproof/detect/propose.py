@@ -1,0 +1,153 @@
+"""A topology from what is on clusters: one of ours by its name, else the text of a file."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof.attachment import Attachment
+from meshproof.clients.kube import Json
+from meshproof.detect.join import Found, described, find
+from meshproof.detect.read import REVISION, TRUST_DOMAIN
+from meshproof.errors import BadInput
+from meshproof.identity import MESH, NETWORK
+from meshproof.model import Role, Topology
+from meshproof.names import DEFAULT_REVISION
+from meshproof.providers.kubeconfig import greeted
+from meshproof.rights import FOR_DETECTION
+from meshproof.topology import available, load_topology, parse_topology
+
+FILE: Final = "mesh.yaml"
+"""How a proposed file is called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What was found, in lines; the text of a topology file of it; and the name of one of ours that is the same."""
+
+    lines: tuple[str, ...]
+    text: str
+    ours: str
+    contexts: tuple[tuple[str, str], ...]
+
+    @property
+    def command(self) -> str:
+        """How to prove it with one of ours; contexts are by name, since its clusters may be in another order."""
+        named = [f"--context={cluster}={context}" for cluster, context in self.contexts]
+        return shlex.join(["pytest", f"--topology={self.ours}", *named])
+
+    def as_error(self) -> BadInput:
+        """For a run that was told no topology."""
+        told = "".join(f"\n  {line}" for line in self.lines)
+        if self.ours:
+            return BadInput(
+                "--topology is missing",
+                f"this is there, and {self.ours} says the same:{told}",
+                f"if that is what the mesh should be: {self.command}",
+            )
+        return BadInput(
+            "--topology is missing",
+            f"this is there:{told}",
+            f"if that is what the mesh should be, save this as {FILE}, and run `pytest --topology={FILE}`:\n\n"
+            f"{self.text}",
+        )
+
+
+def proposal_for(attachment: Attachment) -> Proposal:
+    """Look at the clusters of these contexts. Raises `BadInput` if they are no mesh, with what is there instead."""
+    if not attachment.contexts:
+        raise BadInput(
+            "the clusters to look at",
+            "no option names their contexts",
+            "name them with --cluster1-context and --cluster2-context, or with --context=CLUSTER=CONTEXT",
+        )
+    kubes = greeted(attachment, tuple(attachment.contexts), FOR_DETECTION)
+    return propose(find(kubes))
+
+
+def propose(found: Sequence[Found]) -> Proposal:
+    """Raises `BadInput` with everything that keeps this from being a topology."""
+    lines = tuple(described(found))
+    if problems := [problem for each in found for problem in _problems(each, found)]:
+        told = "".join(f"\n  {line}" for line in lines)
+        raise BadInput(
+            "the clusters of these contexts",
+            f"no topology follows from what is there:{told}\n  since {'; '.join(problems)}",
+            "name the topology that is meant (pytest --topology=…): then all that differs from it is told",
+        )
+    text = yaml.safe_dump(_document(found), sort_keys=False, allow_unicode=True)
+    try:
+        topology = parse_topology(text, Path(FILE))
+    except BadInput as problem:
+        raise BadInput("a topology of what is there", f"{problem.reason} ({problem.what})", problem.repair) from None
+    return Proposal(
+        lines=lines,
+        text=text,
+        ours=_one_of_ours(topology, with_app=any(each.reading.app_version for each in found)),
+        contexts=tuple((str(cluster.name), cluster.context or "") for cluster in topology.clusters),
+    )
+
+
+def _problems(each: Found, found: Sequence[Found]) -> list[str]:
+    who = f"context {each.context}"
+    if each.role is None:
+        return [f"{who} has no part of a mesh"]
+    problems = []
+    if each.role is Role.REMOTE and len(each.controlled_by) != 1:
+        problems.append(f"nothing tells whose remote {who} is")
+    if each.role is Role.PRIMARY and len(each.values(REVISION)) > 1:
+        problems.append(f"{who} has several revisions: {', '.join(each.values(REVISION))}")
+    if each.role is Role.PRIMARY and not each.values(MESH):
+        problems.append(f"{who} has no mesh ID (values.global.meshID)")
+    if others := {id_ for other in found for id_ in other.values(MESH)} - {*each.values(MESH)}:
+        problems += [f"{who} has another mesh ID than {', '.join(sorted(others))}"] if each.values(MESH) else []
+    if not each.values(NETWORK) and any(other.values(NETWORK) for other in found):
+        problems.append(f"{who} has no network, and others have one")
+    if [other.name for other in found].count(each.name) > 1:
+        problems.append(f"{who} has the name {each.name} in Istio, and another one has it as well")
+    return problems
+
+
+def _document(found: Sequence[Found]) -> Json:
+    first = next(each for each in found if each.role is Role.PRIMARY)
+    names = {each.context: each.name for each in found}
+    versions = [each.reading.app_version for each in found]
+    if "" in versions or len(set(versions)) < len(versions):
+        versions = [f"v{number}" for number, _ in enumerate(found, start=1)]
+    clusters = []
+    for each, version in zip(found, versions, strict=True):
+        cluster: Json = {"name": each.name, "role": str(each.role)}
+        if each.role is Role.REMOTE:
+            cluster["control_plane"] = names[each.controlled_by[0]]
+        # Without any name all are on one network (istio.io, Deployment models).
+        cluster |= {"network": each.first(NETWORK) or "network1", "app_version": version}
+        if each.role is Role.PRIMARY and each.first(REVISION) != DEFAULT_REVISION:
+            cluster["revision"] = each.first(REVISION)
+        clusters.append(cluster | {"context": each.context})
+    return {
+        "title": f"The mesh of {', '.join(names.values())}",
+        "mesh_id": first.first(MESH),
+        "trust_domain": first.first(TRUST_DOMAIN),
+        "clusters": clusters,
+    }
+
+
+def _one_of_ours(topology: Topology, *, with_app: bool) -> str:
+    """The name of a topology of ours that says the same, in whatever order; empty if there is none."""
+    for name in available():
+        if _essence(load_topology(name), with_app=with_app) == _essence(topology, with_app=with_app):
+            return name
+    return ""
+
+
+def _essence(topology: Topology, *, with_app: bool) -> tuple[object, ...]:
+    clusters = {
+        (c.name, c.role, c.network, c.control_plane, c.revision, c.app_version if with_app else "")
+        for c in topology.clusters
+    }
+    return topology.mesh_id, topology.trust_domain, frozenset(clusters)

@@ -1,0 +1,216 @@
+"""What one cluster says about its part in a mesh. Eight requests that read; nothing is concluded here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from meshproof import names
+from meshproof.clients.kube import Json, Kube
+from meshproof.errors import Unavailable
+from meshproof.facts import SERVICE_OF_SLICE, ServiceFacts, service_facts
+from meshproof.identity import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
+from meshproof.install.injection import INJECTOR_LABEL
+from meshproof.remote_secrets import RemoteSecret, remote_secrets
+from meshproof.webhooks import Webhook, parse_webhook
+
+TRUST_DOMAIN: Final = "trust domain"
+REVISION: Final = "revision"
+TAG_LABEL: Final = "istio.io/tag"
+"""On webhook configurations that give a revision another name (Istio, Canary upgrades: stable revision labels)."""
+ISTIO_TRUST_DOMAIN: Final = "cluster.local"
+"""What an istiod takes that was told none (mesh configuration, `trustDomain`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """One of a cluster's traits as it is written at one place."""
+
+    what: str
+    value: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Istiod:
+    """One Deployment of istiod; `image` is its container's."""
+
+    name: str
+    revision: str
+    image: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """One cluster. `said` has what is written about it in itself, the weightiest place first.
+
+    `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
+    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it.
+    `secrets_withheld` is what the API server said if remote secrets may not be read. `app_version` is that of the
+    demonstration service, if it runs.
+    """
+
+    kube: Kube
+    has_namespace: bool
+    istiods: tuple[Istiod, ...]
+    said: tuple[Said, ...]
+    hooks: tuple[Webhook, ...]
+    dials: tuple[str, ...]
+    controllers: tuple[str, ...]
+    services: tuple[ServiceFacts, ...]
+    secrets: tuple[RemoteSecret, ...]
+    secrets_withheld: str
+    app_version: str
+
+    @property
+    def gateways(self) -> tuple[ServiceFacts, ...]:
+        """Services by which other clusters get in: those with a port of the multi-cluster ones, or a network."""
+        wanted = {names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK}
+        return tuple(
+            service
+            for service in self.services
+            if service.addresses and (wanted & service.port_numbers or names.NETWORK_LABEL in service.labels)
+        )
+
+
+def read(kube: Kube) -> Reading:
+    """Read one cluster. What is not there, or cannot be parsed, is left out."""
+    system = names.SYSTEM_NAMESPACE
+    namespace = kube.find("Namespace", system)
+    deployments = kube.list("Deployment", system, labels="app=istiod")
+    configurations = kube.list("MutatingWebhookConfiguration", labels=INJECTOR_LABEL)
+    services = kube.list("Service", system)
+    secrets, withheld = _secrets(kube)
+    meta: Json = (namespace or {}).get("metadata") or {}
+    network = (meta.get("labels") or {}).get(names.NETWORK_LABEL, "")
+    place = f"label {names.NETWORK_LABEL} of namespace {system}"
+    said = [
+        *_of_istiods(deployments),
+        *_of_config_maps(kube.list("ConfigMap", system), {_revision(d) for d in deployments}),
+        *_of_webhooks(configurations, is_primary=bool(deployments)),
+        Said(what=NETWORK, value=network, place=place),
+    ]
+    hooks = tuple(parse_webhook(hook) for found in configurations for hook in found.get("webhooks") or [])
+    by_url = {hook.host: None for hook in hooks if not hook.host.endswith(".svc")}
+    return Reading(
+        kube=kube,
+        has_namespace=namespace is not None,
+        istiods=tuple(_istiod(deployment) for deployment in deployments),
+        said=tuple(each for each in dict.fromkeys(said) if each.value),
+        hooks=hooks,
+        dials=(*_dialled(services, kube.list("EndpointSlice", system)), *by_url),
+        controllers=_listed((meta.get("annotations") or {}).get(names.CONTROL_PLANES_ANNOTATION, "")),
+        services=tuple(service_facts(service) for service in services),
+        secrets=secrets,
+        secrets_withheld=withheld,
+        app_version=_app_version(kube),
+    )
+
+
+def _secrets(kube: Kube) -> tuple[tuple[RemoteSecret, ...], str]:
+    try:
+        return remote_secrets(kube), ""
+    except Unavailable as problem:
+        return (), problem.reason
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _revision(thing: Json) -> str:
+    return str((thing["metadata"].get("labels") or {}).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
+
+
+def _istiod(deployment: Json) -> Istiod:
+    containers = deployment["spec"]["template"]["spec"]["containers"]
+    return Istiod(
+        name=deployment["metadata"]["name"],
+        revision=_revision(deployment),
+        image=str(containers[0].get("image", "")),
+        replicas=int((deployment.get("status") or {}).get("readyReplicas") or 0),
+    )
+
+
+def _of_istiods(deployments: Iterable[Json]) -> Iterator[Said]:
+    for deployment in deployments:
+        place = f"Deployment {deployment['metadata']['name']}"
+        containers = deployment["spec"]["template"]["spec"]["containers"]
+        env = {e["name"]: e.get("value", "") for c in containers for e in c.get("env") or []}
+        yield Said(what=CLUSTER, value=env.get("CLUSTER_ID", ""), place=f"{place}, CLUSTER_ID")
+        yield Said(what=REVISION, value=_revision(deployment), place=f"{place}, label {names.REVISION_LABEL}")
+
+
+def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Said]:
+    """The mesh configuration and the injector's values of the istiods that are there: others' may be left over."""
+    meshes = {names.of_revision(names.MESH_CONFIG, revision) for revision in revisions}
+    injectors = {names.of_revision(INJECTOR_MAP, revision) for revision in revisions}
+    for found in config_maps:
+        name, data = found["metadata"]["name"], found.get("data") or {}
+        place = f"ConfigMap {name}"
+        if name in injectors:
+            values = _mapping(data.get("values")).get("global") or {}
+            cluster = (values.get("multiCluster") or {}).get("clusterName") or ""
+            yield Said(what=CLUSTER, value=cluster, place=f"{place}, global.multiCluster.clusterName")
+            yield Said(what=NETWORK, value=values.get("network") or "", place=f"{place}, global.network")
+            yield Said(what=MESH, value=values.get("meshID") or "", place=f"{place}, global.meshID")
+        if name in meshes:
+            mesh = _mapping(data.get("mesh"))
+            domain = mesh.get("trustDomain") or ISTIO_TRUST_DOMAIN
+            yield Said(what=TRUST_DOMAIN, value=str(domain), place=f"{place}, trustDomain")
+            for alias in mesh.get("trustDomainAliases") or []:
+                yield Said(what=TRUST_DOMAIN, value=str(alias), place=f"{place}, trustDomainAliases")
+
+
+def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Said]:
+    """In a remote the webhook's path tells istiod whose pods they are."""
+    for configuration in configurations:
+        if is_primary or TAG_LABEL in (configuration["metadata"].get("labels") or {}):
+            continue
+        place = f"webhook {configuration['metadata']['name']}"
+        for hook in configuration.get("webhooks") or []:
+            for each in of_injection_path(parse_webhook(hook)):
+                yield Said(what=each.what, value=each.value, place=f"{place}, injection path")
+        yield Said(what=REVISION, value=_revision(configuration), place=f"{place}, label {names.REVISION_LABEL}")
+
+
+def _mapping(text: str | None) -> Mapping[str, Any]:
+    """JSON or YAML text that should be a mapping; an empty one if it is none."""
+    try:
+        found = json.loads(text or "")
+    except ValueError:
+        try:
+            found = yaml.safe_load(text or "")
+        except yaml.YAMLError:
+            found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _dialled(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
+    """Where Services of istiod lead that select no pods (chart istio-discovery, remote-istiod-service.yaml)."""
+    foreign = set()
+    for service in services:
+        spec, name = service.get("spec") or {}, service["metadata"]["name"]
+        if name != names.ISTIOD and not name.startswith(f"{names.ISTIOD}-"):
+            continue
+        if spec.get("externalName"):
+            yield str(spec["externalName"])
+        elif not spec.get("selector"):
+            foreign.add(name)
+    for found in slices:
+        if (found["metadata"].get("labels") or {}).get(SERVICE_OF_SLICE) in foreign:
+            for endpoint in found.get("endpoints") or []:
+                yield from (str(address) for address in endpoint.get("addresses") or [])
+
+
+def _app_version(kube: Kube) -> str:
+    """The version of the demonstration service that runs here; empty if there is none, or several."""
+    found = kube.list("Deployment", names.APP_NAMESPACE)
+    labels = [item["spec"]["template"]["metadata"].get("labels") or {} for item in found]
+    versions = {label.get("version", "") for label in labels if label.get("app") == names.APP_SERVICE}
+    return versions.pop() if len(versions) == 1 else ""

@@ -1,0 +1,87 @@
+"""A mesh installed on clusters of others, through a plain kubeconfig, when that is asked for: and then it is gone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from meshproof.clients.kube import Kube
+from meshproof.parallel import together
+from meshproof.progress import Narrator
+from meshproof.providers.lab.lab import Lab
+
+from .objects import differences, everything
+from .visits import IMAGES, Visit, must_be_a_full_verdict, plain_kubeconfig, project
+
+pytestmark = pytest.mark.lab
+
+REVISED = """\
+title: Primary-remote on different networks, of a revision, on clusters of others
+mesh_id: mesh1
+trust_domain: cluster.local
+clusters:
+  - {name: east, role: primary, network: network1, app_version: v1, revision: 1-31, context: "arn:east"}
+  - {name: west, role: remote, control_plane: east, network: network2, app_version: v2, context: "arn:west"}
+"""
+
+
+@pytest.fixture
+def kubes(lab: Lab) -> list[Kube]:
+    return [Kube(access.kubeconfig, access.context, name=access.name) for access in lab.clusters]
+
+
+@pytest.fixture
+def visit(lab: Lab, tmp_path: Path) -> Visit:
+    """As administrator, with what is installed named by options only."""
+    files = []
+    for access in lab.clusters:
+        user = yaml.safe_load(access.kubeconfig.read_text())["users"][0]["user"]
+        files.append(plain_kubeconfig(tmp_path, access, user))
+    folder = project(tmp_path / "project")
+    (folder / "mesh.yaml").write_text(REVISED)
+    values = {"hub": lab.toolbox.hub, "tag": lab.toolbox.tag, **lab.toolbox.istio_values}
+    (folder / "values.yaml").write_text(yaml.safe_dump(values))
+    return Visit(folder=folder, environment={**os.environ, "KUBECONFIG": os.pathsep.join(map(str, files))})
+
+
+def options(lab: Lab) -> tuple[str, ...]:
+    return (
+        "--topology=mesh.yaml",
+        "--mesh=install",
+        "--istio-values=values.yaml",
+        f"--istioctl={lab.toolbox.istioctl}",
+        *IMAGES,
+    )
+
+
+def test_a_mesh_of_a_revision_is_installed_proven_and_gone(
+    lab: Lab, kubes: list[Kube], visit: Visit, narrator: Narrator
+) -> None:
+    """With a revision istiod's objects have other names, and namespaces other labels; all claims hold all the same."""
+    before = together(everything, kubes)
+    with narrator.step("pytest --mesh=install on a kubeconfig in a process of its own"):
+        done = visit.pytest(*options(lab), timeout_s=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "east gets the namespaces istio-system, chapter08, utilities, meshproof-outside; Istio's CRDs" in done.stdout
+    after = together(everything, kubes)
+    for kube, one, other in zip(kubes, before, after, strict=True):
+        assert differences(one, other) == [], f"{kube.name}\n{done.stdout}"
+    must_be_a_full_verdict(yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text()), "mesh")
+
+
+def test_what_is_there_and_not_ours_is_in_the_way_and_stays(lab: Lab, kubes: list[Kube], visit: Visit) -> None:
+    foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "utilities"}}
+    kubes[1].create(foreign)
+    try:
+        before = together(everything, kubes)
+        done = visit.pytest(*options(lab))
+        assert done.returncode == pytest.ExitCode.USAGE_ERROR
+        told = done.stdout + done.stderr
+        assert "there is something that meshproof did not make:\n  - west: Namespace utilities\n" in told
+        for one, other in zip(before, together(everything, kubes), strict=True):
+            assert differences(one, other) == []
+    finally:
+        kubes[1].delete("Namespace", "utilities")

@@ -1,0 +1,346 @@
+"""What mesh is there, from what clusters say: roles, names, revisions; and what a topology says that they do not."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fixtures import topology as glue
+from meshproof import cli
+from meshproof.attachment import Attachment
+from meshproof.clients.kube import ApiError, Json
+from meshproof.detect import command
+from meshproof.detect.compare import differences
+from meshproof.detect.join import Found, described, find
+from meshproof.detect.propose import Proposal, propose
+from meshproof.errors import BadInput
+from meshproof.names import of_revision
+from meshproof.options import read_settings
+from meshproof.topology import load_topology, parse_topology
+from tests.install_fakes import FakeKube
+
+SYSTEM = "istio-system"
+
+
+class Cluster(FakeKube):
+    """A cluster as istioctl and a load balancer leave it, with one east-west gateway."""
+
+    def __init__(self, context: str, network: str, *, revision: str = "default", annotation: str = "") -> None:
+        super().__init__(context)
+        self.revision = revision
+        annotations = {"topology.istio.io/controlPlaneClusters": annotation}
+        labels = {"topology.istio.io/network": network} if network else {}
+        meta = {"name": SYSTEM, "labels": labels, "annotations": annotations}
+        self.put({"kind": "Namespace", "metadata": meta})
+
+    def add(self, kind: str, name: str, *, labels: Json | None = None, **fields: object) -> None:
+        self.put({"kind": kind, "metadata": {"name": name, "namespace": SYSTEM, "labels": labels or {}}, **fields})
+
+    def gateway(self, address: str) -> None:
+        ports = [{"name": f"p{port}", "port": port} for port in (15443, 15012, 15017)]
+        status = {"loadBalancer": {"ingress": [{"ip": address}]}}
+        spec = {"type": "LoadBalancer", "ports": ports, "selector": {"istio": "eastwestgateway"}}
+        self.add("Service", "istio-eastwestgateway", spec=spec, status=status)
+
+    def webhook(self, path: str, *, url: str = "") -> None:
+        labels = {"app": "sidecar-injector", "istio.io/rev": self.revision}
+        service = {"name": of_revision("istiod", self.revision), "namespace": SYSTEM, "path": path}
+        config = {"url": f"{url}{path}"} if url else {"service": service}
+        hooks = [{"name": "x", "clientConfig": config}]
+        name = of_revision("istio-sidecar-injector", self.revision)
+        self.put(
+            {"kind": "MutatingWebhookConfiguration", "metadata": {"name": name, "labels": labels}, "webhooks": hooks}
+        )
+
+
+def primary(
+    context: str,
+    name: str,
+    network: str,
+    address: str,
+    *,
+    mesh_id: str = "mesh1",
+    domain: str = "cluster.local",
+    **how: str,
+) -> Cluster:
+    kube = Cluster(context, network, **how)
+    container = {"name": "discovery", "image": "registry.example/pilot:1.31.0"}
+    env = [{"name": "CLUSTER_ID", "value": name}]
+    spec = {"template": {"metadata": {}, "spec": {"containers": [container | {"env": env}]}}}
+    labels = {"app": "istiod", "istio.io/rev": kube.revision}
+    istiod = of_revision("istiod", kube.revision)
+    kube.add("Deployment", istiod, labels=labels, spec=spec, status={"readyReplicas": 1})
+    kube.add("Service", istiod, spec={"selector": {"app": "istiod"}, "ports": []})
+    values = {"global": {"meshID": mesh_id, "network": network, "multiCluster": {"clusterName": name}}}
+    injector = of_revision("istio-sidecar-injector", kube.revision)
+    kube.add("ConfigMap", injector, data={"values": json.dumps(values)})
+    mesh = yaml.safe_dump({"trustDomain": domain})
+    kube.add("ConfigMap", of_revision("istio", kube.revision), data={"mesh": mesh})
+    kube.webhook("/inject")
+    kube.gateway(address)
+    return kube
+
+
+def remote(context: str, name: str, network: str, dials: str, **how: str) -> Cluster:
+    kube = Cluster(context, network, **how)
+    istiod = of_revision("istiod", kube.revision)
+    kube.add("Service", istiod, spec={"ports": []})
+    labels = {"kubernetes.io/service-name": istiod}
+    kube.add("EndpointSlice", istiod, labels=labels, endpoints=[{"addresses": [dials]}])
+    kube.webhook(f"/inject/cluster/{name}/net/{network}")
+    return kube
+
+
+def let_read(reader: Cluster, cluster: str, of: Cluster) -> None:
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": of.server}}],
+        "users": [{"name": "c", "user": {"token": "secret-token"}}],
+    }
+    data = {cluster: base64.b64encode(yaml.safe_dump(config).encode()).decode()}
+    reader.add("Secret", f"istio-remote-secret-{cluster}", labels={"istio/multiCluster": "true"}, data=data)
+
+
+def book() -> list[Cluster]:
+    """The book's primary-remote mesh on two networks."""
+    one, two = primary("a", "cluster1", "network1", "10.0.0.1"), remote("b", "cluster2", "network2", "10.0.0.1")
+    let_read(one, "cluster2", two)
+    return [one, two]
+
+
+def three() -> list[Cluster]:
+    """Two primaries of a revision, and a remote of the second."""
+    east = primary("a", "east", "n1", "10.0.0.1", revision="1-31")
+    west = primary("b", "west", "n2", "10.0.0.2", revision="1-31")
+    edge = remote("c", "edge", "n2", "10.0.0.2", revision="1-31")
+    return [east, west, edge]
+
+
+def topology_of(found: Sequence[Found]) -> Json:
+    parsed: Json = yaml.safe_load(propose(found).text)
+    return parsed
+
+
+def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
+    for kubes in (book(), book()[::-1]):
+        proposal = propose(find(kubes))
+        assert proposal.ours == "primary-remote-multinet"
+        assert set(proposal.command.split()) == {
+            *("pytest", "--topology=primary-remote-multinet"),
+            *("--context=cluster1=a", "--context=cluster2=b"),
+        }
+    assert described(find(book())) == [
+        "cluster1 (context a): primary, network network1; istiod of revision default, 1 ready, image "
+        "registry.example/pilot:1.31.0; gateway istio-eastwestgateway at 10.0.0.1, ports 15012, 15017, 15443; has "
+        "remote secrets for cluster2",
+        "cluster2 (context b): remote of cluster1 (it dials that istiod), network network2; revision default",
+        "mesh ID: mesh1",
+        "trust domain: cluster.local",
+    ]
+    assert "secret-token" not in repr(find(book()))
+
+
+def test_another_mesh_is_proposed_as_a_file_that_loads(tmp_path: Path) -> None:
+    proposal = propose(find(three()))
+    assert proposal.ours == ""
+    topology = parse_topology(proposal.text, tmp_path / "mesh.yaml")
+    assert [(c.name, c.role, c.network, c.control_plane, c.revision, c.context) for c in topology.clusters] == [
+        ("east", "primary", "n1", "east", "1-31", "a"),
+        ("west", "primary", "n2", "west", "1-31", "b"),
+        ("edge", "remote", "n2", "west", "1-31", "c"),
+    ]
+    assert differences(topology, find(three())) == []
+    assert str(proposal.as_error()).endswith(f"run `pytest --topology=mesh.yaml`:\n\n{proposal.text}")
+
+
+def by_annotation(kubes: list[Cluster]) -> None:
+    kubes[2] = remote("c", "edge", "n2", "10.9.9.9", revision="1-31", annotation="west")
+
+
+def by_secret(kubes: list[Cluster]) -> None:
+    kubes[2] = remote("c", "edge", "n2", "10.9.9.9", revision="1-31", annotation="*")
+    let_read(kubes[1], "edge", kubes[2])
+
+
+def by_url(kubes: list[Cluster]) -> None:
+    kubes[2] = Cluster("c", "n2", revision="1-31")
+    kubes[2].webhook("/inject/cluster/edge/net/n2", url="https://10.0.0.2:15017")
+
+
+@pytest.mark.parametrize("change", [lambda kubes: None, by_annotation, by_secret, by_url])
+def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster]], None]) -> None:
+    kubes = three()
+    change(kubes)
+    assert topology_of(find(kubes))["clusters"][2]["control_plane"] == "west"
+
+
+def test_a_remote_that_nobody_claims_is_not_guessed() -> None:
+    kubes = [*three()[:2], remote("c", "edge", "n2", "10.9.9.9")]
+    with pytest.raises(BadInput, match="since nothing tells whose remote context c is\n  repair: name the topology"):
+        propose(find(kubes))
+
+
+def test_a_name_that_a_remote_does_not_tell_is_in_the_secret_that_leads_to_it() -> None:
+    one, two = book()
+    two.webhook("/inject")
+    assert topology_of(find([one, two]))["clusters"][1]["name"] == "cluster2"
+
+
+def test_versions_of_the_demonstration_service_are_kept() -> None:
+    kubes = book()
+    for kube, version in zip(kubes, ("blue", "green"), strict=True):
+        template = {"metadata": {"labels": {"app": "mockshop", "version": version}}}
+        meta = {"name": "mockshop", "namespace": "chapter08"}
+        kube.put({"kind": "Deployment", "metadata": meta, "spec": {"template": template}})
+    proposal = propose(find(kubes))
+    assert [c["app_version"] for c in yaml.safe_load(proposal.text)["clusters"]] == ["blue", "green"]
+    assert proposal.ours == "", "it would take their pods for others"
+    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
+        "cluster1 (context a): app_version: the topology says v1, in namespace chapter08 it is blue",
+        "cluster2 (context b): app_version: the topology says v2, in namespace chapter08 it is green",
+    ]
+
+
+def test_two_revisions_side_by_side_are_told_and_either_may_be_meant(tmp_path: Path) -> None:
+    """As in a canary upgrade."""
+    kubes = three()
+    for kube, name, network, address in ((kubes[0], "east", "n1", "10.0.0.1"), (kubes[1], "west", "n2", "10.0.0.2")):
+        for path, thing in primary(kube.context, name, network, address, revision="1-32").objects.items():
+            kube.objects.setdefault(path, thing)
+    found = find(kubes)
+    assert "istiod of revision 1-31, 1 ready" in described(found)[0]
+    assert "istiod of revision 1-32, 1 ready" in described(found)[0]
+    with pytest.raises(BadInput, match="since context a has several revisions: 1-31, 1-32; context b has several"):
+        propose(found)
+    text = propose(find(three())).text
+    assert differences(parse_topology(text, tmp_path / "mesh.yaml"), found) == []
+    (told,) = differences(parse_topology(text.replace("1-31", "1-32"), tmp_path / "mesh.yaml"), found)
+    assert told.startswith("edge (context c): revision: the topology says 1-32, there it is 1-31 (webhook")
+
+
+def test_without_names_of_networks_all_are_on_one() -> None:
+    kubes = [primary("a", "east", "", "10.0.0.1"), primary("b", "west", "", "10.0.0.2")]
+    assert [cluster["network"] for cluster in topology_of(find(kubes))["clusters"]] == ["network1", "network1"]
+    kubes[1] = primary("b", "west", "n2", "10.0.0.2")
+    with pytest.raises(BadInput, match="context a has no network, and others have one"):
+        propose(find(kubes))
+
+
+def test_secrets_that_may_not_be_read_are_told_and_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def withheld(kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
+        if kind == "Secret":
+            raise ApiError("GET secrets", 403, "may not list secrets")
+        return FakeKube.list(one, kind, namespace, labels=labels)
+
+    one, two = book()
+    monkeypatch.setattr(one, "list", withheld)
+    found = find([one, two])
+    assert "remote secrets not readable (HTTP 403: may not list secrets)" in described(found)[0]
+    assert propose(found).ours == "primary-remote-multinet"
+
+
+def test_clusters_without_a_mesh_are_no_topology() -> None:
+    empty = FakeKube("b")
+    with pytest.raises(BadInput) as caught:
+        propose(find([book()[0], empty]))
+    assert "cluster2 (context b): no namespace istio-system\n" in str(caught.value)
+    assert "since context b has no part of a mesh" in str(caught.value)
+
+
+def test_every_difference_is_told_at_once_with_its_places() -> None:
+    kubes = [
+        primary("a", "east", "net-a", "10.0.0.1", mesh_id="other", domain="old.example"),
+        primary("b", "cluster2", "network2", "10.0.0.2", revision="1-30"),
+    ]
+    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
+        "cluster1 (context a): its name in Istio: the topology says cluster1, there it is east (Deployment istiod, "
+        "CLUSTER_ID, ConfigMap istio-sidecar-injector, global.multiCluster.clusterName)",
+        "cluster1 (context a): network: the topology says network1, there it is net-a (ConfigMap "
+        "istio-sidecar-injector, global.network, label topology.istio.io/network of namespace istio-system)",
+        "cluster1 (context a): mesh ID: the topology says mesh1, there it is other (ConfigMap istio-sidecar-injector, "
+        "global.meshID)",
+        "cluster1 (context a): trust domain: the topology says cluster.local, there it is old.example (ConfigMap "
+        "istio, trustDomain)",
+        "cluster2 (context b): the topology says it is a remote of cluster1, it is a primary (Deployment istiod-1-30)",
+        "cluster2 (context b): revision: the topology says default, there it is 1-30 (Deployment istiod-1-30, label "
+        "istio.io/rev)",
+    ]
+
+
+def test_a_remote_where_a_primary_should_be_is_told() -> None:
+    topology = load_topology("multi-primary-multinet")
+    assert differences(topology, find(book())) == [
+        "cluster2 (context b): the topology says it is a primary, no istiod is there: it is a remote of cluster1"
+    ]
+    without_istiod = Cluster("b", "network2")
+    without_istiod.webhook("/inject")
+    assert differences(topology, find([book()[0], without_istiod])) == [
+        "cluster2 (context b): the topology says it is a primary, no istiod is there"
+    ]
+    assert differences(topology, find([book()[0], FakeKube("b")])) == [
+        "cluster2 (context b): the topology says it is a primary, there is no mesh"
+    ]
+
+
+def test_a_remote_of_another_one_is_told(tmp_path: Path) -> None:
+    text = propose(find(three())).text.replace("control_plane: west", "control_plane: east")
+    assert differences(parse_topology(text, tmp_path / "mesh.yaml"), find(three())) == [
+        "edge (context c): the topology says it is a remote of east, it is one of west: it dials that istiod"
+    ]
+
+
+def test_what_a_cluster_says_in_two_ways_is_for_claims_to_judge() -> None:
+    one, two = book()
+    one.objects[f"/api/v1/namespaces/{SYSTEM}"]["metadata"]["labels"] = {"topology.istio.io/network": "typo"}
+    assert differences(load_topology("primary-remote-multinet"), find([one, two])) == []
+
+
+# -- how it is asked for ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_file_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[dict[str, str]] = []
+
+    def answer(attachment: Attachment) -> Proposal:
+        asked.append({str(cluster): context.name for cluster, context in attachment.contexts.items()})
+        return propose(find(book()))
+
+    (tmp_path / "config").write_text("contexts: []")
+    monkeypatch.setattr(command, "proposal_for", answer)
+    given = ["detect", f"--kubeconfig={tmp_path / 'config'}", "--cluster1-context=a", "--context=cluster2=b"]
+    assert cli.main(given) == 0
+    printed, told = capsys.readouterr()
+    assert asked == [{"cluster2": "b", "cluster1": "a"}]
+    assert parse_topology(printed, tmp_path / "mesh.yaml").primaries[0].context == "a"
+    assert "primary-remote-multinet says the same; to prove it: pytest --topology=primary-remote-multinet" in told
+
+
+def test_without_contexts_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config").write_text("contexts: [{name: prod}]")
+    assert cli.main(["detect", f"--kubeconfig={tmp_path / 'config'}"]) == 2
+    assert "meshproof: the clusters to look at: no option names their contexts" in capsys.readouterr().err
+
+
+def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("contexts: []")
+    values = {"meshproof_kubeconfig": str(tmp_path / "config"), "meshproof_context": ["east=a"]}
+    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find(book())))
+    told = str(glue._unchosen(read_settings(values, root=tmp_path)))
+    assert told.startswith(
+        "--topology is missing: this is there, and primary-remote-multinet says the same:\n  cluster1"
+    )
+    assert told.endswith(
+        "repair: if that is what the mesh should be: pytest --topology=primary-remote-multinet --context=cluster1=a "
+        "--context=cluster2=b"
+    )
+    assert "there is no default mesh" in str(glue._unchosen(read_settings({}, root=tmp_path)))
