@@ -11,7 +11,9 @@ pytest_plugins = [
     "fixtures.allure_results",
     "fixtures.junit",
     "fixtures.mesh",
+    "fixtures.worker",
     "fixtures.rounds",
     "fixtures.faults",
     "fixtures.diagram",
+    "fixtures.parallel",
 ]

@@ -337,12 +337,6 @@ def test_disruptive_claims_are_deselected_by_their_mark(run: pytest.Pytester) ->
     assert any("test_good" in line for line in result.stdout.lines)
 
 
-def test_workers_are_refused_with_a_reason(run: pytest.Pytester) -> None:
-    result = run.runpytest("--topology=all", "-n", "2")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: -n 2: claims run in one process for now*"])
-
-
 def test_bad_input_in_set_up_ends_the_run_with_4(run: pytest.Pytester) -> None:
     run.makepyfile(
         test_setup="""

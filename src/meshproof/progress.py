@@ -25,12 +25,12 @@ class Narrator(Protocol):
 class LineNarrator:
     """Writes `  12.3 s  + 4.1 s  title` lines through `write` (default: standard error).
 
-    The first column is the time since the narrator was made, the second the step's own.
+    The first column is the time since the narrator was made, or since `start` (monotonic), the second the step's own.
     """
 
-    def __init__(self, write: Callable[[str], None] | None = None) -> None:
+    def __init__(self, write: Callable[[str], None] | None = None, *, start: float | None = None) -> None:
         self._write = write or self._to_stderr
-        self._start = time.monotonic()
+        self._start = time.monotonic() if start is None else start
         self._lock = threading.Lock()
         self._open: list[str] = []
 

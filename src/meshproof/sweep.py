@@ -16,9 +16,12 @@ STALE: Final = timedelta(minutes=15)
 """No run needs a probe of its own for so long: what is older was left by one that was killed."""
 
 
-def sweep(mesh: Mesh) -> None:
-    """Remove stale namespaces of probes and stale canaries. Two lists a cluster; more only where something is left."""
-    together(lambda cluster: _sweep(cluster.kube, datetime.now(UTC)), mesh.clusters)
+def sweep(mesh: Mesh, *, older: timedelta = STALE) -> None:
+    """Remove namespaces of probes and canaries that are older. Two lists a cluster; more only where something is left.
+
+    With less than `STALE` only for who knows that no claim is being proven.
+    """
+    together(lambda cluster: _sweep(cluster.kube, datetime.now(UTC) - older + STALE), mesh.clusters)
 
 
 def _sweep(kube: Kube, now: datetime) -> None:

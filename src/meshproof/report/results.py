@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any, Final
 
 
 class Result(StrEnum):
@@ -28,6 +29,10 @@ NOT_APPLICABLE_PREFIX = "NOT_APPLICABLE: "
 """How a skip reason says that the topology, not the environment, makes the claim say nothing."""
 
 
+IN_REPORT: Final = "claim_result"
+"""The attribute under which the report of a test takes its result from one process to another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimResult:
     """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
@@ -47,6 +52,19 @@ class ClaimResult:
     @property
     def family(self) -> str:
         return self.code.partition("-")[0]
+
+    def as_plain(self) -> dict[str, Any]:
+        """Nothing but dicts, texts and numbers, as a message between processes must be."""
+        figures = {of: {name: _plain(value) for name, value in told.items()} for of, told in self.figures.items()}
+        return {**asdict(self), "result": str(self.result), "figures": figures}
+
+    @classmethod
+    def from_plain(cls, told: Mapping[str, Any]) -> ClaimResult:
+        return cls(**{**told, "result": Result(told["result"])})
+
+
+def _plain(value: float) -> float:
+    return int(value) if isinstance(value, int) else float(value)
 
 
 class Ledger:

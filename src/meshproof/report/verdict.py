@@ -55,16 +55,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import yaml
 
 from meshproof import __version__
-from meshproof.clients.kube import Kube
 from meshproof.report.results import ClaimResult, Ledger, Result
 
 SCHEMA: Final = "meshproof/verdict/1"
 FILE_NAME: Final = "verdict.yaml"
+
+
+class Asker(Protocol):
+    """Who makes requests to a cluster's API server: a `Kube`, or a process that tells what its own have made."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def requests(self) -> Mapping[str, int]: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,10 +87,10 @@ class RunFacts:
     kubernetes: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
     asked_from_pods: list[str] = field(default_factory=list)
-    kubes: list[Kube] = field(default_factory=list)
+    kubes: list[Asker] = field(default_factory=list)
     """The clients whose requests are counted."""
 
-    def count(self, kubes: Iterable[Kube]) -> None:
+    def count(self, kubes: Iterable[Asker]) -> None:
         """Count the requests of these clients; topologies of one run may share some."""
         for kube in kubes:
             if kube not in self.kubes:
@@ -115,7 +124,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
     }
 
 
-def api_requests(kubes: Iterable[Kube]) -> dict[str, Any]:
+def api_requests(kubes: Iterable[Asker]) -> dict[str, Any]:
     """How many requests clients have made: in all, by cluster, and by verb."""
     clusters: Counter[str] = Counter()
     verbs: Counter[str] = Counter()
@@ -126,7 +135,7 @@ def api_requests(kubes: Iterable[Kube]) -> dict[str, Any]:
     return {"total": clusters.total(), "clusters": dict(clusters), "verbs": dict(sorted(verbs.items()))}
 
 
-def requests_line(kubes: Iterable[Kube]) -> str:
+def requests_line(kubes: Iterable[Asker]) -> str:
     """The same for the end of a run on a terminal, in a line."""
     told = api_requests(kubes)
     return f"API requests: {told['total']} ({', '.join(f'{name} {n}' for name, n in told['clusters'].items())})"
