@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
-    commands.add_parser("measure", help="how long things take here; writes docs/performance.md (about twelve minutes)")
+    commands.add_parser("measure", help="how long things take here; writes docs/performance.md (about sixteen minutes)")
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )

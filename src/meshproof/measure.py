@@ -21,7 +21,8 @@ from meshproof.providers.lab import gobuild, remains
 from meshproof.providers.lab import lab as labs
 from meshproof.providers.lab.state import LabFolder
 from meshproof.providers.lab.status import memory_kib
-from meshproof.scale import Growth, measure_scale, render_scale, run_claims
+from meshproof.scale import BASE, Growth, measure_scale, render_scale, run_claims
+from meshproof.spread import Spread, measure_spread, render_spread
 from meshproof.topology import available
 
 TARGET = Path("docs/performance.md")
@@ -66,7 +67,7 @@ def _lines(path: str) -> list[str]:
 
 
 def measure(narrator: Narrator, *, rounds: int = 3) -> str:
-    """Measure and return the document. Takes about twelve minutes; starts and removes a lab of its own, `measure`."""
+    """Measure and return the document. Takes about sixteen minutes; starts and removes a lab of its own, `measure`."""
     remains.clear(LAB)
     gobuild.ensure_programs(narrator)
     ups, downs = [], []
@@ -82,9 +83,10 @@ def measure(narrator: Narrator, *, rounds: int = 3) -> str:
         times = [_topology(name, narrator) for name in available()]
         # Once more the first, now as a change from the last.
         times.append(_topology(available()[0], narrator))
+        spreads = measure_spread(LAB, narrator, FOLDER / "spread")
     finally:
         labs.down(LAB, narrator)
-    return render(ups, downs, times, measure_scale(LAB, narrator, FOLDER))
+    return render(ups, downs, times, spreads, measure_scale(LAB, narrator, FOLDER))
 
 
 def _topology(name: str, narrator: Narrator) -> TopologyTimes:
@@ -116,7 +118,13 @@ def _told(output: str, title: str, default: float | None = None) -> float:
     return default
 
 
-def render(ups: Sequence[float], downs: Sequence[float], times: Sequence[TopologyTimes], growth: Growth) -> str:
+def render(
+    ups: Sequence[float],
+    downs: Sequence[float],
+    times: Sequence[TopologyTimes],
+    spreads: Sequence[Spread],
+    growth: Growth,
+) -> str:
     """The document."""
     goal = Goal()
     rows = "\n".join(
@@ -146,6 +154,15 @@ application and clients are ready. A pass is every claim but failover on a ready
 | claims proven | pass (goal {goal.pass_s:g} s) | API requests | memory (goal {goal.memory_gib:g} GiB) |
 |---|---|---|---|---|---|---|---|
 {rows}
+
+## Passes by several processes
+
+The same pass on a ready mesh ({BASE}), in one process and with workers (`-n`) in turn, the start of all
+processes included. One process proves its claims at the same time already, in threads, and workers together prove no
+more at once than it does: what bounds a pass is the clusters' work on this machine. So workers can gain no more than
+Python's own part of a pass, and only where cores are left for it; each costs a start and a reading of the clusters.
+
+{render_spread(spreads)}
 
 ## How a pass grows
 
