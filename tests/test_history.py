@@ -96,5 +96,5 @@ def test_a_slow_answer_does_not_slow_the_load_down() -> None:
     with Load({"slow": slow, "quick": quick}, rate=50) as load:
         pause(0.5)
     counts = summarise(load.history).versions
-    assert counts["v1"] >= 10, "one after the other there would be two"
-    assert counts["v2"] >= 10
+    assert counts["v1"] >= 5, "one after the other there would be two"
+    assert counts["v2"] >= 5
