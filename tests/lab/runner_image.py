@@ -33,12 +33,12 @@ USELESS: Final = {"test", "tests", "idlelib", "ensurepip", "lib2to3", "tkinter",
 USELESS_IN_PACKAGES: Final = {"test", "tests", "aio"}
 
 
-def runner_image(name: str) -> Image:
+def write_image(name: str, target: Path) -> Path:
     """An image of that name; the Containerfile says what is in it besides Python, and how it starts."""
     file = Containerfile.read()
     folder = file.one("WORKDIR")
     environment = {"PATH": f"/{PREFIX}/bin:/usr/bin:/bin", **file.environment}
-    return Image(
+    image = Image(
         name=name,
         layers=(_python(), _code(file.copies, folder)),
         entrypoint=tuple(file.entrypoint),
@@ -46,16 +46,15 @@ def runner_image(name: str) -> Image:
         folder=folder,
         environment=tuple(f"{key}={value}" for key, value in environment.items()),
     )
+    archive([image], target)
+    return target
 
 
-def load(lab: Lab, cluster: ClusterName, image: Image, folder: Path) -> None:
+def load(lab: Lab, cluster: ClusterName, tarball: Path) -> None:
     """Put an image into the containerd of one cluster of a lab."""
-    tarball = folder / "image.tar"
-    archive([image], tarball)
     pid = ask(lab.folder, {"do": "status"})["processes"][f"{cluster}/containerd"]
     ctr = [str(program("ctr")), "--address", "/run/containerd/containerd.sock", "-n", "k8s.io"]
     run(["nsenter", "-t", str(pid), "-m", *ctr, "images", "import", tarball], timeout_s=120)
-    tarball.unlink()
 
 
 def _code(copies: dict[str, str], folder: str) -> Layer:

@@ -7,6 +7,7 @@ import io
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -16,7 +17,9 @@ import yaml
 from kubernetes import client
 from kubernetes.stream import stream
 
+from meshproof import names
 from meshproof.clients.kube import Json, Kube
+from meshproof.install.marker import MARKER
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh import Cluster, Mesh
@@ -29,7 +32,7 @@ from meshproof.topology import load_topology
 from meshproof.wait import NotYet, eventually
 from tests.containerfile import TOP
 
-from .runner_image import load, runner_image
+from .runner_image import load, write_image
 from .test_install_lab import TOPOLOGY
 
 pytestmark = pytest.mark.lab
@@ -38,6 +41,12 @@ DEPLOY: Final = TOP / "deploy"
 NAMESPACE: Final = "meshproof"
 ROLES: Final = {"meshproof-verify": NEEDED, "meshproof-read-secrets": FOR_SECRETS}
 """Those of deploy/clusterrole.yaml."""
+
+JOB: Final[Json] = yaml.safe_load(
+    (DEPLOY / "job.yaml").read_text().replace("value: primary-remote-multinet", "value: /etc/meshproof/mesh.yaml")
+)
+"""With the topology from the Secret, since the clusters are called otherwise here."""
+IMAGE: Final = JOB["spec"]["template"]["spec"]["containers"][0]["image"]
 
 SKIPPED: Final = {
     *("TRUST-06", "GATEWAYS-04"),  # nobody allowed them
@@ -49,8 +58,17 @@ SKIPPED: Final = {
 
 
 @pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Path]]:
+    """The image, made while the mesh is."""
+    target = tmp_path_factory.mktemp("image") / "image.tar"
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        yield pool.submit(lambda: write_image(f"docker.io/library/{IMAGE}", target))
+    target.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
 def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator) -> Iterator[Mesh]:
-    """A mesh with the demonstration service and clients, whose images the probes take."""
+    """A mesh as others have one, with the demonstration service and clients, whose images the probes take."""
     path = tmp_path_factory.mktemp("topology") / "mesh.yaml"
     path.write_text(TOPOLOGY)
     topology = load_topology(str(path))
@@ -58,6 +76,8 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
     made = Mesh.of(topology, lab.clusters, lab.toolbox)
     try:
         install_mesh(made, narrator)
+        for cluster in made.clusters:
+            cluster.kube.delete("ConfigMap", MARKER, names.OUTSIDE_NAMESPACE)
         yield made
     finally:
         uninstall_mesh(made, narrator)
@@ -101,14 +121,6 @@ def kubeconfig(here: Cluster, there: Cluster) -> str:
         assert old in text
         text = text.replace(old, new)
     return text
-
-
-def job() -> Json:
-    """deploy/job.yaml, with the topology from the Secret."""
-    parsed: Json = yaml.safe_load((DEPLOY / "job.yaml").read_text())
-    (topology,) = (e for e in parsed["spec"]["template"]["spec"]["containers"][0]["env"] if e["name"] == "TOPOLOGY")
-    topology["value"] = "/etc/meshproof/mesh.yaml"
-    return parsed
 
 
 def pod_of_the_job(kube: Kube) -> Json:
@@ -163,19 +175,19 @@ def completed(kube: Kube) -> None:
 
 
 def test_a_job_in_one_cluster_proves_the_mesh(
-    lab: Lab, mesh: Mesh, accounts: None, tmp_path: Path, narrator: Narrator
+    lab: Lab, tarball: Future[Path], mesh: Mesh, accounts: None, narrator: Narrator
 ) -> None:
     here, there = mesh.clusters
-    manifest = job()
-    with narrator.step("the image of deploy/Containerfile"):
-        image = manifest["spec"]["template"]["spec"]["containers"][0]["image"]
-        load(lab, here.name, runner_image(f"docker.io/library/{image}"), tmp_path)
+    with narrator.step("the image of deploy/Containerfile, made"):
+        image = tarball.result(timeout=120)
+    with narrator.step("the image, unpacked in one cluster"):
+        load(lab, here.name, image)
     secret = {"config": kubeconfig(here, there), "mesh.yaml": TOPOLOGY}
     meta = {"name": "meshproof-kubeconfig", "namespace": NAMESPACE}
     here.kube.apply({"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": secret})
     with narrator.step("deploy/job.yaml"):
         jobs = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
-        here.kube.request("POST", jobs, body=manifest, query={"fieldValidation": "Strict"})
+        here.kube.request("POST", jobs, body=JOB, query={"fieldValidation": "Strict"})
         pod = eventually(lambda: ended(here.kube), what="the run", timeout_s=200)
         log = here.kube.logs(NAMESPACE, pod, container="run", tail_lines=2000)
     came = fetched(here.kube, pod)
