@@ -81,6 +81,7 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
         yield made
     finally:
         uninstall_mesh(made, narrator)
+        together(lambda c: remove_these_namespaces(c.kube, [NAMESPACE], aborted=threading.Event()), made.clusters)
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def accounts(mesh: Mesh) -> Iterator[None]:
         for name in ROLES:
             cluster.kube.delete("ClusterRoleBinding", name)
             cluster.kube.delete("ClusterRole", name)
-    together(lambda c: remove_these_namespaces(c.kube, [NAMESPACE], aborted=threading.Event()), mesh.clusters)
+        cluster.kube.delete("Namespace", NAMESPACE)  # it ends while the mesh goes
 
 
 def roles() -> Iterator[Json]:
