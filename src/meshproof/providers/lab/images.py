@@ -46,11 +46,15 @@ def istio_image(name: str) -> str:
 
 @dataclass(kw_only=True)
 class Layer:
-    """Files of one layer: path inside the image -> a file of this machine, or bytes; and links, and open folders."""
+    """Files of one layer: path inside the image -> a file of this machine, or bytes; and links, and open folders.
+
+    `dated` files keep their times: Python takes what it has compiled only if it knows the source's.
+    """
 
     files: dict[str, Path | bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     open_folders: tuple[str, ...] = ()
+    dated: bool = False
 
     def add_program(self, source: Path, target: str) -> None:
         """Add a program together with the shared libraries that `ldd` names for it."""
@@ -73,6 +77,8 @@ class Layer:
                 entry = tarfile.TarInfo(target)
                 entry.size = len(content)
                 entry.mode = 0o755 if isinstance(source, Path) and os.access(source, os.X_OK) else 0o644
+                if self.dated and isinstance(source, Path):
+                    entry.mtime = int(source.stat().st_mtime)
                 archive.addfile(entry, io.BytesIO(content))
             for target, to in sorted(self.links.items()):
                 entry = tarfile.TarInfo(target)
@@ -98,6 +104,7 @@ class Image:
     layers: tuple[Layer, ...]
     entrypoint: tuple[str, ...]
     user: str = ""
+    folder: str = ""
     environment: tuple[str, ...] = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
@@ -223,7 +230,12 @@ def archive(images: Iterable[Image], target: Path) -> None:
                 {
                     "architecture": "amd64",
                     "os": "linux",
-                    "config": {"Entrypoint": image.entrypoint, "User": image.user, "Env": image.environment},
+                    "config": {
+                        "Entrypoint": image.entrypoint,
+                        "User": image.user,
+                        "WorkingDir": image.folder,
+                        "Env": image.environment,
+                    },
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{d}" for d in digests]},
                     "history": [{"created_by": "meshproof"} for _ in digests],
                 }
