@@ -39,7 +39,7 @@ _RUNNING: Final = ".running"
 """Locked by the run for as long as it lives: the kernel takes the lock away, whatever ends the run."""
 _FETCHED: Final = ".fetched"
 
-GRACE_S: Final = 60.0
+GRACE_S: Final = 120.0
 """So long an interrupted pytest may take away what it has made. Pods need a longer terminationGracePeriodSeconds."""
 
 EXITS: Final[Mapping[int, str]] = {
