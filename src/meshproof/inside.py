@@ -26,7 +26,6 @@ from xml.etree import ElementTree
 from meshproof.errors import BadInput, NotReady
 from meshproof.wait import NotYet, eventually
 
-JUNIT: Final = "junit.xml"
 RUN: Final = "run.xml"
 """JUnit XML about the run itself, since a run that was killed has no other, and one that lacks claims is all green."""
 VERDICT: Final = "verdict.yaml"
@@ -77,7 +76,6 @@ def command(results: Path, options: Sequence[str]) -> list[str]:
         "--provider=kubeconfig",
         "--mesh=existing",
         f"--report-dir={results}",
-        f"--junitxml={results / JUNIT}",
         *options,
     ]
 

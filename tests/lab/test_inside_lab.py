@@ -27,20 +27,18 @@ from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.providers.lab.lab import Lab
 from meshproof.report.floor import FLOOR
-from meshproof.rights import FOR_SECRETS, NEEDED
 from meshproof.topology import load_topology
 from meshproof.wait import NotYet, eventually
 from tests.containerfile import TOP
 
 from .runner_image import load, write_image
 from .test_install_lab import TOPOLOGY
+from .visits import WITHHELD
 
 pytestmark = pytest.mark.lab
 
 DEPLOY: Final = TOP / "deploy"
 NAMESPACE: Final = "meshproof"
-ROLES: Final = {"meshproof-verify": NEEDED, "meshproof-read-secrets": FOR_SECRETS}
-"""Those of deploy/clusterrole.yaml."""
 
 JOB: Final[Json] = yaml.safe_load(
     (DEPLOY / "job.yaml").read_text().replace("value: primary-remote-multinet", "value: /etc/meshproof/mesh.yaml")
@@ -49,10 +47,9 @@ JOB: Final[Json] = yaml.safe_load(
 IMAGE: Final = JOB["spec"]["template"]["spec"]["containers"][0]["image"]
 
 SKIPPED: Final = {
-    *("TRUST-06", "GATEWAYS-04"),  # nobody allowed them
+    *WITHHELD,
     "CONTROL-01",  # of it only the second half can be seen on a mesh that is there
     "CONTROL-06",  # the image has no istioctl
-    *(code for code in FLOOR if code.startswith("FAILOVER-")),
 }
 """What a verify pass cannot prove, wherever it runs. Whatever is asked from "this machine" is not among it."""
 
@@ -86,22 +83,15 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
 
 @pytest.fixture
 def accounts(mesh: Mesh) -> Iterator[None]:
-    """deploy/account.yaml in each cluster, and the roles that it binds."""
-    manifests = list(yaml.safe_load_all((DEPLOY / "account.yaml").read_text()))
-    together(lambda cluster: [cluster.kube.apply(m) for m in (*manifests, *roles())], mesh.clusters)
+    """deploy/clusterrole.yaml and deploy/account.yaml in each cluster."""
+    files = ("clusterrole.yaml", "account.yaml")
+    manifests = [manifest for file in files for manifest in yaml.safe_load_all((DEPLOY / file).read_text())]
+    together(lambda cluster: [cluster.kube.apply(manifest) for manifest in manifests], mesh.clusters)
     yield
     for cluster in mesh.clusters:
-        for name in ROLES:
-            cluster.kube.delete("ClusterRoleBinding", name)
-            cluster.kube.delete("ClusterRole", name)
-        cluster.kube.delete("Namespace", NAMESPACE)  # it ends while the mesh goes
-
-
-def roles() -> Iterator[Json]:
-    for name, rules in ROLES.items():
-        version = "rbac.authorization.k8s.io/v1"
-        as_rbac = [rule.as_rbac() for rule in rules]
-        yield {"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": name}, "rules": as_rbac}
+        for manifest in manifests:  # the namespace with its account ends while the mesh goes
+            if manifest["kind"] != "ServiceAccount":
+                cluster.kube.delete(manifest["kind"], manifest["metadata"]["name"])
 
 
 def kubeconfig(here: Cluster, there: Cluster) -> str:
