@@ -118,7 +118,7 @@ def _reader_may_not_begin(scene: Scene) -> None:
     """Rights are looked at when a watch begins, not while it goes on."""
     # With each refusal istiod waits longer before it tries again.
     scene.restart_when_healed(scene.near, ISTIOD)
-    edit_reader_rights(scene, "endpointslices", lambda verbs: [])
+    edit_reader_rights(scene, "endpointslices", lambda _: ["get"])
 
 
 FAILOVER: Final = (
