@@ -10,6 +10,7 @@ import pytest
 
 from meshproof.clients.kube import Json
 from meshproof.errors import BadInput, Broken
+from meshproof.install import attach as attaching
 from meshproof.install import build
 from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
 from meshproof.install.injection import PodOutcome
@@ -120,6 +121,21 @@ def test_what_was_made_goes_if_not_all_can_be_made(tmp_path: Path, monkeypatch: 
     with pytest.raises(Broken, match="meshproof-outside"):
         add_probes(mesh, Silent())
     assert all(cluster.kube.find("Namespace", OUTSIDE_NAMESPACE) is None for cluster in mesh.clusters)
+
+
+def test_whoever_still_waits_for_pods_gives_up_before_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interrupt the process ends only when all of its threads do."""
+    mesh = without(installed(fake_mesh(three_clusters(tmp_path))), OUTSIDE_NAMESPACE)
+    waiting: list[bool] = []
+
+    def interrupted(started: build.Build, _: object) -> None:
+        monkeypatch.setattr(attaching, "remove_probes", lambda *_: waiting.append(not started.aborted.is_set()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build.Build, "start_outside_client", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        add_probes(mesh, Silent())
+    assert waiting == [False]
 
 
 def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]
         with narrator.step("probe namespaces"):
             together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
     except BaseException:
+        build.aborted.set()  # after an interrupt others still wait for pods, and the process would wait for them
         remove_probes(missing, narrator)
         raise
     return missing
