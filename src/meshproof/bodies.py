@@ -83,8 +83,10 @@ def bodies_from_pod(
     """
     words = " ".join(str(size) for size in sizes)
     address = "".join(dialling(through)[1:])
-    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.answer:g}", words, address, *urls]
-    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
+    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.call:g}", words, address, *urls]
+    answer = kube.exec(
+        pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch + DEADLINES.call
+    )
     found: list[list[BodyAnswer]] = [[] for _ in urls]
     for row in answer.stdout.splitlines():
         number, body = parse_body_row(row)
@@ -106,7 +108,7 @@ def parse_body_row(row: str) -> tuple[int, BodyAnswer]:
 def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] = SIZES) -> list[BodyAnswer]:
     """POST random bodies of each size to an ingress gateway over one connection, until one gets no answer."""
     found = []
-    with urllib3.HTTPConnectionPool(address, 80, maxsize=1, retries=False, timeout=DEADLINES.answer) as pool:
+    with urllib3.HTTPConnectionPool(address, 80, maxsize=1, retries=False, timeout=DEADLINES.call) as pool:
         for size in sizes:
             body = os.urandom(size)
             sent = hashlib.sha256(body).hexdigest()

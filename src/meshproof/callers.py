@@ -167,7 +167,7 @@ def call_from_pod(
     attempts: Sequence[Attempt],
     credentials: Mapping[str, Credentials | None] | None = None,
     *,
-    timeout_s: float = DEADLINES.connect,
+    timeout_s: float = DEADLINES.call,
 ) -> list[Reply]:
     """Make all attempts from a client pod, some at once, and tell their replies in order."""
     known = credentials or {}

@@ -16,6 +16,9 @@ class Deadlines:
     """A TCP or TLS handshake from one cluster to another."""
     answer: float = 5.0
     """One request, in samples of a healthy mesh."""
+    call: float = 15.0
+    """A TLS handshake, a request and its answer, or a large body: one of dozens in a pod at once, so that each gets a
+    small part of a busy machine. Whoever refuses does it at once; only what hangs costs this time."""
     batch: float = 60.0
     """A whole sample of requests sent by one `exec`."""
     discovery: float = 15.0

@@ -117,7 +117,7 @@ def run_claims(topology: str, lab_name: str, *extra: str) -> str:
     argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", "--keep", *extra]
     done = run(argv, capture_output=True, text=True)
     if done.returncode:
-        red = [line for line in done.stdout.splitlines() if line.startswith(RED)]
+        red = [line.strip() for line in done.stdout.splitlines() if line.startswith((*RED, "  last seen "))]
         why = "; ".join(red) or done.stdout[-2000:]
         raise Broken(f"claims on {topology}", why, "figures of a mesh that is not well mean nothing")
     return done.stdout
