@@ -23,7 +23,7 @@ from meshproof.wait import pause
 STEADY_S = 15.0
 """How long a mesh may take to be well before a fault: the last claim's objects may just be leaving."""
 ON_ITS_WAY_S = 0.25
-"""How long a request is on its way in a mesh that is well, and ten times that: half of them take 3 ms."""
+"""Long enough for every request of a mesh that is well to end: 99 of 100 were seen to take 19 ms at most."""
 
 LATE_S = 1.0
 """How late a request may be sent: as long as the shortest time limit that anything here has (the connect timeout of the

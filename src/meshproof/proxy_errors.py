@@ -15,8 +15,6 @@ CONTAINER: Final = "istio-proxy"
 LINES: Final = 500
 """Of the end of each log."""
 MOST_TOLD: Final = 40
-NAMED: Final = (names.APP_HOST, names.APP_SERVICE)
-"""What a line must name: other people's requests are nobody's business."""
 
 
 def proxy_errors(mesh: Mesh) -> dict[str, list[str]]:
@@ -42,5 +40,6 @@ def _lines(proxy: tuple[Cluster, PodFacts]) -> list[str]:
 
 
 def is_entry(line: str) -> bool:
-    """Whether it is a line of an access log about the application: those begin with their time in brackets."""
-    return line.startswith("[") and '"' in line and any(name in line for name in NAMED)
+    """Whether it is a line of an access log, which begins with its time in brackets, about the application: its name is
+    in all of its hosts. Other people's requests are nobody's business."""
+    return line.startswith("[") and '"' in line and names.APP_SERVICE in line

@@ -50,7 +50,7 @@ def test_api_servers_may_be_away(ward: Ward, evidence: Evidence) -> None:
     "return; tokens rotated under load leave discovery alive; no request is lost",
     promised_by="istio.io, Install Multicluster: istiod watches remote secrets, and stops and starts reading clusters",
     hint="endpoints that stay: istiod's log for the secret controller; dead after rotation: the new secret holds the "
-    "old token, or istiod did not take it (DISCOVERY-04)",
+    "old token, or istiod did not take it; not back: its account may not read any more (DISCOVERY-04 names the right)",
     disruptive=True,
 )
 def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:

@@ -45,7 +45,8 @@ def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evi
     "signs its certificate, applies a route, and follows endpoints in every cluster",
     promised_by="istio.io, Deployment models: multiple control planes, for availability when one of them fails",
     hint="which part fails? an endpoint in the other cluster: its API server must be reachable though its istiod is "
-    "not (DISCOVERY-04); injection: the webhook must point to the cluster's own istiod (GATEWAYS-05, CONTROL-02)",
+    "not (DISCOVERY-04); injection: the webhook must point to the cluster's own istiod (GATEWAYS-05, CONTROL-02); a "
+    "route: do the mesh configuration's discoverySelectors leave its namespace out?",
     needs=TWO_PRIMARIES,
     disruptive=True,
 )

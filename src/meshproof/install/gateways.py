@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from meshproof.clients.kube import Json
 from meshproof.install.manifests import core, deployment, metadata
+from meshproof.istio_config import istio
 from meshproof.model import ClusterSpec, Topology
 from meshproof.names import (
     APP_HOST,
@@ -144,24 +145,10 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     )
 
 
-def _istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": kind,
-        "metadata": metadata(name, namespace),
-        "spec": spec,
-    }
-
-
 def _errors_logged() -> Json:
     """Every proxy writes down the requests that end badly, and why: `meshproof.proxy_errors` reads it."""
     logging = {"providers": [{"name": "envoy"}], "filter": {"expression": "response.code >= 500"}}
-    return {
-        "apiVersion": "telemetry.istio.io/v1",
-        "kind": "Telemetry",
-        "metadata": metadata("errors-are-logged", SYSTEM_NAMESPACE),
-        "spec": {"accessLogging": [logging]},
-    }
+    return istio("Telemetry", "errors-are-logged", SYSTEM_NAMESPACE, {"accessLogging": [logging]})
 
 
 def _cross_network_gateway() -> Json:
@@ -172,7 +159,7 @@ def _cross_network_gateway() -> Json:
         "hosts": ["*.local"],
     }
     spec = {"selector": {"istio": EAST_WEST.removeprefix("istio-")}, "servers": [server]}
-    return _istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
+    return istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
 
 
 def _istiod_exposed(primary: ClusterSpec) -> tuple[Json, ...]:
@@ -193,8 +180,8 @@ def _istiod_exposed(primary: ClusterSpec) -> tuple[Json, ...]:
     ]
     selector = {"istio": EAST_WEST.removeprefix("istio-")}
     return (
-        _istio("Gateway", ISTIOD_GATEWAY, SYSTEM_NAMESPACE, {"selector": selector, "servers": servers}),
-        _istio(
+        istio("Gateway", ISTIOD_GATEWAY, SYSTEM_NAMESPACE, {"selector": selector, "servers": servers}),
+        istio(
             "VirtualService",
             "istiod-vs",
             SYSTEM_NAMESPACE,
@@ -211,13 +198,13 @@ def app_exposed() -> tuple[Json, ...]:
     # The added headers let a history tell why a request failed, and how often the gateway tried.
     route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
     return (
-        _istio(
+        istio(
             "Gateway",
             gateway,
             APP_NAMESPACE,
             {"selector": {"istio": INGRESS.removeprefix("istio-")}, "servers": [server]},
         ),
-        _istio(
+        istio(
             "VirtualService",
             APP_SERVICE,
             APP_NAMESPACE,
