@@ -58,7 +58,7 @@ class Release:
 
 
 OLDER: Final = Release(
-    number="1.30.4", folder=MODULES / "istio-1.30", programs=ISTIO_PROGRAMS, minutes=9, holds="Istio 1.30.4"
+    number="1.30.4", folder=MODULES / "istio-1.30", programs=ISTIO_PROGRAMS, minutes=4, holds="Istio 1.30.4"
 )
 CURRENT: Final = Release(
     number="1.31.0",
