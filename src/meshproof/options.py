@@ -18,6 +18,7 @@ from meshproof.making import Making, container_runtime
 from meshproof.model import Topology
 from meshproof.providers.base import PullSecret
 from meshproof.topology import available, load_topology
+from meshproof.upgrade.check.target import Target, parse_target
 
 ALL: Final = "all"
 LAB: Final = "lab"
@@ -177,6 +178,12 @@ PASSES: Final = Option(
     help="for tests/sensitivity: how often the claims are run on the mesh without a fault in the end",
 )
 
+UPGRADE_TO: Final = Option(
+    flag="--upgrade-to",
+    metavar="VERSION",
+    help="for UPGRADE claims: the version of Istio for which the mesh must be ready, for example 1.31",
+)
+
 ATTACHING: Final = (
     KUBECONFIG,
     CLUSTER1_CONTEXT,
@@ -206,6 +213,7 @@ OPTIONS: Final = (
     KEEP,
     REPORT_DIR,
     OUTAGE,
+    UPGRADE_TO,
     MUTANTS,
     SLICE,
     PASSES,
@@ -230,6 +238,7 @@ class Settings:
     keep: bool
     report_dir: Path
     outage_s: float
+    upgrade_to: Target | None = None
     mutants: str = ""
     slice: int = 0
     passes: int = 1
@@ -291,6 +300,7 @@ def read_settings(
         keep=bool(values.get(KEEP.dest)),
         report_dir=Path(folder).absolute() if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
+        upgrade_to=parse_target(target, UPGRADE_TO.flag) if (target := text(UPGRADE_TO)) else None,
         mutants=text(MUTANTS) or "",
         slice=_count(SLICE, text(SLICE), "mutants"),
         passes=_count(PASSES, text(PASSES), "passes"),

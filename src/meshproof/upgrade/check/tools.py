@@ -1,0 +1,94 @@
+"""What `istioctl x precheck` and `istioctl analyze` say, as reasons of a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from meshproof.clients.istioctl import Istioctl, Message
+from meshproof.errors import Broken
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
+from meshproof.upgrade.check.rule import Reason, Severity
+from meshproof.upgrade.check.target import Target
+from meshproof.versions import Version
+
+PRECHECK: Final = "PRECHECK"
+ANALYZE: Final = "ANALYZE"
+_MAY_NOT_INSTALL: Final = "IST0141"
+"""Says of whoever runs istioctl that he may not install; whoever checks need not."""
+
+
+def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
+    """Reasons, and what was run. An istioctl that is missing, or fails, is a reason too: something was not seen."""
+    binary = mesh.toolbox.istioctl
+    if binary is None:
+        return [_not_run("istioctl", "there is none in PATH", "name that of the target with --istioctl")], ""
+    try:
+        version = Istioctl(binary, mesh.clusters[0].access.kubeconfig, mesh.clusters[0].access.context).version()
+    except Broken as problem:
+        return [_not_run("istioctl version", str(problem), "name another with --istioctl")], ""
+    found = together(
+        lambda cluster: list(_of_cluster(cluster, Istioctl(binary, cluster.access.kubeconfig, cluster.access.context))),
+        mesh.clusters,
+    )
+    reasons = [reason for each in found for reason in each]
+    own = Version.parse(version)
+    if own != target.version:
+        reasons.append(
+            Reason(
+                rule=PRECHECK,
+                severity=Severity.NOTE,
+                where="istioctl",
+                what=f"istioctl {version} has judged: it knows what {own or version} wants, not {target.version}",
+                repair="name the istioctl of the target with --istioctl",
+                source="istioctl x precheck --help",
+            )
+        )
+    return reasons, f"istioctl {version}: x precheck on {len(mesh.clusters)} clusters, analyze on {len(mesh.primaries)}"
+
+
+def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
+    try:
+        for message in tool.precheck():
+            yield from _prechecked(cluster, message)
+    except Broken as problem:
+        yield _not_run(f"{cluster} istioctl x precheck", str(problem), "run it by hand")
+    if not cluster.is_primary:  # configuration is read in primaries only
+        return
+    try:
+        for message in tool.analyze():
+            if message.weighty:
+                yield _reason(ANALYZE, Severity.WARNING, cluster, message)
+    except Broken as problem:
+        yield _not_run(f"{cluster} istioctl analyze", str(problem), "run it by hand")
+
+
+def _prechecked(cluster: Cluster, message: Message) -> Iterator[Reason]:
+    if message.code == _MAY_NOT_INSTALL:
+        yield _reason(PRECHECK, Severity.NOTE, cluster, message)
+    elif message.weighty:
+        severity = Severity.NO_GO if message.level == "Error" else Severity.WARNING
+        yield _reason(PRECHECK, severity, cluster, message)
+
+
+def _reason(rule: str, severity: Severity, cluster: Cluster, message: Message) -> Reason:
+    return Reason(
+        rule=rule,
+        severity=severity,
+        where=f"{cluster} {message.origin}".strip(),
+        what=f"{message.code} {message.text}",
+        repair=message.page or "see what the message says",
+        source="istioctl x precheck" if rule == PRECHECK else "istioctl analyze",
+    )
+
+
+def _not_run(where: str, why: str, repair: str) -> Reason:
+    return Reason(
+        rule=PRECHECK,
+        severity=Severity.WARNING,
+        where=where,
+        what=f"it was not asked: {why.splitlines()[0][:300]}",
+        repair=repair,
+        source="istioctl x precheck --help",
+    )
