@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from meshproof.errors import BadInput
+from meshproof.mesh import Mesh
 from meshproof.options import REPORT_DIR
 from meshproof.progress import LineNarrator
 from meshproof.report.claims_doc import ROOT
@@ -41,6 +43,12 @@ def add_parser(actions: Any) -> None:
     parser.add_argument(
         "--no-claims", action="store_true", help="leave the claims away: then nothing at all is written"
     )
+    parser.add_argument(
+        "--istioctl",
+        type=Path,
+        metavar="FILE",
+        help="the istioctl of the target, which knows what it wants (default: the one in PATH, or the lab's)",
+    )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument(
         "--report-dir",
@@ -63,9 +71,17 @@ def run(arguments: argparse.Namespace) -> int:
         with narrator.step("claims about the mesh as it is"):
             claims = _claims(chosen, folder)
     with narrator.step(f"rules for {target}"):
-        verdict = check(chosen.mesh, target, now=datetime.now(UTC), claims=claims)
+        verdict = check(_with_tool(chosen.mesh, arguments.istioctl), target, now=datetime.now(UTC), claims=claims)
     print(json.dumps(verdict.as_plain(), indent=2) if arguments.json else render(verdict), end="")
     return verdict.outcome.exit_code
+
+
+def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
+    if istioctl is None:
+        return mesh
+    if not istioctl.is_file():
+        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
+    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute()))
 
 
 def _claims(chosen: Chosen, folder: Path) -> SuiteRun:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from meshproof.rights import Rule as Right
 from meshproof.versions import Version
 
-EMPTY: Mapping[str, str] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +33,7 @@ class Istiod:
     revision: str
     version: str
     image: str
-    env: Mapping[str, str] = EMPTY
+    env: Mapping[str, str] = field(default_factory=_nothing)
     compatibility: str = ""
 
 
@@ -126,8 +129,8 @@ class ClusterSeen:
     alive: frozenset[str] = frozenset()
     namespaces: tuple[Namespace, ...] = ()
     patches: tuple[Patch, ...] = ()
-    configured: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
-    annotated: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    configured: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    annotated: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     reader: Reader | None = None
     endings: tuple[Ending, ...] = ()
 

@@ -43,13 +43,13 @@ KUBERNETES: Final = (
         istio=Version(1, 30),
         first=Version(1, 32),
         last=Version(1, 36),
-        source="istio.io, Announcing Istio 1.30.0; istioctl/pkg/install/k8sversion/version.go",
+        source="istio.io, Announcing Istio 1.30.0; istio/istio, istioctl/pkg/install/k8sversion/version.go",
     ),
     Kubernetes(
         istio=Version(1, 31),
         first=Version(1, 32),
         last=Version(1, 36),
-        source="istio.io, Announcing Istio 1.31.0; istioctl/pkg/install/k8sversion/version.go",
+        source="istio.io, Announcing Istio 1.31.0; istio/istio, istioctl/pkg/install/k8sversion/version.go",
     ),
 )
 
@@ -69,13 +69,13 @@ REMOVED: Final = (
         name="METRIC_ROTATION_INTERVAL",
         since=Version(1, 28),
         instead="use the pod annotation sidecar.istio.io/statsEvictionInterval",
-        source="istio.io, 1.28 Upgrade Notes; releasenotes/notes/remove-metric-rotation.yaml",
+        source="istio.io, 1.28 Upgrade Notes; istio/istio, releasenotes/notes/remove-metric-rotation.yaml",
     ),
     Removed(
         name="METRIC_GRACEFUL_DELETION_INTERVAL",
         since=Version(1, 28),
         instead="use the pod annotation sidecar.istio.io/statsEvictionInterval",
-        source="istio.io, 1.28 Upgrade Notes; releasenotes/notes/remove-metric-rotation.yaml",
+        source="istio.io, 1.28 Upgrade Notes; istio/istio, releasenotes/notes/remove-metric-rotation.yaml",
     ),
     Removed(
         name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
@@ -112,42 +112,42 @@ CHANGED: Final = (
         now="the host of mirrored requests has no suffix -shadow any more",
         before="false",
         touches=MIRRORS,
-        source="manifests/helm-profiles/compatibility-version-1.27.yaml",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.27.yaml",
     ),
     Changed(
         name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
         since=Version(1, 28),
         now="gateways make a span for each upstream request",
         before="false",
-        source="manifests/helm-profiles/compatibility-version-1.27.yaml",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.27.yaml",
     ),
     Changed(
         name="DISABLE_TRACK_REMAINING_CB_METRICS",
         since=Version(1, 29),
         now="proxies no longer count what circuit breakers have left",
         before="false",
-        source="manifests/helm-profiles/compatibility-version-1.28.yaml",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.28.yaml",
     ),
     Changed(
         name="ENABLE_DEBUG_ENDPOINT_AUTH",
         since=Version(1, 29),
         now="istiod's debug endpoints tell other namespaces than its own hardly anything",
         before="false",
-        source="istio.io, 1.29 Upgrade Notes; pilot/pkg/features/pilot.go",
+        source="istio.io, 1.29 Upgrade Notes; istio/istio, pilot/pkg/features/pilot.go",
     ),
     Changed(
         name="PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE",
         since=Version(1, 30),
         now="of services with one host in several namespaces, those of Kubernetes win, then the oldest",
         before="false",
-        source="manifests/helm-profiles/compatibility-version-1.29.yaml",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.29.yaml",
     ),
     Changed(
         name="PILOT_ENABLE_STRICT_GATEWAY_MERGING",
         since=Version(1, 31),
         now="Istio's Gateways of other namespaces no longer join those that the Gateway API makes",
         before="false",
-        source="manifests/helm-profiles/compatibility-version-1.30.yaml",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
     ),
     Changed(
         name="PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
@@ -155,7 +155,7 @@ CHANGED: Final = (
         now="endpoints that are not ready are sent to proxies too, unless outlierDetection has minHealthPercent",
         before="false",
         touches=OUTLIERS,
-        source="manifests/helm-profiles/compatibility-version-1.30.yaml; pilot/pkg/features/experimental.go",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml; pilot/pkg/features/experimental.go",
     ),
 )
 
@@ -175,7 +175,7 @@ GONE_ANNOTATIONS: Final = (
         name="sidecar.istio.io/statsCompression",
         since=Version(1, 29),
         instead="set statsCompression in the annotation proxy.istio.io/config",
-        source="istio.io, 1.29 Upgrade Notes; releasenotes/notes/48051.yaml",
+        source="istio.io, 1.29 Upgrade Notes; istio/istio, releasenotes/notes/48051.yaml",
     ),
 )
 
@@ -189,7 +189,7 @@ class LeastBundle:
     since: Version
 
 
-BUNDLES_SOURCE: Final = "pkg/config/schema/gatewayapi/minimumversions.go"
+BUNDLES_SOURCE: Final = "istio/istio, pkg/config/schema/gatewayapi/minimumversions.go"
 BUNDLES: Final = (
     LeastBundle(crd="grpcroutes.gateway.networking.k8s.io", least=(1, 1, 0), since=Version(1, 30)),
     LeastBundle(crd="backendtlspolicies.gateway.networking.k8s.io", least=(1, 4, 0), since=Version(1, 30)),
@@ -198,7 +198,7 @@ BUNDLES: Final = (
 )
 
 ALL_NETWORKING: Final = frozenset({"v1", "v1beta1", "v1alpha3"})
-CRDS_SOURCE: Final = "manifests/charts/base/files/crd-all.gen.yaml"
+CRDS_SOURCE: Final = "istio/istio, manifests/charts/base/files/crd-all.gen.yaml"
 CRDS: Final[dict[str, frozenset[str]]] = {
     "destinationrules.networking.istio.io": ALL_NETWORKING,
     "envoyfilters.networking.istio.io": frozenset({"v1alpha3"}),
@@ -218,14 +218,14 @@ CRDS: Final[dict[str, frozenset[str]]] = {
 }
 """The CRDs of 1.30 and of 1.31, which have the same ones, and the versions that they serve."""
 
-COMPATIBILITY_SOURCE: Final = "manifests/helm-profiles/compatibility-version-*.yaml"
+COMPATIBILITY_SOURCE: Final = "istio/istio, manifests/helm-profiles/compatibility-version-*.yaml"
 COMPATIBILITY: Final = {
     Version(1, 30): (Version(1, 25), Version(1, 29)),
     Version(1, 31): (Version(1, 25), Version(1, 30)),
 }
 """The oldest and newest release that a release can be told to behave like."""
 
-READER_SOURCE: Final = "manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
+READER_SOURCE: Final = "istio/istio, manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
 _READ: Final = ("get", "list", "watch")
 READER_RIGHTS: Final = (
     Right(group="", resources=("namespaces", "nodes", "pods", "services", "secrets", "configmaps"), verbs=_READ),

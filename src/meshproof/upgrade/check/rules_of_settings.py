@@ -124,14 +124,14 @@ def _rejected(facts: Facts, target: Target) -> Iterator[Found]:
                 where=f"{cluster.name} EnvoyFilter {patch.filter}",
                 what=f"{patch.kind} {', '.join(patch.untyped)} has no typed_config: proxies of {target} refuse it",
                 repair="give it a typed_config with its @type",
-                source="releasenotes/notes/no_extension_lookup_by_name.yaml",
+                source="istio/istio, releasenotes/notes/no_extension_lookup_by_name.yaml",
             )
         if patch.old_types:
             yield Found(
                 where=f"{cluster.name} EnvoyFilter {patch.filter}",
                 what=f"{patch.kind} has types of Envoy's API v2, which is gone: {', '.join(patch.old_types)}",
                 repair="write it with the types of v3",
-                source="pkg/config/validation/envoyfilter/envoyfilter.go",
+                source="istio/istio, pkg/config/validation/envoyfilter/envoyfilter.go",
             )
 
 
@@ -181,7 +181,7 @@ SETTINGS: Final = (
     Rule(
         id="SET-03",
         sentence="the target knows the compatibility version that is set",
-        source="manifests/charts/istio-control/istio-discovery/templates/zzz_profile.yaml",
+        source="istio/istio, manifests/charts/istio-control/istio-discovery/templates/zzz_profile.yaml",
         severity=Severity.NO_GO,
         repair="take compatibilityVersion away, or set one that the target knows",
         judge=_compatibility,
@@ -206,7 +206,7 @@ SETTINGS: Final = (
     Rule(
         id="FILTER-01",
         sentence="proxies of the target take every EnvoyFilter that they will be given",
-        source="pkg/config/validation/envoyfilter/envoyfilter.go",
+        source="istio/istio, pkg/config/validation/envoyfilter/envoyfilter.go",
         severity=Severity.NO_GO,
         repair="write it anew, or take it away",
         judge=_rejected,
@@ -214,7 +214,7 @@ SETTINGS: Final = (
     Rule(
         id="FILTER-02",
         sentence="EnvoyFilters that are for some proxies only are for those of the target too",
-        source="istio.io, EnvoyFilter: ProxyMatch; pilot/pkg/model/envoyfilter.go, proxyMatch",
+        source="istio.io, EnvoyFilter: ProxyMatch; istio/istio, pilot/pkg/model/envoyfilter.go, proxyMatch",
         severity=Severity.WARNING,
         repair="add a patch for the new proxies, or let it go with the old ones",
         judge=_pinned,

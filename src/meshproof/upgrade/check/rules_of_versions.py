@@ -217,7 +217,7 @@ VERSIONS: Final = (
     Rule(
         id="GWAPI-02",
         sentence="CRDs of the Gateway API serve v1beta1",
-        source="istioctl/pkg/precheck/precheck.go, checkGatewayAPIs",
+        source="istio/istio, istioctl/pkg/precheck/precheck.go, checkGatewayAPIs",
         severity=Severity.NO_GO,
         repair="upgrade the CRDs of the Gateway API first",
         judge=_served,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from meshproof.clients.istioctl import Istioctl, Message
@@ -50,35 +50,45 @@ def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
 
 def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
     try:
-        for message in tool.precheck():
-            yield from _prechecked(cluster, message)
+        for messages in _alike(tool.precheck()):
+            yield _prechecked(cluster, messages)
     except Broken as problem:
         yield _not_run(f"{cluster} istioctl x precheck", str(problem), "run it by hand")
     if not cluster.is_primary:  # configuration is read in primaries only
         return
     try:
-        for message in tool.analyze():
-            if message.weighty:
-                yield _reason(ANALYZE, Severity.WARNING, cluster, message)
+        for messages in _alike(tool.analyze()):
+            yield _reason(ANALYZE, Severity.WARNING, cluster, messages)
     except Broken as problem:
         yield _not_run(f"{cluster} istioctl analyze", str(problem), "run it by hand")
 
 
-def _prechecked(cluster: Cluster, message: Message) -> Iterator[Reason]:
-    if message.code == _MAY_NOT_INSTALL:
-        yield _reason(PRECHECK, Severity.NOTE, cluster, message)
-    elif message.weighty:
-        severity = Severity.NO_GO if message.level == "Error" else Severity.WARNING
-        yield _reason(PRECHECK, severity, cluster, message)
+def _alike(messages: Iterable[Message]) -> Iterable[list[Message]]:
+    """Those that weigh something, by what they say; one reason tells of many objects."""
+    found: dict[str, list[Message]] = {}
+    for message in messages:
+        if message.weighty:
+            found.setdefault(message.code, []).append(message)
+    return found.values()
 
 
-def _reason(rule: str, severity: Severity, cluster: Cluster, message: Message) -> Reason:
+def _prechecked(cluster: Cluster, messages: list[Message]) -> Reason:
+    if messages[0].code == _MAY_NOT_INSTALL:
+        return _reason(PRECHECK, Severity.NOTE, cluster, messages)
+    severity = Severity.NO_GO if any(m.level == "Error" for m in messages) else Severity.WARNING
+    return _reason(PRECHECK, severity, cluster, messages)
+
+
+def _reason(rule: str, severity: Severity, cluster: Cluster, messages: list[Message]) -> Reason:
+    first, *others = messages
+    more = [message.origin or message.text for message in others]
+    also = f" And {len(more)} like it: {', '.join(more[:5])}{' …' if len(more) > 5 else ''}" if more else ""
     return Reason(
         rule=rule,
         severity=severity,
-        where=f"{cluster} {message.origin}".strip(),
-        what=f"{message.code} {message.text}",
-        repair=message.page or "see what the message says",
+        where=f"{cluster} {first.origin}".strip(),
+        what=f"{first.code} {first.text}{also}",
+        repair=first.page or "see what the message says",
         source="istioctl x precheck" if rule == PRECHECK else "istioctl analyze",
     )
 
