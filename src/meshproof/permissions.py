@@ -9,7 +9,7 @@ from meshproof.options import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, UPGRADE_TO, S
 
 def unasked(claim: Claim, settings: Settings) -> str | None:
     """Why nothing asks for a claim that says nothing without an option; None if it is asked for."""
-    return f"no {claim.option}" if claim.option == UPGRADE_TO.flag and settings.upgrade_to is None else None
+    return f"no {claim.option}" if claim.option == UPGRADE_TO.flag and not settings.upgrade_to else None
 
 
 def withheld(claim: Claim, settings: Settings) -> Unavailable | None:

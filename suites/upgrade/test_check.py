@@ -12,6 +12,7 @@ from meshproof.options import UPGRADE_TO, Settings
 from meshproof.report.evidence import Evidence
 from meshproof.upgrade.check.judge import check
 from meshproof.upgrade.check.rule import Severity
+from meshproof.upgrade.check.target import parse_target
 from meshproof.upgrade.check.verdict import render, summary
 
 
@@ -24,8 +25,7 @@ from meshproof.upgrade.check.verdict import render, summary
 )
 def test_the_mesh_is_ready_for_the_target(mesh: Mesh, settings: Settings, now: datetime, evidence: Evidence) -> None:
     """What is not ready shows itself in the middle of an upgrade, when some proxies are new and others are not."""
-    assert settings.upgrade_to is not None
-    verdict = check(mesh, settings.upgrade_to, now=now)
+    verdict = check(mesh, parse_target(settings.upgrade_to, UPGRADE_TO.flag), now=now)
     evidence.attach("verdict", render(verdict))
     evidence.attach("verdict.json", verdict.as_plain())
     reasons = summary(verdict, Severity.NO_GO)

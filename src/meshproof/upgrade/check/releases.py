@@ -155,7 +155,7 @@ CHANGED: Final = (
         now="endpoints that are not ready are sent to proxies too, unless outlierDetection has minHealthPercent",
         before="false",
         touches=OUTLIERS,
-        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml; pilot/pkg/features/experimental.go",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
     ),
 )
 
