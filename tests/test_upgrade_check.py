@@ -444,8 +444,7 @@ NOTE     SET-02  cluster1 istiod
   seen        from 1.31 on endpoints that are not ready are sent to proxies too, unless outlierDetection has
               minHealthPercent
   repair      see that this is wanted, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
-  source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml; istio/istio,
-              pilot/pkg/features/experimental.go
+  source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 """
 
 

@@ -98,9 +98,7 @@ class Istioctl:
         argv = [str(self.binary), command, f"--kubeconfig={self.kubeconfig}"]
         if os.pathsep in str(self.kubeconfig):  # the option takes one file only
             argv = ["env", f"KUBECONFIG={self.kubeconfig}", str(self.binary), command]
-        return run(
-            [*argv, f"--context={self.context}", *arguments], timeout_s=timeout_s, stdin=stdin, telling=telling
-        )
+        return run([*argv, f"--context={self.context}", *arguments], timeout_s=timeout_s, stdin=stdin, telling=telling)
 
 
 _FOUND_SOMETHING: Final = (1, 79)
