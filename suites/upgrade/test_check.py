@@ -19,7 +19,7 @@ from meshproof.upgrade.check.verdict import render, summary
 @claim(
     "UPGRADE-01",
     "nothing stands against the upgrade: versions, rights, webhooks, settings, filters and certificates fit the target",
-    promised_by="istio.io, Upgrade Notes; Supported Releases; istioctl x precheck",
+    promised_by="istio.io, Canary Upgrades; istio.io, Supported Releases; istioctl x precheck",
     hint="every reason has its repair beside it; `meshproof upgrade check` tells the warnings too (docs/upgrade.md)",
     option=UPGRADE_TO.flag,
 )

@@ -106,6 +106,7 @@ UPGRADE: Final = (
         seen="nothing, until a namespace moves to the tag: then no pod can be made in it",
         source="istio.io, Canary Upgrades: stable revision labels; a tag that was not moved before the uninstall",
         kills=("UPGRADE-01",),
+        also=("TRUST-09",),  # asks whoever a webhook dials for its certificate
         inject=_tag_to_nowhere,
     ),
     Fault(
@@ -115,7 +116,7 @@ UPGRADE: Final = (
         source="istio.io, 1.30.0 Change Notes; istio/istio issue 59474",
         needs=(TWO_PRIMARIES,),
         kills=("UPGRADE-01",),
-        also=("DISCOVERY-07",),
+        also=("DISCOVERY-04",),  # asks what the token may do
         inject=_reader_of_before,
     ),
     Fault(
