@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -340,11 +341,13 @@ def test_what_istioctl_finds_is_merged(tmp_path: Path) -> None:
     error, warning = message("IST0142", "Error"), message("IST0172", "Warning")
     assert by_tool(mesh_there(istioctl=tool(tmp_path))) == []
     assert by_tool(mesh_there(istioctl=tool(tmp_path, precheck=f"{error}; exit 1", analyze=f"{error}; exit 79"))) == [
-        ("PRECHECK", Severity.NO_GO, "cluster1 Pod a/b: IST0142 words"),
-        ("PRECHECK", Severity.NO_GO, "cluster2 Pod a/b: IST0142 words"),
+        ("PRECHECK", Severity.NO_GO, "cluster1 Pod a/b, cluster2 Pod a/b: IST0142 words"),
         ("ANALYZE", Severity.WARNING, "cluster1 Pod a/b: IST0142 words"),
     ]
-    assert by_tool(mesh_there(istioctl=tool(tmp_path, precheck=f"{warning}; exit 1")))[0][1] is Severity.WARNING
+    assert by_tool(mesh_there(istioctl=tool(tmp_path, precheck=f"{warning}; exit 1", analyze=warning))) == [
+        ("PRECHECK", Severity.WARNING, "cluster1 Pod a/b, cluster2 Pod a/b: IST0172 words"),
+        ("ANALYZE", Severity.NOTE, "cluster1 Pod a/b: IST0172 words"),
+    ]
     may_not = tool(tmp_path, precheck=f"{message('IST0141', 'Error')}; exit 1", analyze=message("IST0102", "Info"))
     assert {severity for _, severity, _ in by_tool(mesh_there(istioctl=may_not))} == {Severity.NOTE}
 
@@ -446,6 +449,12 @@ NOTE     SET-02  cluster1 istiod
   repair      see that this is wanted, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 """
+
+
+def test_what_is_the_same_at_many_places_is_told_once() -> None:
+    places = [Reason(**{**asdict(reason(Severity.NOTE)), "where": f"pod{number}"}) for number in range(10)]
+    (one,) = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), [*places, places[0]], []).reasons
+    assert one.where == "pod0, pod1, pod2, pod3, pod4, pod5, pod6, pod7, 2 more"
 
 
 def test_how_a_verdict_reads(tmp_path: Path) -> None:

@@ -258,6 +258,11 @@ class Settings:
     @property
     def again(self) -> str:
         """What a command needs besides topology and claim to ask the same clusters once more."""
+        target = [f"{UPGRADE_TO.flag}={self.upgrade_to}"] if self.upgrade_to else []
+        return " ".join([*target, self._where])
+
+    @property
+    def _where(self) -> str:
         if self.making is not None:
             return self._again_there(self.making)
         if self.attachment is None:

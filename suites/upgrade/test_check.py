@@ -30,6 +30,6 @@ def test_the_mesh_is_ready_for_the_target(mesh: Mesh, settings: Settings, now: d
     evidence.attach("verdict.json", verdict.as_plain())
     reasons = summary(verdict, Severity.NO_GO)
     if reasons:
-        warnings = len(verdict.of(Severity.WARNING))
-        head = f"{verdict.outcome} for Istio {verdict.target}: {len(reasons)} reasons, and {warnings} warnings"
+        warned = len(verdict.of(Severity.WARNING))
+        head = f"{verdict.outcome} for Istio {verdict.target} (reasons: {len(reasons)}, warnings: {warned})"
         raise ClaimFailed(f"{head}\n{listed('last seen', reasons, most=len(reasons))}")

@@ -1,4 +1,7 @@
-"""What `istioctl x precheck` and `istioctl analyze` say, as reasons of a verdict."""
+"""What `istioctl x precheck` and `istioctl analyze` say, as reasons of a verdict.
+
+The first is about an upgrade, the second about the configuration as it is, so what it finds weighs less.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
         return
     try:
         for messages in _alike(tool.analyze()):
-            yield _reason(ANALYZE, Severity.WARNING, cluster, messages)
+            yield _reason(ANALYZE, _weight(messages, Severity.WARNING, Severity.NOTE), cluster, messages)
     except Broken as problem:
         yield _not_run(f"{cluster} istioctl analyze", str(problem), "run it by hand")
 
@@ -75,8 +78,11 @@ def _alike(messages: Iterable[Message]) -> Iterable[list[Message]]:
 def _prechecked(cluster: Cluster, messages: list[Message]) -> Reason:
     if messages[0].code == _MAY_NOT_INSTALL:
         return _reason(PRECHECK, Severity.NOTE, cluster, messages)
-    severity = Severity.NO_GO if any(m.level == "Error" for m in messages) else Severity.WARNING
-    return _reason(PRECHECK, severity, cluster, messages)
+    return _reason(PRECHECK, _weight(messages, Severity.NO_GO, Severity.WARNING), cluster, messages)
+
+
+def _weight(messages: list[Message], of_errors: Severity, of_warnings: Severity) -> Severity:
+    return of_errors if any(message.level == "Error" for message in messages) else of_warnings
 
 
 def _reason(rule: str, severity: Severity, cluster: Cluster, messages: list[Message]) -> Reason:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,7 @@ from meshproof.upgrade.check.facts import Facts
 from meshproof.upgrade.check.rule import Reason, Severity
 
 WIDTH: Final = 118
+MOST_PLACES: Final = 8
 SCHEMA: Final = "meshproof/upgrade-check/1"
 
 
@@ -57,15 +58,27 @@ _ORDER: Final = list(Severity)
 
 
 def verdict_of(mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], asked: Sequence[str]) -> Verdict:
-    """The verdict over these reasons; each is told once."""
-    once = dict.fromkeys(reasons)
+    """The verdict over these reasons."""
     return Verdict(
         mesh=mesh,
         target=target,
         versions=tuple(_versions(facts)),
-        reasons=tuple(sorted(once, key=lambda reason: _ORDER.index(reason.severity))),
+        reasons=tuple(sorted(_joined(reasons), key=lambda reason: _ORDER.index(reason.severity))),
         asked=tuple(asked),
     )
+
+
+def _joined(reasons: Sequence[Reason]) -> Iterator[Reason]:
+    """What is the same at several places is told once, with all of them."""
+    places: dict[Reason, dict[str, None]] = {}
+    for reason in reasons:
+        places.setdefault(replace(reason, where=""), {})[reason.where] = None
+    for reason, where in places.items():
+        shown = [
+            *list(where)[:MOST_PLACES],
+            *([f"{len(where) - MOST_PLACES} more"] if len(where) > MOST_PLACES else []),
+        ]
+        yield replace(reason, where=", ".join(shown))
 
 
 def _versions(facts: Facts) -> Iterator[str]:
