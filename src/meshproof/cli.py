@@ -16,6 +16,7 @@ from meshproof.model import ClusterName, Topology
 from meshproof.progress import LineNarrator
 from meshproof.providers.lab.releases import CURRENT, RELEASES, release_of
 from meshproof.topology import available, load_topology
+from meshproof.upgrade import command as upgrade_command
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
@@ -31,8 +32,10 @@ for example (what touches a lab needs root):
   meshproof fault inject S1                            break it; then: meshproof fault heal
   meshproof lab down                                   take all of it away
   meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
+  meshproof upgrade check --to=1.31                    is the mesh ready for that Istio?
 
-`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong.
+`meshproof upgrade check` has 3 and 4 besides, which its --help explains."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,11 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     fault_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
+    upgrade_command.add_parser(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "doctor":
@@ -86,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return diagram_command.run(arguments)
         if arguments.command == "detect":
             return detect_command.run(arguments)
+        if arguments.command == "upgrade":
+            return upgrade_command.run(arguments)
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)

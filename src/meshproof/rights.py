@@ -62,6 +62,16 @@ FOR_DETECTION: Final = (
 )
 """For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
 
+FOR_UPGRADE_CHECK: Final = (
+    Rule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
+    Rule(
+        group="gateway.networking.k8s.io",
+        resources=("grpcroutes", "backendtlspolicies", "tlsroutes", "tcproutes"),
+        verbs=("list",),
+    ),
+)
+"""For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
+
 FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
 """For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
 
