@@ -15,6 +15,7 @@ from meshproof.mesh import Mesh
 from meshproof.model import ClusterName, Topology
 from meshproof.progress import LineNarrator
 from meshproof.topology import available, load_topology
+from meshproof.upgrade import command as upgrade_command
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
@@ -30,6 +31,7 @@ for example (what touches a lab needs root):
   meshproof fault inject S1                            break it; then: meshproof fault heal
   meshproof lab down                                   take all of it away
   meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
+  meshproof upgrade record -o before.json              what a mesh is; after the upgrade: compare before.json
 
 `meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
 
@@ -61,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     fault_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
+    upgrade_command.add_parser(commands)
     return parser
 
 
@@ -78,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return diagram_command.run(arguments)
         if arguments.command == "detect":
             return detect_command.run(arguments)
+        if arguments.command == "upgrade":
+            return upgrade_command.run(arguments)
         return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)

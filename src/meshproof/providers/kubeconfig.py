@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -209,13 +210,18 @@ _SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
 
 
 def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
+    return replace(reading_toolbox(attachment, kubes, revisions), images=_images(attachment, kubes))
+
+
+def reading_toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
+    """For who only reads: without images, since no probe is made."""
     hub, tag = _istiod_image(kubes, revisions)
     return Toolbox(
         istioctl=attachment.istioctl or _find_istioctl(),
         istio_version=tag,
         hub=hub,
         tag=tag,
-        images=_images(attachment, kubes),
+        images={},
         istio_values={},
         data_plane="as it runs on these clusters",
     )

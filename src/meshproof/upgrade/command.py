@@ -1,0 +1,20 @@
+"""`meshproof upgrade ACTION`: what is to be known of a mesh before, during and after an upgrade of Istio."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from meshproof.upgrade.record import command as record_command
+
+
+def add_parser(commands: Any) -> None:
+    """The sub-commands, on what `add_subparsers` returned."""
+    parser = commands.add_parser("upgrade", help="a mesh before and after another version of Istio")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    record_command.add_parser(actions)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One of the actions; raises `BadInput` and `Broken` as every command does."""
+    return {"record": record_command.run, "compare": record_command.run}[arguments.action](arguments)
