@@ -87,12 +87,15 @@ def sample_problems(before: Sample, after: Sample) -> Iterator[tuple[str, str, s
 
 
 def slower(before: Mapping[float, int], after: Mapping[float, int]) -> float | None:
-    """The chance of this if nothing has changed (Mann-Whitney, one-sided), if it is much slower and no accident."""
+    """The chance of so many slow answers if nothing has changed (Fisher's exact test), if it is small, and they are
+    more than half: those that take longer than `SLOWER` times the median before."""
     if not before or not after or median(after) <= SLOWER * median(before):
         return None
-    from scipy.stats import mannwhitneyu  # slow to import, and hardly ever needed
+    from scipy.stats import hypergeom  # slow to import, and hardly ever needed
 
-    p_value = float(mannwhitneyu(_each(after), _each(before), alternative="greater", method="asymptotic").pvalue)
+    slow = [sum(count for bound, count in each.items() if bound > SLOWER * median(before)) for each in (before, after)]
+    totals = [sum(each.values()) for each in (before, after)]
+    p_value = float(hypergeom.sf(slow[1] - 1, sum(totals), sum(slow), totals[1]))
     return p_value if p_value < ALPHA else None
 
 
