@@ -14,7 +14,7 @@ from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import Journal
-from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart
+from meshproof.faults.undo import ISTIOD, PROXY_NAMESPACES, WORKLOADS, await_deployment, restart
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.mesh import Mesh
 from meshproof.mesh_state import APP_CLUSTER
@@ -77,20 +77,29 @@ def must_be_of_a_whole_mesh(record: Record) -> None:
     holders = {workload for cluster, workload in record.holders if cluster == "east"}
     workloads = {"istiod", "istio-ingressgateway", "istio-eastwestgateway"}
     assert {f"{names.SYSTEM_NAMESPACE}/{each}" for each in workloads} < holders
-    assert {f"{names.APP_NAMESPACE}/{names.APP_SERVICE}", f"{names.CLIENT_NAMESPACE}/{names.CLIENT_POD}"} < holders
+    assert {f"{names.APP_NAMESPACE}/{names.APP_SERVICE}-v1", f"{names.CLIENT_NAMESPACE}/{names.CLIENT_POD}"} < holders
     assert set(record.samples) == {"client of east", "client of west"}
     assert "PRIVATE KEY" not in text_of(record)
 
 
 def test_a_record_is_the_same_after_everything_was_restarted(mesh: Mesh, before: Record) -> None:
-    pods = {pod["metadata"]["name"] for cluster in mesh.clusters for pod in cluster.kube.list("Pod")}
+    pods = pods_of(mesh)
+    assert len(pods) >= 10, "istiod, two gateways, a client and the application in each cluster"
     for scope in (ISTIOD, WORKLOADS):
         together(lambda cluster, scope=scope: restart(cluster, scope), mesh.clusters)  # type: ignore[misc]
     must_be_well(mesh)
     found = compare(before, take(mesh))
     assert found.equal, told(found)
-    left = {pod["metadata"]["name"] for cluster in mesh.clusters for pod in cluster.kube.list("Pod")} & pods
-    assert not [name for name in left if name.startswith(("istio", names.APP_SERVICE, names.CLIENT_POD))]
+    assert not pods & pods_of(mesh)
+
+
+def pods_of(mesh: Mesh) -> set[str]:
+    return {
+        pod["metadata"]["name"]
+        for cluster in mesh.clusters
+        for namespace in PROXY_NAMESPACES
+        for pod in cluster.kube.list("Pod", namespace)
+    }
 
 
 def red(mesh: Mesh, before: Record, kind: str, path: str) -> Comparison:
@@ -121,7 +130,7 @@ def test_a_changed_weight_is_red(mesh: Mesh, before: Record) -> None:
 
 @contextmanager
 def scaled(mesh: Mesh, *, replicas: int) -> Iterator[None]:
-    kube, name = mesh.clusters[1].kube, names.APP_SERVICE
+    kube, name = mesh.clusters[1].kube, f"{names.APP_SERVICE}-{mesh.clusters[1].spec.app_version}"
     try:
         kube.merge_patch("Deployment", name, {"spec": {"replicas": replicas}}, names.APP_NAMESPACE, sub="scale")
         await_deployment(kube, names.APP_NAMESPACE, name)
@@ -132,21 +141,24 @@ def scaled(mesh: Mesh, *, replicas: int) -> Iterator[None]:
 
 
 CHANGES = {
-    "a removed endpoint": ("S1", "endpoints", "istio-eastwestgateway):15443]", "is nothing"),
-    "another root": ("T1", "secret", "ROOTCA trusted", "is [\"CN="),
-    "another issuer": ("T1", "secret", "default certificate.above", "SHA-256"),
-    "a removed injection webhook": ("I5", "webhook", "istio-sidecar-injector", "is nothing"),
-    "a removed validation webhook": ("U3", "webhook", "validation.istio.io", "is nothing"),
-    "a changed weight of a route": ("P11", "route", "weightedClusters", "is {"),
-}  # fmt: skip
+    "a removed endpoint": ("S1", [("endpoints", "istio-eastwestgateway):15443]", "is nothing")]),
+    "another root and another issuer": (
+        "T1",
+        [("secret", "ROOTCA trusted", 'is ["CN='), ("secret", "default certificate.above", "SHA-256")],
+    ),
+    "a removed injection webhook": ("I5", [("webhook", "istio-sidecar-injector", "is nothing")]),
+    "a removed validation webhook": ("U3", [("webhook", "validation.istio.io", "is nothing")]),
+    "a changed weight of a route": ("P11", [("route", "weightedClusters", "is {")]),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_must_not_change_is_red(change: str, mesh: Mesh, before: Record, lab: Lab, tmp_path: Path) -> None:
-    id_, kind, path, words = CHANGES[change]
+    id_, signs = CHANGES[change]
     with injected(fault(id_), mesh, Journal(tmp_path / "journal.jsonl"), lab.links):
-        found = red(mesh, before, kind, path)
-    lines = told(found).splitlines()
-    assert [line for line in lines if line.strip().startswith(f"{kind} ") and words in line], told(found)
+        found = [red(mesh, before, kind, path) for kind, path, _ in signs]
+    for comparison, (kind, path, words) in zip(found, signs, strict=True):
+        lines = [line.strip() for line in told(comparison).splitlines()]
+        assert [line for line in lines if line.startswith(f"{kind} ") and path in line and words in line], lines
     healed = compare(before, take(mesh))
     assert healed.equal, told(healed)
