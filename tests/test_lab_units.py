@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from io import BytesIO
 from ipaddress import IPv4Address, IPv4Network
 from itertools import pairwise
@@ -23,6 +24,7 @@ from meshproof.providers.lab.loadbalancer import AddressBook, PoolExhausted, sta
 from meshproof.providers.lab.paths import private_folder
 from meshproof.providers.lab.plan import SLOTS, HostRoute, choose_plan, overlaps, plan_slot
 from meshproof.providers.lab.processes import Exit
+from meshproof.providers.lab.releases import CURRENT, OLDER, RELEASES, before, release_of
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
 
 EAST, WEST = ClusterName("east"), ClusterName("west")
@@ -157,7 +159,9 @@ def test_a_lab_writes_down_what_it_is_and_reads_it_back(tmp_path: Path, monkeypa
     folder.make()
     assert folder.read_spec() is None
     owner = ProcessMark.of(os.getpid())
-    spec = LabSpec(name="x", slot=1, clusters=(EAST, WEST), programs="/p", seed="/s", owner=owner)
+    spec = LabSpec(
+        name="x", slot=1, clusters=(EAST, WEST), programs="/p", seed="/s", istio={"1.31.0": "/p"}, owner=owner
+    )
     folder.write_spec(spec)
     assert folder.read_spec() == spec
     (folder / "spec.json").write_text('{"name": "x"')
@@ -209,23 +213,44 @@ def test_missing_packages_are_listed_with_the_command_where_we_may_not_install(m
 
 
 def test_the_cache_key_depends_on_sources_and_compiler(tmp_path: Path) -> None:
-    copy = tmp_path / "lab"
-    shutil.copytree(gobuild.MODULES / "lab", copy)
+    folder = tmp_path / "lab"
+    shutil.copytree(CURRENT.folder, folder)
+    copy = replace(CURRENT, folder=folder)
     first = gobuild.cache_key(copy, "go1.26.8")
     assert first == gobuild.cache_key(copy, "go1.26.8")
     assert first != gobuild.cache_key(copy, "go1.26.9")
-    (copy / "go.sum").write_text((copy / "go.sum").read_text() + "\n")
+    (folder / "go.sum").write_text((folder / "go.sum").read_text() + "\n")
     assert first != gobuild.cache_key(copy, "go1.26.8")
 
 
 def test_istios_version_names_its_commit() -> None:
-    assert gobuild.istio_version() == f"1.31.0-{gobuild.istio_commit(gobuild.MODULES / 'lab')}"
+    assert CURRENT.version == f"1.31.0-{CURRENT.commit}"
+    assert len({release.commit for release in RELEASES}) == len(RELEASES)
+    assert [len(release.commit) for release in RELEASES] == [12] * len(RELEASES)
+
+
+@pytest.mark.parametrize("text", ["1.30", "1.30.4", "v1.30.4", OLDER.version])
+def test_a_release_is_found_by_what_people_call_it(text: str) -> None:
+    assert release_of(text, "--istio-version") is OLDER
+
+
+def test_a_release_that_cannot_be_built_is_refused() -> None:
+    with pytest.raises(BadInput) as caught:
+        release_of("1.29.1", "--istio-version")
+    assert str(caught.value) == (
+        "--istio-version=1.29.1: the lab cannot build that release of Istio\n  repair: use one of 1.30.4, 1.31.0"
+    )
+
+
+def test_an_upgrade_begins_at_the_minor_version_before() -> None:
+    assert before(CURRENT) is OLDER
+    assert before(OLDER) is None
 
 
 def test_a_module_file_without_a_pinned_commit_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module x\n")
     with pytest.raises(Broken, match=r"does not pin istio\.io/istio to a commit"):
-        gobuild.istio_commit(tmp_path)
+        _ = replace(CURRENT, folder=tmp_path).commit
 
 
 def test_a_failing_compiler_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from meshproof.errors import BadInput, Broken
 from meshproof.mesh import Mesh
 from meshproof.model import ClusterName, Topology
 from meshproof.progress import LineNarrator
+from meshproof.providers.lab.releases import CURRENT, RELEASES, release_of
 from meshproof.topology import available, load_topology
 from meshproof.upgrade import command as upgrade_command
 
@@ -52,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
     up.add_argument("--topology", metavar="NAME|FILE", help=f"one of {', '.join(available())}, or a YAML file")
+    up.add_argument(
+        "--istio-version",
+        action="append",
+        metavar="VERSION",
+        help=f"a release of Istio whose images the clusters get, one of {', '.join(map(str, RELEASES))}; the first is "
+        f"installed, others are what it can be upgraded to (default: {CURRENT})",
+    )
     up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
     others = (
         lab.add_parser("down", help="remove a lab, or what a killed run left of it"),
@@ -121,7 +129,9 @@ def _up(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     topology: Topology | None = load_topology(arguments.topology) if arguments.topology else None
     clusters = tuple(c.name for c in topology.clusters) if topology else DEFAULT_CLUSTERS
-    lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot)
+    given = arguments.istio_version or [CURRENT.number]
+    releases = [release_of(version, "--istio-version") for version in given]
+    lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot, releases=releases)
     if topology is not None:
         from meshproof.install.mesh import install_mesh
 

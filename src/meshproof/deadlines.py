@@ -23,8 +23,9 @@ class Deadlines:
     """A whole sample of requests sent by one `exec`."""
     discovery: float = 15.0
     """From a ready mesh until every istiod reports every cluster as synced."""
-    sync: float = 20.0
-    """Until every proxy has acknowledged what it was sent: a push may be on its way when we look."""
+    sync: float = 45.0
+    """Until every proxy has acknowledged what it was sent: a push may be on its way when we look, and take its time
+    where a machine is busy (20 s were too short once for three clusters on two cores). What was rejected stays so."""
     configuration: float = 20.0
     """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
     more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""

@@ -104,12 +104,12 @@ def call_istiod(
     ca: str,
     headers: Mapping[str, str],
     body: Json | None = None,
+    empty_message: bool = False,
     timeout_s: float = DEADLINES.connect + 2,
 ) -> Call:
     """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
 
-    Without a body it is a gRPC call. Signing gets an empty message, without which it would not look at the caller. xDS
-    gets none: it refuses while curl may still be sending, which curl takes for an error of HTTP/2 (exit code 92).
+    Without a body it is a gRPC call, with an empty message or with none.
     """
     kind = "application/json" if body is not None else "application/grpc"
     wanted = {"content-type": kind, "te": "trailers", "expect": "", **headers}
@@ -119,7 +119,7 @@ def call_istiod(
     files = {"ca": ca, "headers": lines}
     files |= {"body": json.dumps(body)} if body is not None else {}
     argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}", host, str(port), f"{bracketed(target[0])}:{target[1]}", path]
-    argv.append("frame" if path == SIGNING else "none")
+    argv.append("frame" if empty_message else "none")
     answer = kube.exec(
         pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=timeout_s + 20
     )

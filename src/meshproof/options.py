@@ -17,7 +17,9 @@ from meshproof.errors import BadInput
 from meshproof.making import Making, container_runtime
 from meshproof.model import Topology
 from meshproof.providers.base import PullSecret
+from meshproof.providers.lab.releases import release_of
 from meshproof.topology import available, load_topology
+from meshproof.versions import Version
 
 ALL: Final = "all"
 LAB: Final = "lab"
@@ -73,6 +75,18 @@ LAB_NAME: Final = Option(
     metavar="NAME",
     default="default",
     help=f"which lab to use; a lab that is up is used as it is. With {KIND} and {GKE}: a part of the clusters' names",
+)
+ISTIO_VERSION: Final = Option(
+    flag="--istio-version",
+    metavar="VERSION",
+    help="which of the releases of Istio that the lab can build is installed, for example 1.30 or 1.30.4 (default: "
+    "that of a lab that is up, the newest, or the one before the version of --upgrade-to)",
+)
+UPGRADE_TO: Final = Option(
+    flag="--upgrade-to",
+    metavar="VERSION",
+    help="the version of Istio that UPGRADE claims are about: the check before it, and on the lab the upgrade itself, "
+    "in place and by revision, under load",
 )
 KEEP: Final = Option(flag="--keep", help="leave clusters and mesh for the next run")
 PLAN: Final = Option(
@@ -197,6 +211,8 @@ OPTIONS: Final = (
     TOPOLOGY,
     PROVIDER,
     LAB_NAME,
+    ISTIO_VERSION,
+    UPGRADE_TO,
     *ATTACHING,
     *FOR_GKE,
     PLAN,
@@ -233,6 +249,8 @@ class Settings:
     mutants: str = ""
     slice: int = 0
     passes: int = 1
+    istio_version: str = ""
+    upgrade_to: str = ""
 
     def topology(self, name: str) -> Topology:
         return next(topology for topology in self.topologies if topology.name == name)
@@ -294,7 +312,29 @@ def read_settings(
         mutants=text(MUTANTS) or "",
         slice=_count(SLICE, text(SLICE), "mutants"),
         passes=_count(PASSES, text(PASSES), "passes"),
+        istio_version=_istio_version(values, provider),
+        upgrade_to=_upgrade_to(text(UPGRADE_TO)),
     )
+
+
+def _istio_version(values: Mapping[str, object], provider: str) -> str:
+    """What the lab is to install, as the number of one of its releases; empty if nothing is said."""
+    given = values.get(ISTIO_VERSION.dest)
+    if given is None:
+        return ""
+    if provider != LAB:
+        raise BadInput(
+            f"{ISTIO_VERSION.flag} with --provider={provider}",
+            "only the lab builds Istio; elsewhere the version is that of the mesh, or of istioctl",
+            f"name an istioctl of that version with {ISTIOCTL.flag}, or leave {ISTIO_VERSION.flag} away",
+        )
+    return release_of(str(given), ISTIO_VERSION.flag).number
+
+
+def _upgrade_to(given: str | None) -> str:
+    if given and Version.parse(given) is None:
+        raise BadInput(f"{UPGRADE_TO.flag}={given}", "it is no version", "write it as 1.31 or 1.31.0")
+    return given or ""
 
 
 def _provider(named: str | None, values: Mapping[str, object], topologies: tuple[Topology, ...]) -> str:

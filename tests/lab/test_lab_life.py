@@ -16,6 +16,7 @@ from meshproof.progress import Silent
 from meshproof.providers.lab import doctor, gobuild, images, network, remains
 from meshproof.providers.lab import lab as labs
 from meshproof.providers.lab.lab import Lab
+from meshproof.providers.lab.releases import CURRENT
 from meshproof.providers.lab.state import LabFolder
 from meshproof.wait import NotYet, eventually
 
@@ -109,8 +110,8 @@ def test_an_exit_while_starting_fails_at_once_with_the_last_words(
     (tmp_path / "kube-scheduler").unlink()
     (tmp_path / "kube-scheduler").write_text("#!/bin/sh\necho the scheduler is out of sorts >&2\nexit 7\n")
     (tmp_path / "kube-scheduler").chmod(0o755)
-    seed = images.ensure_images(real, Silent())
-    monkeypatch.setattr(labs, "ensure_programs", lambda _: tmp_path)
+    seed = images.ensure_images({CURRENT: real}, Silent())
+    monkeypatch.setattr(labs, "ensure_programs", lambda *_: tmp_path)
     monkeypatch.setattr(labs, "ensure_images", lambda *_: seed)
     with pytest.raises(Broken) as caught:
         labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)

@@ -126,7 +126,7 @@ _UNSAID: Final = "-"
 
 
 def tls_from_pod(
-    kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.connect
+    kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.call
 ) -> list[TlsAnswer]:
     """Handshakes from a client pod, without a client certificate, with the whole chains that were presented.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -14,49 +13,21 @@ from meshproof.errors import BadInput, Broken
 from meshproof.progress import Narrator
 from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.paths import cache_root, private_folder
+from meshproof.providers.lab.releases import CURRENT, Release
 from meshproof.providers.lab.toolchain import go_program
-
-MODULES = Path(__file__).parent / "modules"
 
 KUBERNETES_VERSION = "1.36.1"
 COREDNS_VERSION = "1.15.0"
-ISTIO_RELEASE = "1.31.0"
 PUBLIC_HUB = "docker.io/istio"
-
-PROGRAMS: dict[str, str] = {
-    "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
-    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
-    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
-    "pilot-discovery": "istio.io/istio/pilot/cmd/pilot-discovery",
-    "pilot-agent": "istio.io/istio/pilot/cmd/pilot-agent",
-    "istioctl": "istio.io/istio/istioctl/cmd/istioctl",
-    "coredns": "./cmd/coredns",
-}
-"""Program -> Go package. One module set and one `go build` for all: whatever they share is compiled once."""
 
 # Istio builds its releases with these two; they leave code out of the Envoy API that nobody calls.
 TAGS = "vtprotobuf,disable_pgv"
 
 
-def istio_commit(module_set: Path) -> str:
-    """The twelve digits of the Istio commit that `go.mod` pins."""
-    match = re.search(r"istio\.io/istio v\d+\.\d+\.\d+-\d{14}-([0-9a-f]{12})", (module_set / "go.mod").read_text())
-    if not match:
-        raise Broken(f"{module_set}/go.mod", "does not pin istio.io/istio to a commit", "restore it from git")
-    return match[1]
-
-
-def istio_version(module_set: Path = MODULES / "lab") -> str:
-    """The version that our builds of Istio report, which names their commit: `1.31.0-<commit>`."""
-    return f"{ISTIO_RELEASE}-{istio_commit(module_set)}"
-
-
-def _link_flags(module_set: Path) -> str:
+def _link_flags(release: Release) -> str:
     major, minor, _ = KUBERNETES_VERSION.split(".")
     kube, istio = "k8s.io/component-base/version", "istio.io/istio/pkg/version"
-    version = istio_version(module_set)
+    version = release.version
     values = {
         f"{kube}.gitVersion": f"v{KUBERNETES_VERSION}",
         f"{kube}.gitMajor": major,
@@ -65,52 +36,51 @@ def _link_flags(module_set: Path) -> str:
         "k8s.io/client-go/pkg/version.gitVersion": f"v{KUBERNETES_VERSION}",
         f"{istio}.buildVersion": version,
         f"{istio}.buildTag": version,
-        f"{istio}.buildGitRevision": istio_commit(module_set),
+        f"{istio}.buildGitRevision": release.commit,
         f"{istio}.buildHub": PUBLIC_HUB,
         f"{istio}.buildStatus": "Clean",
     }
     return "-s -w " + " ".join(f"-X {name}={value}" for name, value in values.items())
 
 
-def cache_key(module_set: Path, go_version: str) -> str:
+def cache_key(release: Release, go_version: str) -> str:
     """Sixteen hexadecimal digits over everything that decides what the build makes."""
     digest = hashlib.sha256()
-    sources = sorted(p for p in module_set.rglob("*") if p.is_file())
+    sources = sorted(p for p in release.folder.rglob("*") if p.is_file())
     for source in sources:
-        digest.update(f"{source.relative_to(module_set)}\0".encode() + source.read_bytes() + b"\0")
-    for fact in (go_version, TAGS, _link_flags(module_set), *PROGRAMS, *PROGRAMS.values()):
+        digest.update(f"{source.relative_to(release.folder)}\0".encode() + source.read_bytes() + b"\0")
+    for fact in (go_version, TAGS, _link_flags(release), *release.programs, *release.programs.values()):
         digest.update(fact.encode() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def ensure_programs(narrator: Narrator, module_set: Path = MODULES / "lab") -> Path:
-    """The folder with all of `PROGRAMS`, after building what is missing.
+def ensure_programs(narrator: Narrator, release: Release = CURRENT) -> Path:
+    """The folder with all programs of a release, after building what is missing.
 
     Raises `Broken` with the compiler's words, or with what the disk or the Go module proxy said. A build that was
     interrupted is taken up where it stopped: compiled packages are in Go's own build cache.
     """
     go = go_program(narrator)
     go_version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60).stdout.strip()
-    folder = cache_root() / "bin" / cache_key(module_set, go_version)
+    folder = cache_root() / "bin" / cache_key(release, go_version)
     if (folder / ".complete").exists():
-        narrator.say(f"nothing to build: Kubernetes {KUBERNETES_VERSION} and Istio {ISTIO_RELEASE} are in the cache")
+        narrator.say(f"nothing to build: the cache has {release.holds}")
         return folder
     with exclusively("building programs", narrator):
         if (folder / ".complete").exists():
             return folder
-        what = f"Kubernetes {KUBERNETES_VERSION}, Istio {ISTIO_RELEASE}"
-        title = f"building {len(PROGRAMS)} programs with {go_version} ({what})"
-        narrator.say(f"{title}; about 8 minutes on 2 cores the first time")
+        title = f"building {len(release.programs)} programs with {go_version} ({release.holds})"
+        narrator.say(f"{title}; about {release.minutes} minutes on 2 cores the first time")
         with narrator.step(title):
-            _build(go, module_set, folder, narrator)
+            _build(go, release, folder, narrator)
         (folder / ".complete").touch()
     return folder
 
 
 def built(program: str) -> Path | None:
-    """The newest build of one of `PROGRAMS` that is in the cache, or None. Builds nothing."""
+    """The newest build of a program that is in the cache, or None. Builds nothing."""
     try:
-        whole = [folder for folder in (cache_root() / "bin").glob("*") if (folder / ".complete").exists()]
+        whole = [p.parent for p in (cache_root() / "bin").glob(f"*/{program}") if (p.parent / ".complete").exists()]
     except BadInput:
         return None  # a cache that root must not use; who asks has other ways
     newest = max(whole, key=lambda folder: (folder / ".complete").stat().st_mtime, default=None)
@@ -125,16 +95,16 @@ def environment() -> dict[str, str]:
     return {**kept, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
 
 
-def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None:
+def _build(go: Path, release: Release, folder: Path, narrator: Narrator) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     partial = private_folder(folder.with_name(folder.name + ".partial"))
     env = environment()
-    packages = list(PROGRAMS.values())
+    packages = list(release.programs.values())
     tool = str(go)
     # The build runs on a copy, so that nothing is ever written beside the committed files.
     work = partial / "src"
     shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(module_set, work)
+    shutil.copytree(release.folder, work)
     listed = subprocess.run(
         [tool, "list", "-deps", "-tags", TAGS, *packages], cwd=work, env=env, capture_output=True, text=True
     )
@@ -152,7 +122,7 @@ def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None
         "-tags",
         TAGS,
         "-ldflags",
-        _link_flags(module_set),
+        _link_flags(release),
         "-o",
         f"{partial}/out/",
     ]
@@ -162,7 +132,7 @@ def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None
             [*argv, *packages], cwd=work, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
-            _watch(process, log, partial / "out", total, narrator)
+            _watch(process, log, partial / "out", total, len(release.programs), narrator)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -176,7 +146,9 @@ def _build(go: Path, module_set: Path, folder: Path, narrator: Narrator) -> None
     shutil.rmtree(partial)
 
 
-def _watch(process: subprocess.Popen[bytes], log: Path, out: Path, total: int, narrator: Narrator) -> None:
+def _watch(
+    process: subprocess.Popen[bytes], log: Path, out: Path, total: int, programs: int, narrator: Narrator
+) -> None:
     """Tell how far the build is every fifteen seconds, until it ends."""
     begin = time.monotonic()
     while True:
@@ -189,5 +161,5 @@ def _watch(process: subprocess.Popen[bytes], log: Path, out: Path, total: int, n
             spent = time.monotonic() - begin
             narrator.say(
                 f"  compiled {compiled} of at most {total} packages, "
-                f"linked {len(linked)} of {len(PROGRAMS)} programs, {spent:.0f} s"
+                f"linked {len(linked)} of {programs} programs, {spent:.0f} s"
             )

@@ -27,6 +27,7 @@ from meshproof.providers.lab import gobuild
 from meshproof.providers.lab.locks import exclusively
 from meshproof.providers.lab.packages import program
 from meshproof.providers.lab.paths import cache_root, private_folder
+from meshproof.providers.lab.releases import CURRENT, Release
 from meshproof.providers.lab.toolchain import ENVOY, fetch, go_program
 from meshproof.wait import NotYet, eventually
 
@@ -40,8 +41,8 @@ CLIENT = "meshproof.lab/client:1"
 RECIPE = 3
 
 
-def istio_image(name: str) -> str:
-    return f"{gobuild.PUBLIC_HUB}/{name}:{gobuild.istio_version()}"
+def istio_image(name: str, release: Release) -> str:
+    return f"{gobuild.PUBLIC_HUB}/{name}:{release.version}"
 
 
 @dataclass(kw_only=True)
@@ -108,8 +109,8 @@ class Image:
     environment: tuple[str, ...] = ("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",)
 
 
-def catalogue(programs: Path, envoy: Path, bootstrap: Path) -> tuple[Image, ...]:
-    """The images of the lab. `programs` is the folder of Go programs, `bootstrap` Istio's Envoy bootstrap template."""
+def catalogue(builds: Mapping[Release, Path], envoy: Path) -> tuple[Image, ...]:
+    """The images of the lab. `builds` are the folders of programs by release; `CURRENT` must be among them."""
     busybox = program("busybox")
     accounts: dict[str, Path | bytes] = {
         "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nistio-proxy:x:1337:1337::/var/lib/istio:/bin/sh\n",
@@ -123,41 +124,50 @@ def catalogue(programs: Path, envoy: Path, bootstrap: Path) -> tuple[Image, ...]
     envoy_layer = Layer()
     envoy_layer.add_program(envoy, "usr/local/bin/envoy")
 
-    agent = Layer(
-        files={
-            **accounts,
-            "usr/local/bin/pilot-agent": programs / "pilot-agent",
-            "var/lib/istio/envoy/envoy_bootstrap_tmpl.json": bootstrap,
-        },
-        open_folders=("tmp", "var/lib/istio", "var/lib/istio/data", "etc/istio", "etc/istio/proxy", "run"),
-    )
-    _add_iptables(agent)
-
-    pilot = Layer(files={**accounts, "usr/local/bin/pilot-discovery": programs / "pilot-discovery"})
-    pilot.open_folders = ("tmp", "var/lib/istio", "etc/istio")
-
     client = Layer()
     client.add_program(program("curl"), "usr/bin/curl")
     client.add_program(program("openssl"), "usr/bin/openssl")
     client.files["usr/lib/ssl/openssl.cnf"] = Path("/etc/ssl/openssl.cnf").resolve()
 
-    dns = Layer(files={**accounts, "coredns": programs / "coredns"})
+    dns = Layer(files={**accounts, "coredns": builds[CURRENT] / "coredns"})
+    of_istio = [i for r, folder in builds.items() for i in _of_istio(r, folder, accounts, (shell, envoy_layer))]
     return (
         Image(name=PAUSE, layers=(shell,), entrypoint=("/bin/sleep", "2147483647")),
         Image(name=COREDNS, layers=(dns,), entrypoint=("/coredns",)),
-        Image(name=istio_image("pilot"), layers=(pilot,), entrypoint=("/usr/local/bin/pilot-discovery",), user="1337"),
+        *of_istio,
+        Image(name=APP, layers=(shell, envoy_layer), entrypoint=("/usr/local/bin/envoy",)),
+        Image(name=CLIENT, layers=(shell, client), entrypoint=("/bin/sleep", "2147483647")),
+    )
+
+
+def _of_istio(
+    release: Release, programs: Path, accounts: Mapping[str, Path | bytes], below: tuple[Layer, ...]
+) -> tuple[Image, Image]:
+    """istiod and the proxy of one release; the proxy's upstream Envoy comes in the layers `below`."""
+    agent = Layer(
+        files={
+            **accounts,
+            "usr/local/bin/pilot-agent": programs / "pilot-agent",
+            "var/lib/istio/envoy/envoy_bootstrap_tmpl.json": _bootstrap_template(release),
+        },
+        open_folders=("tmp", "var/lib/istio", "var/lib/istio/data", "etc/istio", "etc/istio/proxy", "run"),
+    )
+    _add_iptables(agent)
+    pilot = Layer(files={**accounts, "usr/local/bin/pilot-discovery": programs / "pilot-discovery"})
+    pilot.open_folders = ("tmp", "var/lib/istio", "etc/istio")
+    entrypoint = ("/usr/local/bin/pilot-discovery",)
+    return (
+        Image(name=istio_image("pilot", release), layers=(pilot,), entrypoint=entrypoint, user="1337"),
         Image(
-            name=istio_image("proxyv2"),
-            layers=(shell, envoy_layer, agent),
+            name=istio_image("proxyv2", release),
+            layers=(*below, agent),
             entrypoint=("/usr/local/bin/pilot-agent",),
             environment=(
                 *Image.environment,
                 "ISTIO_META_ISTIO_PROXY_SHA=upstream-envoy",
-                "ISTIO_META_ISTIO_VERSION=" + gobuild.istio_version(),
+                f"ISTIO_META_ISTIO_VERSION={release.version}",
             ),
         ),
-        Image(name=APP, layers=(shell, envoy_layer), entrypoint=("/usr/local/bin/envoy",)),
-        Image(name=CLIENT, layers=(shell, client), entrypoint=("/bin/sleep", "2147483647")),
     )
 
 
@@ -267,10 +277,11 @@ state = "{state}"
 """
 
 
-def ensure_images(programs: Path, narrator: Narrator) -> Path:
-    """A containerd folder with every image imported and unpacked, made once for these programs. Raises `Broken`."""
+def ensure_images(builds: Mapping[Release, Path], narrator: Narrator) -> Path:
+    """A containerd folder with every image imported and unpacked, made once for these builds. Raises `Broken`."""
     envoy = fetch(ENVOY, narrator)
-    digest = hashlib.sha256(f"{programs.name} {ENVOY.version} {RECIPE}".encode())
+    keys = " ".join(sorted(folder.name for folder in builds.values()))
+    digest = hashlib.sha256(f"{keys} {ENVOY.version} {RECIPE}".encode())
     for tool in ("curl", "openssl", "xtables-nft-multi", "busybox", "containerd"):
         facts = program(tool).resolve().stat()
         digest.update(f"{tool} {facts.st_size} {facts.st_mtime_ns}".encode())
@@ -282,20 +293,20 @@ def ensure_images(programs: Path, narrator: Narrator) -> Path:
             with narrator.step("making the container images and unpacking them, once"):
                 shutil.rmtree(seed, ignore_errors=True)
                 private_folder(seed)
-                archive(catalogue(programs, envoy, _bootstrap_template()), seed / "images.tar")
+                archive(catalogue(builds, envoy), seed / "images.tar")
                 _unpack(seed)
                 (seed / "images.tar").unlink()
                 (seed / ".complete").touch()
     return seed / "containerd"
 
 
-def _bootstrap_template() -> Path:
+def _bootstrap_template(release: Release) -> Path:
     """Istio's own template of Envoy's bootstrap, from the module that the programs were built from."""
     go = go_program(Silent())
     source = run(
         [go, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"],
         timeout_s=120,
-        cwd=gobuild.MODULES / "lab",
+        cwd=release.folder,
         env=gobuild.environment(),
     ).strip()
     return Path(source) / "tools" / "packaging" / "common" / "envoy_bootstrap.json"

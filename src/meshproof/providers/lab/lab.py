@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,13 +19,14 @@ from meshproof.progress import Narrator
 from meshproof.providers.base import ClusterAccess, Toolbox
 from meshproof.providers.lab import doctor, network, remains
 from meshproof.providers.lab.components import AUDIT_LOG
-from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs, istio_version
+from meshproof.providers.lab.gobuild import PUBLIC_HUB, ensure_programs
 from meshproof.providers.lab.images import APP, CLIENT, ensure_images
 from meshproof.providers.lab.locks import exclusively, held
 from meshproof.providers.lab.packages import ensure_packages
 from meshproof.providers.lab.paths import state_root
 from meshproof.providers.lab.plan import choose_plan
 from meshproof.providers.lab.processes import tail_of
+from meshproof.providers.lab.releases import CURRENT, RELEASES, Release
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
 from meshproof.providers.lab.toolchain import ENVOY
 from meshproof.wait import NotYet, eventually
@@ -46,14 +47,19 @@ ISTIO_VALUES: dict[str, object] = {
 
 
 class Lab:
-    """A lab that runs; a `Provider`."""
+    """A lab that runs; a `Provider`. `installs` is the release of Istio that is installed on it, or was."""
 
     name = "lab"
 
-    def __init__(self, folder: LabFolder, spec: LabSpec) -> None:
+    def __init__(self, folder: LabFolder, spec: LabSpec, installs: Release | None = None) -> None:
         self.folder = folder
         self.spec = spec
-        self._told = 0
+        self.installs = installs or self.releases[0]
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """Those whose images its clusters have, first the one that it was started for."""
+        return tuple(release for number in self.spec.istio for release in RELEASES if release.number == number)
 
     @property
     def clusters(self) -> tuple[ClusterAccess, ...]:
@@ -69,11 +75,15 @@ class Lab:
 
     @property
     def toolbox(self) -> Toolbox:
+        return self.toolbox_of(self.installs)
+
+    def toolbox_of(self, release: Release) -> Toolbox:
+        """The programs and images of one of its releases."""
         return Toolbox(
-            istioctl=Path(self.spec.programs) / "istioctl",
-            istio_version=istio_version(),
+            istioctl=Path(self.spec.istio[release.number]) / "istioctl",
+            istio_version=release.version,
             hub=PUBLIC_HUB,
-            tag=istio_version(),
+            tag=release.version,
             images={"app": APP, "client": CLIENT},
             istio_values=ISTIO_VALUES,
             data_plane=DATA_PLANE,
@@ -177,8 +187,11 @@ def up(
     *,
     stays: bool,
     slot: int | None = None,
+    releases: Sequence[Release] = (CURRENT,),
 ) -> Lab:
     """Start a lab and return when nodes are ready and DNS answers. With `stays` false it ends with this process.
+
+    Its clusters get the images of these `releases` of Istio, of which the first is the one to be installed.
 
     Remains of an earlier run under this name are removed first. Raises `BadInput` where the machine is not fit or
     another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
@@ -189,10 +202,13 @@ def up(
         )
     ensure_packages(narrator)
     doctor.require_fit(narrator)
-    programs = ensure_programs(narrator)
-    seed = ensure_images(programs, narrator)
+    builds = {release: ensure_programs(narrator, release) for release in dict.fromkeys((*releases, CURRENT))}
+    seed = ensure_images(builds, narrator)
+    istio = {release.number: str(builds[release]) for release in releases}
     with exclusively(f"starting lab {name}", narrator):
-        return _start(name, clusters, narrator, programs=programs, seed=seed, stays=stays, slot=slot)
+        return _start(
+            name, clusters, narrator, programs=builds[CURRENT], seed=seed, istio=istio, stays=stays, slot=slot
+        )
 
 
 def _start(
@@ -202,6 +218,7 @@ def _start(
     *,
     programs: Path,
     seed: Path,
+    istio: Mapping[str, str],
     stays: bool,
     slot: int | None,
 ) -> Lab:
@@ -217,7 +234,13 @@ def _start(
     plan = choose_plan(name, clusters, routes=network.host_routes(), taken=remains.taken_slots(), wanted=slot)
     owner = None if stays else ProcessMark.of(os.getpid())
     spec = LabSpec(
-        name=name, slot=plan.slot, clusters=tuple(clusters), programs=str(programs), seed=str(seed), owner=owner
+        name=name,
+        slot=plan.slot,
+        clusters=tuple(clusters),
+        programs=str(programs),
+        seed=str(seed),
+        istio=istio,
+        owner=owner,
     )
     folder.make()
     folder.write_spec(spec)
@@ -306,38 +329,49 @@ def save_logs(folder: LabFolder, target: Path) -> None:
 
 @contextmanager
 def open_lab(
-    name: str, topology: Topology, *, keep: bool, report_dir: Path, narrator: Narrator, slot: int | None = None
+    name: str,
+    topology: Topology,
+    *,
+    keep: bool,
+    report_dir: Path,
+    narrator: Narrator,
+    releases: Sequence[Release] = (),
 ) -> Iterator[Lab]:
     """A lab that fits `topology`: the one that is up, else a new one, which ends with the block unless `keep`.
 
-    Raises `BadInput` if another run is using the lab of that name, or it is up with other clusters.
+    `releases` are those of Istio that are needed, first the one to be installed; by default what a lab that is up was
+    started for. Raises `BadInput` if another run is using the lab of that name, or it is up with other clusters, or
+    without such a release.
     """
-    with held(name), _opened(name, topology, keep=keep, report_dir=report_dir, narrator=narrator, slot=slot) as lab:
-        yield lab
+    with held(name):
+        lab = running(name)
+        ours = lab is None
+        if lab is None:
+            wanted = tuple(c.name for c in topology.clusters)
+            lab = up(name, wanted, narrator, stays=keep, releases=releases or (CURRENT,))
+        else:
+            _must_fit(lab, topology, releases)
+            lab = Lab(lab.folder, lab.spec, releases[0] if releases else None)
+            narrator.say(f"lab {name} is up already: using it, and leaving it up")
+        try:
+            yield lab
+        finally:
+            save_logs(lab.folder, report_dir / "lab")
+            if ours and not keep:
+                down(name, narrator)
+            elif ours:
+                narrator.say(f"lab {name} stays up (--keep); `meshproof lab down` removes it")
 
 
-@contextmanager
-def _opened(
-    name: str, topology: Topology, *, keep: bool, report_dir: Path, narrator: Narrator, slot: int | None
-) -> Iterator[Lab]:
+def _must_fit(lab: Lab, topology: Topology, releases: Sequence[Release]) -> None:
     wanted = tuple(c.name for c in topology.clusters)
-    lab = running(name)
-    ours = lab is None
-    if lab is None:
-        lab = up(name, wanted, narrator, stays=keep, slot=slot)
-    elif lab.spec.clusters != wanted:
-        raise BadInput(
-            f"lab {name}",
-            f"is up with clusters {', '.join(lab.spec.clusters)}, the topology wants {', '.join(wanted)}",
-            "stop it with `meshproof lab down`, or choose another --lab-name",
-        )
-    else:
-        narrator.say(f"lab {name} is up already: using it, and leaving it up")
-    try:
-        yield lab
-    finally:
-        save_logs(lab.folder, report_dir / "lab")
-        if ours and not keep:
-            down(name, narrator)
-        elif ours:
-            narrator.say(f"lab {name} stays up (--keep); `meshproof lab down` removes it")
+    lacking = [str(release) for release in releases if release not in lab.releases]
+    reason = ""
+    if lab.spec.clusters != wanted:
+        reason = f"is up with clusters {', '.join(lab.spec.clusters)}, the topology wants {', '.join(wanted)}"
+    elif lacking:
+        has = ", ".join(map(str, lab.releases))
+        reason = f"is up with images of Istio {has}, and {', '.join(lacking)} is needed"
+    if reason:
+        repair = "stop it with `meshproof lab down`, or choose another --lab-name"
+        raise BadInput(f"lab {lab.spec.name}", reason, repair)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,13 +45,18 @@ def start_time(pid: int) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSpec:
-    """What the daemon of a lab is asked to build. `owner`: the lab ends when this process does (None: it stays)."""
+    """What the daemon of a lab is asked to build. `owner`: the lab ends when this process does (None: it stays).
+
+    `programs` has what the clusters consist of; `istio` maps the number of each release of Istio whose images they have
+    to the folder of its programs, first the one that is installed.
+    """
 
     name: str
     slot: int
     clusters: tuple[ClusterName, ...]
     programs: str
     seed: str
+    istio: Mapping[str, str]
     owner: ProcessMark | None
 
     @property
