@@ -21,6 +21,9 @@ DROPPED: Final = frozenset({"lastUpdateAttempt", "versionInfo", "lastUpdated"})
 """When something came, and under which number."""
 
 
+HEALTHY: Final = "HEALTHY"
+
+
 def canonical(value: object) -> str:
     """A text that is the same for the same value."""
     return json.dumps(value, sort_keys=True)
@@ -60,18 +63,23 @@ def _is_of_probes(item: object) -> bool:
 
 
 def endpoints(assignment: Json, directory: Directory) -> Json:
-    """By who they are: weight, health, locality, and how many of a workload's pods are alike."""
+    """By who they are and whether they are healthy: weight, locality, and how many of a workload's pods are alike."""
     found: dict[str, Counter[str]] = {}
     for group in assignment.get("endpoints") or []:
         for endpoint in group.get("lbEndpoints") or []:
             where = directory.named(_address((endpoint.get("endpoint") or {}).get("address") or {}))
-            found.setdefault(where, Counter())[canonical(_facts(group, endpoint, directory))] += 1
+            facts = _facts(group, endpoint, directory)
+            if facts["health"] != HEALTHY:
+                where = f"{where} {str(facts['health']).lower()}"
+            found.setdefault(where, Counter())[canonical(facts)] += 1
     policy: Json = normal({k: v for k, v in assignment.items() if k not in ("clusterName", "endpoints")}, directory)
-    alike = {
-        where: [json.loads(text) | {"count": count} for text, count in sorted(kinds.items())]
-        for where, kinds in found.items()
-    }
-    return {"endpoints": {where: kinds[0] if len(kinds) == 1 else kinds for where, kinds in alike.items()}} | policy
+    return {"endpoints": {where: _one(kinds) for where, kinds in found.items()}} | policy
+
+
+def _one(kinds: Counter[str]) -> object:
+    """What all are, or a list if some are other than others."""
+    told = [json.loads(text) | {"count": count} for text, count in sorted(kinds.items())]
+    return told[0] if len(told) == 1 else told
 
 
 def _address(address: Mapping[str, Any]) -> str:
@@ -80,12 +88,17 @@ def _address(address: Mapping[str, Any]) -> str:
 
 
 def _facts(group: Json, endpoint: Json, directory: Directory) -> Json:
+    """The weight of the locality is told where it is another one than the sum of its endpoints', as istiod has it."""
     place = group.get("locality") or {}
+    own, total = int(group.get("loadBalancingWeight") or 0), sum(map(_weight, group.get("lbEndpoints") or []))
     return {
-        "weight": int(endpoint.get("loadBalancingWeight") or 1),
+        "weight": _weight(endpoint),
         "health": endpoint.get("healthStatus") or "UNKNOWN",
         "locality": "/".join(part for part in map(place.get, ("region", "zone", "subZone")) if part),
-        "localityWeight": int(group.get("loadBalancingWeight") or 0),
         "priority": int(group.get("priority") or 0),
         "metadata": normal((endpoint.get("metadata") or {}).get("filterMetadata") or {}, directory),
-    }
+    } | ({"localityWeight": own} if own not in (0, total) else {})
+
+
+def _weight(endpoint: Json) -> int:
+    return int(endpoint.get("loadBalancingWeight") or 1)

@@ -19,24 +19,25 @@ from meshproof.upgrade.record.workloads import Directory, Member
 def parts_of(member: Member, directory: Directory) -> dict[Key, Content]:
     """Ask the proxy once, for everything."""
     pod = member.pod
-    text = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
-    return parse_parts(text, member, directory)
+    answer = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
+    return parse_parts(answer, member, directory)
 
 
-def parse_parts(text: str, member: Member, directory: Directory) -> dict[Key, Content]:
+def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, Content]:
     """From `/config_dump?include_eds`. Two parts that differ in a pod's address only become one."""
     try:
-        dumped = camel(json.loads(text))["configs"]
+        dumped = camel(json.loads(answer))["configs"]
     except (ValueError, KeyError, TypeError):
         raise Broken(
-            f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {text[:200]!r}", "is it Envoy's?"
+            f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {answer[:200]!r}", "is it Envoy's?"
         ) from None
     found: dict[Key, dict[str, Content]] = {}
     for kind, name, content in (each for part in dumped for each in _parts(part, directory)):
         named = directory.named(name)
         if not is_ours(named):
             key = Key(cluster=str(member.cluster), workload=member.workload, kind=kind, name=named)
-            found.setdefault(key, {})[canonical(content)] = content
+            text = canonical(content)
+            found.setdefault(key, {})[text] = directory.shared(content, text)
     return {key: _one(alike) for key, alike in found.items()}
 
 
