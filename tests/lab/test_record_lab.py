@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from meshproof import names
+from meshproof.clients.kube import Json, Kube
 from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import Journal
 from meshproof.faults.undo import ISTIOD, PROXY_NAMESPACES, WORKLOADS, await_deployment, restart
 from meshproof.install.mesh import install_mesh, uninstall_mesh
-from meshproof.mesh import Mesh
+from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_CLUSTER
 from meshproof.parallel import together
 from meshproof.progress import Narrator
+from meshproof.providers.kubeconfig import access_of
 from meshproof.providers.lab.lab import Lab
+from meshproof.rights import FOR_RECORD
 from meshproof.topology import load_topology
 from meshproof.upgrade.record.compare import Comparison, compare
 from meshproof.upgrade.record.differences import Difference
@@ -31,6 +35,7 @@ from meshproof.upgrade.record.text import told
 from meshproof.wait import NotYet, eventually
 
 from .test_strikes import TOPOLOGY
+from .visits import plain_kubeconfig
 
 pytestmark = pytest.mark.lab
 
@@ -100,6 +105,62 @@ def pods_of(mesh: Mesh) -> set[str]:
         for namespace in PROXY_NAMESPACES
         for pod in cluster.kube.list("Pod", namespace)
     }
+
+
+def test_a_record_needs_the_rights_that_it_names_and_writes_nothing(
+    mesh: Mesh, before: Record, lab: Lab, tmp_path: Path
+) -> None:
+    begins = {cluster.name: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
+    try:
+        accesses = tuple(access_of(reader(cluster, tmp_path)) for cluster in mesh.clusters)
+        found = compare(before, take(Mesh.of(mesh.topology, accesses, mesh.toolbox)))
+        assert found.equal, told(found)
+        assert set(found.after.samples) == set(found.before.samples)
+        for name, begin in begins.items():
+            assert written_by_reader(lab.audit_log(name), begin) == []
+    finally:
+        for cluster in mesh.clusters:
+            for manifest in account():
+                meta = manifest["metadata"]
+                cluster.kube.delete(manifest["kind"], meta["name"], meta.get("namespace"))
+
+
+READER = "reader"
+
+
+def account() -> tuple[Json, ...]:
+    """A service account with the rights for records, and no others."""
+    rbac = "rbac.authorization.k8s.io"
+    named = {"apiVersion": f"{rbac}/v1", "metadata": {"name": READER}}
+    subject = {"kind": "ServiceAccount", "name": READER, "namespace": "default"}
+    role = {"apiGroup": rbac, "kind": "ClusterRole", "name": READER}
+    return (
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": READER, "namespace": "default"}},
+        named | {"kind": "ClusterRole", "rules": [rule.as_rbac() for rule in FOR_RECORD]},
+        named | {"kind": "ClusterRoleBinding", "roleRef": role, "subjects": [subject]},
+    )
+
+
+def reader(cluster: Cluster, folder: Path) -> Kube:
+    for manifest in account():
+        cluster.kube.apply(manifest)
+    path = f"/api/v1/namespaces/default/serviceaccounts/{READER}/token"
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    token = str(cluster.kube.post(path, asked)["status"]["token"])
+    return Kube(plain_kubeconfig(folder, cluster.access, {"token": token}), f"arn:{cluster.name}", name=cluster.name)
+
+
+def written_by_reader(log: Path, begin: int) -> list[Json]:
+    """What is only asked, as who may do what, is kept nowhere; `exec` is a right of its own."""
+    with log.open() as lines:
+        lines.seek(begin)
+        events: list[Json] = [json.loads(line) for line in lines]
+    return [
+        event
+        for event in events
+        if event["user"]["username"] == f"system:serviceaccount:default:{READER}"
+        and event["objectRef"].get("subresource") != "exec"
+    ]
 
 
 def red(mesh: Mesh, before: Record, kind: str, path: str) -> Comparison:
