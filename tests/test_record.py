@@ -325,6 +325,43 @@ def test_the_weight_of_a_locality_is_told_where_somebody_has_set_it(mesh: Mesh) 
         assert facts.get("localityWeight") == expected
 
 
+def of_revision(suffix: str) -> dict[Key, Content]:
+    """An istiod, and what speaks of it."""
+    istiod = f"istiod{suffix}"
+    told = {
+        ("istio-system/" + istiod, "version", "istiod"): {"istio": "1.31.0"},
+        ("ns/shop", "listener", f"Service istio-system/{istiod}_15012"): {
+            "filterChains": [f"{istiod}.istio-system.svc"]
+        },
+        ("ns/shop", "route", "80"): {"domains": sorted(["istiodx.ns", "istiod.ns", f"{istiod}.istio-system"])},
+        ("", "webhook", f"istio-validator{suffix}-istio-system x"): {"revision": suffix[1:] or "default"},
+        ("ns/shop", "cluster", "outbound|80|1-31|shop"): {"subset": "1-31"},
+    }
+    return {
+        Key(cluster="cluster1", workload=workload, kind=kind, name=name): content
+        for (workload, kind, name), content in told.items()
+    }
+
+
+def test_the_name_of_the_revision_does_not_count() -> None:
+    found = compare(record(of_revision("")), record(of_revision("-1-31")))
+    assert found.equal, told(found)
+    assert compare(record(of_revision("-1-30")), record(of_revision("-1-31"))).equal
+
+
+def test_two_revisions_side_by_side_are_told_apart() -> None:
+    both = of_revision("") | of_revision("-1-31")
+    found = compare(record(of_revision("")), record(both))
+    assert [each.name for each in found.unexplained if each.kind == "holder"] == ["istio-system/istiod-1-31"]
+
+
+def test_what_the_old_revision_has_left_behind_is_seen() -> None:
+    listener = replace(KEY, kind="listener", name="Service istio-system/istiod_15012")
+    left = of_revision("-1-31") | {listener: {"filterChains": ["istiod.istio-system.svc"]}}
+    (found,) = compare(record(of_revision("")), record(left)).unexplained
+    assert (found.kind, found.name, found.before) == ("listener", "Service istio-system/istiod-1-31_15012", None)
+
+
 def test_another_version_than_that_of_the_upgrade_is_red() -> None:
     before, after = record(versions("1.30.4-abc")), record(versions("1.30.5-abc"))
     assert compare(before, after, from_version="1.30", to_version="1.31").unexplained

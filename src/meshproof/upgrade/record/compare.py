@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from meshproof.errors import BadInput
 from meshproof.upgrade.record.differences import Difference, record_differences
 from meshproof.upgrade.record.model import Record
+from meshproof.upgrade.record.revisions import without_revision
 from meshproof.upgrade.record.rules import RULES, Rule, explanation
 from meshproof.upgrade.record.samples import sample_problems
 
@@ -47,7 +48,8 @@ def compare(
         )
     old, new = from_version or _version(before), to_version or _version(after)
     explained, unexplained = [], []
-    for difference in [*record_differences(before, after), *_of_samples(before, after)]:
+    found = record_differences(without_revision(before), without_revision(after))
+    for difference in [*found, *_of_samples(before, after)]:
         rule = explanation(difference, old, new, rules)
         if rule is None:
             unexplained.append(difference)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from meshproof import names
 from meshproof.clients.kube import Json
-from meshproof.upgrade.record.workloads import Directory
 
 UNORDERED: Final = frozenset(
     {"domains", "filterChains", "matchSubjectAltNames", "matchTypedSubjectAltNames", "prefixRanges", "serverNames"}
@@ -29,16 +28,16 @@ def canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def normal(value: Any, directory: Directory) -> Any:
-    """Addresses by their owners, unordered lists in one order, nothing about probes of ours."""
+def normal(value: Any, named: Callable[[str], str]) -> Any:
+    """Every text as `named` has it, unordered lists in one order, nothing about probes of ours."""
     if isinstance(value, dict):
         return {
-            directory.named(key): _sorted(each) if key in UNORDERED else each
-            for key, each in ((key, normal(each, directory)) for key, each in value.items() if key not in DROPPED)
+            named(key): _sorted(each) if key in UNORDERED else each
+            for key, each in ((key, normal(each, named)) for key, each in value.items() if key not in DROPPED)
         }
     if isinstance(value, list):
-        return [normal(each, directory) for each in value if not _is_of_probes(each)]
-    return directory.named(value) if isinstance(value, str) else value
+        return [normal(each, named) for each in value if not _is_of_probes(each)]
+    return named(value) if isinstance(value, str) else value
 
 
 def _sorted(value: Any) -> Any:
@@ -62,17 +61,17 @@ def _is_of_probes(item: object) -> bool:
 # -- endpoints --------------------------------------------------------------------------------------------------------
 
 
-def endpoints(assignment: Json, directory: Directory) -> Json:
+def endpoints(assignment: Json, named: Callable[[str], str]) -> Json:
     """By who they are and whether they are healthy: weight, locality, and how many of a workload's pods are alike."""
     found: dict[str, Counter[str]] = {}
     for group in assignment.get("endpoints") or []:
         for endpoint in group.get("lbEndpoints") or []:
-            where = directory.named(_address((endpoint.get("endpoint") or {}).get("address") or {}))
-            facts = _facts(group, endpoint, directory)
+            where = named(_address((endpoint.get("endpoint") or {}).get("address") or {}))
+            facts = _facts(group, endpoint, named)
             if facts["health"] != HEALTHY:
                 where = f"{where} {str(facts['health']).lower()}"
             found.setdefault(where, Counter())[canonical(facts)] += 1
-    policy: Json = normal({k: v for k, v in assignment.items() if k not in ("clusterName", "endpoints")}, directory)
+    policy: Json = normal({k: v for k, v in assignment.items() if k not in ("clusterName", "endpoints")}, named)
     return {"endpoints": {where: _one(kinds) for where, kinds in found.items()}} | policy
 
 
@@ -87,7 +86,7 @@ def _address(address: Mapping[str, Any]) -> str:
     return f"{socket.get('address')}:{socket.get('portValue')}" if socket else canonical(address)
 
 
-def _facts(group: Json, endpoint: Json, directory: Directory) -> Json:
+def _facts(group: Json, endpoint: Json, named: Callable[[str], str]) -> Json:
     """The weight of the locality is told where it is another one than the sum of its endpoints', as istiod has it."""
     place = group.get("locality") or {}
     own, total = int(group.get("loadBalancingWeight") or 0), sum(map(_weight, group.get("lbEndpoints") or []))
@@ -96,7 +95,7 @@ def _facts(group: Json, endpoint: Json, directory: Directory) -> Json:
         "health": endpoint.get("healthStatus") or "UNKNOWN",
         "locality": "/".join(part for part in map(place.get, ("region", "zone", "subZone")) if part),
         "priority": int(group.get("priority") or 0),
-        "metadata": normal((endpoint.get("metadata") or {}).get("filterMetadata") or {}, directory),
+        "metadata": normal((endpoint.get("metadata") or {}).get("filterMetadata") or {}, named),
     } | ({"localityWeight": own} if own not in (0, total) else {})
 
 

@@ -56,7 +56,7 @@ def webhooks(configurations: list[Json], directory: Directory) -> Iterator[tuple
             bundle = _decoded(target.pop("caBundle", "") or "")
             content |= {"target": target, "trusted": trusted(bundle) if bundle else "nobody"}
             content |= {"revision": labels.get(names.REVISION_LABEL, ""), "tag": labels.get("istio.io/tag", "")}
-            yield f"{configuration['metadata']['name']} {hook['name']}", normal(content, directory)
+            yield f"{configuration['metadata']['name']} {hook['name']}", normal(content, directory.named)
 
 
 def _decoded(text: str) -> bytes:
@@ -75,7 +75,7 @@ def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Con
         parsed: Any = yaml.load(text, Loader=yaml.CSafeLoader) if hasattr(yaml, "CSafeLoader") else yaml.safe_load(text)
     except yaml.YAMLError:
         parsed = text
-    yield "mesh configuration", config["metadata"]["name"], normal(parsed, directory)
+    yield "mesh configuration", config["metadata"]["name"], normal(parsed, directory.named)
 
 
 def gateways(service: Json) -> Iterator[tuple[str, str, Content]]:

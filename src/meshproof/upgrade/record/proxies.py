@@ -48,21 +48,21 @@ def _one(alike: dict[str, Content]) -> Content:
 
 def _parts(part: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
     for kind, thing in things(part):
-        yield kind, str(thing["name"]), normal(_shown(thing), directory)
+        yield kind, str(thing["name"]), normal(_shown(thing), directory.named)
     match str(part.get("@type")).rpartition(".")[2]:
         case "BootstrapConfigDump":
             yield VERSION, PROXY, _versions((part.get("bootstrap") or {}).get("node") or {})
         case "EndpointsConfigDump":
             for each in part.get("dynamicEndpointConfigs") or []:
                 assignment = each["endpointConfig"]
-                yield "endpoints", str(assignment.get("clusterName")), endpoints(assignment, directory)
+                yield "endpoints", str(assignment.get("clusterName")), endpoints(assignment, directory.named)
         case "SecretsConfigDump":
             for each in part.get("dynamicActiveSecrets") or []:
                 yield "secret", str(each["name"]), secret(each.get("secret") or {})
         case "EcdsConfigDump":
             for each in part.get("ecdsFilters") or []:
                 content = each["ecdsFilter"]
-                yield "extension", str(content.get("name")), normal(content, directory)
+                yield "extension", str(content.get("name")), normal(content, directory.named)
 
 
 def _shown(thing: Json) -> Json:
