@@ -165,7 +165,7 @@ def _cross_network_gateway() -> Json:
 def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
     """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes, of one revision of a primary or more.
 
-    Of several, the name that a client calls says which one it means: proxies and API servers call istiod by its Service.
+    Of several, the name that a client calls says which one it means: that of its Service.
     """
     names = {PORT_XDS: "tls-istiod", PORT_WEBHOOK: "tls-istiodwebhook"}
     targets = {PORT_XDS: PORT_XDS, PORT_WEBHOOK: 443}
