@@ -88,6 +88,15 @@ def test_nightly_proves_every_topology() -> None:
     assert calls(job) == [f"lab-{name}" for name in available()]
 
 
+def test_nightly_upgrades_every_topology() -> None:
+    job = JOBS["nightly: upgrade"]
+    assert job["strategy"]["matrix"]["topology"] == list(available())
+    assert calls(job) == [f"upgrade-{name}" for name in available()]
+    text = (TOP / "tox.ini").read_text()
+    for name in available():
+        assert f"    {name}: pytest --provider=lab --topology={name} {{[upgrade]way}} {{posargs}}" in text
+
+
 @pytest.mark.parametrize("name", JOBS)
 def test_a_job_ends_in_time_and_calls_tox_once_at_most(name: str) -> None:
     job = JOBS[name]

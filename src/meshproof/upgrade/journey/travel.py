@@ -111,19 +111,19 @@ class Guide:
     ) -> Journey:
         """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew.
 
-        A run that is killed meanwhile leaves a mesh without markers, which the next one takes for a stranger's.
+        A run that is stopped meanwhile leaves a mesh without markers: the next one takes it for a stranger's, and away.
         """
         shutil.rmtree(self.report_dir, ignore_errors=True)
         remove_markers(journey.mesh)
-        whole = False
         try:
             self._take_steps(journey, steps, passengers, look)
-            whole = not journey.untaken and bool(journey.stages) and journey.stages[-1].step.arrives == RETURNED
-        finally:
-            if whole:
-                write_markers(journey.mesh)
-            else:
-                self.ward.make_anew(f"{journey.way}: the mesh did not come back from it")
+        except MeshproofError as problem:
+            self.ward.make_anew(f"{journey.way}: {problem}")
+            raise
+        if journey.stages[-1].well_s is not None and journey.stages[-1].step.arrives == RETURNED:
+            write_markers(journey.mesh)
+        else:
+            self.ward.make_anew(f"{journey.way}: {journey.stages[-1].unwell or 'the mesh did not come back from it'}")
         return journey
 
     def _take_steps(
