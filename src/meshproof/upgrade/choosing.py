@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from meshproof.attachment import Attachment
@@ -29,6 +30,7 @@ from meshproof.options import (
 from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
 from meshproof.rights import Rule
 from meshproof.topology import available, load_topology, parse_topology
+from meshproof.versions import Version
 
 CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
 _TOPOLOGY_HELP: Final = (
@@ -41,12 +43,14 @@ _TOPOLOGY_HELP: Final = (
 class Chosen:
     """The mesh, and the options by which pytest finds it again.
 
-    `text` is that of its topology if no file has it yet: then pytest needs it written down first.
+    `text` is that of its topology if no file has it yet: then pytest needs it written down first. `istioctls` are those
+    that are there beside the mesh's own, by minor version.
     """
 
     mesh: Mesh
     options: tuple[str, ...]
     text: str = ""
+    istioctls: Mapping[Version, Path] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def add_choosers(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +98,8 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
     if topology.name != there.name:
         raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")
     options = (f"{TOPOLOGY.flag}={_named(topology)}", f"{LAB_NAME.flag}={name}")
-    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options)
+    tools = {version: Path(f) / "istioctl" for n, f in lab.spec.istio.items() if (version := Version.parse(n))}
+    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options, istioctls=tools)
 
 
 def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Topology, Attachment, str]:

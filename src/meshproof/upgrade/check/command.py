@@ -47,7 +47,7 @@ def add_parser(actions: Any) -> None:
         "--istioctl",
         type=Path,
         metavar="FILE",
-        help="the istioctl of the target, which knows what it wants (default: the one in PATH, or the lab's)",
+        help="the istioctl of the target, which knows what it wants (default: the lab's, or the one in PATH)",
     )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument(
@@ -71,7 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         with narrator.step("claims about the mesh as it is"):
             claims = _claims(chosen, folder)
     with narrator.step(f"rules for {target}"):
-        verdict = check(_with_tool(chosen.mesh, arguments.istioctl), target, now=datetime.now(UTC), claims=claims)
+        mesh = _with_tool(chosen.mesh, arguments.istioctl or chosen.istioctls.get(target.version))
+        verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
     print(json.dumps(verdict.as_plain(), indent=2) if arguments.json else render(verdict), end="")
     return verdict.outcome.exit_code
 
