@@ -503,8 +503,8 @@ def test_claims_are_run_as_a_user_would(monkeypatch: pytest.MonkeyPatch, tmp_pat
     chosen = Chosen(mesh=mesh_there(), options=("--context=a=b",), text="title: t\n")
     monkeypatch.setattr(command, "chosen_mesh", lambda *_: chosen)
     monkeypatch.setattr(command, "run_claims", run_claims)
-    assert cli.main(["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}"]) == 4
+    assert cli.main(["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", "--app-image=a:1"]) == 4
     file = tmp_path / "upgrade-check" / "mesh.yaml"
     suites = [f"suites/{name}" for name in ("trust", "discovery", "gateways", "controlplane", "traffic")]
-    assert asked == [(*suites, f"--topology={file}", "--context=a=b", "upgrade-check/claims")]
+    assert asked == [(*suites, f"--topology={file}", "--context=a=b", "--app-image=a:1", "upgrade-check/claims")]
     assert file.read_text() == "title: t\n"
