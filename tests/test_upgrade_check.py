@@ -155,6 +155,18 @@ def test_what_may_not_be_read_is_kept_as_such() -> None:
     assert facts.clusters[1].reader is None
 
 
+def test_services_that_may_not_be_read_and_those_elsewhere_are_not_called_dead() -> None:
+    mesh = mesh_there()
+    near, far = there(mesh, 0), there(mesh, 1)
+    near.forbidden = ("/endpointslices",)
+    far.add("Service", "istiod", spec={"externalName": "istiod.example"})
+    del far.objects[f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/endpointslices/istiod-x"]
+    reasons = check(mesh, parse_target("1.31"), now=NOW).reasons
+    assert [(each.where, each.rule) for each in reasons if each.rule in ("HOOK-01", "HOOK-02", "UNKNOWN")] == [
+        ("cluster1", "UNKNOWN")
+    ]
+
+
 def test_a_silent_api_server_ends_the_check() -> None:
     mesh = mesh_there()
     del there(mesh, 1).objects["/version"]
@@ -167,6 +179,9 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     near = there(mesh, 0)
     near.hook("istio-revision-tag-prod", "istiod-1-29", **{"istio.io/tag": "prod", "istio.io/rev": "1-29"})
     near.put({"kind": "Namespace", "metadata": {"name": "shop", "labels": {"istio.io/rev": "prod"}}})
+    for kube in (near, there(mesh, 1)):
+        patches = [{"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": {}}}]
+        kube.add("EnvoyFilter", "f", namespace="shop", spec={"configPatches": patches})
     detection = {"trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 3}}}
     limited = {"subsets": [{"trafficPolicy": {"outlierDetection": {"minHealthPercent": 20}}}]}
     near.add("DestinationRule", "a", namespace="shop", spec=detection)
@@ -189,7 +204,9 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     }
     near.put(crd)
     near.objects["/apis/gateway.networking.k8s.io/v1alpha2/tcproutes"] = {"items": [{"metadata": {"name": "r"}}]}
-    cluster = read_facts(mesh, NOW).clusters[0]
+    cluster, remote = read_facts(mesh, NOW).clusters
+    assert [patch.filter for patch in cluster.patches] == ["shop/f"]
+    assert remote.patches == ()
     assert [(hook.name, hook.tag, hook.revision, hook.services) for hook in cluster.hooks][1:] == [
         ("istio-revision-tag-prod", "prod", "1-29", ("istio-system/istiod-1-29",))
     ]
