@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from meshproof import names
 from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
 from meshproof.errors import NotReady, Unavailable
 from meshproof.mesh import Cluster
@@ -38,9 +39,14 @@ class Reading:
         self.withheld.append(Withheld(where=str(self.cluster), what=what, reason=reason.splitlines()[0][:200]))
 
     def all_of(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
-        """All objects of a kind; none where they may not be read, which is noted."""
-        return self.known(kind, namespace, labels=labels) or []
+        """All objects of a kind but our own probes'; none where they may not be read, which is noted."""
+        return [thing for thing in self.known(kind, namespace, labels=labels) or [] if not _is_ours(thing)]
 
     def known(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json] | None:
-        """The same, and None where they may not be read."""
+        """All objects of a kind, and None where they may not be read."""
         return self.may(f"{kind} objects", lambda: self.kube.list(kind, namespace, labels=labels), None)
+
+
+def _is_ours(thing: Json) -> bool:
+    """Of a claim that is proven at the same time."""
+    return str(thing["metadata"].get("namespace") or thing["metadata"]["name"]).startswith(names.OUR_NAMESPACES)
