@@ -5,7 +5,7 @@ from __future__ import annotations
 import yaml
 
 from meshproof.cluster_role import FILE, READ_SECRETS, ROLES, VERIFY, current
-from meshproof.rights import FOR_DETECTION, NEEDED, Rule
+from meshproof.rights import FOR_DETECTION, FOR_RECORD, NEEDED, Rule
 
 
 def test_the_file_is_made_from_the_rights() -> None:
@@ -26,3 +26,4 @@ def each(rules: tuple[Rule, ...]) -> set[tuple[str, str, str]]:
 
 def test_who_may_verify_may_look() -> None:
     assert each(FOR_DETECTION) < each(NEEDED)
+    assert each(FOR_RECORD) < each(NEEDED)

@@ -33,6 +33,7 @@ for example (what touches a lab needs root):
   meshproof lab down                                   take all of it away
   meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
   meshproof upgrade check --to=1.31                    is the mesh ready for that Istio?
+  meshproof upgrade record -o before.json              what a mesh is, for `compare` after it
 
 `meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong.
 `meshproof upgrade check` has 3 and 4 besides, which its --help explains."""

@@ -72,6 +72,20 @@ FOR_UPGRADE_CHECK: Final = (
 )
 """For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
 
+FOR_RECORD: Final = (
+    Rule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
+    Rule(group="", resources=("services",), verbs=("get",)),
+    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    Rule(
+        group="admissionregistration.k8s.io",
+        resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+        verbs=("list",),
+    ),
+    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+)
+"""For `meshproof upgrade record`, which asks proxies and istiods by `exec`; all of it is in `NEEDED`."""
+
 FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
 """For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
 

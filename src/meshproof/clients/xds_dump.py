@@ -34,13 +34,14 @@ def held(kube: Kube, namespace: str, pod: str) -> Held:
 
 def parse_dump(text: str, whose: str) -> Held:
     try:
-        parts = _camel(json.loads(text))["configs"]
+        parts = camel(json.loads(text))["configs"]
     except (ValueError, KeyError, TypeError):
         raise Broken(f"config dump of {whose}", f"it cannot be read: {text[:200]!r}", "is it connected?") from None
-    return {f"{kind} {thing['name']}": thing for part in parts for kind, thing in _things(part)}
+    return {f"{kind} {thing['name']}": thing for part in parts for kind, thing in things(part)}
 
 
-def _things(part: Json) -> Iterator[tuple[str, Json]]:
+def things(part: Json) -> Iterator[tuple[str, Json]]:
+    """Kind and content of what is in one part of a dump, fields in camelCase."""
     match str(part.get("@type")).rpartition(".")[2]:
         case "ClustersConfigDump":
             for each in part.get("dynamicActiveClusters") or []:
@@ -57,10 +58,11 @@ def _things(part: Json) -> Iterator[tuple[str, Json]]:
                 yield "route", each["routeConfig"]
 
 
-def _camel(value: Any) -> Any:
+def camel(value: Any) -> Any:
+    """A value with the names of all its fields in camelCase."""
     if isinstance(value, dict):
-        return {_SNAKE.sub(lambda found: found[1].upper(), key): _camel(each) for key, each in value.items()}
-    return [_camel(each) for each in value] if isinstance(value, list) else value
+        return {_SNAKE.sub(lambda found: found[1].upper(), key): camel(each) for key, each in value.items()}
+    return [camel(each) for each in value] if isinstance(value, list) else value
 
 
 _SNAKE: Final = re.compile(r"_([a-z0-9])")

@@ -1,0 +1,80 @@
+"""What one proxy holds, from one dump of its configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from meshproof.clients import envoy
+from meshproof.clients.kube import Json
+from meshproof.clients.xds_dump import camel, things
+from meshproof.errors import Broken
+from meshproof.upgrade.record.certificates import secret
+from meshproof.upgrade.record.model import PROXY, VERSION, Content, Key
+from meshproof.upgrade.record.normal import canonical, endpoints, is_ours, normal
+from meshproof.upgrade.record.workloads import Directory, Member
+
+
+def parts_of(member: Member, directory: Directory) -> dict[Key, Content]:
+    """Ask the proxy once, for everything."""
+    pod = member.pod
+    answer = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
+    return parse_parts(answer, member, directory)
+
+
+def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, Content]:
+    """From `/config_dump?include_eds`. Two parts that differ in a pod's address only become one."""
+    try:
+        dumped = camel(json.loads(answer))["configs"]
+    except (ValueError, KeyError, TypeError):
+        raise Broken(
+            f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {answer[:200]!r}", "is it Envoy's?"
+        ) from None
+    found: dict[Key, dict[str, Content]] = {}
+    for kind, name, content in (each for part in dumped for each in _parts(part, directory)):
+        named = directory.named(name)
+        if not is_ours(named):
+            key = Key(cluster=str(member.cluster), workload=member.workload, kind=kind, name=named)
+            text = canonical(content)
+            found.setdefault(key, {})[text] = directory.shared(content, text)
+    return {key: _one(alike) for key, alike in found.items()}
+
+
+def _one(alike: dict[str, Content]) -> Content:
+    contents = [content for _, content in sorted(alike.items())]
+    return contents[0] if len(contents) == 1 else contents
+
+
+def _parts(part: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
+    for kind, thing in things(part):
+        yield kind, str(thing["name"]), normal(_shown(thing), directory.named)
+    match str(part.get("@type")).rpartition(".")[2]:
+        case "BootstrapConfigDump":
+            yield VERSION, PROXY, _versions((part.get("bootstrap") or {}).get("node") or {})
+        case "EndpointsConfigDump":
+            for each in part.get("dynamicEndpointConfigs") or []:
+                assignment = each["endpointConfig"]
+                yield "endpoints", str(assignment.get("clusterName")), endpoints(assignment, directory.named)
+        case "SecretsConfigDump":
+            for each in part.get("dynamicActiveSecrets") or []:
+                yield "secret", str(each["name"]), secret(each.get("secret") or {})
+        case "EcdsConfigDump":
+            for each in part.get("ecdsFilters") or []:
+                content = each["ecdsFilter"]
+                yield "extension", str(content.get("name")), normal(content, directory.named)
+
+
+def _shown(thing: Json) -> Json:
+    """A listener that the proxy refuses tells why, and not what it refuses: that is in the words."""
+    state = thing.get("errorState")
+    return thing if state is None else {"name": thing["name"], "refused": state.get("details")}
+
+
+def _versions(node: Json) -> Content:
+    """Of Istio and of Envoy: the agent tells its own in the metadata, Envoy its own as that of the user agent."""
+    told: dict[str, Any] = (node.get("userAgentBuildVersion") or {}).get("version") or {}
+    numbers = [str(told.get(key, 0)) for key in ("majorNumber", "minorNumber", "patch")]
+    meta = node.get("metadata") or {}
+    version = meta.get("ISTIO_VERSION") or ""
+    return {"istio": version, "envoy": ".".join(numbers) if told else ""}

@@ -1,0 +1,121 @@
+"""Why a record may differ after an upgrade: each rule explains one thing, and says who says so.
+
+There is none that explains whatever comes: each names a kind and a path, and what was or is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.upgrade.record.differences import Difference
+from meshproof.upgrade.record.normal import canonical
+from meshproof.versions import Version
+
+ANY: Final = "(?s:.*)"
+NOTHING: Final = ""
+"""What is matched where there is nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One explanation. Patterns are regular expressions that must match all of a text.
+
+    `before` and `after` match values as JSON, nothing as an empty text; `{from}` and `{to}` in them stand for the
+    versions of the upgrade. `since` is the release that has brought the change: the rule explains upgrades that come
+    to it or past it; None explains every upgrade.
+    """
+
+    id: str
+    sentence: str
+    source: str
+    kind: str
+    path: str
+    before: str
+    after: str
+    name: str = ANY
+    since: Version | None = None
+
+    def applies(self, from_version: str, to_version: str) -> bool:
+        """Whether this upgrade passes the release."""
+        if self.since is None:
+            return from_version != to_version
+        old, new = Version.parse(from_version), Version.parse(to_version)
+        return old is not None and new is not None and old < self.since <= new
+
+    def explains(self, difference: Difference, from_version: str, to_version: str) -> bool:
+        """Whether it is this; `applies` is not asked."""
+        pairs = (
+            (self.kind, difference.kind),
+            (self.name, difference.name),
+            (self.path, difference.path),
+            (self.before, text_of(difference.before)),
+            (self.after, text_of(difference.after)),
+        )
+        versions = {"{from}": version_pattern(from_version), "{to}": version_pattern(to_version)}
+        return all(re.fullmatch(_filled(pattern, versions), text) for pattern, text in pairs)
+
+
+def _filled(pattern: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        pattern = pattern.replace(name, value)
+    return pattern
+
+
+def version_pattern(version: str) -> str:
+    """`1.31` stands for all of its builds, `1.31.0` for `1.31.0-<commit>` too."""
+    return re.escape(version) + r'(?:[-+.][^"]*)?'
+
+
+def text_of(value: object) -> str:
+    """As patterns see it."""
+    return NOTHING if value is None else canonical(value)
+
+
+def explanation(difference: Difference, from_version: str, to_version: str, rules: Sequence[Rule]) -> Rule | None:
+    """The first rule that explains it."""
+    return next(
+        (
+            rule
+            for rule in rules
+            if rule.applies(from_version, to_version) and rule.explains(difference, from_version, to_version)
+        ),
+        None,
+    )
+
+
+RULES: Final = (
+    Rule(
+        id="VERSION-1",
+        sentence="istiods and proxies are of the new version",
+        source="the upgrade itself",
+        kind="version",
+        name="istiod|proxy",
+        path="istio",
+        before='"{from}"',
+        after='"{to}"',
+    ),
+    Rule(
+        id="UNREADY-1",
+        sentence="istiod sends endpoints that are not ready as well, and says that they are unhealthy",
+        source="Istio 1.31, release note 60690: PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+        kind="endpoints",
+        path=r"endpoints\[[^\]]+ unhealthy\]",
+        before=NOTHING,
+        after=r'\{"count": \d+, "health": "UNHEALTHY", .*\}',
+        since=Version(1, 31),
+    ),
+    Rule(
+        id="UNREADY-2",
+        sentence="proxies never send requests to them, however few are ready: the panic threshold is zero",
+        source="the same; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
+        kind="cluster",
+        name=r"outbound[|_].*",
+        path=r"commonLbConfig\.healthyPanicThreshold",
+        before=NOTHING,
+        after=r"\{\}",
+        since=Version(1, 31),
+    ),
+)
