@@ -495,12 +495,16 @@ def test_the_exit_code_says_what_the_verdict_does(
 ) -> None:
     mesh = mesh_there()
     monkeypatch.setattr(command, "chosen_mesh", lambda *_: Chosen(mesh=mesh, options=()))
-    ask = ["upgrade", "check", "--to=1.31", "--no-claims", f"--istioctl={tool(tmp_path)}"]
+    ask = ["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", "--no-claims", f"--istioctl={tool(tmp_path)}"]
     assert cli.main(ask) == 0
-    assert capsys.readouterr().out.startswith("GO: primary-remote-samenet to Istio 1.31 (")
+    printed = capsys.readouterr().out
+    assert printed.startswith("GO: primary-remote-samenet to Istio 1.31 (")
+    assert (tmp_path / "upgrade-check" / "verdict.txt").read_text() == printed
     there(mesh, 1).forbidden = ("/clusterroles",)
     assert cli.main([*ask, "--json"]) == 3
-    assert json.loads(capsys.readouterr().out)["outcome"] == "GO WITH WARNINGS"
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["outcome"] == "GO WITH WARNINGS"
+    assert (tmp_path / "upgrade-check" / "verdict.json").read_text() == printed
     del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
     assert cli.main(ask) == 4
     assert cli.main([*ask[:-1], "--istioctl=/nowhere/istioctl"]) == 2

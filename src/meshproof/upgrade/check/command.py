@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from meshproof.errors import BadInput
 from meshproof.mesh import Mesh
-from meshproof.options import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET, REPORT_DIR
+from meshproof.options import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET
 from meshproof.progress import LineNarrator
 from meshproof.report.claims_doc import ROOT
 from meshproof.rights import FOR_DETECTION
@@ -43,7 +43,7 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
     parser.add_argument(
-        "--no-claims", action="store_true", help="leave the claims away: then nothing at all is written"
+        "--no-claims", action="store_true", help="leave the claims away: then nothing is written to any cluster"
     )
     parser.add_argument(
         "--istioctl",
@@ -56,7 +56,7 @@ def add_parser(actions: Any) -> None:
         "--report-dir",
         metavar="FOLDER",
         default="reports",
-        help=f"{REPORT_DIR.help.partition(' (')[0]} (default: reports)",
+        help=f"where verdict and evidence go, in a folder {FOLDER} (default: reports)",
     )
     add_choosers(parser)
     for option in FOR_PROBES:
@@ -79,7 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     with narrator.step(f"rules for {target}"):
         mesh = _with_tool(chosen.mesh, arguments.istioctl or chosen.istioctls.get(target.version))
         verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
-    print(json.dumps(verdict.as_plain(), indent=2) if arguments.json else render(verdict), end="")
+    text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "verdict.txt").write_text(text)
+    (folder / "verdict.json").write_text(plain)
+    print(plain if arguments.json else text, end="")
     return verdict.outcome.exit_code
 
 
