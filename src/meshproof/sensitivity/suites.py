@@ -41,7 +41,7 @@ def run_suites(
     if drills:
         return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
     suites = [f"suites/{suite}" for suite in SUITES]
-    asked = ("suites/upgrade", f"{UPGRADE_TO.flag}={upgrade_to}") if upgrade_to else ()
+    asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO.flag}={upgrade_to}") if upgrade_to else ()
     return run_claims(root, (*suites, *asked, *chosen), report_dir)
 
 

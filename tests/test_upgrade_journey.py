@@ -1,0 +1,345 @@
+"""The steps of an upgrade, what is wrong with one, and the page that tells of it, without a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshproof.clients.kube import Json
+from meshproof.errors import Broken, ClaimFailed
+from meshproof.findings import Findings
+from meshproof.history import Mark, Outcome, Request
+from meshproof.install.gateways import istiod_exposed
+from meshproof.mesh import Mesh
+from meshproof.report.results import Result
+from meshproof.sensitivity.outcome import SuiteRun
+from meshproof.topology import TOPOLOGIES, load_topology
+from meshproof.upgrade.journey.components import Components
+from meshproof.upgrade.journey.judge import judge, problems_of
+from meshproof.upgrade.journey.page import page
+from meshproof.upgrade.journey.planes import ControlPlane
+from meshproof.upgrade.journey.pointing import pointing_at
+from meshproof.upgrade.journey.steps import RETURNED, TARGET, Step, by_revision, in_place
+from meshproof.upgrade.journey.travel import Journey, Stage, as_yaml, named
+from tests.fakes import mesh_of, toolbox
+from tests.install_fakes import fake_mesh, fake_of
+
+OLD = ControlPlane(toolbox=replace(toolbox(), istio_version="1.30.4-abc"))
+NEW = ControlPlane(toolbox=replace(toolbox(), istio_version="1.31.0-def"))
+CANARY = replace(NEW, revision="1-31")
+ALL = sorted(path.stem for path in TOPOLOGIES.glob("*.yaml"))
+
+
+def stays() -> None:
+    """Nobody of ours has to follow."""
+
+
+def names_of(steps: tuple[Step, ...]) -> list[str]:
+    return [f"{step.name}{' <-' if step.back else ''}{'' if step.proven else ' .'}" for step in steps]
+
+
+# -- steps ------------------------------------------------------------------------------------------------------------
+
+
+def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
+    assert names_of(in_place(mesh_of("multi-primary-multinet"), OLD, NEW)) == [
+        "istiod of cluster1 to 1.31 .",
+        "istiod of cluster1 back to 1.30 <- .",
+        "istiod of cluster1 to 1.31",
+        "proxies of cluster1 to 1.31",
+        "istiod of cluster2 to 1.31 .",
+        "istiod of cluster2 back to 1.30 <- .",
+        "istiod of cluster2 to 1.31",
+        "proxies of cluster2 to 1.31",
+        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
+        "istiod of cluster2 back to 1.30, and the proxies that it governs <-",
+    ]
+
+
+def test_a_remote_goes_after_its_primary_and_stays_new_for_longer() -> None:
+    assert names_of(in_place(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
+        "proxies of cluster1 to 1.31",
+        "what points to istiod in cluster2 to 1.31",
+        "proxies of cluster2 to 1.31",
+        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
+        "what points to istiod in cluster2 back to 1.30 <-",
+    ]
+
+
+def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_one() -> None:
+    there = names_of(by_revision(mesh_of("primary-remote-multinet"), OLD, CANARY, stays))
+    assert there == [
+        "istiod 1.31 (revision 1-31) beside the other in cluster1",
+        "what points to istiod 1.31 (revision 1-31) beside the other in cluster2",
+        "tag default of cluster2 to 1.31 (revision 1-31)",
+        "tag default of cluster1 to 1.31 (revision 1-31)",
+        "proxies of cluster2 to 1.31 (revision 1-31)",
+        "proxies of cluster1 to 1.31 (revision 1-31)",
+        "1.30 removed from cluster2",
+        "1.30 removed from cluster1",
+        "istiod 1.30 beside the other in cluster1 <- .",
+        "what points to istiod 1.30 beside the other in cluster2 <- .",
+        "tag default of cluster2 to 1.30 <- .",
+        "tag default of cluster1 to 1.30 <- .",
+        "proxies of cluster2 to 1.30 <- .",
+        "proxies of cluster1 to 1.30 <- .",
+        "1.31 (revision 1-31) removed from cluster2 <- .",
+        "1.31 (revision 1-31) removed from cluster1 <-",
+    ]
+
+
+@pytest.mark.parametrize("topology", ALL)
+def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) -> None:
+    mesh = mesh_of(topology)
+    for steps in (in_place(mesh, OLD, NEW), by_revision(mesh, OLD, CANARY, stays)):
+        assert [step.arrives for step in steps if step.arrives] == [TARGET, RETURNED]
+        assert steps[-1].arrives == RETURNED
+        assert steps[-1].governs == OLD
+        assert all(step.proven for step in steps if step.arrives)
+
+
+@pytest.mark.parametrize("topology", ALL)
+def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> None:
+    """Istio does not support it: where an istiod goes back, what it governs goes with it."""
+    mesh = mesh_of(topology)
+    new: set[str] = set()
+    for step in in_place(mesh, OLD, NEW):
+        if step.name.startswith("proxies of "):
+            new.add(step.name.split()[2])
+        if step.name.startswith("istiod of ") and step.back:
+            governed = {str(c.name) for c in mesh.controlled_by(mesh.cluster(step.name.split()[2]))}
+            assert step.restarts or not new & governed
+            new -= governed
+
+
+def test_pods_of_ours_follow_before_a_control_plane_goes() -> None:
+    steps = by_revision(mesh_of("multi-primary-samenet"), OLD, CANARY, stays)
+    assert [step.name for step in steps if step.before is stays] == [
+        "1.30 removed from cluster1",
+        "1.31 (revision 1-31) removed from cluster1",
+    ]
+
+
+# -- planes and topologies --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topology", ALL)
+def test_a_topology_with_a_revision_can_be_written_and_read_again(topology: str, tmp_path: Path) -> None:
+    mesh = mesh_of(topology)
+    wanted = CANARY.topology_of(mesh)
+    read = load_topology(named(wanted, mesh.topology, tmp_path))
+    assert (read.name, read.clusters, read.mesh_id) == (wanted.name, wanted.clusters, wanted.mesh_id)
+    assert {cluster.revision for cluster in read.clusters} == {"1-31"}
+
+
+def test_the_installed_topology_is_called_by_its_name(tmp_path: Path) -> None:
+    mesh = mesh_of("primary-remote-multinet")
+    assert named(OLD.topology_of(mesh), mesh.topology, tmp_path) == "primary-remote-multinet"
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_topology_of_ones_own_keeps_what_it_says(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(as_yaml(mesh_of("multi-primary-samenet").topology).replace("mesh1", "mesh7"))
+    mine = load_topology(str(file))
+    assert mine.mesh_id == "mesh7"
+    assert load_topology(str(file)).clusters == mesh_of("multi-primary-samenet").topology.clusters
+
+
+def test_istiods_of_two_revisions_are_told_apart_by_the_name_that_is_called() -> None:
+    mesh = mesh_of("primary-remote-multinet")
+    specs = [plane.topology_of(mesh).clusters[0] for plane in (OLD, CANARY)]
+    service = istiod_exposed(specs)[1]["spec"]["tls"]
+    assert [
+        (r["match"][0]["port"], r["match"][0]["sniHosts"], r["route"][0]["destination"]["host"]) for r in service
+    ] == [
+        (15012, ["istiod.istio-system.svc"], "istiod.istio-system.svc.cluster.local"),
+        (15017, ["istiod.istio-system.svc"], "istiod.istio-system.svc.cluster.local"),
+        (15012, ["istiod-1-31.istio-system.svc"], "istiod-1-31.istio-system.svc.cluster.local"),
+        (15017, ["istiod-1-31.istio-system.svc"], "istiod-1-31.istio-system.svc.cluster.local"),
+    ]
+    assert istiod_exposed(specs[:1])[1]["spec"]["tls"][0]["match"][0]["sniHosts"] == ["*"]
+
+
+# -- what points at a control plane -----------------------------------------------------------------------------------
+
+
+def thing(kind: str, name: str, namespace: str = "", **more: Any) -> Json:
+    version = {"MutatingWebhookConfiguration": "admissionregistration.k8s.io/v1", "Deployment": "apps/v1"}
+    meta: Json = {"name": name, **({"namespace": namespace} if namespace else {}), **more.pop("meta", {})}
+    return {"apiVersion": version.get(kind, more.pop("api", "v1")), "kind": kind, "metadata": meta, **more}
+
+
+def webhook(name: str, service: str, **labels: str) -> Json:
+    call = {"clientConfig": {"service": {"namespace": "istio-system", "name": service}}}
+    meta = {"labels": {key.replace("_", "/"): value for key, value in labels.items()}}
+    return thing("MutatingWebhookConfiguration", name, webhooks=[call], meta=meta)
+
+
+def seen(*things: Json) -> list[str]:
+    mesh = fake_mesh(load_topology("primary-remote-samenet"))
+    for each in things:
+        fake_of(mesh.clusters[0]).put(each)
+    return pointing_at(mesh, OLD)
+
+
+def test_a_webhook_and_a_tag_point_at_the_service_that_they_call() -> None:
+    old = webhook("istio-sidecar-injector", "istiod", **{"istio.io_rev": "default"})
+    tag = webhook("istio-revision-tag-prod", "istiod", **{"istio.io_rev": "default", "istio.io_tag": "prod"})
+    new = webhook("istio-sidecar-injector-1-31", "istiod-1-31", **{"istio.io_rev": "1-31"})
+    assert seen(old, tag, new) == [
+        "cluster1: MutatingWebhookConfiguration istio-sidecar-injector calls istiod",
+        "cluster1: MutatingWebhookConfiguration istio-revision-tag-prod (tag prod) calls istiod",
+    ]
+
+
+def test_a_label_means_a_tag_where_there_is_one_of_that_name() -> None:
+    namespace = thing("Namespace", "shop", meta={"labels": {"istio.io/rev": "default"}})
+    moved = webhook("istio-revision-tag-default", "istiod-1-31", **{"istio.io_rev": "1-31", "istio.io_tag": "default"})
+    assert seen(namespace) == ["cluster1: namespace shop is labelled istio.io/rev=default"]
+    assert seen(namespace, moved) == []
+
+
+def test_pods_objects_and_routes_are_seen() -> None:
+    pod = thing("Pod", "web", "shop", meta={"annotations": {"istio.io/rev": "default"}})
+    other = thing("Pod", "new", "shop", meta={"annotations": {"istio.io/rev": "1-31"}})
+    left = thing("ConfigMap", "istio", "istio-system", meta={"labels": {"istio.io/rev": "default"}})
+    route = thing(
+        "VirtualService",
+        "istiod-vs",
+        "istio-system",
+        api="networking.istio.io/v1",
+        spec={"tls": [{"route": [{"destination": {"host": "istiod.istio-system.svc.cluster.local"}}]}]},
+    )
+    assert seen(pod, other, left, route) == [
+        "cluster1: pod shop/web has a proxy of revision default",
+        "cluster1: ConfigMap istio-system/istio is of revision default",
+        "cluster1: VirtualService istio-system/istiod-vs names istiod.istio-system.svc",
+    ]
+
+
+# -- what is wrong with a step ----------------------------------------------------------------------------------------
+
+AT = Mark(monotonic_s=100.0, wall=1_700_000_000.0)
+
+
+def request(second: float, outcome: Outcome = Outcome.ANSWERED, source: str = "cluster1 client") -> Request:
+    status = 200 if outcome is Outcome.ANSWERED else 503
+    return Request(
+        sent_s=100.0 + second,
+        wall=AT.wall + second,
+        source=source,
+        outcome=outcome,
+        status=status,
+        version="v1",
+        latency_s=0.01,
+    )
+
+
+def mesh() -> Mesh:
+    return mesh_of("multi-primary-multinet")
+
+
+def stage(number: int = 2, **changes: Any) -> Stage:
+    made: dict[str, Any] = {
+        "step": in_place(mesh(), OLD, NEW)[number],
+        "begin": AT,
+        "end": AT.at(110.0),
+        "done_s": 5.25,
+        "well_s": 1.5,
+        "requests": [request(n) for n in range(10)],
+        "claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.SKIPPED}, seconds=20.0),
+    }
+    return Stage(**{**made, **changes})
+
+
+def test_a_step_that_costs_nothing_is_good() -> None:
+    assert problems_of(stage()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"requests": [request(1), request(2, Outcome.REFUSED)]},
+            "1 of 2 requests lost: {clock} cluster1 client: HTTP 503 after 0.01 s",
+        ),
+        ({"well_s": None, "unwell": "no istiod"}, "not well afterwards: no istiod"),
+        ({"requests": []}, "no request was sent"),
+        ({"claims": None}, "no claim was proven after it"),
+        ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was proven after it"),
+        (
+            {"requests": [request(1), request(1, Outcome.UNKNOWN, "cluster2 passenger")]},
+            "nothing is known of the requests of cluster2 passenger",
+        ),
+        (
+            {
+                "claims": SuiteRun(
+                    results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.FAILED},
+                    texts={"TRUST-02": "TRUST-02 one root: broke\n  last seen   two roots\n  mesh        x"},
+                )
+            },
+            "TRUST-02: TRUST-02 one root: broke | last seen   two roots",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str) -> None:
+    told = problems_of(stage(**changes))
+    wanted = problem.partition("{clock} ")
+    assert len(told) == 1
+    assert told[0].startswith(wanted[0])
+    assert told[0].endswith(wanted[2] or wanted[0])
+
+
+def journey(*stages: Stage, untaken: int = 0) -> Journey:
+    steps = in_place(mesh(), OLD, NEW)
+    return Journey(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
+
+
+def test_steps_that_were_given_up_are_not_green() -> None:
+    findings = Findings("steps")
+    judge(journey(stage(), untaken=1), findings)
+    with pytest.raises(ClaimFailed, match=r"2\. istiod of cluster1 to 1\.31: not taken"):
+        findings.conclude()
+
+
+def test_a_machine_without_time_is_to_blame_itself() -> None:
+    findings = Findings("steps")
+    judge(journey(stage(late_s=2.0, requests=[request(1, Outcome.LOST)])), findings)
+    with pytest.raises(Broken, match=r"no time for its load: a request was sent 2\.0 s late"):
+        findings.conclude()
+
+
+def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshproof.upgrade.journey.page.clock", lambda wall: "12:00:00")
+    versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
+    mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
+    good = stage(components={"cluster1": versions, "cluster2": mixed})
+    bad = stage(0, well_s=None, unwell="cluster1 has no istiod", claims=None)
+    assert page(journey(good, bad, untaken=1)) == (
+        "# Istio 1.30.4-abc to 1.31.0-def, in place: multi-primary-multinet\n"
+        "\n"
+        "- clusters: cluster1 (primary, network1), cluster2 (primary, network2)\n"
+        "- steps: 2 of 3, the way back included\n"
+        "- requests under way: 20, of which 0 were lost\n"
+        "- all claims that break nothing, after 1 steps: all hold\n"
+        "\n"
+        "| step | at | took | well after | requests | lost | slowest | claims |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+        "| 1. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | 1.5 s | 10 | 0 | 0.01 s | 1 hold |\n"
+        "| 2. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | never | 10 | 0 | 0.01 s |  |\n"
+        "| 3. istiod of cluster1 to 1.31 | not taken | | | | | | |\n"
+        "\n"
+        "## Versions after each step\n"
+        "\n"
+        "| step | cluster1 | cluster2 |\n"
+        "|---|---|---|\n"
+        "| 1 | istiod 1.31, gateways 1.30, sidecars 1.30 | istiod 1.30, gateways 1.30, sidecars 1.30+1.31 |\n"
+        "\n"
+        "## What was wrong\n"
+        "\n"
+        "- 2. istiod of cluster1 to 1.31: not well afterwards: cluster1 has no istiod\n"
+    )
