@@ -183,7 +183,7 @@ def test_which_claims_a_mutant_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert asked == [
         (*well, *where),
         ("suites/failover", "-k", "FAILOVER-01 or FAILOVER-02", *where),
-        (*well, "suites/upgrade", "--upgrade-to=1.32", *where),
+        (*well, "suites/upgrade/test_check.py", "--upgrade-to=1.32", *where),
     ]
     assert {each.id for each in FAULTS if each.before_upgrade} >= {"U1", "U4", "U5", "U6", "U7"}
     assert next_release("1.30.4-abc") == "1.31"
