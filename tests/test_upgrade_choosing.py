@@ -83,6 +83,9 @@ def test_contexts_without_a_topology_are_asked_what_they_are(
     assert found.text == ("" if ours else TEXT)
     assert (f"--topology={ours}" in found.options) is bool(ours)
     assert config in found.options
+    monkeypatch.setenv("KUBECONFIG", config.partition("=")[2])
+    monkeypatch.setenv("CTX_CLUSTER1", "a")
+    assert chosen("--cluster1-context=a", "--cluster2-context=b").options == found.options
 
 
 def test_the_mesh_of_a_lab_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,10 @@ from meshproof.model import Topology
 from meshproof.options import (
     ALL,
     CHOOSING,
+    CLUSTER1_CONTEXT,
+    CLUSTER2_CONTEXT,
     CONTEXT,
+    KUBECONFIG,
     LAB_NAME,
     ON_KUBECONFIG,
     PROVIDER,
@@ -32,6 +35,7 @@ from meshproof.rights import Rule
 from meshproof.topology import available, load_topology, parse_topology
 from meshproof.versions import Version
 
+_BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
 CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
 _TOPOLOGY_HELP: Final = (
     f"one of {', '.join(available())}, or a YAML file (default: what the mesh itself says: a lab by its marker, "
@@ -108,12 +112,11 @@ def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Top
     text = "" if proposal.ours else proposal.text
     topology = load_topology(proposal.ours) if proposal.ours else parse_topology(proposal.text, Path(FILE))
     contexts = [f"{cluster}={context}" for cluster, context in proposal.contexts]
-    renamed = {option.dest: None for option in CHOOSING if option.repeated or "context" in option.dest}
-    again = read_settings(
-        {**values, **renamed, CONTEXT.dest: contexts, PROVIDER.dest: ON_KUBECONFIG}, root=Path(), environment={}
-    )
+    # Clusters have other names now than those that were given; variables of the environment have had their say.
+    said = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
+    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **said}, root=Path())
     assert again.attachment is not None
-    return topology, replace(again.attachment, files=attachment.files, source=attachment.source), text
+    return topology, replace(again.attachment, source=attachment.source), text
 
 
 def _again(attachment: Attachment, topology: Topology, kubes: Sequence[Kube], *, named: bool) -> tuple[str, ...]:
