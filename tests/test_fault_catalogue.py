@@ -89,9 +89,9 @@ def test_a_fault_that_only_drills_notice_has_only_those_run() -> None:
     assert sum(bool(each.drills) for each in FAULTS) >= 8
 
 
-def test_every_failover_claim_has_a_fault_that_must_turn_it_red() -> None:
+def test_every_failover_claim_and_the_check_before_an_upgrade_have_a_fault_that_must_turn_them_red() -> None:
     killed = {code for each in FAULTS for code in each.kills}
-    assert {each.code for each in REGISTRY if each.family is Family.FAILOVER} <= killed
+    assert {"UPGRADE-01", *(each.code for each in REGISTRY if each.family is Family.FAILOVER)} <= killed
 
 
 def test_how_a_fault_is_listed() -> None:

@@ -401,3 +401,18 @@ def test_one_topology_follows_the_other_on_the_same_clusters(run: pytest.Pyteste
     told = [line.lstrip(".") for line in result.stdout.lines if line.lstrip(".").startswith(("up", "down", "shared"))]
     names = ["multi-primary-multinet", "multi-primary-samenet", "primary-remote-multinet", "primary-remote-samenet"]
     assert told == ["shared up", *(f"{word} {name}" for name in names for word in ("up", "down"))]
+
+
+def test_a_claim_about_an_upgrade_says_nothing_unless_it_is_asked_for(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        test_claims=CLAIMS.partition("@claim")[0]
+        + '@claim("UPGRADE-01", "it is ready", option="--upgrade-to", **told)\ndef test_ready(topology, settings):\n'
+        '    assert settings.upgrade_to == "1.31"\n'
+    )
+    run.runpytest("--topology=multi-primary-samenet").assert_outcomes(skipped=1)
+    claims = verdict_of(run)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert (claims["UPGRADE-01"]["result"], claims["UPGRADE-01"]["reason"]) == ("NOT_APPLICABLE", "no --upgrade-to")
+    run.runpytest("--topology=multi-primary-samenet", "--upgrade-to=v1.31").assert_outcomes(passed=1)
+    wrong = run.runpytest("--topology=multi-primary-samenet", "--upgrade-to=soon")
+    assert wrong.ret == pytest.ExitCode.USAGE_ERROR
+    wrong.stderr.fnmatch_lines(["*--upgrade-to=soon: that is no version of Istio"])

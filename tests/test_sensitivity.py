@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from meshproof.errors import BadInput, Broken
+from meshproof.faults.catalogue import FAULTS
 from meshproof.faults.fault import Fault
 from meshproof.report.results import Result
+from meshproof.sensitivity import suites
 from meshproof.sensitivity.document import document
 from meshproof.sensitivity.outcome import CleanPass, Fate, Outcome, SuiteRun, judge
 from meshproof.sensitivity.report import Told, read_report, write_reports
 from meshproof.sensitivity.slices import part_of_day
 from meshproof.sensitivity.suites import _results, _texts
+from meshproof.versions import next_release
 
 OK, FAILED, BROKEN, NA = Result.SUCCEEDED, Result.FAILED, Result.BROKEN, Result.NOT_APPLICABLE
 
@@ -167,3 +170,22 @@ def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) ->
     assert "killed 60 s |" in text
     assert "| multi-primary-samenet | 1 | 40 | none | 18 |" in text
     assert "## S1 on" not in text
+
+
+def test_which_claims_a_mutant_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(suites, "run_claims", lambda root, arguments, report_dir: asked.append(arguments))
+    suites.run_suites(tmp_path, "t", "l", tmp_path)
+    suites.run_suites(tmp_path, "t", "l", tmp_path, drills=("FAILOVER-01", "FAILOVER-02"))
+    suites.run_suites(tmp_path, "t", "l", tmp_path, upgrade_to="1.32")
+    where = ("--topology=t", "--lab-name=l")
+    well = tuple(f"suites/{name}" for name in ("trust", "discovery", "gateways", "controlplane", "traffic"))
+    assert asked == [
+        (*well, *where),
+        ("suites/failover", "-k", "FAILOVER-01 or FAILOVER-02", *where),
+        (*well, "suites/upgrade/test_check.py", "--upgrade-to=1.32", *where),
+    ]
+    assert {each.id for each in FAULTS if each.before_upgrade} >= {"U1", "U4", "U5", "U6", "U7"}
+    assert next_release("1.30.4-abc") == "1.31"
+    with pytest.raises(Broken, match="Istio latest: that is no version"):
+        next_release("latest")

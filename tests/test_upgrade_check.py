@@ -155,6 +155,18 @@ def test_what_may_not_be_read_is_kept_as_such() -> None:
     assert facts.clusters[1].reader is None
 
 
+def test_services_that_may_not_be_read_and_those_elsewhere_are_not_called_dead() -> None:
+    mesh = mesh_there()
+    near, far = there(mesh, 0), there(mesh, 1)
+    near.forbidden = ("/endpointslices",)
+    far.add("Service", "istiod", spec={"externalName": "istiod.example"})
+    del far.objects[f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM_NAMESPACE}/endpointslices/istiod-x"]
+    reasons = check(mesh, parse_target("1.31"), now=NOW).reasons
+    assert [(each.where, each.rule) for each in reasons if each.rule in ("HOOK-01", "HOOK-02", "UNKNOWN")] == [
+        ("cluster1", "UNKNOWN")
+    ]
+
+
 def test_a_silent_api_server_ends_the_check() -> None:
     mesh = mesh_there()
     del there(mesh, 1).objects["/version"]
@@ -167,10 +179,14 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     near = there(mesh, 0)
     near.hook("istio-revision-tag-prod", "istiod-1-29", **{"istio.io/tag": "prod", "istio.io/rev": "1-29"})
     near.put({"kind": "Namespace", "metadata": {"name": "shop", "labels": {"istio.io/rev": "prod"}}})
+    for kube in (near, there(mesh, 1)):
+        patches = [{"applyTo": "CLUSTER", "patch": {"operation": "ADD", "value": {}}}]
+        kube.add("EnvoyFilter", "f", namespace="shop", spec={"configPatches": patches})
     detection = {"trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 3}}}
     limited = {"subsets": [{"trafficPolicy": {"outlierDetection": {"minHealthPercent": 20}}}]}
     near.add("DestinationRule", "a", namespace="shop", spec=detection)
     near.add("DestinationRule", "b", namespace="shop", spec=limited)
+    near.add("DestinationRule", "c", namespace="meshproof-stage-1", spec=detection)  # a claim's own
     near.add("VirtualService", "a", namespace="shop", spec={"http": [{"mirror": {"host": "b"}}]})
     near.add("Pod", "p", namespace="shop")
     near.objects["/api/v1/namespaces/shop/pods/p"]["metadata"]["annotations"] = {
@@ -189,7 +205,9 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     }
     near.put(crd)
     near.objects["/apis/gateway.networking.k8s.io/v1alpha2/tcproutes"] = {"items": [{"metadata": {"name": "r"}}]}
-    cluster = read_facts(mesh, NOW).clusters[0]
+    cluster, remote = read_facts(mesh, NOW).clusters
+    assert [patch.filter for patch in cluster.patches] == ["shop/f"]
+    assert remote.patches == ()
     assert [(hook.name, hook.tag, hook.revision, hook.services) for hook in cluster.hooks][1:] == [
         ("istio-revision-tag-prod", "prod", "1-29", ("istio-system/istiod-1-29",))
     ]
@@ -348,6 +366,8 @@ def test_what_istioctl_finds_is_merged(tmp_path: Path) -> None:
         ("PRECHECK", Severity.WARNING, "cluster1 Pod a/b, cluster2 Pod a/b: IST0172 words"),
         ("ANALYZE", Severity.NOTE, "cluster1 Pod a/b: IST0172 words"),
     ]
+    ours = message("IST0101", "Error").replace("Pod a/b", "Pod meshproof-stage-1/b")
+    assert by_tool(mesh_there(istioctl=tool(tmp_path, analyze=ours))) == []
     may_not = tool(tmp_path, precheck=f"{message('IST0141', 'Error')}; exit 1", analyze=message("IST0102", "Info"))
     assert {severity for _, severity, _ in by_tool(mesh_there(istioctl=may_not))} == {Severity.NOTE}
 
@@ -475,12 +495,16 @@ def test_the_exit_code_says_what_the_verdict_does(
 ) -> None:
     mesh = mesh_there()
     monkeypatch.setattr(command, "chosen_mesh", lambda *_: Chosen(mesh=mesh, options=()))
-    ask = ["upgrade", "check", "--to=1.31", "--no-claims", f"--istioctl={tool(tmp_path)}"]
+    ask = ["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", "--no-claims", f"--istioctl={tool(tmp_path)}"]
     assert cli.main(ask) == 0
-    assert capsys.readouterr().out.startswith("GO: primary-remote-samenet to Istio 1.31 (")
+    printed = capsys.readouterr().out
+    assert printed.startswith("GO: primary-remote-samenet to Istio 1.31 (")
+    assert (tmp_path / "upgrade-check" / "verdict.txt").read_text() == printed
     there(mesh, 1).forbidden = ("/clusterroles",)
     assert cli.main([*ask, "--json"]) == 3
-    assert json.loads(capsys.readouterr().out)["outcome"] == "GO WITH WARNINGS"
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["outcome"] == "GO WITH WARNINGS"
+    assert (tmp_path / "upgrade-check" / "verdict.json").read_text() == printed
     del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
     assert cli.main(ask) == 4
     assert cli.main([*ask[:-1], "--istioctl=/nowhere/istioctl"]) == 2
@@ -503,8 +527,8 @@ def test_claims_are_run_as_a_user_would(monkeypatch: pytest.MonkeyPatch, tmp_pat
     chosen = Chosen(mesh=mesh_there(), options=("--context=a=b",), text="title: t\n")
     monkeypatch.setattr(command, "chosen_mesh", lambda *_: chosen)
     monkeypatch.setattr(command, "run_claims", run_claims)
-    assert cli.main(["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}"]) == 4
+    assert cli.main(["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", "--app-image=a:1"]) == 4
     file = tmp_path / "upgrade-check" / "mesh.yaml"
     suites = [f"suites/{name}" for name in ("trust", "discovery", "gateways", "controlplane", "traffic")]
-    assert asked == [(*suites, f"--topology={file}", "--context=a=b", "upgrade-check/claims")]
+    assert asked == [(*suites, f"--topology={file}", "--context=a=b", "--app-image=a:1", "upgrade-check/claims")]
     assert file.read_text() == "title: t\n"

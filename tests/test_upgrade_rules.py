@@ -131,6 +131,15 @@ def test_one_minor_version_at_a_time(version: str, severity: Severity, words: st
     assert (reason.rule, reason.severity, reason.where, reason.what) == ("SKEW-01", severity, "east istiod", words)
 
 
+def test_a_primary_has_an_istiod() -> None:
+    bare = replace(EAST, istiods=())
+    reason = one(bare)
+    assert (reason.rule, reason.severity, reason.what) == ("SKEW-01", Severity.NO_GO, "no istiod is there")
+    withheld = Withheld(where="east", what="Deployment objects", reason="forbidden")
+    facts = Facts(now=NOW, clusters=(bare,), withheld=(withheld,))
+    assert [each.rule for each in judged(facts, parse_target("1.31"))] == ["UNKNOWN"]
+
+
 def test_proxies_are_neither_ahead_nor_left_too_far_behind() -> None:
     old = Proxy(where="east a.shop", version="1.29.0", istiod="1.30.4")
     new = Proxy(where="east b.shop", version="1.31.0", istiod="1.30.4")

@@ -118,6 +118,8 @@ class Horizons:
     has passed (`SECRET_GRACE_PERIOD_RATIO`)."""
     remote_token: timedelta = timedelta(days=1)
     """The token by which an istiod reads another cluster must be valid for this long still, if it ends at all."""
+    upgrade: timedelta = timedelta(days=60)
+    """So long may an upgrade of Istio take until every proxy is a new one; no CA should end meanwhile."""
 
 
 class Whose(StrEnum):

@@ -163,6 +163,25 @@ def is_in_our_namespaces(write: Json) -> bool:
     return namespace in PROBE_NAMESPACES or namespace.startswith("meshproof-")
 
 
+def test_an_upgrade_is_checked_without_a_write_and_with_what_may_not_be_read(
+    lab: Lab, mesh: Mesh, visit: Visit
+) -> None:
+    """The visitor may not read roles, so what they give the reader account is not known, and that is said."""
+    recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
+    contexts = ("--cluster1-context=arn:east", "--cluster2-context=arn:west")
+    done = visit.run("meshproof.cli", "upgrade", "check", "--to=1.32", "--no-claims", "--json", *contexts)
+    assert done.returncode == 3, done.stdout + done.stderr
+    verdict = json.loads(done.stdout)
+    found = {(reason["rule"], reason["where"], reason["what"].partition(" could")[0]) for reason in verdict["reasons"]}
+    assert found >= {
+        ("DATA-01", "mesh", "what 1.32 changes is not known here: these rules end with 1.31"),
+        ("UNKNOWN", "west", "ClusterRole objects"),
+        ("UNKNOWN", "west", "ClusterRoleBinding objects"),
+    }
+    for cluster in mesh.clusters:
+        assert writes(lab.audit_log(cluster.name), recorded[cluster]) == []
+
+
 def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: Visit) -> None:
     done = visit.pytest("--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from meshproof.attachment import Attachment
@@ -19,7 +20,10 @@ from meshproof.model import Topology
 from meshproof.options import (
     ALL,
     CHOOSING,
+    CLUSTER1_CONTEXT,
+    CLUSTER2_CONTEXT,
     CONTEXT,
+    KUBECONFIG,
     LAB_NAME,
     ON_KUBECONFIG,
     PROVIDER,
@@ -29,7 +33,9 @@ from meshproof.options import (
 from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
 from meshproof.rights import Rule
 from meshproof.topology import available, load_topology, parse_topology
+from meshproof.versions import Version
 
+_BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
 CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
 _TOPOLOGY_HELP: Final = (
     f"one of {', '.join(available())}, or a YAML file (default: what the mesh itself says: a lab by its marker, "
@@ -41,12 +47,14 @@ _TOPOLOGY_HELP: Final = (
 class Chosen:
     """The mesh, and the options by which pytest finds it again.
 
-    `text` is that of its topology if no file has it yet: then pytest needs it written down first.
+    `text` is that of its topology if no file has it yet: then pytest needs it written down first. `istioctls` are those
+    that are there beside the mesh's own, by minor version.
     """
 
     mesh: Mesh
     options: tuple[str, ...]
     text: str = ""
+    istioctls: Mapping[Version, Path] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def add_choosers(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +102,8 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
     if topology.name != there.name:
         raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")
     options = (f"{TOPOLOGY.flag}={_named(topology)}", f"{LAB_NAME.flag}={name}")
-    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options)
+    tools = {version: Path(f) / "istioctl" for n, f in lab.spec.istio.items() if (version := Version.parse(n))}
+    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options, istioctls=tools)
 
 
 def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Topology, Attachment, str]:
@@ -103,12 +112,11 @@ def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Top
     text = "" if proposal.ours else proposal.text
     topology = load_topology(proposal.ours) if proposal.ours else parse_topology(proposal.text, Path(FILE))
     contexts = [f"{cluster}={context}" for cluster, context in proposal.contexts]
-    renamed = {option.dest: None for option in CHOOSING if option.repeated or "context" in option.dest}
-    again = read_settings(
-        {**values, **renamed, CONTEXT.dest: contexts, PROVIDER.dest: ON_KUBECONFIG}, root=Path(), environment={}
-    )
+    # Clusters have other names now than those that were given; variables of the environment have had their say.
+    said = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
+    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **said}, root=Path())
     assert again.attachment is not None
-    return topology, replace(again.attachment, files=attachment.files, source=attachment.source), text
+    return topology, replace(again.attachment, source=attachment.source), text
 
 
 def _again(attachment: Attachment, topology: Topology, kubes: Sequence[Kube], *, named: bool) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _tag_to_nowhere(scene: Scene) -> None:
         "metadata": {"name": f"istio-revision-tag-{TAG}", "labels": labels},
         "webhooks": [hook],
     }
-    scene.add(scene.far, manifest)
+    scene.add(scene.near, manifest)
 
 
 def _reader_of_before(scene: Scene) -> None:

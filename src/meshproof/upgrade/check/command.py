@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from meshproof.errors import BadInput
 from meshproof.mesh import Mesh
-from meshproof.options import REPORT_DIR
+from meshproof.options import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET
 from meshproof.progress import LineNarrator
 from meshproof.report.claims_doc import ROOT
 from meshproof.rights import FOR_DETECTION
@@ -23,6 +23,8 @@ from meshproof.upgrade.check.verdict import Outcome, render
 from meshproof.upgrade.choosing import Chosen, add_choosers, chosen_mesh
 
 FOLDER: Final = "upgrade-check"
+FOR_PROBES: Final = (CLIENT_IMAGE, APP_IMAGE, IMAGE_PULL_SECRET)
+"""Options of the claims, which make pods of their own."""
 _EPILOG: Final = (
     "Exit code "
     + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in Outcome)
@@ -41,22 +43,26 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
     parser.add_argument(
-        "--no-claims", action="store_true", help="leave the claims away: then nothing at all is written"
+        "--no-claims", action="store_true", help="leave the claims away: then nothing is written to any cluster"
     )
     parser.add_argument(
         "--istioctl",
         type=Path,
         metavar="FILE",
-        help="the istioctl of the target, which knows what it wants (default: the one in PATH, or the lab's)",
+        help="the istioctl of the target, which knows what it wants (default: the lab's, or the one in PATH)",
     )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument(
         "--report-dir",
         metavar="FOLDER",
         default="reports",
-        help=f"{REPORT_DIR.help.partition(' (')[0]} (default: reports)",
+        help=f"where verdict and evidence go, in a folder {FOLDER} (default: reports)",
     )
     add_choosers(parser)
+    for option in FOR_PROBES:
+        parser.add_argument(
+            option.flag, dest=option.dest, metavar=option.metavar, help=f"for the claims: {option.help}"
+        )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,10 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
     claims = None
     if not arguments.no_claims:
         with narrator.step("claims about the mesh as it is"):
-            claims = _claims(chosen, folder)
+            claims = _claims(chosen, folder, arguments)
     with narrator.step(f"rules for {target}"):
-        verdict = check(_with_tool(chosen.mesh, arguments.istioctl), target, now=datetime.now(UTC), claims=claims)
-    print(json.dumps(verdict.as_plain(), indent=2) if arguments.json else render(verdict), end="")
+        mesh = _with_tool(chosen.mesh, arguments.istioctl or chosen.istioctls.get(target.version))
+        verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
+    text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "verdict.txt").write_text(text)
+    (folder / "verdict.json").write_text(plain)
+    print(plain if arguments.json else text, end="")
     return verdict.outcome.exit_code
 
 
@@ -84,11 +95,12 @@ def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
     return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute()))
 
 
-def _claims(chosen: Chosen, folder: Path) -> SuiteRun:
+def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun:
     """As a user would run them. Raises `BadInput` where there are no suites: they come with a checkout only."""
     if not (ROOT / "suites").is_dir():
         raise BadInput("the claims", "they come with a checkout, and this is an installed package", "use --no-claims")
-    options = chosen.options
+    given = {option.flag: getattr(arguments, option.dest) for option in FOR_PROBES}
+    options = (*chosen.options, *(f"{flag}={value}" for flag, value in given.items() if value))
     if chosen.text:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "mesh.yaml"

@@ -30,7 +30,7 @@ KUBERNETES: Final = (
     Kubernetes(
         istio=Version(1, 28),
         first=Version(1, 29),
-        last=Version(1, 35),
+        last=Version(1, 34),
         source="istio.io, Announcing Istio 1.28.0",
     ),
     Kubernetes(

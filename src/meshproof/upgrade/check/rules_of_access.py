@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Final
 
+from meshproof.deadlines import HORIZONS
 from meshproof.upgrade.check.facts import Facts
 from meshproof.upgrade.check.reader import lacking
 from meshproof.upgrade.check.releases import READER_RIGHTS, READER_RIGHTS_OF_REMOTES, READER_SOURCE
 from meshproof.upgrade.check.rule import Found, Rule, Severity
 from meshproof.upgrade.check.target import Target
 from meshproof.versions import Version
-
-WINDOW: Final = timedelta(days=60)
-"""How long an upgrade may take until every proxy is a new one."""
 
 
 def _webhooks(facts: Facts, target: Target) -> Iterator[Found]:
@@ -63,15 +60,15 @@ def _reader(facts: Facts, target: Target) -> Iterator[Found]:
 
 
 def _endings(facts: Facts, target: Target) -> Iterator[Found]:
-    end = facts.now + WINDOW
+    end, days = facts.now + HORIZONS.upgrade, HORIZONS.upgrade.days
     for cluster in facts.clusters:
         for each in cluster.endings:
             if each.ends < end:
                 state = "ended" if each.ends < facts.now else "ends"
                 yield Found(
                     where=cluster.name,
-                    what=f"{each.what} {state} at {each.ends:%Y-%m-%d %H:%M} UTC, within the {WINDOW.days} days that "
-                    "an upgrade may take",
+                    what=f"{each.what} {state} at {each.ends:%Y-%m-%d %H:%M} UTC, within the {days} days that an "
+                    "upgrade may take",
                     severity=Severity.WARNING if each.token else None,
                     repair="make the remote secret again before" if each.token else "",
                 )

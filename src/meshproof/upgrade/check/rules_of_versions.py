@@ -32,6 +32,10 @@ def _known(facts: Facts, target: Target) -> Iterator[Found]:
 
 
 def _way(facts: Facts, target: Target) -> Iterator[Found]:
+    unread = {each.where for each in facts.withheld if each.what.startswith("Deployment")}
+    for cluster in facts.clusters:
+        if cluster.is_primary and not cluster.istiods and cluster.name not in unread:
+            yield Found(where=cluster.name, what="no istiod is there", repair="an upgrade begins with what runs")
     for cluster, istiod in facts.istiods:
         where = f"{cluster.name} {istiod.name}"
         version = Version.parse(istiod.version)

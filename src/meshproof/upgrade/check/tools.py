@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from meshproof import names
 from meshproof.clients.istioctl import Istioctl, Message
 from meshproof.errors import Broken
 from meshproof.mesh import Cluster, Mesh
@@ -67,10 +68,10 @@ def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
 
 
 def _alike(messages: Iterable[Message]) -> Iterable[list[Message]]:
-    """Those that weigh something, by what they say; one reason tells of many objects."""
+    """Those that weigh something, by what they say; one reason tells of many objects. Our probes are left out."""
     found: dict[str, list[Message]] = {}
     for message in messages:
-        if message.weighty:
+        if message.weighty and not message.origin.rpartition(" ")[2].startswith(names.OUR_NAMESPACES):
             found.setdefault(message.code, []).append(message)
     return found.values()
 
