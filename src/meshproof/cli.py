@@ -32,7 +32,7 @@ for example (what touches a lab needs root):
   meshproof fault inject S1                            break it; then: meshproof fault heal
   meshproof lab down                                   take all of it away
   meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
-  meshproof upgrade record -o before.json              what a mesh is; after the upgrade: compare before.json
+  meshproof upgrade record -o before.json              what the mesh holds, to be compared later
 
 `meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
 
