@@ -215,6 +215,10 @@ def test_services_that_others_come_in_by_are_kept() -> None:
     assert (kind, name, content) == ("gateway", "ns/gateway", {"addresses": ["198.18.2.1"], "ports": []})
 
 
+def chain(server: str) -> Json:
+    return {"filterChainMatch": {"serverNames": [server]}}
+
+
 # -- differences ------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +233,7 @@ def test_services_that_others_come_in_by_are_kept() -> None:
         (["a", "b"], ["b", "a"], [(" (order)", ["a", "b"], ["b", "a"])]),
         (["a", "a"], ["a"], [("", ["a"], None)]),
         ([{"p": 1}, {"p": 2}], [{"p": 1}, {"p": 3}], [("[1].p", 2, 3)]),
+        ([chain("a"), chain("b")], [chain("b")], [("[a]", chain("a"), None)]),
         ({"1.2.3.4 (x)": 1}, {"1.2.3.4 (x)": 2}, [("[1.2.3.4 (x)]", 1, 2)]),
     ],
 )  # fmt: skip
