@@ -21,10 +21,11 @@ from meshproof.upgrade.record.certificates import secret
 from meshproof.upgrade.record.compare import Comparison, compare
 from meshproof.upgrade.record.differences import Difference, differences
 from meshproof.upgrade.record.file import read_record, text_of, write_record
+from meshproof.upgrade.record.known import RULES
 from meshproof.upgrade.record.model import Content, Key, Record, Sample
 from meshproof.upgrade.record.objects import gateways, webhooks
 from meshproof.upgrade.record.proxies import parse_parts
-from meshproof.upgrade.record.rules import RULES, Rule, explanation
+from meshproof.upgrade.record.rules import Rule, explanation
 from meshproof.upgrade.record.samples import sample, slower
 from meshproof.upgrade.record.text import told
 from meshproof.upgrade.record.workloads import Raw, directory_of, members, workload_of

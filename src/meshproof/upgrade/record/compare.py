@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from meshproof.errors import BadInput
 from meshproof.upgrade.record.differences import Difference, record_differences
+from meshproof.upgrade.record.known import RULES
 from meshproof.upgrade.record.model import Record
 from meshproof.upgrade.record.revisions import without_revision
-from meshproof.upgrade.record.rules import RULES, Rule, explanation
+from meshproof.upgrade.record.rules import Rule, explanation
 from meshproof.upgrade.record.samples import sample_problems
 from meshproof.versions import Version
 

@@ -84,38 +84,3 @@ def explanation(difference: Difference, from_version: str, to_version: str, rule
         ),
         None,
     )
-
-
-RULES: Final = (
-    Rule(
-        id="VERSION-1",
-        sentence="istiods and proxies are of the new version",
-        source="the upgrade itself",
-        kind="version",
-        name="istiod|proxy",
-        path="istio",
-        before='"{from}"',
-        after='"{to}"',
-    ),
-    Rule(
-        id="UNREADY-1",
-        sentence="istiod sends endpoints that are not ready as well, and says that they are unhealthy",
-        source="Istio 1.31, release note 60690: PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
-        kind="endpoints",
-        path=r"endpoints\[[^\]]+ unhealthy\]",
-        before=NOTHING,
-        after=r'\{"count": \d+, "health": "UNHEALTHY", .*\}',
-        since=Version(1, 31),
-    ),
-    Rule(
-        id="UNREADY-2",
-        sentence="proxies never send requests to them, however few are ready: the panic threshold is zero",
-        source="the same; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
-        kind="cluster",
-        name=r"outbound[|_].*",
-        path=r"commonLbConfig\.healthyPanicThreshold",
-        before=NOTHING,
-        after=r"\{\}",
-        since=Version(1, 31),
-    ),
-)
