@@ -53,7 +53,7 @@ RULES: Final = (
     Rule(
         id="UNREADY-2",
         sentence="proxies never send requests to them, however few are ready: the panic threshold is zero",
-        source="release note 60690; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
+        source="note 60690; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
         kind="cluster",
         name=r"outbound[|_].*",
         path=r"commonLbConfig\.healthyPanicThreshold",
