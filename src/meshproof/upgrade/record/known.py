@@ -91,4 +91,15 @@ RULES: Final = (
         before=NOTHING,
         after=_selectors(),
     ),
+    Rule(
+        id="INSTALL-1",
+        sentence="installing once more, istioctl lets the validation webhook of a remote trust what its injection "
+        "webhook trusts by then; it still fails open",
+        source="istio.io/istio, istioctl/pkg/tag/generate.go, generateValidatingWebhook",
+        kind="webhook",
+        name=r"istiod-default-validator validation\.istio\.io",
+        path="trusted",
+        before='"nobody"',
+        after=r'\["[^"]+"(, "[^"]+")*\]',
+    ),
 )
