@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.worker",
     "fixtures.rounds",
     "fixtures.faults",
+    "fixtures.upgrade",
     "fixtures.diagram",
     "fixtures.parallel",
 ]

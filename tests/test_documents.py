@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 from meshproof.deadlines import BOUNDS, SAMPLES
 from meshproof.report import statistics_doc
 from meshproof.report.claims_doc import ROOT
 from meshproof.statistics import smallest_sample
+from meshproof.upgrade.check.judge import RULES
 
 FAILOVER = ROOT / "docs" / "failover.md"
 
@@ -29,3 +31,10 @@ def test_the_document_on_failover_has_all_bounds() -> None:
         bound = getattr(BOUNDS, field.name)
         row = f"| {field.name.replace('_', ' ')}: {bound.why} | {bound.seconds:g} s | {bound.whose} |"
         assert row in text, f"{FAILOVER.name} lacks this row:\n{row}"
+
+
+def test_the_document_on_upgrades_has_all_rules() -> None:
+    text = (ROOT / "docs" / "upgrade.md").read_text()
+    assert [f"| {rule.id} | {rule.sentence} | {rule.severity} |" for rule in RULES] == re.findall(
+        r"^\| [A-Z0-9]+-\d\d \| .*", text, re.MULTILINE
+    )

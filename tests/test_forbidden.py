@@ -12,7 +12,7 @@ from meshproof.errors import ClaimFailed, Unavailable
 from meshproof.mesh import Cluster
 from meshproof.providers.base import ClusterAccess
 from meshproof.remote_secrets import remote_secrets
-from meshproof.snapshot import ClusterFacts, _ca
+from meshproof.snapshot import ClusterFacts, ca_of
 from meshproof.topology import load_topology
 from tests.api_server import Server, kubeconfig
 
@@ -34,7 +34,7 @@ def kube(server: Server, tmp_path: Path) -> Kube:
 def facts(kube: Kube) -> ClusterFacts:
     spec = load_topology("multi-primary-samenet").clusters[0]
     access = ClusterAccess(name=spec.name, kubeconfig=kube.kubeconfig, context="c", server_for_peers="")
-    ca, withheld = _ca(kube)
+    ca, withheld = ca_of(kube)
     return ClusterFacts(
         cluster=Cluster(spec=spec, access=access, kube=kube),
         pods=(),

@@ -79,7 +79,7 @@ class Claim:
     to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
     `manners` how it gets on with claims that are proven at the same time. `credentials` says which
     credentials of the mesh the proof makes for itself; empty for none. `last` is for what leaves the mesh well, but
-    slower: it comes after the others of its suite.
+    slower: it comes after the others of its suite. `option` is the flag without which the claim says nothing.
     """
 
     code: str
@@ -91,6 +91,7 @@ class Claim:
     manners: Manners = Manners.EASY
     credentials: str = ""
     last: bool = False
+    option: str = ""
 
     @property
     def family(self) -> Family:
@@ -164,6 +165,7 @@ def claim(
     manners: Manners = Manners.EASY,
     credentials: str = "",
     last: bool = False,
+    option: str = "",
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -180,6 +182,7 @@ def claim(
         manners=manners,
         credentials=credentials,
         last=last,
+        option=option,
     )
 
     def declare(function: F) -> F:
@@ -233,7 +236,7 @@ def render_claims_markdown(claims: Iterable[Claim]) -> str:
 
 
 def _row(record: Claim) -> str:
-    needs = " and ".join(need.name for need in record.needs)
+    needs = " and ".join(need.name for need in record.needs) + (f", with `{record.option}`" if record.option else "")
     mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
     code = f'{record.code}{mark}<a id="{record.code}"></a>'
     cells = (code, record.sentence, needs, linked(record.promised_by), record.hint)

@@ -32,9 +32,11 @@ for example (what touches a lab needs root):
   meshproof fault inject S1                            break it; then: meshproof fault heal
   meshproof lab down                                   take all of it away
   meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
-  meshproof upgrade record -o before.json              what the mesh holds, to be compared later
+  meshproof upgrade check --to=1.31                    is the mesh ready for that Istio?
+  meshproof upgrade record -o before.json              what a mesh is, for `compare` after it
 
-`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong.
+`meshproof upgrade check` has 3 and 4 besides, which its --help explains."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong."""
+    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
     arguments = _parser().parse_args(argv)
     try:
         if arguments.command == "doctor":

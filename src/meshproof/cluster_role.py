@@ -9,7 +9,15 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kube import Json
-from meshproof.rights import FOR_CREDENTIALS, FOR_DISRUPTION, FOR_PULL_SECRET, FOR_SECRETS, NEEDED, Rule
+from meshproof.rights import (
+    FOR_CREDENTIALS,
+    FOR_DISRUPTION,
+    FOR_PULL_SECRET,
+    FOR_SECRETS,
+    FOR_UPGRADE_CHECK,
+    NEEDED,
+    Rule,
+)
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "deploy" / "clusterrole.yaml"
@@ -33,6 +41,11 @@ ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (
         READ_SECRETS,
         "Without it the claims about CAs, issuers and remote secrets are skipped. It lets read all secrets.",
         FOR_SECRETS,
+    ),
+    (
+        "meshproof-upgrade-check",
+        "For meshproof upgrade check and --upgrade-to: without it some of the rules say that they do not know.",
+        FOR_UPGRADE_CHECK,
     ),
     ("meshproof-credentials", "For --allow-credentials only.", FOR_CREDENTIALS),
     ("meshproof-pull-secret", "For --image-pull-secret only.", FOR_PULL_SECRET),

@@ -201,7 +201,7 @@ class Ward:
         must_have_been_loaded(load, drill.whole)
         drill.late_s = load.late_s
         if drill.unhealed:
-            drill.rebuilt = self._rebuild(f"{what}: {drill.unhealed}")
+            drill.rebuilt = self.make_anew(f"{what}: {drill.unhealed}")
 
     def _see_well(self, drill: Drill, well_s: float) -> None:
         heal = drill.moments.heal
@@ -220,10 +220,10 @@ class Ward:
         try:
             must_be_well(self.mesh, timeout_s=WELL_S)
         except MeshproofError as problem:
-            self._rebuild(f"{what}: {problem}")
+            self.make_anew(f"{what}: {problem}")
 
-    def _rebuild(self, reason: str) -> bool:
-        """Whether it could be done."""
+    def make_anew(self, reason: str) -> bool:
+        """Make the mesh anew, and tell why. Whether it could be done."""
         self.rebuilt.append(reason)
         if self.rebuild is None:
             self.narrator.say(f"the mesh is not well, and not ours to rebuild: {reason}")

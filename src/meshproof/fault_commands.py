@@ -16,9 +16,11 @@ from meshproof.faults.journal import default_journal
 from meshproof.faults.scene import Prevented
 from meshproof.install.marker import running_topology
 from meshproof.mesh import Mesh
+from meshproof.options import UPGRADE_TO
 from meshproof.progress import LineNarrator
 from meshproof.providers.lab.lab import Lab
 from meshproof.topology import available, load_topology
+from meshproof.versions import next_release
 
 
 def add_parsers(commands: Any) -> None:
@@ -77,6 +79,8 @@ def _inject(arguments: argparse.Namespace) -> int:
     print(f"a user sees: {chosen.seen}")
     print(f"claims that must notice: {', '.join(chosen.kills)}")
     again = f"--topology={mesh.topology.name} --lab-name={arguments.lab_name}"
+    if chosen.before_upgrade:
+        again += f" {UPGRADE_TO.flag}={next_release(mesh.toolbox.istio_version)}"
     print(f"look:  pytest {again} --mesh=existing -k '{' or '.join(chosen.kills)}'")
     print(f"heal:  meshproof fault heal --lab-name={arguments.lab_name}")
     return 0

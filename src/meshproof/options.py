@@ -19,7 +19,7 @@ from meshproof.model import Topology
 from meshproof.providers.base import PullSecret
 from meshproof.providers.lab.releases import release_of
 from meshproof.topology import available, load_topology
-from meshproof.versions import Version
+from meshproof.upgrade.check.target import parse_target
 
 ALL: Final = "all"
 LAB: Final = "lab"
@@ -258,6 +258,11 @@ class Settings:
     @property
     def again(self) -> str:
         """What a command needs besides topology and claim to ask the same clusters once more."""
+        target = [f"{UPGRADE_TO.flag}={self.upgrade_to}"] if self.upgrade_to else []
+        return " ".join([*target, self._where])
+
+    @property
+    def _where(self) -> str:
         if self.making is not None:
             return self._again_there(self.making)
         if self.attachment is None:
@@ -332,9 +337,7 @@ def _istio_version(values: Mapping[str, object], provider: str) -> str:
 
 
 def _upgrade_to(given: str | None) -> str:
-    if given and Version.parse(given) is None:
-        raise BadInput(f"{UPGRADE_TO.flag}={given}", "it is no version", "write it as 1.31 or 1.31.0")
-    return given or ""
+    return parse_target(given, UPGRADE_TO.flag).text if given else ""
 
 
 def _provider(named: str | None, values: Mapping[str, object], topologies: tuple[Topology, ...]) -> str:

@@ -1,10 +1,15 @@
-"""What a claim may do on clusters that are not ours, and why it is not tried where it may not."""
+"""What a run was told of claims: which it is asked for at all, and what they may do on clusters that are not ours."""
 
 from __future__ import annotations
 
 from meshproof.claims import Claim
 from meshproof.errors import Unavailable
-from meshproof.options import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, Settings
+from meshproof.options import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, UPGRADE_TO, Settings
+
+
+def unasked(claim: Claim, settings: Settings) -> str | None:
+    """Why nothing asks for a claim that says nothing without an option; None if it is asked for."""
+    return f"no {claim.option}" if claim.option == UPGRADE_TO.flag and not settings.upgrade_to else None
 
 
 def withheld(claim: Claim, settings: Settings) -> Unavailable | None:

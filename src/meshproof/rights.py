@@ -62,6 +62,16 @@ FOR_DETECTION: Final = (
 )
 """For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
 
+FOR_UPGRADE_CHECK: Final = (
+    Rule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
+    Rule(
+        group="gateway.networking.k8s.io",
+        resources=("grpcroutes", "backendtlspolicies", "tlsroutes", "tcproutes"),
+        verbs=("list",),
+    ),
+)
+"""For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
+
 FOR_RECORD: Final = (
     Rule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
     Rule(group="", resources=("services",), verbs=("get",)),

@@ -222,7 +222,7 @@ def _key(cluster: Cluster, pod: PodFacts) -> str:
 
 def _read(cluster: Cluster) -> ClusterFacts:
     kube = cluster.kube
-    ca, withheld = _ca(kube)
+    ca, withheld = ca_of(kube)
     return ClusterFacts(
         cluster=cluster,
         pods=tuple(pod_facts(pod) for pod in kube.list("Pod")),
@@ -243,7 +243,7 @@ def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
     return endpoint_facts(slices, port)
 
 
-def _ca(kube: Kube) -> tuple[CaFiles | None, str]:
+def ca_of(kube: Kube) -> tuple[CaFiles | None, str]:
     """The plug-in CA, or why the API server does not let us read it."""
     try:
         secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)

@@ -11,6 +11,7 @@ KUBERNETES: Final = "https://kubernetes.io/docs/"
 
 PAGES: Final = {
     "Authorization Policy": f"{ISTIO}reference/config/security/authorization-policy/",
+    "Canary Upgrades": f"{ISTIO}setup/upgrade/canary/",
     "Configuration Validation Webhook": f"{ISTIO}ops/configuration/mesh/validation/",
     "DNS Proxying": f"{ISTIO}ops/configuration/traffic-management/dns-proxy/",
     "Deployment models": f"{ISTIO}ops/deployment/deployment-models/",

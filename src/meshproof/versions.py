@@ -9,6 +9,7 @@ from typing import Final
 
 from meshproof.clients import istiod
 from meshproof.clients.kube import Json
+from meshproof.errors import Broken
 from meshproof.parallel import together
 from meshproof.snapshot import Snapshot
 
@@ -41,6 +42,14 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
+
+
+def next_release(text: str) -> str:
+    """The minor version that follows, to which an upgrade may go in place. Raises `Broken` if `text` is no version."""
+    version = Version.parse(text)
+    if version is None:
+        raise Broken(f"Istio {text}", "that is no version, so none follows it", "name the one that is meant")
+    return str(Version(version.major, version.minor + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

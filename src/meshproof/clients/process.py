@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from meshproof.errors import Broken
@@ -17,11 +17,13 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     cwd: Path | None = None,
+    telling: Collection[int] = (),
 ) -> str:
     """Run a program and return its standard output.
 
-    Raises `Broken` with the command line, the exit code and the last lines of both outputs if it fails, cannot be
-    started, or does not end within `timeout_s` seconds.
+    `telling` are exit codes that are an answer too, if something was printed. Raises `Broken` with the command line,
+    the exit code and the last lines of both outputs if it fails, cannot be started, or does not end within `timeout_s`
+    seconds.
     """
     command = shlex.join(str(a) for a in argv)
     try:
@@ -34,7 +36,7 @@ def run(
         # Even with text=True what was read until the deadline comes as bytes (subprocess.TimeoutExpired).
         seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
         raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(seen)}") from None
-    if done.returncode != 0:
+    if done.returncode != 0 and (done.returncode not in telling or not done.stdout.strip()):
         words = _tail(done.stderr if done.stderr else done.stdout)
         raise Broken(command, f"exit code {done.returncode}; last words: {words}")
     return done.stdout

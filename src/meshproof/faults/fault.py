@@ -51,6 +51,11 @@ class Fault:
         named = (*self.kills, *self.also, *self.beside)
         return named if any(code.startswith(Family.FAILOVER) for code in self.kills) else ()
 
+    @property
+    def before_upgrade(self) -> bool:
+        """Whether it shows in an upgrade only, so that it must be asked whether the mesh is ready for one."""
+        return "UPGRADE-01" in self.kills
+
     def not_here(self, topology: Topology) -> str | None:
         """Why the fault cannot be had on this topology, or None."""
         for need in self.needs:

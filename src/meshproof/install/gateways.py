@@ -6,7 +6,7 @@ container, since the pods ask for the injection template `gateway`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meshproof.clients.kube import Json
@@ -139,7 +139,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     exposes_services = any(topology.exposes_services(cluster) for cluster in topology.controlled_by(primary))
     return (
         *((_cross_network_gateway(),) if exposes_services else ()),
-        *(_istiod_exposed(primary) if topology.exposes_istiod(primary) else ()),
+        *(istiod_exposed([primary]) if topology.exposes_istiod(primary) else ()),
         *app_exposed(),
         _errors_logged(),
     )
@@ -162,20 +162,24 @@ def _cross_network_gateway() -> Json:
     return istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
 
 
-def _istiod_exposed(primary: ClusterSpec) -> tuple[Json, ...]:
-    """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes."""
-    host = f"{primary.istiod}.{SYSTEM_NAMESPACE}.svc.cluster.local"
+def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
+    """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes, of one revision of a primary or more.
+
+    Of several, the name that a client calls says which one it means: that of its Service.
+    """
     names = {PORT_XDS: "tls-istiod", PORT_WEBHOOK: "tls-istiodwebhook"}
     targets = {PORT_XDS: PORT_XDS, PORT_WEBHOOK: 443}
     servers = [
         {"port": {"number": port, "name": name, "protocol": "TLS"}, "tls": {"mode": "PASSTHROUGH"}, "hosts": ["*"]}
         for port, name in names.items()
     ]
+    only = len(revisions) == 1
     routes = [
         {
-            "match": [{"port": port, "sniHosts": ["*"]}],
-            "route": [{"destination": {"host": host, "port": {"number": target}}}],
+            "match": [{"port": port, "sniHosts": ["*"] if only else [f"{primary.istiod}.{SYSTEM_NAMESPACE}.svc"]}],
+            "route": [{"destination": {"host": _host_of(primary), "port": {"number": target}}}],
         }
+        for primary in revisions
         for port, target in targets.items()
     ]
     selector = {"istio": EAST_WEST.removeprefix("istio-")}
@@ -188,6 +192,10 @@ def _istiod_exposed(primary: ClusterSpec) -> tuple[Json, ...]:
             {"hosts": ["*"], "gateways": [ISTIOD_GATEWAY], "tls": routes},
         ),
     )
+
+
+def _host_of(primary: ClusterSpec) -> str:
+    return f"{primary.istiod}.{SYSTEM_NAMESPACE}.svc.cluster.local"
 
 
 def app_exposed() -> tuple[Json, ...]:

@@ -25,6 +25,11 @@ def write_markers(mesh: Mesh) -> None:
     together(lambda cluster: cluster.kube.apply(marker(mesh.topology)), mesh.clusters)
 
 
+def remove_markers(mesh: Mesh) -> None:
+    """Take that back: whatever is there from now on is not what was installed."""
+    together(lambda cluster: cluster.kube.delete("ConfigMap", MARKER, names.OUTSIDE_NAMESPACE), mesh.clusters)
+
+
 def is_marked(mesh: Mesh) -> bool:
     """Whether every cluster says that it has this very topology."""
     digest = marker(mesh.topology)["data"]["digest"]

@@ -15,7 +15,7 @@ SECRETS: Final = re.compile(r"PRIVATE KEY-----|client-key-data|\btoken:\s*\S|eyJ
 """Signs of keys, kubeconfigs and tokens (a JWT's header begins with `{"alg":`, `eyJhbGciOi` in base64)."""
 
 
-SUFFIXES: Final = frozenset({".csv", ".json", ".svg", ".txt", ".yaml"})
+SUFFIXES: Final = frozenset({".csv", ".json", ".md", ".svg", ".txt", ".yaml"})
 """What counts as a suffix; a name may have an address in it, which has dots too."""
 
 

@@ -14,6 +14,7 @@ import yaml
 
 from meshproof.claims import CODE
 from meshproof.errors import Broken
+from meshproof.options import UPGRADE_TO
 from meshproof.report.results import Result
 from meshproof.report.verdict import FILE_NAME
 from meshproof.sensitivity.outcome import SuiteRun
@@ -23,8 +24,29 @@ SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
 LIMIT_S: Final = 900.0
 
 
-def run_suites(root: Path, topology: str, lab_name: str, report_dir: Path, *, drills: Sequence[str] = ()) -> SuiteRun:
+def run_suites(
+    root: Path,
+    topology: str,
+    lab_name: str,
+    report_dir: Path,
+    *,
+    drills: Sequence[str] = (),
+    upgrade_to: str = "",
+) -> SuiteRun:
     """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`.
+
+    With `upgrade_to` it is asked too whether the mesh is ready for that version of Istio. The rest is `run_claims`'.
+    """
+    chosen = (f"--topology={topology}", f"--lab-name={lab_name}")
+    if drills:
+        return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
+    suites = [f"suites/{suite}" for suite in SUITES]
+    asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO.flag}={upgrade_to}") if upgrade_to else ()
+    return run_claims(root, (*suites, *asked, *chosen), report_dir)
+
+
+def run_claims(root: Path, arguments: Sequence[str], report_dir: Path) -> SuiteRun:
+    """Run pytest with these arguments on a mesh that is left as it is.
 
     Raises `Broken` with the last lines if the run told nothing.
     `root` is the folder with `suites/`. The run's whole output is kept beside its verdict, in `output.txt`.
@@ -35,9 +57,7 @@ def run_suites(root: Path, topology: str, lab_name: str, report_dir: Path, *, dr
     junit.unlink(missing_ok=True)
     argv = [
         *(sys.executable, "-m", "pytest"),
-        *(("suites/failover", "-k", " or ".join(drills)) if drills else (f"suites/{suite}" for suite in SUITES)),
-        f"--topology={topology}",
-        f"--lab-name={lab_name}",
+        *arguments,
         "--mesh=existing",
         f"--report-dir={report_dir}",
         f"--junitxml={junit}",

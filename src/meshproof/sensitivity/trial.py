@@ -18,6 +18,7 @@ from meshproof.progress import Narrator
 from meshproof.providers.base import Links
 from meshproof.sensitivity.outcome import Fate, Outcome, judge
 from meshproof.sensitivity.suites import run_suites
+from meshproof.versions import next_release
 
 
 class Trial:
@@ -72,7 +73,12 @@ class Trial:
     def _verify(self) -> Outcome:
         with self.narrator.step(f"{self.fault.id}: the suites"):
             told = run_suites(
-                self.root, self.mesh.topology.name, self.lab_name, self.report_dir, drills=self.fault.drills
+                self.root,
+                self.mesh.topology.name,
+                self.lab_name,
+                self.report_dir,
+                drills=self.fault.drills,
+                upgrade_to=next_release(self.mesh.toolbox.istio_version) if self.fault.before_upgrade else "",
             )
         return judge(self.fault, self.mesh.topology.name, told)
 

@@ -1,1 +1,1 @@
-"""A mesh before, during and after an upgrade of Istio."""
+"""Before, during and after an upgrade of Istio."""

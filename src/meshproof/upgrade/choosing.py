@@ -20,7 +20,6 @@ from meshproof.options import (
     ALL,
     CHOOSING,
     CONTEXT,
-    ISTIOCTL,
     LAB_NAME,
     ON_KUBECONFIG,
     PROVIDER,
@@ -31,7 +30,7 @@ from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
 from meshproof.rights import Rule
 from meshproof.topology import available, load_topology, parse_topology
 
-CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING, ISTIOCTL)
+CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
 _TOPOLOGY_HELP: Final = (
     f"one of {', '.join(available())}, or a YAML file (default: what the mesh itself says: a lab by its marker, "
     "clusters of a kubeconfig as `meshproof detect` finds them)"
@@ -114,10 +113,9 @@ def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Top
 
 def _again(attachment: Attachment, topology: Topology, kubes: Sequence[Kube], *, named: bool) -> tuple[str, ...]:
     contexts = [f"{CONTEXT.flag}={kube.name}={kube.context}" for kube in kubes]
-    istioctl = [f"{ISTIOCTL.flag}={attachment.istioctl}"] if attachment.istioctl else []
     topologies = [f"{TOPOLOGY.flag}={_named(topology)}"] if named else []
     files = f"--kubeconfig={attachment.kubeconfig}"
-    return (*topologies, f"{PROVIDER.flag}={ON_KUBECONFIG}", files, *contexts, *istioctl)
+    return (*topologies, f"{PROVIDER.flag}={ON_KUBECONFIG}", files, *contexts)
 
 
 def _named(topology: Topology) -> str:

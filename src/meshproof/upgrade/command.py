@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from meshproof.upgrade.check import command as check_command
 from meshproof.upgrade.record import command as record_command
 
 
 def add_parser(commands: Any) -> None:
     """The sub-commands, on what `add_subparsers` returned."""
-    parser = commands.add_parser("upgrade", help="a mesh before and after another version of Istio")
+    parser = commands.add_parser(
+        "upgrade", help="is a mesh ready for another version of Istio? what has changed with it?"
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check_command.add_parser(actions)
     record_command.add_parser(actions)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """One of the actions; raises `BadInput` and `Broken` as every command does."""
-    return {"record": record_command.run, "compare": record_command.run}[arguments.action](arguments)
+    actions = {"check": check_command.run, "record": record_command.run, "compare": record_command.run}
+    return actions[arguments.action](arguments)

@@ -13,9 +13,10 @@ from meshproof.faults.catalogue.injection import INJECTION
 from meshproof.faults.catalogue.network import NETWORK
 from meshproof.faults.catalogue.policy import POLICY
 from meshproof.faults.catalogue.trust import TRUST
+from meshproof.faults.catalogue.upgrade import UPGRADE
 from meshproof.faults.fault import Fault
 
-FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *INJECTION, *POLICY, *FAILOVER)
+FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *INJECTION, *POLICY, *FAILOVER, *UPGRADE)
 
 
 def fault(identifier: str) -> Fault:

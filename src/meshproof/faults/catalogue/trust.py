@@ -50,12 +50,17 @@ def cacerts_secret_of(original: Json) -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": original["data"]}
 
 
-def _near_its_end(scene: Scene) -> None:
+def near_ends_in(scene: Scene, left: timedelta) -> None:
+    """New CAs everywhere; that of the near cluster is valid for so long only."""
     root = pki.make_root()
     for cluster in scene.mesh.clusters:
-        life = SOON if cluster is scene.near else pki.INTERMEDIATE_LIFE
+        life = left if cluster is scene.near else pki.INTERMEDIATE_LIFE
         set_ca(scene, cluster, pki.plugin_ca(root, cluster.name, life=life))
     _renew(scene, scene.mesh.primaries)
+
+
+def _near_its_end(scene: Scene) -> None:
+    near_ends_in(scene, SOON)
 
 
 def _over(scene: Scene) -> None:

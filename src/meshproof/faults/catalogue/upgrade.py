@@ -1,0 +1,147 @@
+"""Faults that show in an upgrade only: the mesh is well with them, and is not ready for the next release."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from meshproof import names
+from meshproof.claims import TWO_PRIMARIES
+from meshproof.clients.kube import Json
+from meshproof.errors import Unavailable
+from meshproof.faults.catalogue.common import READER_ROLE, config
+from meshproof.faults.catalogue.trust import near_ends_in
+from meshproof.faults.fault import Fault
+from meshproof.faults.scene import Scene
+from meshproof.faults.undo import ISTIOD
+from meshproof.upgrade.check.releases import REMOVED
+from meshproof.versions import Version, next_release
+
+TAG: Final = "prod"
+GONE: Final = "1-20"
+"""A revision that nobody has installed."""
+DURING: Final = timedelta(days=45)
+"""Later than what TRUST-01 asks for, and sooner than an upgrade may take."""
+SWITCH: Final = REMOVED[-1]
+
+
+def _tag_to_nowhere(scene: Scene) -> None:
+    """As `istioctl tag set prod --revision=1-20` leaves it (istioctl/pkg/tag/generate.go)."""
+    service = {"name": f"{names.ISTIOD}-{GONE}", "namespace": names.SYSTEM_NAMESPACE, "path": "/inject", "port": 443}
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
+    hook = {
+        "name": "rev.namespace.sidecar-injector.istio.io",
+        "clientConfig": {"service": service},
+        "rules": [rule],
+        "failurePolicy": "Fail",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "namespaceSelector": {
+            "matchExpressions": [
+                {"key": names.REVISION_LABEL, "operator": "In", "values": [TAG]},
+                {"key": "istio-injection", "operator": "DoesNotExist"},
+            ]
+        },
+    }
+    labels = {"app": "sidecar-injector", "istio.io/tag": TAG, names.REVISION_LABEL: GONE}
+    manifest = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": f"istio-revision-tag-{TAG}", "labels": labels},
+        "webhooks": [hook],
+    }
+    scene.add(scene.far, manifest)
+
+
+def _reader_of_before(scene: Scene) -> None:
+    """The role that primaries had before istiods read the mesh configuration of other clusters."""
+
+    def change(role: Json) -> None:
+        for rule in role["rules"]:
+            if "pods" in rule.get("resources", []):
+                rule["resources"] = [resource for resource in rule["resources"] if resource != "configmaps"]
+
+    name = f"{names.of_revision(READER_ROLE, scene.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
+    scene.edit(scene.far, "ClusterRole", name, None, change)
+
+
+def _filter_for_new_proxies(scene: Scene) -> None:
+    """The proxies that run are not given it; those of the next release would refuse it."""
+    following = next_release(scene.mesh.toolbox.istio_version).replace(".", r"\.")
+    patch = {
+        "applyTo": "HTTP_FILTER",
+        "match": {"context": "SIDECAR_INBOUND", "proxy": {"proxyVersion": rf"^{following}.*"}},
+        "patch": {"operation": "INSERT_BEFORE", "value": {"name": "envoy.filters.http.buffer"}},
+    }
+    for primary in scene.mesh.primaries:
+        scene.add(primary, config("EnvoyFilter", "meshproof-for-new-proxies", {"configPatches": [patch]}))
+
+
+def _switch_that_goes(scene: Scene) -> None:
+    version = Version.parse(scene.mesh.toolbox.istio_version)
+    if version is None or version.ahead_of(SWITCH.since) != -1:
+        raise Unavailable(
+            f"{SWITCH.name} on the way from {scene.mesh.toolbox.istio_version}",
+            f"it goes with {SWITCH.since}, and no switch is known to go with the release after this one",
+            f"use a mesh of the release before {SWITCH.since}",
+        )
+
+    def change(deployment: Json) -> None:
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        container["env"] = [*(container.get("env") or []), {"name": SWITCH.name, "value": "false"}]
+
+    name = names.of_revision(names.ISTIOD, scene.near.spec.revision)
+    scene.edit(scene.near, "Deployment", name, names.SYSTEM_NAMESPACE, change)
+    scene.restart((scene.near,), ISTIOD)
+
+
+def _ends_on_the_way(scene: Scene) -> None:
+    near_ends_in(scene, DURING)
+
+
+UPGRADE: Final = (
+    Fault(
+        id="U1",
+        sentence="a tag names a revision that is gone",
+        seen="nothing, until a namespace moves to the tag: then no pod can be made in it",
+        source="istio.io, Canary Upgrades: stable revision labels; a tag that was not moved before the uninstall",
+        kills=("UPGRADE-01",),
+        also=("TRUST-09",),  # asks whoever a webhook dials for its certificate
+        inject=_tag_to_nowhere,
+    ),
+    Fault(
+        id="U4",
+        sentence="a cluster's reader role is that of an old release: other istiods may not read its ConfigMaps",
+        seen="the other cluster's trust domain is not known; certificates that should be taken are refused",
+        source="istio.io, 1.30.0 Change Notes; istio/istio issue 59474",
+        needs=(TWO_PRIMARIES,),
+        kills=("UPGRADE-01",),
+        also=("DISCOVERY-04",),  # asks what the token may do
+        inject=_reader_of_before,
+    ),
+    Fault(
+        id="U5",
+        sentence="an EnvoyFilter gives the proxies of the next release what they refuse",
+        seen="nothing, until the first pod has a new proxy: it does not get ready",
+        source="istio/istio, releasenotes/notes/no_extension_lookup_by_name.yaml",
+        kills=("UPGRADE-01",),
+        inject=_filter_for_new_proxies,
+    ),
+    Fault(
+        id="U6",
+        sentence="istiod has a switch that the next release no longer reads",
+        seen="what was switched off is on after the upgrade",
+        source="istio.io, 1.31 Upgrade Notes; releasenotes/notes/remove-spawn-upstream-span-for-gateway.yaml",
+        kills=("UPGRADE-01",),
+        note="only a mesh of 1.30 can have it",
+        inject=_switch_that_goes,
+    ),
+    Fault(
+        id="U7",
+        sentence="an intermediate ends in 45 days, while an upgrade may still be going on",
+        seen="nothing, then certificates of old and new proxies end in the middle of the upgrade",
+        source="istio.io, Plug in CA Certificates",
+        kills=("UPGRADE-01",),
+        inject=_ends_on_the_way,
+    ),
+)

@@ -1,0 +1,97 @@
+"""`meshproof upgrade check --to=VERSION`: go or no-go for an upgrade of Istio, with every reason."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from meshproof.errors import BadInput
+from meshproof.mesh import Mesh
+from meshproof.options import REPORT_DIR
+from meshproof.progress import LineNarrator
+from meshproof.report.claims_doc import ROOT
+from meshproof.rights import FOR_DETECTION
+from meshproof.sensitivity.outcome import SuiteRun
+from meshproof.sensitivity.suites import SUITES, run_claims
+from meshproof.upgrade.check.judge import check
+from meshproof.upgrade.check.target import parse_target
+from meshproof.upgrade.check.verdict import Outcome, render
+from meshproof.upgrade.choosing import Chosen, add_choosers, chosen_mesh
+
+FOLDER: Final = "upgrade-check"
+_EPILOG: Final = (
+    "Exit code "
+    + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in Outcome)
+    + "; 1: it could not be found out; 2: the input was wrong."
+)
+
+
+def add_parser(actions: Any) -> None:
+    """The sub-command, on what `add_subparsers` returned."""
+    parser = actions.add_parser(
+        "check",
+        help="go or no-go for an upgrade of Istio, before it begins",
+        description="Reads every cluster of a mesh, judges it by what the target version wants and changes, runs "
+        "istioctl x precheck and analyze, and all claims that break nothing. Changes nothing but the claims' probes.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
+    parser.add_argument(
+        "--no-claims", action="store_true", help="leave the claims away: then nothing at all is written"
+    )
+    parser.add_argument(
+        "--istioctl",
+        type=Path,
+        metavar="FILE",
+        help="the istioctl of the target, which knows what it wants (default: the one in PATH, or the lab's)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument(
+        "--report-dir",
+        metavar="FOLDER",
+        default="reports",
+        help=f"{REPORT_DIR.help.partition(' (')[0]} (default: reports)",
+    )
+    add_choosers(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the verdict; the exit code says the same. Raises `BadInput` and `Broken` as every command does."""
+    target = parse_target(arguments.to)
+    folder = Path(arguments.report_dir).absolute() / FOLDER
+    narrator = LineNarrator()
+    with narrator.step("clusters"):
+        chosen = chosen_mesh(arguments, FOR_DETECTION)
+    claims = None
+    if not arguments.no_claims:
+        with narrator.step("claims about the mesh as it is"):
+            claims = _claims(chosen, folder)
+    with narrator.step(f"rules for {target}"):
+        verdict = check(_with_tool(chosen.mesh, arguments.istioctl), target, now=datetime.now(UTC), claims=claims)
+    print(json.dumps(verdict.as_plain(), indent=2) if arguments.json else render(verdict), end="")
+    return verdict.outcome.exit_code
+
+
+def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
+    if istioctl is None:
+        return mesh
+    if not istioctl.is_file():
+        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
+    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute()))
+
+
+def _claims(chosen: Chosen, folder: Path) -> SuiteRun:
+    """As a user would run them. Raises `BadInput` where there are no suites: they come with a checkout only."""
+    if not (ROOT / "suites").is_dir():
+        raise BadInput("the claims", "they come with a checkout, and this is an installed package", "use --no-claims")
+    options = chosen.options
+    if chosen.text:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "mesh.yaml"
+        file.write_text(chosen.text)
+        options = (f"--topology={file}", *options)
+    return run_claims(ROOT, (*(f"suites/{suite}" for suite in SUITES), *options), folder / "claims")

@@ -1,0 +1,51 @@
+"""What is wrong with a journey: a request that was lost, a mesh that was ill, a claim that did not hold, and where."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof.drill import LATE_S
+from meshproof.findings import Findings
+from meshproof.report.results import Result
+from meshproof.upgrade.journey.travel import Journey, Stage
+
+SHOWN: Final = 3
+"""Lost requests that are told one by one."""
+
+
+def judge(journey: Journey, findings: Findings) -> None:
+    """Every step is examined; those that were not taken are wrong too, since nothing is known of them."""
+    for number, stage in enumerate(journey.stages, start=1):
+        findings.examine(f"{number}. {stage.step.name}", problems_of(stage))
+        if stage.late_s > LATE_S:
+            findings.doubt(f"the machine had no time for its load: a request was sent {stage.late_s:.1f} s late")
+    for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
+        findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
+
+
+def problems_of(stage: Stage) -> list[str]:
+    """What is wrong with one step; empty if all is well."""
+    found = [f"not well afterwards: {stage.unwell}"] if stage.well_s is None else []
+    if lost := stage.lost:
+        shown = "; ".join(map(str, lost[:SHOWN])) + ("; …" if len(lost) > SHOWN else "")
+        found.append(f"{len(lost)} of {len(stage.requests)} requests lost: {shown}")
+    if not stage.requests:
+        found.append("no request was sent")
+    found += [f"nothing is known of the requests of {source}" for source in stage.silent]
+    if stage.step.proven and stage.well_s is not None:
+        found += _of_claims(stage)
+    return found
+
+
+def _of_claims(stage: Stage) -> list[str]:
+    claims = stage.claims
+    if claims is None or not any(result is Result.SUCCEEDED for result in claims.results.values()):
+        return ["no claim was proven after it"]
+    return [f"{code}: {_short(claims.texts.get(code, ''))}" for code in claims.red]
+
+
+def _short(text: str) -> str:
+    """The first line of a failure, and what was seen."""
+    lines = text.splitlines()
+    seen = next((line.strip() for line in lines if line.strip().startswith("last seen")), "")
+    return " | ".join(part for part in (lines[0].strip() if lines else "no text", seen) if part)

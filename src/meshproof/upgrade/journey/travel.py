@@ -1,0 +1,204 @@
+"""Going through the steps of an upgrade under load, and proving the mesh after each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof.drill import Ward
+from meshproof.errors import MeshproofError
+from meshproof.faults.health import must_be_well
+from meshproof.history import History, Mark, Request, Summary, Window, summarise
+from meshproof.install.marker import remove_markers, write_markers
+from meshproof.mesh import Mesh
+from meshproof.model import Role, Topology
+from meshproof.sensitivity.outcome import SuiteRun
+from meshproof.sensitivity.suites import run_suites
+from meshproof.snapshot import Snapshot
+from meshproof.topology import available
+from meshproof.traffic import Way, load_on
+from meshproof.upgrade.journey.components import Components, components_of
+from meshproof.upgrade.journey.passengers import Passengers
+from meshproof.upgrade.journey.planes import ControlPlane
+from meshproof.upgrade.journey.steps import RETURNED, START, Step
+from meshproof.upgrade.record.model import Record
+from meshproof.upgrade.record.take import take
+from meshproof.wait import pause
+
+STEADY_S: Final = 1.0
+"""Seconds of load before a step, and after the mesh is well."""
+WELL_S: Final = 90.0
+"""How long a mesh may take to be well after a step. istiod 1.30 and 1.31 leave the leases of their remotes to run out,
+so that a new namespace there is not served for up to 42 s."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """What became of a step: `begin` and `end` bound its load, `done_s` is how long the step itself took, `well_s` how
+    much longer it took until the mesh was well (None: it was not, and `unwell` says why). `late_s` is how late a
+    request was sent at worst, `claims` what the suites said then (None where they were not run)."""
+
+    step: Step
+    begin: Mark
+    end: Mark | None = None
+    done_s: float = 0.0
+    well_s: float | None = None
+    unwell: str = ""
+    requests: Sequence[Request] = ()
+    late_s: float = 0.0
+    components: Mapping[str, Components] = field(default_factory=dict)
+    claims: SuiteRun | None = None
+
+    @property
+    def lost(self) -> list[Request]:
+        return [request for request in self.requests if request.is_bad]
+
+    @property
+    def summary(self) -> Summary:
+        return summarise(self.requests)
+
+    @property
+    def silent(self) -> list[str]:
+        """The sources of which no request is known to have ended well."""
+        sources = dict.fromkeys(request.source for request in self.requests)
+        good = {request.source for request in self.requests if request.is_known and not request.is_bad}
+        return [source for source in sources if source not in good]
+
+
+@dataclass(slots=True, kw_only=True)
+class Journey:
+    """A mesh's way to another release and back. `untaken` are the steps that were given up after trouble."""
+
+    way: str
+    mesh: Mesh
+    old: ControlPlane
+    new: ControlPlane
+    stages: list[Stage] = field(default_factory=list)
+    untaken: Sequence[Step] = ()
+    records: dict[str, Record] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Window:
+        ends = [stage.end or stage.begin for stage in self.stages]
+        return Window(begin_s=self.stages[0].begin.monotonic_s, end_s=ends[-1].monotonic_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Guide:
+    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this journey.
+
+    `look` is called after steps that arrive somewhere, with the state's name.
+    """
+
+    ward: Ward
+    root: Path
+    lab_name: str
+    report_dir: Path
+
+    def travel(
+        self,
+        journey: Journey,
+        steps: Sequence[Step],
+        passengers: Passengers,
+        look: Callable[[str], object] = lambda state: None,
+    ) -> Journey:
+        """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew.
+
+        A run that is killed meanwhile leaves a mesh without markers, which the next one takes for a stranger's.
+        """
+        shutil.rmtree(self.report_dir, ignore_errors=True)
+        remove_markers(journey.mesh)
+        whole = False
+        try:
+            self._take_steps(journey, steps, passengers, look)
+            whole = not journey.untaken and bool(journey.stages) and journey.stages[-1].step.arrives == RETURNED
+        finally:
+            if whole:
+                write_markers(journey.mesh)
+            else:
+                self.ward.make_anew(f"{journey.way}: the mesh did not come back from it")
+        return journey
+
+    def _take_steps(
+        self, journey: Journey, steps: Sequence[Step], passengers: Passengers, look: Callable[[str], object]
+    ) -> None:
+        journey.records[START] = take(journey.mesh)
+        look(START)
+        for number, step in enumerate(steps):
+            journey.untaken = steps[number:]
+            stage = self._take(journey, step, passengers)
+            journey.untaken = steps[number + 1 :]
+            if stage.well_s is None:
+                return
+            stage.components = components_of(journey.mesh)
+            if step.arrives:
+                journey.records[step.arrives] = take(step.governs.mesh_of(journey.mesh))
+                look(step.arrives)
+            if step.proven:
+                self._prove(journey, stage, number)
+
+    def _take(self, journey: Journey, step: Step, passengers: Passengers) -> Stage:
+        mesh = step.governs.mesh_of(journey.mesh)
+        if step.before is not None:
+            step.before()
+        ways = (Way.NEW, Way.KEPT) if step.restarts else tuple(Way)
+        stage = Stage(step=step, begin=Mark.now())
+        journey.stages.append(stage)
+        with (
+            self.ward.narrator.step(f"{len(journey.stages)}. {step.name}"),
+            load_on(mesh, Snapshot.take(mesh), ways=ways, beside=passengers.loads()) as load,
+        ):
+            stage.begin = Mark.now()
+            pause(STEADY_S)
+            start = Mark.now()
+            try:
+                step.do()
+                done = Mark.now()
+                stage.done_s = done.monotonic_s - start.monotonic_s
+                must_be_well(mesh, timeout_s=WELL_S)
+                stage.well_s = Mark.now().monotonic_s - done.monotonic_s
+            except MeshproofError as problem:
+                stage.unwell = str(problem)
+            pause(STEADY_S)
+            stage.end = Mark.now()
+        stage.late_s = max(load.late_s.values(), default=0.0)
+        stage.requests = list(load.history)
+        for request in stage.requests:
+            journey.history.add(request)
+        return stage
+
+    def _prove(self, journey: Journey, stage: Stage, number: int) -> None:
+        folder = self.report_dir / f"step-{number + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        topology = named(stage.step.governs.topology_of(journey.mesh), journey.mesh.topology, folder)
+        with self.ward.narrator.step("   all claims that break nothing"):
+            stage.claims = run_suites(self.root, topology, self.lab_name, folder)
+
+
+def named(topology: Topology, installed: Topology, folder: Path) -> str:
+    """What `--topology` calls it: its name or file, or where it has another revision a file that is written here."""
+    if topology == installed:
+        return topology.name if topology.name in available() else str(topology.source)
+    path = folder / f"{topology.name}.yaml"
+    path.write_text(as_yaml(topology))
+    return str(path)
+
+
+def as_yaml(topology: Topology) -> str:
+    """A topology's file; docs/writing-a-topology.md has the form."""
+    clusters = []
+    for cluster in topology.clusters:
+        told: dict[str, str] = {"name": cluster.name, "role": str(cluster.role), "network": cluster.network}
+        told |= {"app_version": cluster.app_version} | ({"pods": cluster.pods} if cluster.pods else {})
+        remote = cluster.role is Role.REMOTE
+        told |= {"control_plane": cluster.control_plane} if remote else {"revision": cluster.revision}
+        clusters.append(told)
+    told_all = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
+    return yaml.safe_dump({**told_all, "clusters": clusters}, sort_keys=False)

@@ -1,0 +1,1 @@
+"""Claims about an upgrade of Istio. Without --upgrade-to they say nothing."""
