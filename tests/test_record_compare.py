@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,9 @@ from meshproof.upgrade.record.text import told
 from meshproof.versions import Version
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, record
+
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "record.md"
 
 
 @pytest.fixture
@@ -233,6 +237,14 @@ OFF = {"matchLabels": {"istio.io/deactivated": "never-match"}}
 INJECTOR = "istio-sidecar-injector {}.sidecar-injector.istio.io"
 OF_REVISION = {"key": "istio.io/rev", "operator": "In", "values": ["default"]}
 NOT_REFUSED = {"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_the_document_has_every_rule(rule: Rule) -> None:
+    row = f"| {rule.id} | {rule.sentence} | {rule.since or 'every'} | {rule.source} |"
+    assert row in DOCUMENT.read_text(), row
+
+
 EXAMPLES: dict[str, tuple[str, str, str, object, object]] = {
     "VERSION-1": ("version", "proxy", "istio", "1.30.4-9739e10eb9d7", "1.31.0-eed52ebb66ad"),
     "UNREADY-1": (
