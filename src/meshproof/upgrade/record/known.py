@@ -52,7 +52,7 @@ RULES: Final = (
     ),
     Rule(
         id="UNREADY-2",
-        sentence="proxies send no requests to endpoints that are not ready, however few are: the panic threshold is zero",
+        sentence="endpoints that are not ready get no requests, however few are ready: the panic threshold is zero",
         source="note 60690; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
         kind="cluster",
         name=r"outbound[|_].*",
