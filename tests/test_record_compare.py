@@ -182,6 +182,16 @@ def test_another_version_than_that_of_the_upgrade_is_red() -> None:
     assert compare(before, after, from_version="1.30", to_version="1.31").unexplained
 
 
+def test_another_build_of_the_same_version_is_red() -> None:
+    assert compare(record(versions("1.31.0-abc")), record(versions("1.31.0-def"))).unexplained
+
+
+def test_what_installing_once_more_does_is_explained_where_the_version_is_the_same() -> None:
+    kind, name, path, was, now = EXAMPLES["INSTALL-1"]
+    met = Difference(places=("cluster2",), kind=kind, name=name, path=path, before=was, after=now)
+    assert explanation(met, "1.30.4", "1.30.4", RULES) is not None
+
+
 def test_records_of_two_meshes_are_not_compared() -> None:
     with pytest.raises(BadInput, match="they are of two meshes"):
         compare(record({}), replace(record({}), mesh="other"))

@@ -11,7 +11,7 @@ from typing import Final
 from meshproof import names
 from meshproof.clients.kube import Json
 from meshproof.upgrade.record.normal import canonical
-from meshproof.upgrade.record.rules import NOTHING, Rule
+from meshproof.upgrade.record.rules import NEW, NOTHING, OLD, Rule
 from meshproof.versions import Version
 
 NEVER: Final = re.escape(canonical({"istio.io/deactivated": "never-match"}))
@@ -37,8 +37,8 @@ RULES: Final = (
         kind="version",
         name="istiod|proxy",
         path="istio",
-        before='"{from}"',
-        after='"{to}"',
+        before=f'"{OLD}"',
+        after=f'"{NEW}"',
     ),
     Rule(
         id="UNREADY-1",
