@@ -20,7 +20,6 @@ from meshproof.versions import Version
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, record
 
-
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "record.md"
 
 
