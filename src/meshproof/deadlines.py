@@ -81,8 +81,8 @@ class Samples:
     """How many of them are sent in a second."""
     repeated: int = 3
     """Requests for which the answer is the same each time."""
-    record: int = 200
-    """Per source in a record of a mesh: of an even pair it exposes 75:25."""
+    record: int = 460
+    """Per source in a record of a mesh: of an even pair it exposes 2:1."""
     path: int = 20
     """Requests that are followed through the counters of proxies."""
     handshakes: int = 5

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from meshproof.errors import BadInput
 from meshproof.upgrade.record.differences import Difference, record_differences
+from meshproof.upgrade.record.known import RULES
 from meshproof.upgrade.record.model import Record
 from meshproof.upgrade.record.revisions import without_revision
-from meshproof.upgrade.record.rules import RULES, Rule, explanation
+from meshproof.upgrade.record.rules import Rule, explanation
 from meshproof.upgrade.record.samples import sample_problems
+from meshproof.versions import Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def compare(
 
 def _version(record: Record) -> str:
     """That of its istiods, the newest if there are several: a plain number, whatever build it is."""
-    return max(record.istiods, default="").partition("-")[0]
+    return max(record.istiods, key=lambda text: Version.parse(text) or Version(0, 0), default="").partition("-")[0]
 
 
 def _of_samples(before: Record, after: Record) -> list[Difference]:

@@ -82,7 +82,7 @@ def _into(path: str, key: str) -> str:
 
 def _of_lists(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[str, object, object]]:
     """Things with names by their names, all others by what is in one list only."""
-    if not all(isinstance(item, dict) and "name" in item for item in (*before, *after)):
+    if not all(isinstance(item, dict) and _name(item) for item in (*before, *after)):
         yield from _of_nameless(before, after, path)
         return
     was, now = _by_name(before), _by_name(after)
@@ -93,11 +93,17 @@ def _of_lists(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[
         yield f"{path} (order)", common[0], common[1]
 
 
+def _name(item: dict[str, Any]) -> str:
+    """Its own, or the server names of a chain of filters that has none."""
+    match = item.get("filterChainMatch")
+    return str(item.get("name") or ", ".join(match.get("serverNames") or [] if isinstance(match, dict) else []))
+
+
 def _by_name(items: list[Any]) -> dict[str, Any]:
     seen: Counter[str] = Counter()
     found = {}
     for item in items:
-        name = str(item["name"])
+        name = _name(item)
         seen[name] += 1
         found[name if seen[name] == 1 else f"{name} #{seen[name]}"] = item
     return found

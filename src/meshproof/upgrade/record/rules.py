@@ -17,6 +17,8 @@ from meshproof.versions import Version
 ANY: Final = "(?s:.*)"
 NOTHING: Final = ""
 """What is matched where there is nothing."""
+OLD: Final = "{from}"
+NEW: Final = "{to}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +27,7 @@ class Rule:
 
     `before` and `after` match values as JSON, nothing as an empty text; `{from}` and `{to}` in them stand for the
     versions of the upgrade. `since` is the release that has brought the change: the rule explains upgrades that come
-    to it or past it; None explains every upgrade.
+    to it or past it; None stands for what installing once more does, whatever the version.
     """
 
     id: str
@@ -39,9 +41,9 @@ class Rule:
     since: Version | None = None
 
     def applies(self, from_version: str, to_version: str) -> bool:
-        """Whether this upgrade passes the release."""
+        """Whether this upgrade passes the release; where the version stays the same no other one is explained."""
         if self.since is None:
-            return from_version != to_version
+            return from_version != to_version or OLD not in self.before
         old, new = Version.parse(from_version), Version.parse(to_version)
         return old is not None and new is not None and old < self.since <= new
 
@@ -54,7 +56,7 @@ class Rule:
             (self.before, text_of(difference.before)),
             (self.after, text_of(difference.after)),
         )
-        versions = {"{from}": version_pattern(from_version), "{to}": version_pattern(to_version)}
+        versions = {OLD: version_pattern(from_version), NEW: version_pattern(to_version)}
         return all(re.fullmatch(_filled(pattern, versions), text) for pattern, text in pairs)
 
 
@@ -84,38 +86,3 @@ def explanation(difference: Difference, from_version: str, to_version: str, rule
         ),
         None,
     )
-
-
-RULES: Final = (
-    Rule(
-        id="VERSION-1",
-        sentence="istiods and proxies are of the new version",
-        source="the upgrade itself",
-        kind="version",
-        name="istiod|proxy",
-        path="istio",
-        before='"{from}"',
-        after='"{to}"',
-    ),
-    Rule(
-        id="UNREADY-1",
-        sentence="istiod sends endpoints that are not ready as well, and says that they are unhealthy",
-        source="Istio 1.31, release note 60690: PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
-        kind="endpoints",
-        path=r"endpoints\[[^\]]+ unhealthy\]",
-        before=NOTHING,
-        after=r'\{"count": \d+, "health": "UNHEALTHY", .*\}',
-        since=Version(1, 31),
-    ),
-    Rule(
-        id="UNREADY-2",
-        sentence="proxies never send requests to them, however few are ready: the panic threshold is zero",
-        source="the same; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
-        kind="cluster",
-        name=r"outbound[|_].*",
-        path=r"commonLbConfig\.healthyPanicThreshold",
-        before=NOTHING,
-        after=r"\{\}",
-        since=Version(1, 31),
-    ),
-)
