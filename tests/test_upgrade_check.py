@@ -436,7 +436,7 @@ GOLDEN = """\
 NO-GO: primary-remote-samenet to Istio 1.31 (2 NO-GO, 1 WARNING, 2 NOTE)
   mesh        cluster1: istiod 1.30.4, Kubernetes v1.34.0
               cluster2: remote, Kubernetes v1.34.0
-  asked       20 rules
+  asked       21 rules
               istioctl 1.31.0: x precheck on 2 clusters, analyze on 1
               3 claims in 23 s
 

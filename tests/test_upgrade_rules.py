@@ -17,6 +17,7 @@ from meshproof.upgrade.check.facts import (
     Facts,
     Hook,
     Istiod,
+    Member,
     Namespace,
     Patch,
     Proxy,
@@ -231,6 +232,17 @@ def test_a_namespace_names_a_revision_that_there_is() -> None:
     reason = one(replace(EAST, hooks=(HOOK, tagged), namespaces=(shop, left)))
     assert (reason.rule, reason.severity, reason.where) == ("HOOK-02", Severity.NO_GO, "east namespace left")
     assert "istio.io/rev=1-29 is neither a revision nor a tag (default, prod)" in reason.what
+
+
+def test_a_pod_names_a_revision_that_there_is_and_has_a_proxy_of_one() -> None:
+    good = (Member(name="shop/a", has="default"), Member(name="istio-system/gate", wants="default", has="default"))
+    gone = Member(name="istio-system/gate-2", wants="1-29")
+    old = Member(name="shop/b", has="1-29")
+    asked = one(replace(EAST, hooks=(HOOK,), members=(*good, gone)))
+    assert (asked.rule, asked.severity, asked.where) == ("HOOK-03", Severity.NO_GO, "east pod istio-system/gate-2")
+    assert "istio.io/rev=1-29 is neither a revision nor a tag (default): pods like it are no longer" in asked.what
+    has = one(replace(EAST, hooks=(HOOK,), members=(*good, old)))
+    assert (has.where, has.repair) == ("east pod shop/b", "restart the pod")
 
 
 def test_a_reader_role_of_an_older_release_is_a_no_go() -> None:

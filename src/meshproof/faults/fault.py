@@ -52,6 +52,13 @@ class Fault:
         return named if any(code.startswith(Family.FAILOVER) for code in self.kills) else ()
 
     @property
+    def journeys(self) -> tuple[str, ...]:
+        """The UPGRADE claims that make an upgrade; none for a fault that shows before it."""
+        named = (*self.kills, *self.also)
+        made = tuple(code for code in named if code.startswith(Family.UPGRADE) and code != "UPGRADE-01")
+        return made if set(made) & set(self.kills) else ()
+
+    @property
     def before_upgrade(self) -> bool:
         """Whether it shows in an upgrade only, so that it must be asked whether the mesh is ready for one."""
         return "UPGRADE-01" in self.kills

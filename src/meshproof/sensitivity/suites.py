@@ -22,6 +22,7 @@ from meshproof.sensitivity.outcome import SuiteRun
 SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
 """Those that prove a mesh without breaking it."""
 LIMIT_S: Final = 900.0
+JOURNEYS_S: Final = 3600.0
 
 
 def run_suites(
@@ -31,21 +32,27 @@ def run_suites(
     report_dir: Path,
     *,
     drills: Sequence[str] = (),
+    journeys: Sequence[str] = (),
     upgrade_to: str = "",
 ) -> SuiteRun:
-    """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`.
+    """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`, or by these
+    claims about an upgrade to `upgrade_to`.
 
-    With `upgrade_to` it is asked too whether the mesh is ready for that version of Istio. The rest is `run_claims`'.
+    With `upgrade_to` alone it is asked too whether the mesh is ready for that version of Istio. The rest is
+    `run_claims`'.
     """
     chosen = (f"--topology={topology}", f"--lab-name={lab_name}")
     if drills:
         return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
+    if journeys:
+        named = ("suites/upgrade", "-k", " or ".join(journeys), f"{UPGRADE_TO.flag}={upgrade_to}")
+        return run_claims(root, (*named, *chosen), report_dir, limit_s=JOURNEYS_S)
     suites = [f"suites/{suite}" for suite in SUITES]
     asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO.flag}={upgrade_to}") if upgrade_to else ()
     return run_claims(root, (*suites, *asked, *chosen), report_dir)
 
 
-def run_claims(root: Path, arguments: Sequence[str], report_dir: Path) -> SuiteRun:
+def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_s: float = LIMIT_S) -> SuiteRun:
     """Run pytest with these arguments on a mesh that is left as it is.
 
     Raises `Broken` with the last lines if the run told nothing.
@@ -68,7 +75,7 @@ def run_claims(root: Path, arguments: Sequence[str], report_dir: Path) -> SuiteR
     output = report_dir / "output.txt"
     with output.open("w") as out:
         done = subprocess.run(
-            argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=LIMIT_S
+            argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s
         )
     seconds = time.monotonic() - begin
     if not (report_dir / FILE_NAME).exists():

@@ -71,6 +71,7 @@ class Trial:
         return outcome
 
     def _verify(self) -> Outcome:
+        asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.journeys)
         with self.narrator.step(f"{self.fault.id}: the suites"):
             told = run_suites(
                 self.root,
@@ -78,7 +79,8 @@ class Trial:
                 self.lab_name,
                 self.report_dir,
                 drills=self.fault.drills,
-                upgrade_to=next_release(self.mesh.toolbox.istio_version) if self.fault.before_upgrade else "",
+                journeys=self.fault.journeys,
+                upgrade_to=next_release(self.mesh.toolbox.istio_version) if asks_for_upgrade else "",
             )
         return judge(self.fault, self.mesh.topology.name, told)
 

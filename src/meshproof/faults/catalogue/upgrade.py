@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+import yaml
+
 from meshproof import names
 from meshproof.claims import TWO_PRIMARIES
 from meshproof.clients.kube import Json
@@ -14,6 +16,9 @@ from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD
+from meshproof.install.manifests import core
+from meshproof.options import ISTIO_VERSION, UPGRADE_TO
+from meshproof.providers.lab.releases import RELEASES, find_release
 from meshproof.upgrade.check.releases import REMOVED
 from meshproof.versions import Version, next_release
 
@@ -26,8 +31,29 @@ SWITCH: Final = REMOVED[-1]
 
 
 def _tag_to_nowhere(scene: Scene) -> None:
-    """As `istioctl tag set prod --revision=1-20` leaves it (istioctl/pkg/tag/generate.go)."""
-    service = {"name": f"{names.ISTIOD}-{GONE}", "namespace": names.SYSTEM_NAMESPACE, "path": "/inject", "port": 443}
+    scene.add(scene.near, _tag(GONE))
+
+
+def _second_tag(scene: Scene) -> None:
+    _must_be_able_to_go_on(scene)
+    scene.add(scene.near, _tag(scene.near.spec.revision))
+
+
+def _must_be_able_to_go_on(scene: Scene) -> None:
+    """What shows in the upgrade itself needs a mesh that can be upgraded here."""
+    version = scene.mesh.toolbox.istio_version
+    if find_release(next_release(version)) is None:
+        raise Unavailable(
+            f"an upgrade from {version}",
+            f"the lab can build {', '.join(map(str, RELEASES))} only",
+            f"begin with {ISTIO_VERSION.flag}={RELEASES[0]} {UPGRADE_TO.flag}={RELEASES[-1]}",
+        )
+
+
+def _tag(revision: str) -> Json:
+    """As `istioctl tag set prod --revision=REVISION` leaves it (istioctl/pkg/tag/generate.go)."""
+    istiod = names.of_revision(names.ISTIOD, revision)
+    service = {"name": istiod, "namespace": names.SYSTEM_NAMESPACE, "path": "/inject", "port": 443}
     rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}
     hook = {
         "name": "rev.namespace.sidecar-injector.istio.io",
@@ -43,14 +69,48 @@ def _tag_to_nowhere(scene: Scene) -> None:
             ]
         },
     }
-    labels = {"app": "sidecar-injector", "istio.io/tag": TAG, names.REVISION_LABEL: GONE}
-    manifest = {
+    labels = {"app": "sidecar-injector", "istio.io/tag": TAG, names.REVISION_LABEL: revision}
+    return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
         "metadata": {"name": f"istio-revision-tag-{TAG}", "labels": labels},
         "webhooks": [hook],
     }
-    scene.add(scene.near, manifest)
+
+
+def _namespace_left_behind(scene: Scene) -> None:
+    labels = {names.REVISION_LABEL: GONE}
+    scene.add(scene.near, core("Namespace", {"name": "shop-of-yesterday", "labels": labels}))
+
+
+def _gateway_left_behind(scene: Scene) -> None:
+    """Its running pod goes on; the one that should take its place is not injected, and has no image."""
+
+    def change(deployment: Json) -> None:
+        deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = GONE
+
+    scene.edit(scene.near, "Deployment", names.INGRESS, names.SYSTEM_NAMESPACE, change)
+
+
+def _setting_by_hand(scene: Scene) -> None:
+    """In the ConfigMap that istioctl writes, and not in what istioctl is given."""
+    _must_be_able_to_go_on(scene)
+
+    def change(config_map: Json) -> None:
+        settings = yaml.safe_load(config_map["data"]["mesh"])
+        config_map["data"]["mesh"] = yaml.safe_dump(settings | {"accessLogFile": "/dev/stdout"})
+
+    name = names.of_revision(names.MESH_CONFIG, scene.near.spec.revision)
+    scene.edit(scene.near, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
+
+
+def _gateway_that_stops_first(scene: Scene) -> None:
+    _must_be_able_to_go_on(scene)
+
+    def change(deployment: Json) -> None:
+        deployment["spec"]["strategy"] = {"type": "Recreate"}
+
+    scene.edit(scene.near, "Deployment", names.INGRESS, names.SYSTEM_NAMESPACE, change)
 
 
 def _reader_of_before(scene: Scene) -> None:
@@ -143,5 +203,47 @@ UPGRADE: Final = (
         source="istio.io, Plug in CA Certificates",
         kills=("UPGRADE-01",),
         inject=_ends_on_the_way,
+    ),
+    Fault(
+        id="U8",
+        sentence="a second tag is not moved before the control plane goes that it stands for",
+        seen="nothing, until a namespace has pods by that tag: none can be made",
+        source="istio.io, Canary Upgrades: stable revision labels",
+        kills=("UPGRADE-05",),
+        also=("UPGRADE-03",),  # TRUST-09 asks whoever a webhook dials
+        inject=_second_tag,
+    ),
+    Fault(
+        id="U9",
+        sentence="a setting of the mesh was made by hand, and not where the installer has it",
+        seen="it is gone after the upgrade: here the access log",
+        source="istio.io, In-place Upgrades: the same configuration must be given to the new istioctl",
+        kills=("UPGRADE-02",),
+        inject=_setting_by_hand,
+    ),
+    Fault(
+        id="U10",
+        sentence="a gateway's Deployment stops its pod before the next one is there",
+        seen="requests are refused for some seconds whenever it is restarted",
+        source="kubernetes.io, Deployments: strategy Recreate; istio.io, Gateways: upgrading them",
+        kills=("UPGRADE-04",),
+        inject=_gateway_that_stops_first,
+    ),
+    Fault(
+        id="U11",
+        sentence="a namespace still names a revision that was removed",
+        seen="nothing, until its pods are made anew: without a sidecar, in plain text",
+        source="istio.io, Canary Upgrades: data plane",
+        kills=("UPGRADE-01",),
+        inject=_namespace_left_behind,
+    ),
+    Fault(
+        id="U12",
+        sentence="a gateway is left on a revision that was removed",
+        seen="nothing, until its pod is made anew: without a container image",
+        source="istio.io, Canary Upgrades: data plane; Gateways: revision label of the pods",
+        kills=("UPGRADE-01",),
+        also=("CONTROL-05", "CONTROL-07", "DISCOVERY-05"),
+        inject=_gateway_left_behind,
     ),
 )

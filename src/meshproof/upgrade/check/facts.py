@@ -81,6 +81,15 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A pod that says which revision or tag is to inject it (its label), or which one has (its annotation)."""
+
+    name: str
+    wants: str = ""
+    has: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
     """One patch of an EnvoyFilter. `version` is the expression that a proxy's version must match; empty for all.
 
@@ -128,6 +137,7 @@ class ClusterSeen:
     services: frozenset[str] = frozenset()
     alive: frozenset[str] = frozenset()
     namespaces: tuple[Namespace, ...] = ()
+    members: tuple[Member, ...] = ()
     patches: tuple[Patch, ...] = ()
     configured: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     annotated: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)

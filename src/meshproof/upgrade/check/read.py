@@ -17,6 +17,7 @@ from meshproof.upgrade.check.facts import (
     Crd,
     Facts,
     Hook,
+    Member,
     Namespace,
     Proxy,
     Withheld,
@@ -59,6 +60,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
     injecting, validating = reading.known(_MUTATING), reading.known(_VALIDATING)
     hooks = [*((_MUTATING, each) for each in injecting or ()), *((_VALIDATING, each) for each in validating or ())]
     dialled = services is not None and slices is not None
+    pods = reading.all_of("Pod")
     primary = cluster.is_primary  # the configuration of others is read by nobody
     seen = ClusterSeen(
         name=str(cluster),
@@ -71,9 +73,10 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         services=frozenset(_full_name(service) for service in services or ()),
         alive=frozenset(_alive(services or (), slices or ())),
         namespaces=tuple(_namespaces(reading.all_of("Namespace"))) if injecting is not None else (),
+        members=tuple(_members(pods)) if injecting is not None else (),
         patches=tuple(p for found in reading.all_of("EnvoyFilter") for p in patches_of(found)) if primary else (),
         configured=MappingProxyType(_configured(reading) if primary else {}),
-        annotated=MappingProxyType(_annotated(reading.all_of("Pod"))),
+        annotated=MappingProxyType(_annotated(pods)),
         reader=reader_in(reading, account) if _readers(mesh, cluster) else None,
         endings=tuple(endings_in(reading)),
     )
@@ -142,6 +145,15 @@ def _namespaces(found: Iterable[Json]) -> Iterator[Namespace]:
         revision = (each["metadata"].get("labels") or {}).get(names.REVISION_LABEL)
         if revision:
             yield Namespace(name=each["metadata"]["name"], revision=str(revision))
+
+
+def _members(pods: Iterable[Json]) -> Iterator[Member]:
+    for pod in pods:
+        meta = pod["metadata"]
+        wants = (meta.get("labels") or {}).get(names.REVISION_LABEL, "")
+        has = (meta.get("annotations") or {}).get(names.REVISION_LABEL, "")
+        if (wants or has) and not meta["namespace"].startswith(names.OUR_NAMESPACES):
+            yield Member(name=_full_name(pod), wants=str(wants), has=str(has))
 
 
 def _configured(reading: Reading) -> dict[str, tuple[str, ...]]:

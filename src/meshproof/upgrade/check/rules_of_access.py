@@ -46,6 +46,26 @@ def _namespaces(facts: Facts, target: Target) -> Iterator[Found]:
                 )
 
 
+def _members(facts: Facts, target: Target) -> Iterator[Found]:
+    there = {istiod.revision for _, istiod in facts.istiods}
+    for cluster in facts.clusters:
+        served = {hook.tag or hook.revision for hook in cluster.hooks if hook.injects}
+        for pod in cluster.members:
+            if pod.wants and pod.wants not in served:
+                yield Found(
+                    where=f"{cluster.name} pod {pod.name}",
+                    what=f"its label istio.io/rev={pod.wants} is neither a revision nor a tag "
+                    f"({', '.join(sorted(served)) or 'nothing'}): pods like it are no longer injected",
+                )
+            elif pod.has and there and pod.has not in there:
+                yield Found(
+                    where=f"{cluster.name} pod {pod.name}",
+                    what=f"its proxy is of revision {pod.has}, which has no istiod any more: it keeps what it was told "
+                    "last, and its certificate ends",
+                    repair="restart the pod",
+                )
+
+
 def _reader(facts: Facts, target: Target) -> Iterator[Found]:
     for cluster in facts.clusters:
         if cluster.reader is None or not cluster.readers:
@@ -90,6 +110,14 @@ ACCESS: Final = (
         severity=Severity.NO_GO,
         repair="set the label to a revision or a tag that there is",
         judge=_namespaces,
+    ),
+    Rule(
+        id="HOOK-03",
+        sentence="every pod that names a revision, or has a proxy of one, has an istiod of it",
+        source="istio.io, Canary Upgrades: data plane; Uninstall old control plane",
+        severity=Severity.NO_GO,
+        repair="set the label in its Deployment to a revision or a tag that there is",
+        judge=_members,
     ),
     Rule(
         id="READER-01",
