@@ -20,6 +20,7 @@ PAGES: Final = {
     "Deployment models, Network models": f"{ISTIO}ops/deployment/deployment-models/#network-models",
     "Destination Rule": f"{ISTIO}reference/config/networking/destination-rule/",
     "Gateway": f"{ISTIO}reference/config/networking/gateway/",
+    "In-place Upgrades": f"{ISTIO}setup/upgrade/in-place/",
     "Ingress Gateways": f"{ISTIO}tasks/traffic-management/ingress/ingress-control/",
     "Install Multi-Primary": f"{ISTIO}setup/install/multicluster/multi-primary/",
     "Install Multicluster": f"{ISTIO}setup/install/multicluster/",
