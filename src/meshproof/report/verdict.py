@@ -40,6 +40,13 @@ Schema `meshproof/verdict/1` (fields are only ever added):
     late_s      how long after its time a request was sent at worst: what is wrong when this is more than 1 s is BROKEN,
                 since the machine may be to blame (but where the sender itself was struck)
 
+of UPGRADE-03 and UPGRADE-04, by step:
+
+    took_s      what was done: an install, a restart of pods until they are ready
+    well_s      from then until the mesh was proven well; absent if it was not
+    requests, lost, slowest_s    as above, of all requests from a second before the step until a second after all that
+    claims_s    how long the pass of claims took that followed; absent where none did
+
 and of FAILOVER-13, by outage:
 
     least_left_h              hours that the certificate which ends first has left: so long the mesh needs no istiod
