@@ -156,11 +156,12 @@ def test_shares_are_judged_and_not_compared(v1: int, v2: int, red: bool) -> None
 
 
 def test_latency_is_red_if_it_is_much_longer_and_no_accident() -> None:
-    quick, slow = answers(100, 100).latency, answers(100, 100, 0.02).latency
-    assert slower(quick, answers(100, 100, 0.01).latency) is None
+    quick, busy, slow = (answers(100, 100, seconds).latency for seconds in (0.004, 0.02, 0.04))
+    assert slower(quick, busy) is None, "five times as long, but 18 ms more"
+    assert slower(answers(100, 100, 0.1).latency, answers(100, 100, 0.2).latency) is None, "twice as long"
     assert slower(slow, quick) is None
-    assert slower(quick, answers(1, 1, 0.02).latency) is None, "two answers tell nothing"
-    before, after = record({}, client=answers(100, 100)), record({}, client=answers(100, 100, 0.02))
+    assert slower(quick, answers(1, 1, 0.04).latency) is None, "two answers tell nothing"
+    before, after = record({}, client=answers(100, 100)), record({}, client=answers(100, 100, 0.04))
     (found,) = compare(before, after).unexplained
     assert (found.path, found.before) == ("latency", "median 4.77 ms")
 

@@ -24,7 +24,8 @@ from meshproof.upgrade.record.workloads import Raw
 STEP: Final = 1.25
 """Between two bounds of the distribution of latencies."""
 SLOWER: Final = 3.0
-"""Times the median: less is what other work on a machine does."""
+LONGER_MS: Final = 20.0
+"""Times the median, and milliseconds beside it: less is what other work on a machine does."""
 
 
 def samples_of(mesh: Mesh, raws: Sequence[Raw]) -> dict[str, Sample]:
@@ -88,12 +89,15 @@ def sample_problems(before: Sample, after: Sample) -> Iterator[tuple[str, str, s
 
 def slower(before: Mapping[float, int], after: Mapping[float, int]) -> float | None:
     """The chance of so many slow answers if nothing has changed (Fisher's exact test), if it is small, and they are
-    more than half: those that take longer than `SLOWER` times the median before."""
-    if not before or not after or median(after) <= SLOWER * median(before):
+    more than half: those that take longer than `SLOWER` times the median before, and than `LONGER_MS` more."""
+    if not before or not after:
+        return None
+    limit = max(SLOWER * median(before), LONGER_MS + median(before))
+    if median(after) <= limit:
         return None
     from scipy.stats import hypergeom  # slow to import, and hardly ever needed
 
-    slow = [sum(count for bound, count in each.items() if bound > SLOWER * median(before)) for each in (before, after)]
+    slow = [sum(count for bound, count in each.items() if bound > limit) for each in (before, after)]
     totals = [sum(each.values()) for each in (before, after)]
     p_value = float(hypergeom.sf(slow[1] - 1, sum(totals), sum(slow), totals[1]))
     return p_value if p_value < ALPHA else None
