@@ -34,8 +34,8 @@ STEADY_S: Final = 1.0
 """Seconds of load before a step, and after the mesh is well."""
 WELL_S: Final = 150.0
 """How long a mesh may take to be well after a step. An istiod that is replaced, and has connections from another
-network, uses its whole grace of 30 s, and then leaves the leases of its remotes to run out: a new namespace there is not
-served for up to 75 s."""
+network, uses its whole grace of 30 s, and then leaves the leases of its remotes to run out: a new namespace there is
+not served for up to 75 s."""
 
 
 @dataclass(slots=True, kw_only=True)
