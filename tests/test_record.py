@@ -10,15 +10,16 @@ import pytest
 
 from meshproof import cli
 from meshproof.clients.kube import Json
-from meshproof.errors import BadInput
+from meshproof.errors import BadInput, NotReady
 from meshproof.facts import pod_facts
 from meshproof.mesh import Mesh
 from meshproof.pki import make_root, make_workload
 from meshproof.probes.answer import HttpAnswer
+from meshproof.upgrade.record import take as take_module
 from meshproof.upgrade.record.certificates import secret
 from meshproof.upgrade.record.compare import compare
 from meshproof.upgrade.record.file import read_record, text_of, write_record
-from meshproof.upgrade.record.model import Key, Sample
+from meshproof.upgrade.record.model import Key, Record, Sample
 from meshproof.upgrade.record.objects import gateways, webhooks
 from meshproof.upgrade.record.samples import sample, slower
 from meshproof.upgrade.record.workloads import directory_of, members, workload_of
@@ -217,3 +218,19 @@ def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pyte
 def test_a_folder_that_is_not_there_is_told_before_a_mesh_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["upgrade", "record", "-o", "/nowhere/at/all/x.json"]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+def test_a_pod_that_leaves_while_it_is_asked_is_no_trouble(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, outcomes = record({}), [NotReady("exec in ns/shop", "could not start: not found"), None]
+
+    def attempt(mesh: Mesh, *, traffic: bool) -> Record:
+        problem = outcomes.pop(0)
+        if problem is not None:
+            raise problem
+        return made
+
+    monkeypatch.setattr(take_module, "_take", attempt)
+    assert take_module.take(mesh) is made
+    outcomes[:] = [NotReady("exec", "no"), NotReady("exec", "still not")]
+    with pytest.raises(NotReady, match="still not"):
+        take_module.take(mesh)

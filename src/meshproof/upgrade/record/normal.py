@@ -11,14 +11,17 @@ from meshproof import names
 from meshproof.clients.kube import Json
 
 UNORDERED: Final = frozenset(
-    {"domains", "filterChains", "matchSubjectAltNames", "matchTypedSubjectAltNames", "prefixRanges", "serverNames"}
-    | {"virtualHosts"}
+    (
+        "domains",
+        "filterChains",
+        "matchSubjectAltNames",
+        "matchTypedSubjectAltNames",
+        "prefixRanges",
+        "serverNames",
+        "virtualHosts",
+    )
 )
 """Lists whose order means nothing to Envoy. istiod writes some in the order in which Services were made."""
-
-DROPPED: Final = frozenset({"lastUpdateAttempt", "versionInfo", "lastUpdated"})
-"""When something came, and under which number."""
-
 
 HEALTHY: Final = "HEALTHY"
 
@@ -33,7 +36,7 @@ def normal(value: Any, named: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {
             named(key): _sorted(each) if key in UNORDERED else each
-            for key, each in ((key, normal(each, named)) for key, each in value.items() if key not in DROPPED)
+            for key, each in ((key, normal(each, named)) for key, each in value.items())
         }
     if isinstance(value, list):
         return [normal(each, named) for each in value if not _is_of_probes(each)]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from meshproof import names
+from meshproof.errors import NotReady
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.upgrade.record.model import Content, Key, Record
@@ -17,7 +18,17 @@ from meshproof.upgrade.record.workloads import Raw, directory_of, members
 
 
 def take(mesh: Mesh, *, traffic: bool = True) -> Record:
-    """One proxy of each workload in every cluster. Without `traffic` no request is sent to the application."""
+    """One proxy of each workload in every cluster. Without `traffic` no request is sent to the application.
+
+    A pod may leave while it is about to be asked: then all is read once more.
+    """
+    try:
+        return _take(mesh, traffic=traffic)
+    except NotReady:
+        return _take(mesh, traffic=traffic)
+
+
+def _take(mesh: Mesh, *, traffic: bool) -> Record:
     taken = datetime.now(UTC)
     raws = together(_read, mesh.clusters)
     samples = samples_of(mesh, raws) if traffic else {}  # before the rest, and alone: that takes the machine's time

@@ -41,19 +41,19 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 
 def grouped(differences: Iterable[Difference]) -> Iterator[str]:
-    """What it is, what was there and is there now, and where; the same of several parts together."""
-    alike: dict[tuple[str, ...], list[Difference]] = {}
+    """What it is, what was there and is there now, and where; the same of several parts at the same places together."""
+    alike: dict[tuple[object, ...], list[Difference]] = {}
     for each in differences:
-        alike.setdefault((each.kind, each.path, canonical(each.before), canonical(each.after)), []).append(each)
+        same = (each.kind, each.path, canonical(each.before), canonical(each.after), each.places)
+        alike.setdefault(same, []).append(each)
     for first, *others in alike.values():
         names = [first.name, *(each.name for each in others)]
-        places = sorted({place for each in (first, *others) for place in each.places})
         if first.kind == HOLDER:
-            yield f"{_some(names)} {'is gone' if first.after is None else 'is new'}: {_some(places)}"
+            yield f"{_some(names)} {'is gone' if first.after is None else 'is new'}: {_some(first.places)}"
             continue
         path = f" {first.path}" if first.path else ""
         yield f"{first.kind} {_some(names)}{path}: was {_value(first.before)}, is {_value(first.after)}"
-        yield f"  at {_some(places)}"
+        yield f"  at {_some(first.places)}"
 
 
 def _some(texts: Sequence[str]) -> str:
