@@ -17,10 +17,17 @@ STEPS = {
         "well_s": 40.0,
         "requests": 100,
         "lost": 0,
+        "lost_by_default": 3,
         "slowest_s": 0.05,
         "claims_s": 20.0,
     },
-    "2. proxies of cluster1 to 1.31": {"took_s": 8.0, "requests": 50, "lost": 2, "slowest_s": 1.5},
+    "2. proxies of cluster1 to 1.31": {
+        "took_s": 8.0,
+        "requests": 50,
+        "lost": 2,
+        "lost_by_default": 0,
+        "slowest_s": 1.5,
+    },
 }
 
 
@@ -35,7 +42,7 @@ def test_the_figures_of_all_steps_are_added_up(tmp_path: Path) -> None:
     folder = report(tmp_path / "a", {"UPGRADE-04": {"result": "FAILED", "figures": STEPS}, "UPGRADE-01": {}})
     text = section(read_upgrades([folder]), "a machine")
     assert (
-        "| multi-primary-multinet | in place | failed | 2 in 53 s | 1 in 20 s | 150 | 2 | 1.50 s "
+        "| multi-primary-multinet | in place | failed | 2 in 53 s | 1 in 20 s | 150 | 2 | 3 | 1.50 s "
         "| 45 s: istiod of cluster1 to 1.31 |" in text
     )
     assert "Measured on: a machine." in text

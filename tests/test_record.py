@@ -98,6 +98,27 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
     assert content == {"name": "x", "virtualHosts": hosts[:1], "filterChains": chains[:1]}
 
 
+def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: Mesh) -> None:
+    told = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
+    routes = [{"routeConfig": {"name": name}} for name in ("80", "81")]
+    told["configs"] += [
+        {"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": routes},
+        {
+            "@type": "x.ClustersConfigDump",
+            "dynamicActiveClusters": [{"cluster": {"name": "inbound|8080||", "type": "ORIGINAL_DST"}}],
+        },
+        {
+            "@type": "x.EndpointsConfigDump",
+            "dynamicEndpointConfigs": [
+                {"endpointConfig": {"clusterName": name}} for name in ("inbound|8080||", "shop")
+            ],
+        },
+    ]
+    found = {f"{key.kind} {key.name}" for key in parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5"))}
+    assert {"route 80", "endpoints shop", "cluster inbound|8080||"} <= found
+    assert not {"route 81", "endpoints inbound|8080||"} & found
+
+
 def test_certificates_without_what_changes_when_they_are_renewed() -> None:
     root = make_root(common_name="Root")
     chains = [make_workload(root, "spiffe://cluster.local/ns/ns/sa/shop")[0].decode() for _ in range(2)]

@@ -105,7 +105,7 @@ def call_istiod(
     headers: Mapping[str, str],
     body: Json | None = None,
     empty_message: bool = False,
-    timeout_s: float = DEADLINES.connect + 2,
+    timeout_s: float = DEADLINES.call,
 ) -> Call:
     """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
 

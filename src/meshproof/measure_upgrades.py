@@ -32,6 +32,7 @@ class Upgrade:
     proving_s: float
     requests: int
     lost: int
+    lost_by_default: int
     slowest_s: float
     longest: tuple[str, float]
 
@@ -68,6 +69,7 @@ def _of(topology: str, claims: Mapping[str, Mapping[str, Any]]) -> Iterator[Upgr
                 proving_s=sum(step.get("claims_s", 0.0) for step in steps.values()),
                 requests=int(sum(step["requests"] for step in steps.values())),
                 lost=int(sum(step["lost"] for step in steps.values())),
+                lost_by_default=int(sum(step["lost_by_default"] for step in steps.values())),
                 slowest_s=max(step["slowest_s"] for step in steps.values()),
                 longest=max(moving.items(), key=lambda each: each[1]),
             )
@@ -77,7 +79,8 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
     """The section, with its title."""
     rows = "\n".join(
         f"| {u.topology} | {u.way} | {u.result.lower()} | {u.steps} in {u.moving_s:.0f} s | {u.passes} in "
-        f"{u.proving_s:.0f} s | {u.requests} | {u.lost} | {u.slowest_s:.2f} s | {_named(u.longest)} |"
+        f"{u.proving_s:.0f} s | {u.requests} | {u.lost} | {u.lost_by_default} | {u.slowest_s:.2f} s "
+        f"| {_named(u.longest)} |"
         for u in upgrades
     )
     return f"""\
@@ -85,10 +88,12 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
 
 Made by `meshproof measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`. Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
-well again, and between them passes of all claims that break nothing, each in a process of its own.
+well again, and between them passes of all claims that break nothing, each in a process of its own. Lost are requests
+with careful settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).
 
-| topology | way | result | steps | passes of claims | requests | lost | slowest answer | longest step |
-|---|---|---|---|---|---|---|---|---|
+| topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest answer \
+| longest step |
+|---|---|---|---|---|---|---|---|---|---|
 {rows}
 """
 

@@ -40,8 +40,8 @@ def test_what_changes_is_known(in_place: Journey, by_revision: Journey, evidence
 
 @claim(
     "UPGRADE-03",
-    "an upgrade by revision, and its rollback, lose no request, and every claim holds after each step, with mixed "
-    "versions too",
+    "an upgrade by revision, and its rollback, lose no request that is made with careful settings, and every claim "
+    "holds after each step, with mixed versions too",
     promised_by="istio.io, Canary Upgrades",
     hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
     disruptive=True,
@@ -57,8 +57,8 @@ def test_an_upgrade_by_revision_costs_nothing(by_revision: Journey, evidence: Ev
 
 @claim(
     "UPGRADE-04",
-    "an upgrade in place, and its rollback, lose no request, and every claim holds after each step, with mixed "
-    "versions too",
+    "an upgrade in place, and its rollback, lose no request that is made with careful settings, and every claim holds "
+    "after each step, with mixed versions too",
     promised_by="istio.io, In-place Upgrades; Supported Releases: Control Plane/Data Plane Skew",
     hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
     disruptive=True,

@@ -21,11 +21,15 @@ def attach(evidence: Evidence, journey: Journey) -> None:
     evidence.attach("timeline.md", page(journey))
     evidence.attach("history.csv", journey.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, journey.window, marks, clusters))
-    if any(stage.lost for stage in journey.stages) and (errors := proxy_errors(journey.mesh)):
+    if any(stage.lost or stage.lost_by_default for stage in journey.stages) and (errors := proxy_errors(journey.mesh)):
         evidence.attach("proxies-logged", errors)
     for number, stage in enumerate(journey.stages, start=1):
         figures: dict[str, float] = {"took_s": round(stage.done_s, 1), "requests": len(stage.requests)}
-        figures |= {"lost": len(stage.lost), "slowest_s": round(stage.summary.longest_s, 2)}
+        figures |= {
+            "lost": len(stage.lost),
+            "lost_by_default": len(stage.lost_by_default),
+            "slowest_s": round(stage.summary.longest_s, 2),
+        }
         if stage.well_s is not None:
             figures["well_s"] = round(stage.well_s, 1)
         if stage.claims is not None:

@@ -7,7 +7,7 @@ from typing import Final
 from meshproof.drill import LATE_S
 from meshproof.findings import Findings
 from meshproof.report.results import Result
-from meshproof.upgrade.journey.travel import Journey, Stage
+from meshproof.upgrade.journey.travel import Journey, Stage, is_careful
 
 SHOWN: Final = 3
 """Lost requests that are told one by one."""
@@ -23,29 +23,30 @@ def judge(journey: Journey, findings: Findings) -> None:
         findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
 
 
-def problems_of(stage: Stage) -> list[str]:
-    """What is wrong with one step; empty if all is well."""
+def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
+    """What is wrong with one step; empty if all is well. `seen` adds to red claims what they saw last."""
     found = [f"not well afterwards: {stage.unwell}"] if stage.well_s is None else []
     if lost := stage.lost:
         shown = "; ".join(map(str, lost[:SHOWN])) + ("; …" if len(lost) > SHOWN else "")
-        found.append(f"{len(lost)} of {len(stage.requests)} requests lost: {shown}")
+        asked = sum(map(is_careful, stage.requests))
+        found.append(f"{len(lost)} of {asked} requests with careful settings lost: {shown}")
     if not stage.requests:
         found.append("no request was sent")
     found += [f"nothing is known of the requests of {source}" for source in stage.silent]
     if stage.step.proven and stage.well_s is not None:
-        found += _of_claims(stage)
+        found += _of_claims(stage, seen=seen)
     return found
 
 
-def _of_claims(stage: Stage) -> list[str]:
+def _of_claims(stage: Stage, *, seen: bool) -> list[str]:
     claims = stage.claims
     if claims is None or not any(result is Result.SUCCEEDED for result in claims.results.values()):
         return ["no claim was proven after it"]
-    return [f"{code}: {_short(claims.texts.get(code, ''))}" for code in claims.red]
+    return [_short(claims.texts.get(code, f"{code} without a text"), seen=seen) for code in claims.red]
 
 
-def _short(text: str) -> str:
-    """The first line of a failure, and what was seen."""
-    lines = text.splitlines()
-    seen = next((line.strip() for line in lines if line.strip().startswith("last seen")), "")
-    return " | ".join(part for part in (lines[0].strip() if lines else "no text", seen) if part)
+def _short(text: str, *, seen: bool) -> str:
+    """The first line of a failure, which begins with the claim's code, and what was seen."""
+    first, *others = text.splitlines()
+    last = next((line.strip() for line in others if line.strip().startswith("last seen")), "")
+    return f"{first.strip()} | {last}" if seen and last else first.strip()

@@ -15,7 +15,7 @@ from meshproof.install.manifests import core, metadata
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.pod_load import PodLoad
-from meshproof.traffic import DEFAULT
+from meshproof.traffic import Target
 
 NAME: Final = "meshproof-passenger"
 
@@ -42,10 +42,14 @@ class Passengers:
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Namespace", self._namespace)
 
-    def loads(self) -> Sequence[PodLoad]:
-        """A load from each of them on the application."""
+    def loads(self, targets: Sequence[Target]) -> Sequence[PodLoad]:
+        """A load from each of them on every target."""
         return [
-            PodLoad(cluster.kube, self._pods[cluster.name], {f"{cluster} passenger": DEFAULT.url})
+            PodLoad(
+                cluster.kube,
+                self._pods[cluster.name],
+                {f"{cluster} passenger {target.name}".strip(): target.url for target in targets},
+            )
             for cluster in self._mesh.clusters
         ]
 

@@ -19,14 +19,13 @@ from meshproof.upgrade.journey.planes import ControlPlane
 class Step:
     """One thing that an operator does to one cluster.
 
-    `governs` is the control plane that injects new pods afterwards. `restarts` says that pods with proxies are made
-    anew, `proven` whether all claims are proven after it, `back` whether it belongs to the rollback. `arrives` names
-    the state that is reached, if it is one that records are compared of. `before` is done first, while nobody looks.
+    `governs` is the control plane that injects new pods afterwards. `proven` says whether all claims are proven after
+    it, `back` whether it belongs to the rollback. `arrives` names the state that is reached, if it is one that records
+    are compared of. `before` is done first, without load.
     """
 
     name: str
     governs: ControlPlane
-    restarts: bool = False
     proven: bool = True
     back: bool = False
     arrives: str = ""
@@ -65,7 +64,6 @@ def _forward_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Itera
         yield Step(
             name=f"proxies of {cluster} to {new}",
             governs=new,
-            restarts=True,
             arrives=TARGET if number == len(mesh.clusters) else "",
             do=partial(_restart, mesh, (cluster,)),
         )
@@ -77,7 +75,6 @@ def _back_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator
         yield Step(
             name=f"{_what(cluster)} back to {old}" + (", and the proxies that it governs" if governed else ""),
             governs=old,
-            restarts=bool(governed),
             back=True,
             arrives=RETURNED if number == len(mesh.clusters) else "",
             do=partial(_go_back, old, mesh, cluster, governed),
@@ -137,7 +134,6 @@ def _moved(mesh: Mesh, to: ControlPlane, cluster: Cluster, *, back: bool) -> Ste
     return Step(
         name=f"proxies of {cluster} to {to}",
         governs=to,
-        restarts=True,
         proven=not back,
         back=back,
         do=partial(_restart, mesh, (cluster,)),

@@ -10,6 +10,7 @@ from typing import Final
 
 import yaml
 
+from meshproof.careful import CAREFUL
 from meshproof.drill import Ward
 from meshproof.errors import MeshproofError
 from meshproof.faults.health import must_be_well
@@ -21,7 +22,7 @@ from meshproof.sensitivity.outcome import SuiteRun
 from meshproof.sensitivity.suites import run_suites
 from meshproof.snapshot import Snapshot
 from meshproof.topology import available
-from meshproof.traffic import Way, load_on
+from meshproof.traffic import DEFAULT, Way, load_on
 from meshproof.upgrade.journey.components import Components, components_of
 from meshproof.upgrade.journey.passengers import Passengers
 from meshproof.upgrade.journey.planes import ControlPlane
@@ -30,6 +31,10 @@ from meshproof.upgrade.record.model import Record
 from meshproof.upgrade.record.take import take
 from meshproof.wait import pause
 
+TARGETS: Final = (DEFAULT, CAREFUL)
+"""What is asked for: the application with Istio's default settings, and with those that an operator should use."""
+WAYS: Final = (Way.NEW, Way.KEPT)
+"""From outside. From inside come the requests of passengers: clients of the mesh are restarted on the way."""
 STEADY_S: Final = 1.0
 """Seconds of load before a step, and after the mesh is well."""
 WELL_S: Final = 150.0
@@ -57,7 +62,13 @@ class Stage:
 
     @property
     def lost(self) -> list[Request]:
-        return [request for request in self.requests if request.is_bad]
+        """With careful settings: there are no excuses."""
+        return [request for request in self.requests if request.is_bad and is_careful(request)]
+
+    @property
+    def lost_by_default(self) -> list[Request]:
+        """With Istio's default settings, which do not try again what a proxy that leaves has cut."""
+        return [request for request in self.requests if request.is_bad and not is_careful(request)]
 
     @property
     def summary(self) -> Summary:
@@ -69,6 +80,11 @@ class Stage:
         sources = dict.fromkeys(request.source for request in self.requests)
         good = {request.source for request in self.requests if request.is_known and not request.is_bad}
         return [source for source in sources if source not in good]
+
+
+def is_careful(request: Request) -> bool:
+    """Whether it was made of the application with the settings that an operator should use."""
+    return request.source.endswith(f" {CAREFUL.name}")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,12 +165,11 @@ class Guide:
         mesh = step.governs.mesh_of(journey.mesh)
         if step.before is not None:
             step.before()
-        ways = (Way.NEW, Way.KEPT) if step.restarts else tuple(Way)
         stage = Stage(step=step, begin=Mark.now())
         journey.stages.append(stage)
         with (
             self.ward.narrator.step(f"{len(journey.stages)}. {step.name}"),
-            load_on(mesh, Snapshot.take(mesh), ways=ways, beside=passengers.loads()) as load,
+            load_on(mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, beside=passengers.loads(TARGETS)) as load,
         ):
             stage.begin = Mark.now()
             pause(STEADY_S)

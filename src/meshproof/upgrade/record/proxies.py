@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from meshproof.clients import envoy
@@ -32,13 +32,38 @@ def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, 
             f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {answer[:200]!r}", "is it Envoy's?"
         ) from None
     found: dict[Key, dict[str, Content]] = {}
-    for kind, name, content in (each for part in dumped for each in _parts(part, directory)):
+    parts = [each for part in dumped for each in _parts(part, directory)]
+    used, learned = _routes_in_use(parts), _learned_from_traffic(parts)
+    for kind, name, content in parts:
         named = directory.named(name)
-        if not is_ours(named):
+        unused = kind == "route" and named not in used
+        if not is_ours(named) and not unused and not (kind == "endpoints" and name in learned):
             key = Key(cluster=str(member.cluster), workload=member.workload, kind=kind, name=named)
             text = canonical(content)
             found.setdefault(key, {})[text] = directory.shared(content, text)
     return {key: _one(alike) for key, alike in found.items()}
+
+
+def _routes_in_use(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
+    """Those that a listener names. Envoy keeps others for as long as a listener that was removed has connections."""
+    return {found for kind, _, content in parts if kind == "listener" for found in _route_names(content)}
+
+
+def _route_names(value: Content) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(name := value.get("routeConfigName"), str):
+            yield name
+        for each in value.values():
+            yield from _route_names(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _route_names(each)
+
+
+def _learned_from_traffic(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
+    """Clusters that have as endpoints whatever was dialled lately (ORIGINAL_DST)."""
+    clusters = [(name, content) for kind, name, content in parts if kind == "cluster" and isinstance(content, dict)]
+    return {name for name, content in clusters if content.get("type") == "ORIGINAL_DST"}
 
 
 def _one(alike: dict[str, Content]) -> Content:
