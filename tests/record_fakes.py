@@ -49,14 +49,14 @@ def endpoint(address: str, *, weight: int = 1, health: str = "HEALTHY") -> Json:
     }
 
 
-def dump(*endpoints: Json, listener: Json | None = None, version: str = "1.31.0-abc") -> str:
+def dump(*endpoints: Json, listener: Json | None = None, version: str = "1.31.0-abc", discovery: str = "EDS") -> str:
     """What a proxy answers: fields as they stand in Envoy's definition, and numbers of versions."""
     node = {"metadata": {"ISTIO_VERSION": version}, "user_agent_build_version": {"version": {"major_number": 1}}}
     groups = [{"locality": {"region": "r", "zone": "z"}, "lb_endpoints": [*endpoints]}]
     state = {"version_info": "2026-11-25/7", "listener": listener or {"name": "10.96.0.7_15012"}}
     types: dict[str, Json] = {
         "Bootstrap": {"bootstrap": {"node": node}},
-        "Clusters": {"dynamic_active_clusters": [{"version_info": "x", "cluster": {"name": SHOP, "type": "EDS"}}]},
+        "Clusters": {"dynamic_active_clusters": [{"version_info": "x", "cluster": {"name": SHOP, "type": discovery}}]},
         "Listeners": {"dynamic_listeners": [{"name": "10.96.0.7_15012", "active_state": state}]},
         "Endpoints": {"dynamic_endpoint_configs": [{"endpoint_config": {"cluster_name": SHOP, "endpoints": groups}}]},
     }

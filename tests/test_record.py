@@ -119,6 +119,12 @@ def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: 
     assert not {"route 81", "endpoints inbound|8080||"} & found
 
 
+@pytest.mark.parametrize(("discovery", "there"), [("EDS", True), ("ORIGINAL_DST", False), ("STRICT_DNS", False)])
+def test_endpoints_are_those_that_istiod_sends(discovery: str, there: bool, mesh: Mesh) -> None:
+    found = parts(mesh, dump(endpoint("10.1.0.5"), discovery=discovery), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    assert [key.kind for key in found if key.name == SHOP] == (["cluster", "endpoints"] if there else ["cluster"])
+
+
 def test_certificates_without_what_changes_when_they_are_renewed() -> None:
     root = make_root(common_name="Root")
     chains = [make_workload(root, "spiffe://cluster.local/ns/ns/sa/shop")[0].decode() for _ in range(2)]

@@ -33,7 +33,7 @@ def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, 
         ) from None
     found: dict[Key, dict[str, Content]] = {}
     parts = [each for part in dumped for each in _parts(part, directory)]
-    used, learned = _routes_in_use(parts), _learned_from_traffic(parts)
+    used, learned = _routes_in_use(parts), _learned_by_envoy(parts)
     for kind, name, content in parts:
         named = directory.named(name)
         unused = kind == "route" and named not in used
@@ -60,10 +60,10 @@ def _route_names(value: Content) -> Iterator[str]:
             yield from _route_names(each)
 
 
-def _learned_from_traffic(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
-    """Clusters that have as endpoints whatever was dialled lately (ORIGINAL_DST)."""
+def _learned_by_envoy(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
+    """Clusters that have as endpoints whatever was dialled lately (ORIGINAL_DST) or what a name resolves to (DNS)."""
     clusters = [(name, content) for kind, name, content in parts if kind == "cluster" and isinstance(content, dict)]
-    return {name for name, content in clusters if content.get("type") == "ORIGINAL_DST"}
+    return {name for name, content in clusters if content.get("type") != "EDS"}
 
 
 def _one(alike: dict[str, Content]) -> Content:
