@@ -1,4 +1,4 @@
-"""What probes of ours leave in the configuration of proxies for a while: it comes and goes, and says nothing of a mesh."""
+"""What probes of ours leave in the configuration of proxies for a while: no part of a mesh, since it comes and goes."""
 
 from __future__ import annotations
 
