@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -109,3 +110,40 @@ def test_the_first_difference_is_named_by_its_place() -> None:
 def test_an_answer_that_is_no_dump_is_our_trouble() -> None:
     with pytest.raises(Broken, match="config dump of istiod: it cannot be read: 'Proxy not connected"):
         parse_dump("Proxy not connected to this Pilot instance", "istiod")
+
+
+PROBE = "outbound|81||probe.meshproof-stage-1.svc.cluster.local"
+
+
+def with_traces_of_a_probe() -> dict[str, dict[str, Any]]:
+    """What a proxy has: its own, and what a probe has left that istiod no longer sends."""
+    held = dict(parse_dump(of_envoy(), "envoy"))
+    everyone = {"name": "allow_any", "domains": ["*"]}
+    theirs = {"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}
+    shared = {"name": "80", "virtualHosts": [{"name": "shop"}, theirs]}
+    by_route = {"name": "0.0.0.0_81", "filters": [{"rds": {"routeConfigName": "81"}}]}
+    return held | {
+        f"cluster {PROBE}": {"name": PROBE},
+        "route 81": {"name": "81", "virtualHosts": [theirs, everyone]},
+        "route 80": shared,
+        "listener 0.0.0.0_81": by_route,
+        "listener 10.1.0.9_90": {"name": "10.1.0.9_90", "filters": [{"cluster": PROBE}]},
+    }
+
+
+def test_what_a_probe_has_left_is_no_matter() -> None:
+    assert differences(parse_dump(of_istiod(), "istiod"), with_traces_of_a_probe()) == []
+
+
+def test_what_others_have_left_is_told_beside_it() -> None:
+    other: dict[str, Any] = {"name": "outbound|81||other.ns"}
+    holds = with_traces_of_a_probe() | {
+        "cluster outbound|81||other.ns": other,
+        "listener 0.0.0.0_82": {"name": "0.0.0.0_82", "filters": [{"rds": {"routeConfigName": "82"}}]},
+        "route 82": {"name": "82", "virtualHosts": [{"name": "allow_any", "domains": ["*"]}]},
+    }
+    assert differences(parse_dump(of_istiod(), "istiod"), holds) == [
+        "cluster outbound|81||other.ns is there, though istiod would not send it",
+        "listener 0.0.0.0_82 is there, though istiod would not send it",
+        "route 82 is there, though istiod would not send it",
+    ]

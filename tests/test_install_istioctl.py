@@ -82,3 +82,13 @@ def test_output_without_a_secret_is_refused_without_being_shown() -> None:
 
 def test_the_version_is_the_last_word(tmp_path: Path) -> None:
     assert script(tmp_path, "echo client version: 1.31.0-eed52ebb66ad").version() == "1.31.0-eed52ebb66ad"
+
+
+def test_a_tag_and_an_uninstall_name_one_revision_only(tmp_path: Path) -> None:
+    istioctl = script(tmp_path, 'echo "$@" | sed "s/ --kubeconfig=[^ ]*//"')
+    assert istioctl.set_tag("default", "1-31").split() == [
+        *("tag", "--context=east", "set", "default", "--revision=1-31", "--overwrite")
+    ]
+    assert istioctl.uninstall("1-30").split() == [
+        *("uninstall", "--context=east", "--revision=1-30", "--skip-confirmation")
+    ]

@@ -80,10 +80,6 @@ class Istioctl:
         """Have a tag stand for a revision, whatever it stood for; returns what istioctl printed."""
         return self._run("tag", "set", tag, f"--revision={revision}", "--overwrite", timeout_s=timeout_s)
 
-    def remove_tag(self, tag: str, *, timeout_s: float = 60.0) -> str:
-        """Take a tag away, also if something uses it."""
-        return self._run("tag", "remove", tag, "--skip-confirmation", timeout_s=timeout_s)
-
     def uninstall(self, revision: str, *, timeout_s: float = 120.0) -> str:
         """Take away what belongs to one revision alone; what revisions share stays."""
         return self._run("uninstall", f"--revision={revision}", "--skip-confirmation", timeout_s=timeout_s)

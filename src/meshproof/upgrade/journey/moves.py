@@ -45,11 +45,6 @@ def set_tag(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Cluste
     Build(tool.mesh_of(mesh)).istioctl(cluster).set_tag(DEFAULT_TAG, plane.revision)
 
 
-def remove_tag(tool: ControlPlane, mesh: Mesh, cluster: Cluster) -> None:
-    """`istioctl tag remove default`."""
-    Build(tool.mesh_of(mesh)).istioctl(cluster).remove_tag(DEFAULT_TAG)
-
-
 def uninstall(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Cluster) -> None:
     """`istioctl uninstall --revision`: what belongs to that revision alone goes."""
     Build(tool.mesh_of(mesh)).istioctl(cluster).uninstall(plane.revision)

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from meshproof import names
 from meshproof.clients.kube import Json
+from meshproof.probe_traces import is_of_probes
 
 UNORDERED: Final = frozenset(
     (
@@ -39,26 +39,12 @@ def normal(value: Any, named: Callable[[str], str]) -> Any:
             for key, each in ((key, normal(each, named)) for key, each in value.items())
         }
     if isinstance(value, list):
-        return [normal(each, named) for each in value if not _is_of_probes(each)]
+        return [normal(each, named) for each in value if not is_of_probes(each)]
     return named(value) if isinstance(value, str) else value
 
 
 def _sorted(value: Any) -> Any:
     return sorted(value, key=canonical) if isinstance(value, list) else value
-
-
-def is_ours(name: str) -> bool:
-    """Whether something is there for a probe of ours only: for a Service in a namespace of ours, or a canary."""
-    return names.OUR_NAMESPACES in name
-
-
-def _is_of_probes(item: object) -> bool:
-    """A virtual host, or a chain of filters for one server name."""
-    if not isinstance(item, dict):
-        return False
-    match = item.get("filterChainMatch")
-    servers = match.get("serverNames") or [] if isinstance(match, dict) else []
-    return is_ours(str(item.get("name", ""))) or any(is_ours(str(server)) for server in servers)
 
 
 # -- endpoints --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from meshproof.clients import envoy
 from meshproof.clients.kube import Json
 from meshproof.clients.xds_dump import camel, things
 from meshproof.errors import Broken
+from meshproof.probe_traces import is_ours
 from meshproof.upgrade.record.certificates import secret
 from meshproof.upgrade.record.model import PROXY, VERSION, Content, Key
-from meshproof.upgrade.record.normal import canonical, endpoints, is_ours, normal
+from meshproof.upgrade.record.normal import canonical, endpoints, normal
 from meshproof.upgrade.record.workloads import Directory, Member
 
 
