@@ -39,8 +39,9 @@ def _mtls_off(scene: Scene) -> None:
 
 
 def _deny_all(scene: Scene) -> None:
-    # Connections that were made under a policy obey it until they are closed.
-    scene.restart_when_healed(scene.far, WORKLOADS)
+    # Connections that were made under a policy obey it until they are closed: in every cluster whose proxies were told.
+    for cluster in scene.mesh.controlled_by(scene.far_config):
+        scene.restart_when_healed(cluster, WORKLOADS)
     scene.add(scene.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
 
 
