@@ -36,6 +36,11 @@ def available(folder: Path = TOPOLOGIES) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
+def called(topology: Topology) -> str:
+    """How `--topology` names it: one of ours by its name, another by its file."""
+    return topology.name if topology.name in available() else str(topology.source.absolute())
+
+
 def load_topology(name_or_path: str, *, folder: Path = TOPOLOGIES) -> Topology:
     """Load and check a topology by its name in `folder`, or by the path of a YAML file.
 

@@ -20,8 +20,6 @@ from meshproof.webhooks import Webhook, parse_webhook
 
 TRUST_DOMAIN: Final = "trust domain"
 REVISION: Final = "revision"
-TAG_LABEL: Final = "istio.io/tag"
-"""On webhook configurations that give a revision another name (Istio, Canary upgrades: stable revision labels)."""
 ISTIO_TRUST_DOMAIN: Final = "cluster.local"
 """What an istiod takes that was told none (mesh configuration, `trustDomain`)."""
 
@@ -170,7 +168,7 @@ def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterato
 def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Said]:
     """In a remote the webhook's path tells istiod whose pods they are."""
     for configuration in configurations:
-        if is_primary or TAG_LABEL in (configuration["metadata"].get("labels") or {}):
+        if is_primary or names.TAG_LABEL in (configuration["metadata"].get("labels") or {}):
             continue
         place = f"webhook {configuration['metadata']['name']}"
         for hook in configuration.get("webhooks") or []:

@@ -38,6 +38,10 @@ class SuiteRun:
     seconds: float = 0.0
 
     @property
+    def held(self) -> tuple[str, ...]:
+        return tuple(sorted(code for code, result in self.results.items() if result is Result.SUCCEEDED))
+
+    @property
     def red(self) -> tuple[str, ...]:
         return tuple(sorted(code for code, result in self.results.items() if result in RED))
 

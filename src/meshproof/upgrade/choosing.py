@@ -32,7 +32,7 @@ from meshproof.options import (
 )
 from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
 from meshproof.rights import Rule
-from meshproof.topology import available, load_topology, parse_topology
+from meshproof.topology import available, called, load_topology, parse_topology
 from meshproof.versions import Version
 
 _BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
@@ -101,7 +101,7 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
     topology = topologies[0] if topologies else there
     if topology.name != there.name:
         raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")
-    options = (f"{TOPOLOGY.flag}={_named(topology)}", f"{LAB_NAME.flag}={name}")
+    options = (f"{TOPOLOGY.flag}={called(topology)}", f"{LAB_NAME.flag}={name}")
     tools = {version: Path(f) / "istioctl" for n, f in lab.spec.istio.items() if (version := Version.parse(n))}
     return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options, istioctls=tools)
 
@@ -121,11 +121,6 @@ def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Top
 
 def _again(attachment: Attachment, topology: Topology, kubes: Sequence[Kube], *, named: bool) -> tuple[str, ...]:
     contexts = [f"{CONTEXT.flag}={kube.name}={kube.context}" for kube in kubes]
-    topologies = [f"{TOPOLOGY.flag}={_named(topology)}"] if named else []
+    topologies = [f"{TOPOLOGY.flag}={called(topology)}"] if named else []
     files = f"--kubeconfig={attachment.kubeconfig}"
     return (*topologies, f"{PROVIDER.flag}={ON_KUBECONFIG}", files, *contexts)
-
-
-def _named(topology: Topology) -> str:
-    """How an option names it: one of ours by its name, another by its file."""
-    return topology.name if topology.name in available() else str(Path(topology.source).absolute())

@@ -69,7 +69,7 @@ def _tag(revision: str) -> Json:
             ]
         },
     }
-    labels = {"app": "sidecar-injector", "istio.io/tag": TAG, names.REVISION_LABEL: revision}
+    labels = {"app": "sidecar-injector", names.TAG_LABEL: TAG, names.REVISION_LABEL: revision}
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",

@@ -30,7 +30,6 @@ from meshproof.upgrade.check.releases import BUNDLES, GONE_ANNOTATIONS, MIRRORS,
 
 _BUNDLE: Final = "gateway.networking.k8s.io/bundle-version"
 _GATEWAY_API: Final = ".gateway.networking.k8s.io"
-_TAG: Final = "istio.io/tag"
 _VALIDATING: Final = "ValidatingWebhookConfiguration"
 _MUTATING: Final = "MutatingWebhookConfiguration"
 
@@ -120,7 +119,7 @@ def _hook(kind: str, found: Json, *, dialled: bool) -> Hook:
     return Hook(
         name=found["metadata"]["name"],
         revision=str(labels.get(names.REVISION_LABEL) or names.DEFAULT_REVISION),
-        tag=str(labels.get(_TAG) or ""),
+        tag=str(labels.get(names.TAG_LABEL) or ""),
         services=tuple(dict.fromkeys(f"{t['namespace']}/{t['name']}" for t in targets if t and dialled)),
         injects=kind == _MUTATING,
     )

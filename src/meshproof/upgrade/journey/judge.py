@@ -6,7 +6,6 @@ from typing import Final
 
 from meshproof.drill import LATE_S
 from meshproof.findings import Findings
-from meshproof.report.results import Result
 from meshproof.upgrade.journey.travel import Journey, Stage, is_careful
 
 SHOWN: Final = 3
@@ -40,7 +39,7 @@ def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
 
 def _of_claims(stage: Stage, *, seen: bool) -> list[str]:
     claims = stage.claims
-    if claims is None or not any(result is Result.SUCCEEDED for result in claims.results.values()):
+    if claims is None or not claims.held:
         return ["no claim was proven after it"]
     return [_short(claims.texts.get(code, f"{code} without a text"), seen=seen) for code in claims.red]
 

@@ -51,11 +51,7 @@ def _claims(stage: Stage) -> str:
     if stage.claims is None:
         return "" if not stage.step.proven else "not run"
     red = stage.claims.red
-    return f"{', '.join(red)} red" if red else f"{sum(map(_held, stage.claims.results.values()))} hold"
-
-
-def _held(result: object) -> bool:
-    return str(result) == "SUCCEEDED"
+    return f"{', '.join(red)} red" if red else f"{len(stage.claims.held)} hold"
 
 
 def _versions(journey: Journey) -> Iterator[str]:

@@ -13,7 +13,6 @@ from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.upgrade.journey.planes import ControlPlane
 
-TAG_LABEL: Final = "istio.io/tag"
 OF_ISTIOD: Final = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Role", "RoleBinding")
 """Kinds of what a revision has in istio-system (chart istio-discovery)."""
 ROUTES: Final = ("VirtualService", "DestinationRule", "Gateway", "EnvoyFilter")
@@ -35,10 +34,10 @@ def _in(cluster: Cluster, plane: ControlPlane) -> Iterator[str]:
     for kind in WEBHOOKS:
         for webhook in kube.list(kind):
             labels = _labels(webhook)
-            if TAG_LABEL in labels:
-                tags[labels[TAG_LABEL]] = labels.get(names.REVISION_LABEL, "")
+            if names.TAG_LABEL in labels:
+                tags[labels[names.TAG_LABEL]] = labels.get(names.REVISION_LABEL, "")
             if istiod in _services(webhook) or labels.get(names.REVISION_LABEL) == plane.revision:
-                tag = f" (tag {labels[TAG_LABEL]})" if TAG_LABEL in labels else ""
+                tag = f" (tag {labels[names.TAG_LABEL]})" if names.TAG_LABEL in labels else ""
                 yield f"{kind} {_name(webhook)}{tag} calls {', '.join(sorted(_services(webhook))) or 'a URL'}"
     for namespace in kube.list("Namespace"):
         label = _labels(namespace).get(names.REVISION_LABEL)

@@ -21,7 +21,7 @@ from meshproof.model import Role, Topology
 from meshproof.sensitivity.outcome import SuiteRun
 from meshproof.sensitivity.suites import run_suites
 from meshproof.snapshot import Snapshot
-from meshproof.topology import available
+from meshproof.topology import called
 from meshproof.traffic import DEFAULT, Way, load_on
 from meshproof.upgrade.journey.components import Components, components_of
 from meshproof.upgrade.journey.passengers import Passengers
@@ -109,10 +109,7 @@ class Journey:
 
 @dataclass(slots=True, kw_only=True)
 class Guide:
-    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this journey.
-
-    `look` is called after steps that arrive somewhere, with the state's name.
-    """
+    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this journey."""
 
     ward: Ward
     root: Path
@@ -126,7 +123,8 @@ class Guide:
         passengers: Passengers,
         look: Callable[[str], object] = lambda state: None,
     ) -> Journey:
-        """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew.
+        """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew. `look` is called with
+        the name of every state that is arrived at.
 
         A run that is stopped meanwhile leaves a mesh without markers: the next one takes it for a stranger's, and away.
         """
@@ -202,7 +200,7 @@ class Guide:
 def named(topology: Topology, installed: Topology, folder: Path) -> str:
     """What `--topology` calls it: its name or file, or where it has another revision a file that is written here."""
     if topology == installed:
-        return topology.name if topology.name in available() else str(topology.source)
+        return called(topology)
     path = folder / f"{topology.name}.yaml"
     path.write_text(as_yaml(topology))
     return str(path)

@@ -13,13 +13,13 @@ from meshproof import names
 from meshproof.clients import istiod
 from meshproof.clients.kube import Json, path_of
 from meshproof.facts import service_facts
+from meshproof.install.removal import WEBHOOKS
 from meshproof.upgrade.record.certificates import trusted
 from meshproof.upgrade.record.model import ISTIOD, KUBERNETES, VERSION, Content, Key
 from meshproof.upgrade.record.normal import normal
 from meshproof.upgrade.record.workloads import Directory, Member, Raw
 from meshproof.versions import served_crds
 
-WEBHOOKS: Final = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration")
 ISTIOS: Final = ".istio.io"
 """How the names of Istio's webhooks and of its CRDs end."""
 
@@ -55,7 +55,7 @@ def webhooks(configurations: list[Json], directory: Directory) -> Iterator[tuple
             target = dict(hook.get("clientConfig") or {})
             bundle = _decoded(target.pop("caBundle", "") or "")
             content |= {"target": target, "trusted": trusted(bundle) if bundle else "nobody"}
-            content |= {"revision": labels.get(names.REVISION_LABEL, ""), "tag": labels.get("istio.io/tag", "")}
+            content |= {"revision": labels.get(names.REVISION_LABEL, ""), "tag": labels.get(names.TAG_LABEL, "")}
             yield f"{configuration['metadata']['name']} {hook['name']}", normal(content, directory.named)
 
 
