@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -271,12 +272,25 @@ def test_bodies_go_to_every_url_and_end_where_nobody_answers(echo: int, closed_p
     assert lost[0].problem
 
 
+@needs_openssl
+@pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox here")
+def test_what_a_refusal_says_can_be_read(echo: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lab's client image has busybox, whose tr knows no character classes."""
+    (tmp_path / "tr").symlink_to(str(shutil.which("busybox")))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ((refused,),) = bodies_from_pod(LocalKube(), CLIENT, [f"http://127.0.0.1:{echo}/refused"], (10,))
+    assert refused.problem == "10 bytes: HTTP 503, no healthy upstream"
+
+
 class Echo(BaseHTTPRequestHandler):
-    """Answers with what it got."""
+    """Answers with what it got, or with a refusal."""
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.send_response(200)
+        refused = self.path == "/refused"
+        if refused:
+            body = b"no healthy upstream\n"
+        self.send_response(503 if refused else 200)
         self.send_header("x-app-version", "echo")
         self.send_header("content-length", str(len(body)))
         self.end_headers()

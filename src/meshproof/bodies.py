@@ -57,7 +57,7 @@ post() {
     told=$(curl -s -o "$work/$1.back" --max-time "$limit" -H 'Expect:' -H 'Content-Type: application/octet-stream' \\
       ${through:+--connect-to "$through"} --data-binary "@$work/$1.sent" \\
       -w '%{http_code};%header{x-app-version};%{errormsg}' "$2"); code=$?
-    case $told in 200*) ;; *) told=$told$(head -c 160 "$work/$1.back" | tr -c '[:print:]' ' ');; esac
+    case $told in 200*) ;; *) told=$told$(head -c 160 "$work/$1.back" | tr -c ' -~' ' ');; esac
     back=$(openssl dgst -sha256 -r <"$work/$1.back")
     echo "$1;$size;${sent%% *};${back%% *};$told"
     [ "$code" = 0 ] || break

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from meshproof.bodies import bodies_from_pod, body_problems
+from meshproof.bodies import BodyAnswer, bodies_from_pod, body_problems
 from meshproof.calls import Call, Reply, call_from_pod, told_replies
 from meshproof.claims import claim
 from meshproof.deadlines import SAMPLES
@@ -15,6 +15,7 @@ from meshproof.parallel import together
 from meshproof.runner_access import RunnerAccess
 from meshproof.settle import settled
 from meshproof.snapshot import Snapshot
+from meshproof.stage.config import KNOWN_PATHS
 from meshproof.stage.life import Stage
 from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_of
 
@@ -29,16 +30,25 @@ from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_o
 )
 def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_access: RunnerAccess) -> None:
     """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
+    servers = [server.name for server in mesh.clusters]
 
     def from_client(client: Cluster) -> list[list[str]]:
-        urls = [stage.url(service_of(server), ECHO_PATH) for server in mesh.clusters]
-        found = bodies_from_pod(client.kube, snapshot.of(client).client, urls)
-        return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
+        pod, services = snapshot.of(client).client, [service_of(server) for server in mesh.clusters]
+        calls = [Call(url=stage.url(service)) for service in services]
+        known(lambda: [replies[0].outcome for replies in call_from_pod(client.kube, pod, calls)])
+        return judged(bodies_from_pod(client.kube, pod, [stage.url(service, ECHO_PATH) for service in services]))
 
     def through_ingress(client: Cluster) -> list[list[str]]:
-        hosts = [stage.host(service_of(server)) for server in mesh.clusters]
-        found = runner_access.bodies(snapshot.of(client), hosts, ECHO_PATH)
-        return [body_problems(answers, server.name) for answers, server in zip(found, mesh.clusters, strict=True)]
+        facts, hosts = snapshot.of(client), [stage.host(service_of(server)) for server in mesh.clusters]
+        known(lambda: [runner_access.http(facts, 1, host=host, path=KNOWN_PATHS[0])[0].outcome for host in hosts])
+        return judged(runner_access.bodies(facts, hosts, ECHO_PATH))
+
+    def known(ask: Callable[[], list[str]]) -> None:
+        """Wait, within bounds, until proxies have these new services: bodies are sent once, and judged as they come."""
+        settled(lambda: [outcome for outcome, server in zip(ask(), servers, strict=True) if outcome != server])
+
+    def judged(bodies: list[list[BodyAnswer]]) -> list[list[str]]:
+        return [body_problems(answers, server) for answers, server in zip(bodies, servers, strict=True)]
 
     findings = Findings("paths")
     for name, ask in (("the client", from_client), ("the ingress gateway", through_ingress)):
