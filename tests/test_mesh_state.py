@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshproof.clients.envoy import Endpoint
 from meshproof.errors import ClaimFailed
+from meshproof.facts import EndpointFacts
 from meshproof.mesh_state import endpoint_problems, expected_versions, expected_weights
 from meshproof.paths import exposed_ports, needed_ports
+from meshproof.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of
 
 
@@ -53,6 +57,37 @@ def test_missing_unhealthy_and_misweighted_endpoints_are_told() -> None:
         "10.1.0.1:8080 has 75.0% of the weight, its ready pods are 50.0%",
         "198.18.2.1:15443 has 25.0% of the weight, its ready pods are 50.0%",
     ]
+
+
+def unready_in(snapshot: Snapshot, cluster: int) -> Snapshot:
+    """As `snapshot`, with one more pod of the application in a cluster, which is not ready."""
+    facts = list(snapshot.facts)
+    more = EndpointFacts(address=f"10.{cluster}.0.99", port=8080, ready=False)
+    facts[cluster - 1] = replace(facts[cluster - 1], app_endpoints=(*facts[cluster - 1].app_endpoints, more))
+    return replace(snapshot, facts=tuple(facts))
+
+
+def test_pods_that_are_not_ready_may_be_told_of_and_may_count_behind_gateways() -> None:
+    """istiod 1.31 does, 1.30 does not."""
+    snapshot = unready_in(unready_in(snapshot_of("multi-primary-multinet"), 1), 2)
+    viewer, own, unready = snapshot.mesh.clusters[0], endpoint("10.1.0.1:8080"), "10.1.0.99:8080"
+    even, counted = [own, endpoint("198.18.2.1:15443")], [own, endpoint("198.18.2.1:15443", 2)]
+    for seen in (even, counted, [*counted, endpoint(unready, health="UNHEALTHY")]):
+        assert endpoint_problems(snapshot, viewer, seen) == []
+    assert endpoint_problems(snapshot, viewer, [*even, endpoint(unready)]) == [
+        f"{unready} should not be there: unready pod of cluster1 on network1"
+    ]
+    foreign = endpoint("10.2.0.99:8080", health="UNHEALTHY")
+    assert endpoint_problems(snapshot, viewer, [*even, foreign])[0].startswith("10.2.0.99:8080 should not be there")
+    assert "has 75.0% of the weight" in endpoint_problems(snapshot, viewer, [own, endpoint("198.18.2.1:15443", 3)])[1]
+
+
+def test_a_pod_that_is_not_ready_answers_nobody() -> None:
+    snapshot = unready_in(snapshot_of("primary-remote-samenet"), 2)
+    seen = [endpoint("10.1.0.1:8080"), endpoint("10.2.0.1:8080"), endpoint("10.2.0.99:8080", health="UNHEALTHY")]
+    assert expected_versions(snapshot, seen) == {"v1": 0.5, "v2": 0.5}
+    # One that is ready, and that a proxy has put aside after its errors, is owed its share.
+    assert expected_versions(snapshot, [seen[0], endpoint("10.2.0.1:8080", health="UNHEALTHY")])["v2"] == 0.5
 
 
 def test_versions_follow_from_weights_through_gateways() -> None:

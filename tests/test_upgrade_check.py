@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -383,6 +383,15 @@ def test_an_istioctl_that_is_missing_fails_or_is_of_another_release_is_told(tmp_
     assert other == [
         ("PRECHECK", Severity.NOTE, "istioctl: istioctl 1.30.4 has judged: it knows what 1.30 wants, not 1.31")
     ]
+
+
+def test_the_istioctl_of_the_target_is_asked_where_it_is_at_hand(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        folder.mkdir()
+    mesh = mesh_there(istioctl=tool(old, version="1.30.4", precheck="exit 3"))
+    both = {"1.30": old / "istioctl", "1.31": tool(new)}
+    assert by_tool(replace(mesh, toolbox=replace(mesh.toolbox, istioctls=both))) == []
 
 
 def test_a_program_may_tell_by_its_exit_code_if_it_says_something() -> None:

@@ -18,7 +18,6 @@ from meshproof.providers.base import ClusterAccess
 from meshproof.topology import load_topology
 from meshproof.upgrade import choosing
 from meshproof.upgrade.choosing import Chosen, add_choosers, chosen_mesh
-from meshproof.versions import Version
 from tests.install_fakes import TOOLBOX, FakeKube
 
 TEXT = """\
@@ -96,14 +95,12 @@ def test_the_mesh_of_a_lab_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatc
         ClusterAccess(name=c.name, kubeconfig=Path("/k"), context=c.name, server_for_peers="")
         for c in topology.clusters
     )
-    spec = SimpleNamespace(istio={"1.30.4": "/old", "1.31.0": "/new"})
-    here = SimpleNamespace(clusters=accesses, toolbox=TOOLBOX, spec=spec)
+    here = SimpleNamespace(clusters=accesses, toolbox=TOOLBOX)
     monkeypatch.setattr(lab, "running", lambda name: here if name == "mine" else None)
     monkeypatch.setattr(choosing, "running_topology", lambda _: topology)
     found = chosen("--lab-name=mine")
     assert found.mesh.topology is topology
     assert found.options == ("--topology=multi-primary-samenet", "--lab-name=mine")
-    assert found.istioctls[Version(1, 31)] == Path("/new/istioctl")
     assert chosen("--lab-name=mine", "--topology=multi-primary-samenet").options == found.options
     with pytest.raises(BadInput, match="--topology=primary-remote-samenet: the running mesh is multi-primary-samenet"):
         chosen("--lab-name=mine", "--topology=primary-remote-samenet")

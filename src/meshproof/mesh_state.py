@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,12 +27,13 @@ def app_endpoints(cluster: Cluster, pod: PodFacts) -> tuple[Endpoint, ...]:
     return envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
 
 
-def expected_weights(snapshot: Snapshot, viewer: Cluster) -> dict[str, float]:
+def expected_weights(snapshot: Snapshot, viewer: Cluster, *, unready: bool = False) -> dict[str, float]:
     """What a proxy in `viewer` should have: address:port -> weight, in units of one ready pod.
 
     On its own network the ready pods of every cluster; for every other network the addresses of the east-west gateways
     of the pods' own cluster (istio.io/istio, pilot/pkg/xds/endpoints/ep_filters.go, `selectNetworkGateways`), which
-    share the number of ready pods behind them; if that cluster has none, the gateways of its network.
+    share the number of ready pods behind them; if that cluster has none, the gateways of its network. `unready` counts
+    pods that are not ready behind gateways too, beside ready ones, as istiod does from 1.31 on (docs/record.md).
     """
     weights: Counter[str] = Counter()
     shared: dict[str, float] = {}
@@ -41,9 +42,10 @@ def expected_weights(snapshot: Snapshot, viewer: Cluster) -> dict[str, float]:
             weights.update(f"{e.address}:{e.port}" for e in facts.ready_endpoints)
             continue
         gateways = _gateways_to(snapshot, facts)
+        behind = facts.app_endpoints if unready and facts.ready_endpoints else facts.ready_endpoints
         for address in gateways:
             key = f"{address}:{names.PORT_SERVICES}"
-            shared[key] = shared.get(key, 0.0) + len(facts.ready_endpoints) / len(gateways)
+            shared[key] = shared.get(key, 0.0) + len(behind) / len(gateways)
     return {**weights, **{key: weight for key, weight in shared.items() if weight}}
 
 
@@ -61,9 +63,14 @@ def _reachable(snapshot: Snapshot, viewer: Cluster, facts: ClusterFacts) -> bool
 
 
 def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoint]) -> list[str]:
-    """How the endpoints that a proxy has differ from those that it should have. Weights are compared as shares."""
+    """How the endpoints that a proxy has differ from those that it should have. Weights are compared as shares.
+
+    Whether istiod tells of pods that are not ready, and counts them behind gateways, is its release's affair: both are
+    right, as long as it says that they are unhealthy.
+    """
     expected = expected_weights(snapshot, viewer)
-    actual = {endpoint.key: endpoint for endpoint in seen}
+    waiting = _unready(facts for facts in snapshot.facts if not snapshot.mesh.crosses_network(viewer, facts.cluster))
+    actual = {endpoint.key: endpoint for endpoint in seen if not _is_told_unready(endpoint, waiting)}
     owners = _owners(snapshot)
     problems = [
         f"{facts.cluster} on {facts.cluster.network} has ready pods, but no east-west gateway has an address there"
@@ -76,12 +83,27 @@ def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoi
     problems += [f"{key} is {e.health}" for key, e in sorted(actual.items()) if e.health != "HEALTHY"]
     if problems or not expected:
         return problems or ["no cluster has a ready endpoint"]
+    wrong = _weight_problems(expected, actual)
+    return wrong and _weight_problems(expected_weights(snapshot, viewer, unready=True), actual) and wrong
+
+
+def _weight_problems(expected: Mapping[str, float], actual: Mapping[str, Endpoint]) -> list[str]:
+    problems = []
     total_expected, total_actual = sum(expected.values()), sum(e.weight for e in actual.values())
     for key, weight in sorted(expected.items()):
         wanted, got = weight / total_expected, actual[key].weight / total_actual
         if abs(wanted - got) > 0.005:  # istiod divides by the number of gateways in integers
             problems.append(f"{key} has {got:.1%} of the weight, its ready pods are {wanted:.1%}")
     return problems
+
+
+def _unready(of: Iterable[ClusterFacts]) -> frozenset[str]:
+    return frozenset(f"{e.address}:{e.port}" for facts in of for e in facts.app_endpoints if not e.ready)
+
+
+def _is_told_unready(endpoint: Endpoint, unready: frozenset[str]) -> bool:
+    """Whether a proxy has an endpoint of a pod that is not ready, and knows that it must not use it."""
+    return endpoint.health == "UNHEALTHY" and endpoint.key in unready
 
 
 def _owners(snapshot: Snapshot) -> dict[str, str]:
@@ -113,7 +135,10 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
 def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
     """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
     weights: dict[str, int] = {}
+    unready = _unready(snapshot.facts)
     for endpoint in endpoints:
+        if _is_told_unready(endpoint, unready):
+            continue
         behind = clusters_behind(snapshot, endpoint)
         pods = sum(behind.values())
         for cluster, count in behind.items():

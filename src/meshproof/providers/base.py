@@ -47,7 +47,7 @@ class Toolbox:
     `images` maps a purpose (`app`, `client`) to an image reference that the clusters can run.
     `istio_values` is merged into every IstioOperator (`meshConfig`, `values`, `components`); the lab uses it for
     the settings that upstream Envoy needs. `data_plane` says in words what the data plane is. `istioctl` is None
-    where there is none.
+    where there is none; `istioctls` are those of all releases that are at hand, by number (`1.31`).
     """
 
     istioctl: Path | None
@@ -57,6 +57,7 @@ class Toolbox:
     images: dict[str, str]
     istio_values: dict[str, object]
     data_plane: str
+    istioctls: dict[str, Path] = field(default_factory=dict)
 
     def require_istioctl(self) -> Path:
         """The program. Raises `Unavailable` if there is none."""

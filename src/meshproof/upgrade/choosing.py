@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from meshproof.attachment import Attachment
@@ -33,7 +32,6 @@ from meshproof.options import (
 from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
 from meshproof.rights import Rule
 from meshproof.topology import available, called, load_topology, parse_topology
-from meshproof.versions import Version
 
 _BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
 CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
@@ -47,14 +45,12 @@ _TOPOLOGY_HELP: Final = (
 class Chosen:
     """The mesh, and the options by which pytest finds it again.
 
-    `text` is that of its topology if no file has it yet: then pytest needs it written down first. `istioctls` are those
-    that are there beside the mesh's own, by minor version.
+    `text` is that of its topology if no file has it yet: then pytest needs it written down first.
     """
 
     mesh: Mesh
     options: tuple[str, ...]
     text: str = ""
-    istioctls: Mapping[Version, Path] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def add_choosers(parser: argparse.ArgumentParser) -> None:
@@ -102,8 +98,7 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
     if topology.name != there.name:
         raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")
     options = (f"{TOPOLOGY.flag}={called(topology)}", f"{LAB_NAME.flag}={name}")
-    tools = {version: Path(f) / "istioctl" for n, f in lab.spec.istio.items() if (version := Version.parse(n))}
-    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options, istioctls=tools)
+    return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options)
 
 
 def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Topology, Attachment, str]:

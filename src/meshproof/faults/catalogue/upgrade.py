@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Final
 
@@ -14,8 +15,10 @@ from meshproof.errors import Unavailable
 from meshproof.faults.catalogue.common import READER_ROLE, config
 from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.fault import Fault
+from meshproof.faults.health import must_be_well
 from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD
+from meshproof.install.app import app_deployment_name
 from meshproof.install.manifests import core
 from meshproof.options import ISTIO_VERSION, UPGRADE_TO
 from meshproof.providers.lab.releases import RELEASES, find_release
@@ -155,6 +158,24 @@ def _switch_that_goes(scene: Scene) -> None:
     scene.restart((scene.near,), ISTIOD)
 
 
+def _proxy_of_before(scene: Scene) -> None:
+    """As a pod that was not restarted in the last upgrade. Its proxy only tells so: the lab has no older one."""
+    version = Version.parse(scene.mesh.toolbox.istio_version)
+    if version is None or version.minor == 0:
+        raise Unavailable(
+            f"a proxy older than {scene.mesh.toolbox.istio_version}", "no release is before it", "use a later release"
+        )
+    told = {"proxyMetadata": {"ISTIO_META_ISTIO_VERSION": f"{version.major}.{version.minor - 1}.0"}}
+
+    def change(deployment: Json) -> None:
+        annotations = deployment["spec"]["template"]["metadata"].setdefault("annotations", {})
+        annotations["proxy.istio.io/config"] = json.dumps(told)
+
+    name = app_deployment_name(scene.near.spec)
+    scene.edit(scene.near, "Deployment", name, names.APP_NAMESPACE, change)
+    must_be_well(scene.mesh)
+
+
 def _ends_on_the_way(scene: Scene) -> None:
     near_ends_in(scene, DURING)
 
@@ -226,7 +247,7 @@ UPGRADE: Final = (
         sentence="a gateway's Deployment stops its pod before the next one is there",
         seen="requests are refused for some seconds whenever it is restarted",
         source="kubernetes.io, Deployments: strategy Recreate; istio.io, Gateways: upgrading them",
-        kills=("UPGRADE-04",),
+        kills=("UPGRADE-03", "UPGRADE-04"),
         inject=_gateway_that_stops_first,
     ),
     Fault(
@@ -245,5 +266,13 @@ UPGRADE: Final = (
         kills=("UPGRADE-01",),
         also=("CONTROL-05", "CONTROL-07", "DISCOVERY-05"),
         inject=_gateway_left_behind,
+    ),
+    Fault(
+        id="U13",
+        sentence="a proxy is one release behind its istiod, and the target is one more ahead",
+        seen="nothing that is supported: the new istiod gives an old proxy what it may not understand",
+        source="istio.io, Supported Releases: Control Plane/Data Plane Skew",
+        kills=("UPGRADE-01",),
+        inject=_proxy_of_before,
     ),
 )

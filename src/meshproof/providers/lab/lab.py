@@ -80,13 +80,14 @@ class Lab:
     def toolbox_of(self, release: Release) -> Toolbox:
         """The programs and images of one of its releases."""
         return Toolbox(
-            istioctl=Path(self.spec.istio[release.number]) / "istioctl",
+            istioctl=_istioctl(self.spec.istio[release.number]),
             istio_version=release.version,
             hub=PUBLIC_HUB,
             tag=release.version,
             images={"app": APP, "client": CLIENT},
             istio_values=ISTIO_VALUES,
             data_plane=DATA_PLANE,
+            istioctls={number: _istioctl(folder) for number, folder in self.spec.istio.items()},
         )
 
     def connect(self, topology: Topology) -> None:
@@ -152,6 +153,10 @@ class Lab:
     def restart(self, process: str) -> None:
         """Stop and start one process, for example `cluster1/kube-apiserver`."""
         ask(self.folder, {"do": "restart", "process": process})
+
+
+def _istioctl(programs: str) -> Path:
+    return Path(programs) / "istioctl"
 
 
 def ask(folder: LabFolder, request: Json) -> Json:

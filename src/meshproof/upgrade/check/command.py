@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         with narrator.step("claims about the mesh as it is"):
             claims = _claims(chosen, folder, arguments)
     with narrator.step(f"rules for {target}"):
-        mesh = _with_tool(chosen.mesh, arguments.istioctl or chosen.istioctls.get(target.version))
+        mesh = _with_tool(chosen.mesh, arguments.istioctl)
         verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
     text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
         return mesh
     if not istioctl.is_file():
         raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
-    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute()))
+    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute(), istioctls={}))
 
 
 def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun:

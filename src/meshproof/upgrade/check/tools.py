@@ -6,6 +6,7 @@ The first is about an upgrade, the second about the configuration as it is, so w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from meshproof import names
@@ -13,6 +14,7 @@ from meshproof.clients.istioctl import Istioctl, Message
 from meshproof.errors import Broken
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
+from meshproof.providers.base import Toolbox
 from meshproof.upgrade.check.rule import Reason, Severity
 from meshproof.upgrade.check.target import Target
 from meshproof.versions import Version
@@ -25,7 +27,7 @@ _MAY_NOT_INSTALL: Final = "IST0141"
 
 def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
     """Reasons, and what was run. An istioctl that is missing, or fails, is a reason too: something was not seen."""
-    binary = mesh.toolbox.istioctl
+    binary = _istioctl_for(target, mesh.toolbox)
     if binary is None:
         return [_not_run("istioctl", "there is none in PATH", "name that of the target with --istioctl")], ""
     try:
@@ -50,6 +52,12 @@ def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
             )
         )
     return reasons, f"istioctl {version}: x precheck on {len(mesh.clusters)} clusters, analyze on {len(mesh.primaries)}"
+
+
+def _istioctl_for(target: Target, toolbox: Toolbox) -> Path | None:
+    """That of the target knows what it wants; else the one that is used."""
+    fitting = (path for number, path in toolbox.istioctls.items() if Version.parse(number) == target.version)
+    return next(fitting, toolbox.istioctl)
 
 
 def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
