@@ -11,16 +11,32 @@ import pytest
 from meshproof.clients.envoy import (
     Endpoint,
     Security,
+    admin,
     parse_endpoints,
     parse_host_counters,
     parse_identity,
     parse_security,
     parse_stats,
 )
+from meshproof.clients.kube import ExecResult
 from meshproof.errors import Broken
 from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
+from tests.fakes import LocalKube
 
 NAME = "outbound|80||mockshop.chapter08.svc.cluster.local"
+
+
+class LeavingKube(LocalKube):
+    """A cluster whose proxies have gone."""
+
+    def exec(self, *args: Any, **options: Any) -> ExecResult:
+        said = "2026/11/28 06:23:55 INFO GOMEMLIMIT is already set, skipping\nError: connection refused\n"
+        return ExecResult(stdout="", stderr=said, exit_code=1)
+
+
+def test_why_a_proxy_did_not_answer_is_told_without_what_its_agent_says_each_time() -> None:
+    with pytest.raises(Broken, match=r"proxy in shop/till-1 on cluster1: Error: connection refused$"):
+        admin(LeavingKube("cluster1"), "shop", "till-1", "/clusters")
 
 
 def lb_endpoint(address: str, port: int, health: str = "HEALTHY", weight: int | None = 1) -> dict[str, object]:

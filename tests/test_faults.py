@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import pytest
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Broken, NotReady, Unavailable
 from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
+from meshproof.faults.health import rollouts
 from meshproof.faults.istiod import STOP_ISTIOD, start_istiod, stop_istiod
 from meshproof.faults.journal import Journal
 from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.strike import Bench
 from meshproof.mesh import Cluster, Mesh
 from meshproof.wait import NotYet
-from tests.fakes import FakeLinks, mesh_of
+from tests.fakes import FakeLinks, mesh_of, snapshot_of
 
 
 class IstiodKube(Kube):
@@ -170,6 +172,33 @@ class Power(FakeLinks):
     def revive(self, cluster: object) -> None:
         super().revive(cluster)
         self.kubes[str(cluster)].on = True
+
+
+class DeployedKube(Kube):
+    """A cluster with these Deployments."""
+
+    def __init__(self, *deployments: Json) -> None:
+        self.deployments = list(deployments)
+
+    def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
+        assert (kind, namespace, labels) == ("Deployment", None, "")
+        return self.deployments
+
+
+def test_a_deployment_that_was_just_put_back_is_not_well_yet() -> None:
+    """All its pods are ready, and they are those of before."""
+
+    def named(namespace: str, name: str, generation: int = 1) -> Json:
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+        meta = {"namespace": namespace, "name": name, "generation": generation}
+        return {"metadata": meta, "spec": {"replicas": 1}, "status": {"observedGeneration": 1, **counts}}
+
+    settled = DeployedKube(named("chapter08", "mockshop-v1"), named("shop-of-others", "till", generation=2))
+    changed = DeployedKube(named("chapter08", "mockshop-v2", generation=2))
+    snapshot = snapshot_of("primary-remote-samenet")
+    kubes = zip(snapshot.facts, (settled, changed), strict=True)
+    facts = tuple(replace(each, cluster=replace(each.cluster, kube=kube)) for each, kube in kubes)
+    assert list(rollouts(replace(snapshot, facts=facts))) == ["cluster2 chapter08/mockshop-v2 is being rolled out"]
 
 
 class SwitchedKube(IstiodKube):

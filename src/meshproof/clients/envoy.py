@@ -133,8 +133,8 @@ def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
     """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
     answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=CONTAINER)
     if answer.exit_code != 0:
-        said = (answer.stderr or answer.stdout).strip()[-500:]
-        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", said)
+        said = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line]
+        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(said)[-500:])
     return answer.stdout
 
 

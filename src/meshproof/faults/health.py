@@ -11,6 +11,7 @@ from meshproof.errors import Broken, ClaimFailed
 from meshproof.faults.leaders import LEADER, leader_of
 from meshproof.faults.undo import PROXY_NAMESPACES
 from meshproof.install.injection import PodOutcome, injector_state
+from meshproof.install.readiness import rolled_out
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import app_endpoints, endpoint_problems, sync_problems
 from meshproof.parallel import together
@@ -29,7 +30,7 @@ def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
     """What is wrong with a mesh, as far as a quick look tells; empty if it is well. `leaders` False: without a look at
     who serves new namespaces."""
     snapshot = Snapshot.take(mesh)
-    looks = (_pods, _registries, _syncs, _endpoints, _answers, _gateways, _injection, *((_leaders,) if leaders else ()))
+    looks = LOOKS if leaders else LOOKS[:-1]
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [ill for part in found for ill in part]
 
@@ -63,6 +64,16 @@ def _pods(snapshot: Snapshot) -> Iterator[str]:
             yield f"{facts.cluster} has no istiod"
         if not facts.ready_endpoints:
             yield f"{facts.cluster} has no ready endpoint of {names.APP_SERVICE}"
+
+
+def rollouts(snapshot: Snapshot) -> Iterator[str]:
+    """A Deployment that was just changed has all its pods until its controller has seen that."""
+    found = together(lambda facts: facts.cluster.kube.list("Deployment"), snapshot.facts)
+    for facts, deployments in zip(snapshot.facts, found, strict=True):
+        for deployment in deployments:
+            meta = deployment["metadata"]
+            if meta["namespace"] in PROXY_NAMESPACES and not rolled_out(deployment):
+                yield f"{facts.cluster} {meta['namespace']}/{meta['name']} is being rolled out"
 
 
 def _registries(snapshot: Snapshot) -> Iterator[str]:
@@ -128,3 +139,6 @@ def _injection(snapshot: Snapshot) -> Iterator[str]:
         return "" if state.pod is PodOutcome.INJECTED else f"{cluster}: a new pod is {state.pod} {state.words[:200]}"
 
     yield from (ill for ill in together(ask, snapshot.mesh.clusters) if ill)
+
+
+LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, _answers, _gateways, _injection, _leaders)

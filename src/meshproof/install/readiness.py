@@ -84,7 +84,7 @@ def deployment_ready(kube: Kube, namespace: str, name: str, *, timeout_s: float,
             "Deployment",
             name,
             namespace,
-            _rolled_out,
+            rolled_out,
             what=what,
             timeout_s=timeout_s,
             aborted=aborted,
@@ -115,7 +115,7 @@ def load_balancer_address(service: Json | None) -> str | None:
     return next((entry.get("ip") or entry.get("hostname") for entry in entries), None)
 
 
-def _rolled_out(deployment: Json | None) -> bool | None:
+def rolled_out(deployment: Json | None) -> bool | None:
     """As `kubectl rollout status` decides: the newest generation seen, and every replica of it available."""
     if deployment is None:
         return None
