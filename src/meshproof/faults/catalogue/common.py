@@ -53,7 +53,6 @@ READER_ROLE: Final = "istio-reader-clusterrole"
 """The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
 
 EAST_WEST_SERVICE: Final = ("Service", names.EAST_WEST, names.SYSTEM_NAMESPACE)
-APP_FQDN: Final = f"{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
 
 
 def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:

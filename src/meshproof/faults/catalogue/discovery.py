@@ -10,7 +10,6 @@ from meshproof.clients.kube import Json
 from meshproof.faults import undo
 from meshproof.faults.catalogue.common import (
     ACROSS,
-    APP_FQDN,
     CANARY,
     NEW_PODS,
     PATH_ACROSS,
@@ -23,6 +22,7 @@ from meshproof.faults.catalogue.common import (
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
+from meshproof.mesh_state import APP_FQDN
 
 SECRET_LABEL: Final = "istio/multiCluster"
 SECRET_CLUSTER: Final = "networking.istio.io/cluster"

@@ -9,7 +9,6 @@ from meshproof.claims import ACROSS_NETWORKS, REMOTES, TWO_PRIMARIES
 from meshproof.clients.kube import Json
 from meshproof.faults.catalogue.common import (
     ACROSS,
-    APP_FQDN,
     IDENTITY_ACROSS,
     NEW_PODS,
     SHARED_NETWORK_ONLY,
@@ -20,6 +19,7 @@ from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import WORKLOADS
+from meshproof.mesh_state import APP_FQDN
 
 ROUTE: Final[Json] = {"destination": {"host": APP_FQDN, "port": {"number": names.APP_PORT}}}
 
