@@ -98,6 +98,18 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
     assert content == {"name": "x", "virtualHosts": hosts[:1], "filterChains": chains[:1]}
 
 
+def test_a_listener_on_a_port_that_only_probes_have_is_left_out(mesh: Mesh) -> None:
+    told = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
+    hosts = [{"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
+    route = {"name": "81", "virtualHosts": hosts}
+    told["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
+    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    assert not {key for key in found if key.kind in ("listener", "route")}
+    route["virtualHosts"] = [*hosts, {"name": "shop.ns.svc:81", "domains": ["shop"]}]
+    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    assert {key.kind for key in found} >= {"listener", "route"}
+
+
 def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: Mesh) -> None:
     told = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
     routes = [{"routeConfig": {"name": name}} for name in ("80", "81")]

@@ -10,7 +10,7 @@ from meshproof.clients import envoy
 from meshproof.clients.kube import Json
 from meshproof.clients.xds_dump import camel, things
 from meshproof.errors import Broken
-from meshproof.probe_traces import is_ours
+from meshproof.probe_traces import is_ours, without_probes
 from meshproof.upgrade.record.certificates import secret
 from meshproof.upgrade.record.model import PROXY, VERSION, Content, Key
 from meshproof.upgrade.record.normal import canonical, endpoints, normal
@@ -33,7 +33,8 @@ def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, 
             f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {answer[:200]!r}", "is it Envoy's?"
         ) from None
     found: dict[Key, dict[str, Content]] = {}
-    parts = [each for part in dumped for each in _parts(part, directory)]
+    theirs = _of_probes(dumped)
+    parts = [each for part in dumped for each in _parts(part, directory, theirs)]
     used, learned = _routes_in_use(parts), _learned_by_envoy(parts)
     for kind, name, content in parts:
         named = directory.named(name)
@@ -43,6 +44,12 @@ def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, 
             text = canonical(content)
             found.setdefault(key, {})[text] = directory.shared(content, text)
     return {key: _one(alike) for key, alike in found.items()}
+
+
+def _of_probes(dumped: Sequence[Json]) -> frozenset[str]:
+    """What is there for probes of ours and for nothing else, by kind and name: a listener on a port of theirs, too."""
+    held = {f"{kind} {thing['name']}": thing for part in dumped for kind, thing in things(part)}
+    return frozenset(held.keys() - without_probes(held).keys())
 
 
 def _routes_in_use(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
@@ -72,9 +79,10 @@ def _one(alike: dict[str, Content]) -> Content:
     return contents[0] if len(contents) == 1 else contents
 
 
-def _parts(part: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
+def _parts(part: Json, directory: Directory, theirs: frozenset[str]) -> Iterator[tuple[str, str, Content]]:
     for kind, thing in things(part):
-        yield kind, str(thing["name"]), normal(_shown(thing), directory.named)
+        if f"{kind} {thing['name']}" not in theirs:
+            yield kind, str(thing["name"]), normal(_shown(thing), directory.named)
     match str(part.get("@type")).rpartition(".")[2]:
         case "BootstrapConfigDump":
             yield VERSION, PROXY, _versions((part.get("bootstrap") or {}).get("node") or {})
