@@ -105,6 +105,15 @@ def test_what_is_the_same_in_many_parts_is_told_in_one_line() -> None:
     assert "  endpoints c0, c1, c2, c3, c4, c5, c6, c7 and 2 more: was 1, is 2\n    at cluster1 ns/shop" in told(found)
 
 
+def test_what_came_and_what_went_is_called_that() -> None:
+    stays, part = replace(KEY, name="stays"), replace(KEY, kind="listener", name="0.0.0.0_81")
+    with_it, without = record({stays: {"a": 1}, part: "whole"}), record({stays: {"a": 1, "b": 2}})
+    assert "  listener 0.0.0.0_81 is gone; it was whole\n" in told(compare(with_it, without))
+    text = told(compare(without, with_it))
+    assert "  listener 0.0.0.0_81 is new: whole\n" in text
+    assert "  endpoints stays b is gone; it was 2\n" in text
+
+
 def unready(version: str, *, healthy: int) -> Record:
     """One pod of the shop more than `healthy`, which is not ready: told of from 1.31 on."""
     mesh = mesh_of("multi-primary-multinet")

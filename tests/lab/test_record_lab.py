@@ -202,13 +202,13 @@ def scaled(mesh: Mesh, *, replicas: int) -> Iterator[None]:
 
 
 CHANGES = {
-    "a removed endpoint": ("S1", [("endpoints", "istio-eastwestgateway):15443]", "is nothing")]),
+    "a removed endpoint": ("S1", [("endpoints", "istio-eastwestgateway):15443]", "is gone")]),
     "another root and another issuer": (
         "T1",
         [("secret", "ROOTCA trusted", 'is ["CN='), ("secret", "default certificate.above", "SHA-256")],
     ),
-    "a removed injection webhook": ("I5", [("webhook", "istio-sidecar-injector", "is nothing")]),
-    "a removed validation webhook": ("U3", [("webhook", "validation.istio.io", "is nothing")]),
+    "a removed injection webhook": ("I5", [("webhook", "istio-sidecar-injector", "is gone")]),
+    "a removed validation webhook": ("U3", [("webhook", "validation.istio.io", "is gone")]),
     "a changed weight of a route": ("P11", [("route", "weightedClusters", "is {")]),
 }
 

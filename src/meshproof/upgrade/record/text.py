@@ -52,8 +52,14 @@ def grouped(differences: Iterable[Difference]) -> Iterator[str]:
             yield f"{_some(names)} {'is gone' if first.after is None else 'is new'}: {_some(first.places)}"
             continue
         path = f" {first.path}" if first.path else ""
-        yield f"{first.kind} {_some(names)}{path}: was {_value(first.before)}, is {_value(first.after)}"
+        yield f"{first.kind} {_some(names)}{path}{_change(first.before, first.after)}"
         yield f"  at {_some(first.places)}"
+
+
+def _change(before: object, after: object) -> str:
+    if after is None:
+        return f" is gone; it was {_value(before)}"
+    return f" is new: {_value(after)}" if before is None else f": was {_value(before)}, is {_value(after)}"
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -62,7 +68,5 @@ def _some(texts: Sequence[str]) -> str:
 
 
 def _value(value: object) -> str:
-    if value is None:
-        return "nothing"
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
