@@ -327,6 +327,15 @@ def test_a_machine_without_time_is_to_blame_itself() -> None:
         findings.conclude()
 
 
+def test_a_step_that_had_its_time_is_judged_whatever_the_others_had() -> None:
+    late, lost = stage(late_s=2.0), [request(1, Outcome.LOST, CAREFUL)]
+    for stages in ((late, stage(requests=lost)), (stage(late_s=2.0, requests=lost), stage(requests=lost))):
+        findings = Findings("steps")
+        judge(journey(*stages), findings)
+        with pytest.raises(ClaimFailed, match="with careful settings lost"):
+            findings.conclude()
+
+
 def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshproof.upgrade.journey.page.clock", lambda wall: "12:00:00")
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))

@@ -13,11 +13,18 @@ SHOWN: Final = 3
 
 
 def judge(journey: Journey, findings: Findings) -> None:
-    """Every step is examined; those that were not taken are wrong too, since nothing is known of them."""
+    """Every step is examined; those that were not taken are wrong too, since nothing is known of them.
+
+    There is doubt if the machine had no time for its load in every step that is wrong: one in which it had is enough.
+    """
+    wrong = []
     for number, stage in enumerate(journey.stages, start=1):
-        findings.examine(f"{number}. {stage.step.name}", problems_of(stage))
-        if stage.late_s > LATE_S:
-            findings.doubt(f"the machine had no time for its load: a request was sent {stage.late_s:.1f} s late")
+        problems = problems_of(stage)
+        findings.examine(f"{number}. {stage.step.name}", problems)
+        wrong += [stage] if problems else []
+    if wrong and all(stage.late_s > LATE_S for stage in wrong):
+        late_s = max(stage.late_s for stage in wrong)
+        findings.doubt(f"the machine had no time for its load: a request was sent {late_s:.1f} s late")
     for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
         findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
 
