@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -327,13 +328,34 @@ def test_a_machine_without_time_is_to_blame_itself() -> None:
         findings.conclude()
 
 
-def test_a_step_that_had_its_time_is_judged_whatever_the_others_had() -> None:
-    late, lost = stage(late_s=2.0), [request(1, Outcome.LOST, CAREFUL)]
-    for stages in ((late, stage(requests=lost)), (stage(late_s=2.0, requests=lost), stage(requests=lost))):
-        findings = Findings("steps")
-        judge(journey(*stages), findings)
-        with pytest.raises(ClaimFailed, match="with careful settings lost"):
-            findings.conclude()
+def claims_that(result: Result) -> SuiteRun:
+    return SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-09": result})
+
+
+LOST = {"requests": [request(1, Outcome.LOST, CAREFUL)]}
+LATE = {"late_s": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ([LATE], None),
+        ([LATE | LOST], Broken),
+        ([LATE, LOST], ClaimFailed),
+        ([LATE | LOST, LOST], ClaimFailed),
+        ([LATE | {"claims": claims_that(Result.FAILED)}], ClaimFailed),
+        ([LATE | LOST | {"claims": claims_that(Result.BROKEN)}], Broken),
+        ([LOST | {"claims": claims_that(Result.BROKEN)}], ClaimFailed),
+        ([{"claims": claims_that(Result.BROKEN)}], Broken),
+    ],
+)
+def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
+    stages: list[dict[str, Any]], expected: type[Exception] | None
+) -> None:
+    findings = Findings("steps")
+    judge(journey(*(stage(**changes) for changes in stages)), findings)
+    with pytest.raises(expected) if expected else nullcontext():
+        findings.conclude()
 
 
 def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,8 +230,7 @@ UPGRADE: Final = (
         sentence="a second tag is not moved before the control plane goes that it stands for",
         seen="nothing, until a namespace has pods by that tag: none can be made",
         source="istio.io, Canary Upgrades: stable revision labels",
-        kills=("UPGRADE-05",),
-        also=("UPGRADE-03",),  # TRUST-09 asks whoever a webhook dials
+        kills=("UPGRADE-03", "UPGRADE-05"),  # TRUST-09 asks whoever a webhook dials
         inject=_second_tag,
     ),
     Fault(

@@ -6,6 +6,7 @@ from typing import Final
 
 from meshproof.drill import LATE_S
 from meshproof.findings import Findings
+from meshproof.report.results import Result
 from meshproof.upgrade.journey.travel import Journey, Stage, is_careful
 
 SHOWN: Final = 3
@@ -15,18 +16,31 @@ SHOWN: Final = 3
 def judge(journey: Journey, findings: Findings) -> None:
     """Every step is examined; those that were not taken are wrong too, since nothing is known of them.
 
-    There is doubt if the machine had no time for its load in every step that is wrong: one in which it had is enough.
+    There is doubt if there is in every step that is wrong: one without is enough.
     """
     wrong = []
     for number, stage in enumerate(journey.stages, start=1):
         problems = problems_of(stage)
         findings.examine(f"{number}. {stage.step.name}", problems)
         wrong += [stage] if problems else []
-    if wrong and all(stage.late_s > LATE_S for stage in wrong):
-        late_s = max(stage.late_s for stage in wrong)
-        findings.doubt(f"the machine had no time for its load: a request was sent {late_s:.1f} s late")
+    doubts = [doubt_of(stage) for stage in wrong]
+    for doubt in doubts if all(doubts) else ():
+        findings.doubt(doubt)
     for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
         findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
+
+
+def doubt_of(stage: Stage) -> str:
+    """Why what is wrong with a step need not be wrong with the mesh; empty if a claim failed, since claims are proven
+    when the load has ended, or if nothing speaks for it."""
+    results = stage.claims.results if stage.claims else {}
+    if Result.FAILED in results.values():
+        return ""
+    if stage.late_s > LATE_S:
+        return f"the machine had no time for its load: a request was sent {stage.late_s:.1f} s late"
+    broken = [code for code, result in results.items() if result is Result.BROKEN]
+    only = broken and not (stage.well_s is None or stage.lost or stage.silent)
+    return f"nothing is known about {', '.join(broken)}" if only else ""
 
 
 def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
