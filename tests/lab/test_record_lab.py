@@ -209,7 +209,7 @@ CHANGES = {
     ),
     "a removed injection webhook": ("I5", [("webhook", "istio-sidecar-injector", "is gone")]),
     "a removed validation webhook": ("U3", [("webhook", "validation.istio.io", "is gone")]),
-    "a changed weight of a route": ("P11", [("route", "weightedClusters", "is {")]),
+    "a changed weight of a route": ("P11", [("route", "weightedClusters", "is new: {")]),
 }
 
 
