@@ -30,7 +30,7 @@ def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
     """What is wrong with a mesh, as far as a quick look tells; empty if it is well. `leaders` False: without a look at
     who serves new namespaces."""
     snapshot = Snapshot.take(mesh)
-    looks = LOOKS if leaders else LOOKS[:-1]
+    looks = (*LOOKS, _leaders) if leaders else LOOKS
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [ill for part in found for ill in part]
 
@@ -141,4 +141,4 @@ def _injection(snapshot: Snapshot) -> Iterator[str]:
     yield from (ill for ill in together(ask, snapshot.mesh.clusters) if ill)
 
 
-LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, _answers, _gateways, _injection, _leaders)
+LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, _answers, _gateways, _injection)
