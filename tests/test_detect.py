@@ -301,6 +301,79 @@ def test_what_a_cluster_says_in_two_ways_is_for_claims_to_judge() -> None:
     assert differences(load_topology("primary-remote-multinet"), find([one, two])) == []
 
 
+# -- gateways ---------------------------------------------------------------------------------------------------------
+
+
+def front(kube: Cluster, place: str, *ports: int, template: Json | None = None) -> None:
+    """A gateway as Helm's chart leaves it: a Service, and a Deployment that asks for the injection template."""
+    namespace, _, name = place.partition("/")
+    labels = {"istio": name}
+    helm = {"metadata": {"labels": labels, "annotations": {"inject.istio.io/templates": "gateway"}}, "spec": {}}
+    meta = {"name": name, "namespace": namespace}
+    spec = {"type": "LoadBalancer", "selector": labels, "ports": [{"port": port} for port in ports]}
+    status = {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}
+    kube.put({"kind": "Service", "metadata": meta, "spec": spec, "status": status})
+    kube.put({"kind": "Deployment", "metadata": meta, "spec": {"template": template or helm}})
+
+
+def without_usual(kubes: list[Cluster]) -> list[Cluster]:
+    for kube in kubes:
+        kube.delete("Service", "istio-eastwestgateway", SYSTEM)
+    return kubes
+
+
+OPERATOR: Json = {
+    "metadata": {"labels": {"istio": "door", "app": "door"}},
+    "spec": {"containers": [{"name": "istio-proxy", "args": ["proxy", "router"]}]},
+}
+"""The pods of a gateway that istioctl makes; they are not injected."""
+
+
+def test_gateways_of_other_names_are_found_by_what_their_pods_are(tmp_path: Path) -> None:
+    kubes = without_usual(book())
+    front(kubes[0], "istio-ingress/istio-ingress", 80, 443)
+    front(kubes[0], "edge/cross", 15443, 15012, 15017)
+    front(kubes[1], "door/door", 80, template=OPERATOR)
+    kubes[0].add("Service", "shop", spec={"type": "LoadBalancer", "selector": {"app": "shop"}, "ports": [{"port": 80}]})
+    proposal = propose(find(kubes))
+    one, two = yaml.safe_load(proposal.text)["clusters"]
+    assert (one["ingress"], one["east_west"]) == ("istio-ingress/istio-ingress", "edge/cross")
+    assert two["ingress"] == "door/door"
+    assert "east_west" not in two
+    assert proposal.ours == "", "ours have other gateways"
+    assert differences(parse_topology(proposal.text, tmp_path / "mesh.yaml"), find(kubes)) == []
+    told = described(find(kubes))[0]
+    assert "gateway edge/cross at 10.0.0.7, ports 15012, 15017, 15443; ingress gateway istio-ingress/istio-ing" in told
+    assert "east-west gateway edge/cross" in told
+    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
+        "cluster1 (context a): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
+        "there; istio-ingress/istio-ingress is",
+        "cluster1 (context a): east-west gateway: the topology says istio-system/istio-eastwestgateway, which is not "
+        "there; edge/cross is",
+        "cluster2 (context b): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
+        "there; door/door is",
+    ]
+
+
+def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_path: Path) -> None:
+    kubes = book()
+    for name in ("public", "private"):
+        front(kubes[0], f"istio-ingress/{name}", 80)
+    proposal = propose(find(kubes))
+    assert "ingress" not in yaml.safe_load(proposal.text)["clusters"][0]
+    assert "istio-ingress/public or istio-ingress/private is its ingress gateway" in described(find(kubes))[0]
+    (told,) = differences(load_topology("primary-remote-multinet"), find(kubes))
+    assert told.endswith("which is not there; istio-ingress/public or istio-ingress/private is")
+    named = proposal.text.replace("context: a", "context: a\n  ingress: istio-ingress/private")
+    assert differences(parse_topology(named, tmp_path / "mesh.yaml"), find(kubes)) == []
+    front(kubes[0], f"{SYSTEM}/istio-ingressgateway", 80)
+    assert propose(find(kubes)).ours == "primary-remote-multinet"
+
+
+def test_a_gateway_that_is_missing_is_for_claims_to_judge() -> None:
+    assert differences(load_topology("primary-remote-multinet"), find(without_usual(book()))) == []
+
+
 # -- how it is asked for ----------------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,8 @@ LOG_IN = [
     for n, name in ((1, ONE), (2, TWO))
 ]
 SERVICES = [
-    f"env KUBECONFIG=~/cluster{n}.kubeconfig kubectl delete services --all --namespace istio-system --timeout=300s"
+    f"env KUBECONFIG=~/cluster{n}.kubeconfig kubectl delete services --all-namespaces "
+    f"--selector app.kubernetes.io/managed-by=meshproof --timeout=300s"
     for n in (1, 2)
 ]
 RULES = "gcloud compute firewall-rules list --filter=description=meshproof-default --format=value(name) --project P"

@@ -210,6 +210,9 @@ def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:
     ]
 
 
+SPEC = mesh_of("primary-remote-multinet").clusters[0].spec
+
+
 def gateway(name: str, *ports: int) -> ServiceFacts:
     return ServiceFacts(
         namespace=names.SYSTEM_NAMESPACE,
@@ -222,13 +225,13 @@ def gateway(name: str, *ports: int) -> ServiceFacts:
 
 
 def test_surplus_and_missing_ports_of_gateways_are_named() -> None:
-    assert spec_problems(gateway(names.EAST_WEST, 15021, 15443), frozenset({15443})) == []
-    assert spec_problems(gateway(names.EAST_WEST, 15021, 15012), frozenset({15443})) == [
+    assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15443), frozenset({15443})) == []
+    assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15012), frozenset({15443})) == [
         "exposes 15012, which nobody needs",
         "does not expose 15443, which is needed",
     ]
-    assert spec_problems(gateway(names.INGRESS, 15021, 80, 443), frozenset({15443})) == []
-    assert spec_problems(gateway(names.INGRESS, 80, 15012), frozenset()) == ["exposes 15012"]
+    assert spec_problems(SPEC, gateway(names.INGRESS, 15021, 80, 443), frozenset({15443})) == []
+    assert spec_problems(SPEC, gateway(names.INGRESS, 80, 15012), frozenset()) == ["exposes 15012"]
 
 
 def test_silence_counts_only_where_something_answers() -> None:

@@ -13,6 +13,7 @@ from meshproof.facts import PodFacts, PortFacts, ServiceFacts
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.runner_access import EVERYWHERE, RunnerAccess, look
 from meshproof.snapshot import ClusterFacts, Snapshot
+from meshproof.topology import load_topology
 
 
 def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFacts:
@@ -29,6 +30,8 @@ def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFa
 class Facts:
     """As much of a cluster's facts as is asked."""
 
+    is_gateway = ClusterFacts.is_gateway
+
     def __init__(self, name: str, address: str) -> None:
         self.cluster = Named(name)
         self.outside = None
@@ -40,6 +43,7 @@ class Named:
     def __init__(self, name: str) -> None:
         self.name = name
         self.kube = name
+        self.spec = load_topology("multi-primary-samenet").clusters[0]
 
     def __str__(self) -> str:
         return self.name

@@ -110,7 +110,7 @@ GOLDEN = {
         "    netwrok: n2",
         "mesh.yaml:13: unknown key 'netwrok' in cluster 'west'\n"
         "  repair: did you mean network? legal keys are name, role, network, app_version, control_plane, pods, "
-        "revision, context",
+        "revision, context, ingress, east_west",
     ),
     "unknown key at the top": (
         "title: Three clusters",
@@ -122,7 +122,8 @@ GOLDEN = {
         "    network: n2",
         "    <<: {network: n2}",
         "mesh.yaml:13: unknown key '<<' in cluster 'west'\n"
-        "  repair: legal keys are name, role, network, app_version, control_plane, pods, revision, context",
+        "  repair: legal keys are name, role, network, app_version, control_plane, pods, revision, context, ingress, "
+        "east_west",
     ),
     "missing key": (
         "    network: n2\n",
@@ -241,7 +242,8 @@ GOLDEN = {
         "clusters:\n",
         "clusters:\n  - south\n",
         "mesh.yaml:5: cluster 1 must be a mapping, it is text\n"
-        "  repair: give it name, role, network, app_version, control_plane, pods, revision, context",
+        "  repair: give it name, role, network, app_version, control_plane, pods, revision, context, ingress, "
+        "east_west",
     ),
     "bad YAML": (
         "mesh_id: mesh1",

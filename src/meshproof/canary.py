@@ -34,7 +34,7 @@ TARGET_PORT: Final = 8080
 
 
 def fqdn(name: str) -> str:
-    return f"{name}.{names.CLIENT_NAMESPACE}.svc.cluster.local"
+    return names.fqdn(name, names.CLIENT_NAMESPACE)
 
 
 @contextmanager

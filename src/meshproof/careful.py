@@ -18,9 +18,10 @@ from meshproof.facts import PodFacts
 from meshproof.faults.scene import Scene
 from meshproof.faults.strike import Bench
 from meshproof.faults.undo import take_back
+from meshproof.gateways import opened_at_ingress
 from meshproof.install.app import LISTEN_PORT
 from meshproof.install.manifests import core, metadata
-from meshproof.istio_config import PROBE_DOMAIN, in_config_clusters, istio
+from meshproof.istio_config import PROBE_DOMAIN, istio, names_of
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.probes.http import http_from_runner
@@ -29,7 +30,7 @@ from meshproof.traffic import Target
 from meshproof.wait import NotYet, eventually, pause
 
 SERVICE: Final = f"{names.APP_SERVICE}-careful"
-FQDN: Final = f"{SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
+FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
 HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
 CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
 
@@ -64,22 +65,19 @@ def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
             "ports": [{"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
         },
     )
-    gateway = {
-        "selector": {"istio": names.INGRESS.removeprefix("istio-")},
-        "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [HOST]}],
-    }
     route = {
         "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
         "retries": RETRIES,
         "headers": {"response": {"add": dict(names.TELLING_HEADERS)}},
     }
-    routes = {"hosts": [HOST, FQDN], "gateways": [SERVICE, "mesh"], "http": [route]}
-    configuration = (
-        istio("Gateway", SERVICE, names.APP_NAMESPACE, gateway),
-        istio("DestinationRule", SERVICE, names.APP_NAMESPACE, RULE),
-        istio("VirtualService", SERVICE, names.APP_NAMESPACE, routes),
-    )
-    return [*((cluster, service) for cluster in mesh.clusters), *in_config_clusters(mesh, configuration)]
+    found = [(cluster, service) for cluster in mesh.clusters]
+    for primary in mesh.primaries:
+        gateways = opened_at_ingress(mesh, primary, SERVICE, names.APP_NAMESPACE, [HOST])
+        routes = {"hosts": [HOST, FQDN], "gateways": [*names_of(gateways), "mesh"], "http": [route]}
+        rule = istio("DestinationRule", SERVICE, names.APP_NAMESPACE, RULE)
+        own = (*gateways, rule, istio("VirtualService", SERVICE, names.APP_NAMESPACE, routes))
+        found += [(primary, manifest) for manifest in own]
+    return found
 
 
 SETTLED_S: Final = 5
@@ -130,7 +128,7 @@ def await_known(mesh: Mesh) -> None:
     snapshot = Snapshot.take(mesh)
     name = f"outbound|{names.APP_PORT}||{FQDN}"
     clients = [(facts.cluster, facts.client, str(names.APP_PORT), FQDN) for facts in snapshot.facts]
-    ingresses = [(facts.cluster, facts.ingress_pod, "http.80", HOST) for facts in snapshot.facts]
+    ingresses = [(facts.cluster, facts.ingress_pod, facts.ingress_route, HOST) for facts in snapshot.facts]
 
     def look(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
         cluster, pod, route, host = proxy

@@ -106,7 +106,7 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
         issuer = snapshot.of(primary).ca_files().issuer.subject
         if leaf.issuer != issuer:
             raise ClaimFailed(f"its certificate {subject(leaf)} is signed by {leaf.issuer.rfc4514_string()}")
-        url = f"http://{SERVED}.{namespace}.svc.cluster.local:{names.APP_PORT}/"
+        url = f"http://{names.fqdn(SERVED, namespace)}:{names.APP_PORT}/"
 
         def answers() -> None:
             found = http_from_pod(kube, client, url, 2, timeout_s=2.0)

@@ -1,4 +1,4 @@
-"""A Deployment that waits for its control plane: which pods it has, and why it gets none."""
+"""What a Deployment says of itself: whether its status is of today, which pods it has, and why it gets none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ def status_of(kube: Kube, namespace: str, name: str) -> Json:
     found = (kube.find("Deployment", name, namespace) or {}).get("status") or {}
     assert isinstance(found, dict)
     return found
+
+
+def is_current(deployment: Json) -> bool:
+    """Whether its controller has seen its newest change: before that its status tells of the one before."""
+    seen = (deployment.get("status") or {}).get("observedGeneration", 0)
+    return bool(seen >= deployment["metadata"].get("generation", 1))
 
 
 def refusal_of(status: Json) -> str:

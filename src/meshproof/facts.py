@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -49,15 +49,17 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFacts:
-    """One port of a Service; `name` may be empty."""
+    """One port of a Service; `name` may be empty. `target` is the port of its pods, 0 if that is said by name."""
 
     name: str
     number: int
+    target: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFacts:
-    """A Service; `addresses` are the external ones (load balancer), IP addresses or host names."""
+    """A Service; `addresses` are the external ones (load balancer), IP addresses or host names. Pods with all labels of
+    the `selector` are behind it; without one, none are."""
 
     namespace: str
     name: str
@@ -65,6 +67,7 @@ class ServiceFacts:
     labels: Mapping[str, str]
     addresses: tuple[str, ...]
     ports: tuple[PortFacts, ...]
+    selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def port_numbers(self) -> frozenset[int]:
@@ -115,7 +118,17 @@ def service_facts(service: Json) -> ServiceFacts:
         kind=spec.get("type") or "ClusterIP",
         labels=MappingProxyType(dict(meta.get("labels") or {})),
         addresses=tuple(a for a in (e.get("ip") or e.get("hostname") for e in balancer.get("ingress") or []) if a),
-        ports=tuple(PortFacts(name=p.get("name") or "", number=int(p["port"])) for p in spec.get("ports") or []),
+        ports=tuple(_port(port) for port in spec.get("ports") or []),
+        selector=MappingProxyType(dict(spec.get("selector") or {})),
+    )
+
+
+def _port(port: Json) -> PortFacts:
+    number, target = int(port["port"]), port.get("targetPort")
+    return PortFacts(
+        name=port.get("name") or "",
+        number=number,
+        target=0 if isinstance(target, str) and not target.isdecimal() else int(target or number),
     )
 
 

@@ -46,6 +46,25 @@ def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
     return {"apiVersion": group, "kind": kind, "metadata": metadata(name, namespace), "spec": spec}
 
 
+def opened(
+    name: str, namespace: str, selectors: Sequence[Mapping[str, str]], servers: Sequence[Json]
+) -> tuple[Json, ...]:
+    """A Gateway for each of these selections of pods, all with the same servers; the first has the plain name."""
+    return tuple(
+        istio(
+            "Gateway",
+            name if number == 1 else f"{name}-{number}",
+            namespace,
+            {"selector": dict(selector), "servers": list(servers)},
+        )
+        for number, selector in enumerate(selectors, start=1)
+    )
+
+
+def names_of(items: Iterable[Json]) -> list[str]:
+    return [item["metadata"]["name"] for item in items]
+
+
 def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
     """All objects of these kinds in one cluster; a kind whose CRD is not there has none."""
 

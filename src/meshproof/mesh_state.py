@@ -17,8 +17,7 @@ from meshproof.parallel import together
 from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.statistics import expected_shares
 
-APP_FQDN: Final = f"{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local"
-APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{APP_FQDN}"
+APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{names.APP_FQDN}"
 """The application's port as sidecars and ingress gateways name its Envoy cluster."""
 
 

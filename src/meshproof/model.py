@@ -22,6 +22,27 @@ class Role(StrEnum):
     REMOTE = "remote"
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayRef:
+    """Where a gateway is: `name` is that of its Service, and of its Deployment where meshproof makes it."""
+
+    namespace: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The label `istio` of its pods where nobody chose another (chart gateway, _helpers.tpl)."""
+        return self.name.removeprefix("istio-")
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+INGRESS = GatewayRef(names.SYSTEM_NAMESPACE, names.INGRESS)
+EAST_WEST = GatewayRef(names.SYSTEM_NAMESPACE, names.EAST_WEST)
+"""Where these gateways are unless a topology says otherwise."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """One cluster of a topology.
@@ -30,6 +51,7 @@ class ClusterSpec:
     `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
     `pods` is the range of pod addresses (CIDR), if the topology fixes one. `revision` is that of the istiod that
     controls this cluster. `context` is the context of a kubeconfig that leads to it, if the topology names one.
+    `ingress` and `east_west` are its gateways, the second where the topology needs one.
     """
 
     name: ClusterName
@@ -40,6 +62,18 @@ class ClusterSpec:
     pods: str | None = None
     revision: str = names.DEFAULT_REVISION
     context: str | None = None
+    ingress: GatewayRef = INGRESS
+    east_west: GatewayRef = EAST_WEST
+
+    @property
+    def mesh_namespaces(self) -> tuple[str, ...]:
+        """Where istiod and the gateways are, each once."""
+        return tuple(dict.fromkeys((names.SYSTEM_NAMESPACE, self.ingress.namespace, self.east_west.namespace)))
+
+    @property
+    def proxy_namespaces(self) -> tuple[str, ...]:
+        """Where proxies are that stay: gateways, the demonstration service, the client in the mesh; istiod as well."""
+        return (*self.mesh_namespaces, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
     @property
     def istiod(self) -> str:

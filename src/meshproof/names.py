@@ -22,10 +22,16 @@ def of_revision(name: str, revision: str) -> str:
     return name if revision == DEFAULT_REVISION else f"{name}-{revision}"
 
 
+def fqdn(service: str, namespace: str) -> str:
+    """The full name of a Service, by which Istio knows it as a host (Kubernetes, DNS for Services and Pods)."""
+    return f"{service}.{namespace}.svc.cluster.local"
+
+
 APP_NAMESPACE: Final = "chapter08"
 """Where the demonstration service lives, as in the book."""
 
 APP_SERVICE: Final = "mockshop"
+APP_FQDN: Final = fqdn(APP_SERVICE, APP_NAMESPACE)
 APP_HOST: Final = "mockshop.com"
 APP_PORT: Final = 80
 APP_ACCOUNT: Final = "mockshop"
@@ -47,6 +53,9 @@ INGRESS: Final = "istio-ingressgateway"
 
 EAST_WEST: Final = "istio-eastwestgateway"
 """Name of the Deployment and Service of the east-west gateway; its pods carry `istio: eastwestgateway`."""
+
+PORT_INGRESS: Final = 80
+"""Of ingress gateways, for requests of clients outside the mesh."""
 
 NETWORK_LABEL: Final = "topology.istio.io/network"
 CONTROL_PLANES_ANNOTATION: Final = "topology.istio.io/controlPlaneClusters"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof import names
+from meshproof import gateways, names
 from meshproof.clients import envoy
 from meshproof.deadlines import SAMPLES
 from meshproof.mesh import Cluster, Mesh
@@ -121,10 +121,8 @@ def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
 
 def gateway_connections(cluster: Cluster) -> int:
     """Connections that the east-west gateway's pods of now have carried to the application."""
-    pods = cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=f"istio={names.EAST_WEST.removeprefix('istio-')}")
-    found = together(
-        lambda pod: envoy.host_counters(cluster.kube, names.SYSTEM_NAMESPACE, pod["metadata"]["name"], APP_SNI), pods
-    )
+    metas = [pod["metadata"] for pod in gateways.pods_of(cluster, cluster.spec.east_west)]
+    found = together(lambda m: envoy.host_counters(cluster.kube, m["namespace"], m["name"], APP_SNI), metas)
     return sum(host.cx_total for hosts in found for host in hosts)
 
 

@@ -101,13 +101,13 @@ def _is_shared(item: Json, services: Mapping[str, frozenset[str]]) -> bool:
 
 
 def _owners(host: str, namespace: str, services: Mapping[str, frozenset[str]]) -> list[str]:
-    full = host if "." in host or host == "*" else f"{host}.{namespace}.svc.cluster.local"
+    full = host if "." in host or host == "*" else names.fqdn(host, namespace)
     return [cluster for cluster, known in services.items() if full in known]
 
 
 def service_hosts(services: Iterable[tuple[str, str]]) -> frozenset[str]:
     """From (namespace, name) of Services."""
-    return frozenset(f"{name}.{namespace}.svc.cluster.local" for namespace, name in services)
+    return frozenset(names.fqdn(name, namespace) for namespace, name in services)
 
 
 def lying_in_remotes(items: Iterable[Json]) -> list[str]:

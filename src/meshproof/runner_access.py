@@ -10,7 +10,6 @@ from meshproof import names
 from meshproof.bodies import BodyAnswer, bodies_from_pod, bodies_from_runner
 from meshproof.deadlines import DEADLINES
 from meshproof.errors import Unavailable
-from meshproof.facts import ServiceFacts
 from meshproof.parallel import together
 from meshproof.probes.answer import HttpAnswer
 from meshproof.probes.http import http_from_pod, http_from_runner
@@ -87,7 +86,7 @@ def look(snapshot: Snapshot) -> RunnerAccess:
         address: (facts, service.name, [(address, port) for port in sorted(service.port_numbers)])
         for facts in snapshot.facts
         for service in facts.services
-        if is_gateway(service)
+        if facts.is_gateway(service)
         for address in service.addresses
     }
     targets = [target for _, _, wanted in gateways.values() for target in wanted]
@@ -103,8 +102,3 @@ def look(snapshot: Snapshot) -> RunnerAccess:
                 instead[address] = facts
     shut = {a: f"{name} of {owner.cluster}" for a, (owner, name, _) in gateways.items() if a in instead}
     return RunnerAccess(shut=shut, instead=instead)
-
-
-def is_gateway(service: ServiceFacts) -> bool:
-    """A Service by which gateways are reached from outside."""
-    return service.namespace == names.SYSTEM_NAMESPACE and service.kind == "LoadBalancer"

@@ -26,7 +26,6 @@ from meshproof.install.app import client_container
 from meshproof.install.manifests import core, metadata
 from meshproof.istio_config import istio
 from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import APP_FQDN
 from meshproof.parallel import together
 from meshproof.pod_load import PodLoad
 from meshproof.snapshot import Snapshot
@@ -113,7 +112,9 @@ def short_lived_clients(mesh: Mesh, clusters: Sequence[Cluster]) -> Iterator[tup
 
 def _new_connections(namespace: str) -> Json:
     policy = {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
-    return istio("DestinationRule", NAME, namespace, {"host": APP_FQDN, "exportTo": ["."], "trafficPolicy": policy})
+    return istio(
+        "DestinationRule", NAME, namespace, {"host": names.APP_FQDN, "exportTo": ["."], "trafficPolicy": policy}
+    )
 
 
 def _pod(namespace: str, image: str) -> Json:

@@ -76,7 +76,7 @@ class ClusterFacts:
     root_maps: Mapping[str, str]
     ca_withheld: str = ""
 
-    def pods_of(self, namespace: str, **labels: str) -> tuple[PodFacts, ...]:
+    def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
         """The live pods of a namespace that carry all these labels."""
         return tuple(
             pod
@@ -107,12 +107,33 @@ class ClusterFacts:
         return self.one_pod(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)
 
     @property
+    def ingress_pods(self) -> tuple[PodFacts, ...]:
+        return self._behind(self.ingress)
+
+    @property
     def ingress_pod(self) -> PodFacts:
-        return self.one_pod(names.SYSTEM_NAMESPACE, istio="ingressgateway")
+        """A ready pod of the ingress gateway. Raises `Broken` if there is none: a probe needs it."""
+        for pod in self.ingress_pods:
+            if pod.ready:
+                return pod
+        what = f"pod of {self.cluster.spec.ingress} on {self.cluster}"
+        raise Broken(what, "none is ready", "kubectl describe it; install the mesh again")
+
+    @property
+    def ingress_route(self) -> str:
+        """What Envoy calls the routes of the ingress gateway's port 80: by the port of its pods, which is another
+        where the Service says so (8080 with istioctl's own gateways)."""
+        ports = self.ingress.ports if self.ingress else ()
+        target = next((port.target for port in ports if port.number == names.PORT_INGRESS), 0)
+        return f"http.{target or names.PORT_INGRESS}"
 
     @property
     def east_west_pods(self) -> tuple[PodFacts, ...]:
-        return self.pods_of(names.SYSTEM_NAMESPACE, istio="eastwestgateway")
+        return self._behind(self.east_west)
+
+    def _behind(self, service: ServiceFacts | None) -> tuple[PodFacts, ...]:
+        """The live pods that a Service selects."""
+        return self.pods_of(service.namespace, **service.selector) if service and service.selector else ()
 
     @property
     def istiods(self) -> tuple[PodFacts, ...]:
@@ -135,17 +156,27 @@ class ClusterFacts:
         return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
 
     @property
+    def ingress(self) -> ServiceFacts | None:
+        gateway = self.cluster.spec.ingress
+        return self.service(gateway.namespace, gateway.name)
+
+    @property
     def east_west(self) -> ServiceFacts | None:
-        return self.service(names.SYSTEM_NAMESPACE, names.EAST_WEST)
+        gateway = self.cluster.spec.east_west
+        return self.service(gateway.namespace, gateway.name)
+
+    def is_gateway(self, service: ServiceFacts) -> bool:
+        """Whether gateways are reached by a Service from outside: one of the topology's, or any other beside them."""
+        return service.kind == "LoadBalancer" and service.namespace in self.cluster.spec.mesh_namespaces
 
     @property
     def ingress_address(self) -> str:
         """The first external address of the ingress gateway. Raises `Broken` if it has none."""
-        service = self.service(names.SYSTEM_NAMESPACE, names.INGRESS)
+        service = self.ingress
         if service is None or not service.addresses:
             raise Broken(
-                f"Service {names.SYSTEM_NAMESPACE}/{names.INGRESS} on {self.cluster}",
-                "it has no external address",
+                f"Service {self.cluster.spec.ingress} on {self.cluster}",
+                "it has no external address" if service else "it is not there",
                 "check what assigns addresses to Services of type LoadBalancer",
             )
         return service.addresses[0]

@@ -8,25 +8,27 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypedDict
 
 import yaml
 
 from meshproof import names
 from meshproof.errors import BadInput
-from meshproof.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
+from meshproof.model import EAST_WEST, INGRESS, ClusterName, ClusterSpec, GatewayRef, NetworkName, Role, Topology
 
 TOPOLOGIES: Final = Path(__file__).resolve().parent / "topologies"
 """The topologies that come with meshproof, one YAML file each. In a checkout a link to those at its top."""
 
 _TOP_KEYS: Final = ("title", "mesh_id", "trust_domain", "clusters")
 _CLUSTER_KEYS: Final = ("name", "role", "network", "app_version")
-_CLUSTER_EXTRAS: Final = ("control_plane", "pods", "revision", "context")
+_CLUSTER_EXTRAS: Final = ("control_plane", "pods", "revision", "context", "ingress", "east_west")
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """RFC 1123 label as Kubernetes takes it: these names become parts of object names and label values."""
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 """SPIFFE ID, section 2.1: lower-case letters, digits, dots, dashes and underscores, at most 255 bytes."""
+
+_NO_GATEWAYS: Final = (names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
 _NAME_RULE: Final = "use lower-case letters, digits and dashes, at most 63 characters, a letter or digit at both ends"
 
@@ -95,6 +97,11 @@ class _Fields:
     owner: str
     node: yaml.Node
     values: Mapping[str, yaml.Node]
+
+
+class _Gateways(TypedDict):
+    ingress: GatewayRef
+    east_west: GatewayRef
 
 
 class _Loader:
@@ -223,7 +230,32 @@ class _Loader:
             pods=str(self._range(fields)) if "pods" in fields.values else None,
             revision=self._named(fields, "revision") if "revision" in fields.values else names.DEFAULT_REVISION,
             context=self._text(fields, "context") if "context" in fields.values else None,
+            **self._gateways(fields),
         )
+
+    def _gateways(self, fields: _Fields) -> _Gateways:
+        found: _Gateways = {
+            "ingress": self._gateway(fields, "ingress", INGRESS),
+            "east_west": self._gateway(fields, "east_west", EAST_WEST),
+        }
+        if found["ingress"] == found["east_west"]:
+            key = "east_west" if "east_west" in fields.values else "ingress"
+            reason = f"both gateways of {fields.owner} are {found['ingress']}"
+            self._wrong(fields.values[key], reason, "name two: clients must not reach what is for clusters")
+        return found
+
+    def _gateway(self, fields: _Fields, key: str, default: GatewayRef) -> GatewayRef:
+        if key not in fields.values:
+            return default
+        text = self._text(fields, key)
+        namespace, slash, name = text.partition("/")
+        if not (slash and _DNS_LABEL.fullmatch(namespace) and _DNS_LABEL.fullmatch(name)):
+            reason = f"'{key}' of {fields.owner} is not the name of a gateway: '{text}'"
+            self._wrong(fields.values[key], reason, "write NAMESPACE/NAME of its Service: istio-ingress/istio-ingress")
+        if namespace in _NO_GATEWAYS or namespace.startswith(names.OUR_NAMESPACES):
+            reason = f"'{key}' of {fields.owner} is in namespace {namespace}, which is for probes"
+            self._wrong(fields.values[key], reason, "name a gateway in another namespace, such as istio-system")
+        return GatewayRef(namespace, name)
 
     def _control_plane(self, fields: _Fields, name: str, role: Role) -> str:
         if role is Role.PRIMARY:

@@ -13,7 +13,7 @@ from meshproof.facts import EndpointFacts, ServiceFacts, endpoint_facts
 from meshproof.findings import Findings
 from meshproof.identity import identity_problems, of_remote_secrets, written
 from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import APP_FQDN, app_endpoints
+from meshproof.mesh_state import app_endpoints
 from meshproof.model import ClusterName
 from meshproof.parallel import together
 from meshproof.probes.dns import resolve_from_pod
@@ -34,13 +34,13 @@ def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> N
     services = {c.name: snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
     for cluster, resolved in zip(mesh.clusters, together(lambda c: _resolve(snapshot, c), mesh.clusters), strict=True):
         problems = sameness_problems(services, cluster.name)
-        problems += [] if resolved else [f"{APP_FQDN} does not resolve in the client's pod"]
+        problems += [] if resolved else [f"{names.APP_FQDN} does not resolve in the client's pod"]
         findings.examine(str(cluster), problems)
     findings.conclude()
 
 
 def _resolve(snapshot: Snapshot, cluster: Cluster) -> tuple[str, ...]:
-    return resolve_from_pod(cluster.kube, snapshot.of(cluster).client, APP_FQDN)
+    return resolve_from_pod(cluster.kube, snapshot.of(cluster).client, names.APP_FQDN)
 
 
 def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], cluster: ClusterName) -> list[str]:

@@ -124,7 +124,7 @@ def _reach(snapshot: Snapshot, client: Cluster) -> tuple[list[TcpAnswer], list[T
 
 def _listening(facts: ClusterFacts) -> list[tuple[str, int]]:
     """What takes connections in a cluster for sure: the application's pods, and those of the ingress gateway."""
-    gateways = [pod for pod in facts.pods_of(names.SYSTEM_NAMESPACE, istio="ingressgateway") if pod.ready]
+    gateways = [pod for pod in facts.ingress_pods if pod.ready]
     return [
         *((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints),
         *((pod.address, PORT_STATUS) for pod in gateways),

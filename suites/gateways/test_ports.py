@@ -9,11 +9,12 @@ from meshproof.claims import claim
 from meshproof.facts import ServiceFacts
 from meshproof.findings import Findings
 from meshproof.mesh import Cluster, Mesh
+from meshproof.model import ClusterSpec
 from meshproof.parallel import together
 from meshproof.paths import PORT_STATUS, exposed_ports, needed_ports
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod, tcp_from_runner
 from meshproof.report.evidence import Evidence
-from meshproof.runner_access import RunnerAccess, is_gateway
+from meshproof.runner_access import RunnerAccess
 from meshproof.snapshot import Snapshot
 from suites.needs import EAST_WEST
 
@@ -60,9 +61,10 @@ def test_only_needed_ports_are_exposed(
 ) -> None:
     """Every port beyond those is an unauthenticated way in. Each address must answer on one port at that moment."""
     findings = Findings("external addresses")
-    services = [(f.cluster, s) for f in snapshot.facts for s in f.services if is_gateway(s)]
+    services = [(f.cluster, s) for f in snapshot.facts for s in f.services if f.is_gateway(s)]
     for cluster, service in services:
-        findings.examine(f"{cluster} {service.name}", spec_problems(service, exposed_ports(mesh, cluster)))
+        problems = spec_problems(cluster.spec, service, exposed_ports(mesh, cluster))
+        findings.examine(f"{cluster} {service.name}", problems)
     places = [(cluster, service, address) for cluster, service in services for address in service.addresses]
 
     def ask(place: tuple[Cluster, ServiceFacts, str]) -> dict[str, list[TcpAnswer]]:
@@ -88,10 +90,10 @@ def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozen
     return service.port_numbers - (CROSS_CLUSTER - exposed_ports(mesh, cluster)) - ISTIOD_PLAIN
 
 
-def spec_problems(service: ServiceFacts, needed: frozenset[int]) -> list[str]:
+def spec_problems(spec: ClusterSpec, service: ServiceFacts, needed: frozenset[int]) -> list[str]:
     """What the Service of a gateway exposes against what is needed."""
     ports = service.port_numbers
-    if service.name != names.EAST_WEST:
+    if (service.namespace, service.name) != (spec.east_west.namespace, spec.east_west.name):
         return [f"exposes {port}" for port in sorted(ports & (CROSS_CLUSTER | ISTIOD_PLAIN))]
     surplus, missing = ports - needed - {PORT_STATUS}, needed - ports
     return [f"exposes {port}, which nobody needs" for port in sorted(surplus)] + [

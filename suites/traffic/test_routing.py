@@ -47,9 +47,9 @@ def test_weighted_routes_hold(
         cluster, through_ingress = source
         facts = snapshot.of(cluster)
         if through_ingress:
-            must_have_weights(stage, cluster, facts.ingress_pod, "http.80", stage.host(WEIGHTED))
+            must_have_weights(stage, cluster, facts.ingress_pod, facts.ingress_route, stage.host(WEIGHTED))
             return runner_access.http(facts, SAMPLES.weights, host=stage.host(WEIGHTED))
-        host = f"{WEIGHTED}.{stage.namespace}.svc.cluster.local"
+        host = names.fqdn(WEIGHTED, stage.namespace)
         must_have_weights(stage, cluster, facts.client, str(PORT_HTTP), host)
         return http_from_pod(cluster.kube, facts.client, stage.url(WEIGHTED), SAMPLES.weights)
 
@@ -136,7 +136,7 @@ def drill(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[str]:
 
 def must_prefer_its_own(stage: Stage, cluster: Cluster, pod: PodFacts) -> None:
     """Wait until the client's proxy has all endpoints, those of other clusters with a lower priority."""
-    name = f"outbound|{PORT_HTTP}||{FAILOVER}.{stage.namespace}.svc.cluster.local"
+    name = f"outbound|{PORT_HTTP}||{names.fqdn(FAILOVER, stage.namespace)}"
 
     def check() -> None:
         found = endpoints_of(cluster.kube, pod.namespace, pod.name, name)

@@ -23,7 +23,14 @@ title: Primary-remote on different networks, of a revision, on clusters of other
 mesh_id: mesh1
 trust_domain: cluster.local
 clusters:
-  - {name: east, role: primary, network: network1, app_version: v1, revision: 1-31, context: "arn:east"}
+  - name: east
+    role: primary
+    network: network1
+    app_version: v1
+    revision: 1-31
+    context: "arn:east"
+    ingress: istio-ingress/istio-ingress
+    east_west: edge/istio-crossing
   - {name: west, role: remote, control_plane: east, network: network2, app_version: v2, context: "arn:west"}
 """
 
@@ -60,12 +67,16 @@ def options(lab: Lab) -> tuple[str, ...]:
 def test_a_mesh_of_a_revision_is_installed_proven_and_gone(
     lab: Lab, kubes: list[Kube], visit: Visit, narrator: Narrator
 ) -> None:
-    """With a revision istiod's objects have other names, and namespaces other labels; all claims hold all the same."""
+    """With a revision istiod's objects have other names, and namespaces other labels; the gateways of one cluster have
+    names and namespaces of their own, and are selected otherwise than the other's. All claims hold all the same."""
     before = together(everything, kubes)
     with narrator.step("pytest --mesh=install on a kubeconfig in a process of its own"):
         done = visit.pytest(*options(lab), timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "east gets the namespaces istio-system, chapter08, utilities, meshproof-outside; Istio's CRDs" in done.stdout
+    assert (
+        "east gets the namespaces istio-system, chapter08, utilities, istio-ingress, edge, meshproof-outside;"
+        in done.stdout
+    )
     after = together(everything, kubes)
     for kube, one, other in zip(kubes, before, after, strict=True):
         assert differences(one, other) == [], f"{kube.name}\n{done.stdout}"

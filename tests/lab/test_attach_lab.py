@@ -15,6 +15,7 @@ import yaml
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import rt_type
 
+from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.cluster_role import FILE, READ_SECRETS, VERIFY
 from meshproof.facts import service_facts
@@ -40,20 +41,41 @@ HALF = {"CONTROL-01"}
 """Of it only the second half can be seen on a mesh that is there."""
 
 
+RENAMED = TOPOLOGY.replace(
+    "app_version: v1}", "app_version: v1, ingress: istio-ingress/istio-ingress, east_west: edge/istio-crossing}"
+)
+"""The first cluster's gateways are called, labelled and placed as with Helm's chart, the second's as in the book."""
+OPERATOR_PORT = 8080
+"""Where pods of the ingress gateways of istioctl's profiles listen for their Service's port 80."""
+
+
 @pytest.fixture(scope="module")
 def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator) -> Iterator[Mesh]:
     """A mesh as others have one: without anything of meshproof's on it."""
     path = tmp_path_factory.mktemp("topology") / "east-west.yaml"
-    path.write_text(TOPOLOGY)
+    path.write_text(RENAMED)
     topology = load_topology(str(path))
     lab.connect(topology)
     made = Mesh.of(topology, lab.clusters, lab.toolbox)
     try:
         install_mesh(made, narrator)
         together(lambda c: remove_these_namespaces(c.kube, PROBE_NAMESPACES, aborted=threading.Event()), made.clusters)
+        _listen_as_istioctl_has_it(made.clusters[1])
         yield made
     finally:
         uninstall_mesh(made, narrator)
+
+
+def _listen_as_istioctl_has_it(cluster: Cluster) -> None:
+    gateway = cluster.spec.ingress
+
+    def change(port: Json) -> Json:
+        return {**port, "targetPort": OPERATOR_PORT} if port["port"] == names.PORT_INGRESS else port
+
+    service = cluster.kube.find("Service", gateway.name, gateway.namespace)
+    assert service is not None
+    ports = service["spec"]["ports"]
+    cluster.kube.merge_patch("Service", gateway.name, {"spec": {"ports": list(map(change, ports))}}, gateway.namespace)
 
 
 def visitor(name: str) -> tuple[Json, ...]:
@@ -125,6 +147,12 @@ def test_a_run_on_clusters_of_others_leaves_no_trace(
     assert all(namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES) for cluster in mesh.clusters)
     looked = visit.run("meshproof.cli", "detect", "--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert looked.returncode == 0, looked.stderr
+    found = {cluster["name"]: cluster for cluster in yaml.safe_load(looked.stdout)["clusters"]}
+    assert (found["east"]["ingress"], found["east"]["east_west"]) == (
+        "istio-ingress/istio-ingress",
+        "edge/istio-crossing",
+    )
+    assert not found["west"].keys() & {"ingress", "east_west"}
     (visit.folder / "mesh.yaml").write_text(looked.stdout)
     with narrator.step("pytest on a kubeconfig in a process of its own"):
         done = visit.pytest("--topology=mesh.yaml", *IMAGES, timeout_s=300)
@@ -188,7 +216,7 @@ def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: 
     assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
     _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
     proposed = yaml.safe_load(text)
-    wanted = yaml.safe_load(TOPOLOGY)
+    wanted = yaml.safe_load(RENAMED)
     assert proposed["clusters"] == [c | {"context": f"arn:{c['name']}"} for c in wanted["clusters"]]
     assert {key: proposed[key] for key in ("mesh_id", "trust_domain")} == {
         "mesh_id": "mesh1",
@@ -206,8 +234,10 @@ def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differe
         "  - cluster1 (context arn",
         "  - cluster1 (context arn",
         "  - cluster2 (context arn",
+        "  - cluster2 (context arn",
     ]
     assert "the topology says it is a primary, no istiod is there: it is a remote of cluster2" in told[0]
+    assert told[-1].endswith("istio-system/istio-ingressgateway, which is not there; istio-ingress/istio-ingress is")
 
 
 def test_whoever_writes_to_a_cluster_is_noticed(mesh: Mesh) -> None:
@@ -251,10 +281,11 @@ ASKED = "TRAFFIC-01 or TRAFFIC-03 or TRAFFIC-05 or TRAFFIC-08 or GATEWAYS-06"
 
 
 def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
-    services = [service for cluster in mesh.clusters for service in cluster.kube.list("Service", "istio-system")]
+    places = [(cluster, namespace) for cluster in mesh.clusters for namespace in cluster.spec.mesh_namespaces]
+    services = [service for cluster, namespace in places for service in cluster.kube.list("Service", namespace)]
     addresses = [a for service in map(service_facts, services) for a in service.addresses]
     assert len(addresses) == 4, "an ingress and an east-west gateway in each cluster"
-    (visit.folder / "mesh.yaml").write_text(TOPOLOGY)
+    (visit.folder / "mesh.yaml").write_text(RENAMED)
     contexts = ("--context=east=arn:east", "--context=west=arn:west")
     with kept_out(addresses):
         done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", ASKED, timeout_s=120)
@@ -266,4 +297,4 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
     for line in verdict["asked_from_pods"]:
         assert line in done.stdout
     by = {line.partition(" (")[0]: line.partition("outside the mesh in ")[2] for line in verdict["asked_from_pods"]}
-    assert by["istio-ingressgateway of east"].startswith("west: this machine cannot connect to it")
+    assert by["istio-ingress of east"].startswith("west: this machine cannot connect to it")

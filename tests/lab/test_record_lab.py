@@ -16,7 +16,7 @@ from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import Journal
-from meshproof.faults.undo import ISTIOD, PROXY_NAMESPACES, WORKLOADS, await_deployment, restart
+from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.mesh import Cluster, Mesh
 from meshproof.mesh_state import APP_CLUSTER
@@ -102,7 +102,7 @@ def pods_of(mesh: Mesh) -> set[str]:
     return {
         pod["metadata"]["name"]
         for cluster in mesh.clusters
-        for namespace in PROXY_NAMESPACES
+        for namespace in cluster.spec.proxy_namespaces
         for pod in cluster.kube.list("Pod", namespace)
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from meshproof import names
-from meshproof.detect.join import Found, described, find
+from meshproof.detect.join import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.errors import BadInput
 from meshproof.identity import CLUSTER, MESH, NETWORK
 from meshproof.mesh import Mesh
-from meshproof.model import ClusterSpec, Role, Topology
+from meshproof.model import ClusterSpec, GatewayRef, Role, Topology
 from meshproof.progress import Narrator
 
 
@@ -56,9 +56,19 @@ def _of_cluster(
         if values and value not in values:
             called = {CLUSTER: "its name in Istio", MESH: "mesh ID"}.get(what, what)
             yield f"{called}: the topology says {value}, there it is {each.places(what)}"
+    yield from _gateways(topology, spec, each)
     version = each.reading.app_version
     if version and version != spec.app_version:
         yield f"app_version: the topology says {spec.app_version}, in namespace {names.APP_NAMESPACE} it is {version}"
+
+
+def _gateways(topology: Topology, spec: ClusterSpec, each: Found) -> Iterator[str]:
+    """Those that the topology names and that are not there, if others may be what is meant."""
+    there = {GatewayRef(service.namespace, service.name) for service in each.reading.services}
+    needed = (spec.ingress, spec.east_west if topology.needs_east_west_gateway(spec) else None)
+    for wanted, (what, _, candidates) in zip(needed, gateways_of(each.reading), strict=True):
+        if wanted and wanted not in there and candidates:
+            yield f"{what}: the topology says {wanted}, which is not there; {' or '.join(map(str, candidates))} is"
 
 
 def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:

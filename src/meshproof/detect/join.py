@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from meshproof.clients.kube import Kube
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, Reading, Said, read
 from meshproof.identity import CLUSTER, MESH, NETWORK
-from meshproof.model import Role
+from meshproof.model import EAST_WEST, INGRESS, GatewayRef, Role
+from meshproof.names import SYSTEM_NAMESPACE
 from meshproof.parallel import together
 from meshproof.remote_secrets import LABEL
 
@@ -141,9 +142,26 @@ def _parts(each: Found, found: Sequence[Found]) -> Iterator[str]:
         yield f"revision {' and '.join(each.values(REVISION)) or 'unknown'}"
     for service in reading.gateways:
         ports = ", ".join(map(str, sorted(service.port_numbers)))
-        yield f"gateway {service.name} at {', '.join(service.addresses)}, ports {ports}"
+        name = service.name if service.namespace == SYSTEM_NAMESPACE else service
+        yield f"gateway {name} at {', '.join(service.addresses)}, ports {ports}"
+    for what, default, candidates in gateways_of(reading):
+        if len(candidates) > 1:
+            yield f"{' or '.join(map(str, candidates))} is its {what}"
+        elif candidates not in ((), (default,)):
+            yield f"{what} {candidates[0]}"
     if reading.istiods:
         yield f"remote secrets not readable ({reading.secrets_withheld})" if reading.secrets_withheld else _reads(each)
+
+
+def gateways_of(reading: Reading) -> tuple[tuple[str, GatewayRef, tuple[GatewayRef, ...]], ...]:
+    """For the ingress and the east-west gateway what it is called, its usual name, and which it may be: the one of that
+    name alone, where it is there."""
+    kinds = (("ingress gateway", INGRESS, reading.ingresses), ("east-west gateway", EAST_WEST, reading.east_wests))
+    there = {GatewayRef(service.namespace, service.name) for service in reading.services}
+    return tuple(
+        (what, usual, (usual,) if usual in there else tuple(GatewayRef(s.namespace, s.name) for s in services))
+        for what, usual, services in kinds
+    )
 
 
 def _role(each: Found, found: Sequence[Found]) -> str:

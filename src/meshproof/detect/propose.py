@@ -12,7 +12,7 @@ import yaml
 
 from meshproof.attachment import Attachment
 from meshproof.clients.kube import Json
-from meshproof.detect.join import Found, described, find
+from meshproof.detect.join import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.errors import BadInput
 from meshproof.identity import MESH, NETWORK
@@ -128,6 +128,9 @@ def _document(found: Sequence[Found]) -> Json:
         cluster |= {"network": each.first(NETWORK) or "network1", "app_version": version}
         if each.role is Role.PRIMARY and each.first(REVISION) != DEFAULT_REVISION:
             cluster["revision"] = each.first(REVISION)
+        for key, (_, usual, candidates) in zip(("ingress", "east_west"), gateways_of(each.reading), strict=True):
+            if len(candidates) == 1 and candidates != (usual,):
+                cluster[key] = str(candidates[0])
         clusters.append(cluster | {"context": each.context})
     return {
         "title": f"The mesh of {', '.join(names.values())}",
@@ -147,7 +150,7 @@ def _one_of_ours(topology: Topology, *, with_app: bool) -> str:
 
 def _essence(topology: Topology, *, with_app: bool) -> tuple[object, ...]:
     clusters = {
-        (c.name, c.role, c.network, c.control_plane, c.revision, c.app_version if with_app else "")
+        (c.name, c.role, c.network, c.control_plane, c.revision, c.ingress, c.east_west, c.app_version * with_app)
         for c in topology.clusters
     }
     return topology.mesh_id, topology.trust_domain, frozenset(clusters)

@@ -1,4 +1,4 @@
-"""What one cluster says about its part in a mesh. Eight requests that read; nothing is concluded here."""
+"""What one cluster says about its part in a mesh. Seven requests that read; nothing is concluded here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.errors import Unavailable
-from meshproof.facts import SERVICE_OF_SLICE, ServiceFacts, service_facts
+from meshproof.facts import PROXY, SERVICE_OF_SLICE, ServiceFacts, service_facts
 from meshproof.identity import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
 from meshproof.install.injection import INJECTOR_LABEL
 from meshproof.remote_secrets import RemoteSecret, remote_secrets
@@ -48,9 +48,9 @@ class Reading:
     """One cluster. `said` has what is written about it in itself, the weightiest place first.
 
     `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
-    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it.
-    `secrets_withheld` is what the API server said if remote secrets may not be read. `app_version` is that of the
-    demonstration service, if it runs.
+    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it. `services`
+    are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is what the API server
+    said if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
     """
 
     kube: Kube
@@ -61,28 +61,42 @@ class Reading:
     dials: tuple[str, ...]
     controllers: tuple[str, ...]
     services: tuple[ServiceFacts, ...]
+    fronts: tuple[ServiceFacts, ...]
     secrets: tuple[RemoteSecret, ...]
     secrets_withheld: str
     app_version: str
 
     @property
     def gateways(self) -> tuple[ServiceFacts, ...]:
-        """Services by which other clusters get in: those with a port of the multi-cluster ones, or a network."""
-        wanted = {names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK}
-        return tuple(
-            service
-            for service in self.services
-            if service.addresses and (wanted & service.port_numbers or names.NETWORK_LABEL in service.labels)
-        )
+        """Services by which other clusters get in, and where."""
+        return tuple(service for service in self.services if service.addresses and _is_for_clusters(service))
+
+    @property
+    def east_wests(self) -> tuple[ServiceFacts, ...]:
+        """Which Services in front of gateways may be the east-west gateway's."""
+        return tuple(service for service in self.fronts if _is_for_clusters(service))
+
+    @property
+    def ingresses(self) -> tuple[ServiceFacts, ...]:
+        """Which may be the ingress gateway's: they have port 80, and are not for other clusters."""
+        return tuple(s for s in self.fronts if names.PORT_INGRESS in s.port_numbers and not _is_for_clusters(s))
+
+
+def _is_for_clusters(service: ServiceFacts) -> bool:
+    """It has a port of the multi-cluster ones, or a network."""
+    wanted = {names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK}
+    return bool(wanted & service.port_numbers) or names.NETWORK_LABEL in service.labels
 
 
 def read(kube: Kube) -> Reading:
     """Read one cluster. What is not there, or cannot be parsed, is left out."""
     system = names.SYSTEM_NAMESPACE
     namespace = kube.find("Namespace", system)
-    deployments = kube.list("Deployment", system, labels="app=istiod")
+    everywhere = kube.list("Deployment")
+    deployments = [d for d in everywhere if d["metadata"]["namespace"] == system and _labels(d).get("app") == "istiod"]
     configurations = kube.list("MutatingWebhookConfiguration", labels=INJECTOR_LABEL)
-    services = kube.list("Service", system)
+    services = kube.list("Service")
+    facts = tuple(service_facts(service) for service in services)
     secrets, withheld = _secrets(kube)
     meta: Json = (namespace or {}).get("metadata") or {}
     network = (meta.get("labels") or {}).get(names.NETWORK_LABEL, "")
@@ -101,12 +115,13 @@ def read(kube: Kube) -> Reading:
         istiods=tuple(_istiod(deployment) for deployment in deployments),
         said=tuple(each for each in dict.fromkeys(said) if each.value),
         hooks=hooks,
-        dials=(*_dialled(services, kube.list("EndpointSlice", system)), *by_url),
+        dials=(*_dialled(_in(system, services), kube.list("EndpointSlice", system)), *by_url),
         controllers=_listed((meta.get("annotations") or {}).get(names.CONTROL_PLANES_ANNOTATION, "")),
-        services=tuple(service_facts(service) for service in services),
+        services=facts,
+        fronts=tuple(_fronts(facts, everywhere)),
         secrets=secrets,
         secrets_withheld=withheld,
-        app_version=_app_version(kube),
+        app_version=_app_version(_in(names.APP_NAMESPACE, everywhere)),
     )
 
 
@@ -206,9 +221,34 @@ def _dialled(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
                 yield from (str(address) for address in endpoint.get("addresses") or [])
 
 
-def _app_version(kube: Kube) -> str:
-    """The version of the demonstration service that runs here; empty if there is none, or several."""
-    found = kube.list("Deployment", names.APP_NAMESPACE)
+def _in(namespace: str, items: Iterable[Json]) -> list[Json]:
+    return [item for item in items if item["metadata"]["namespace"] == namespace]
+
+
+def _labels(thing: Json) -> Mapping[str, str]:
+    return thing["metadata"].get("labels") or {}
+
+
+def _fronts(services: Iterable[ServiceFacts], deployments: Iterable[Json]) -> Iterator[ServiceFacts]:
+    """Services whose pods are gateways: injected by that template, or with a proxy that is told to be a router."""
+    gateways = [d for d in deployments if _is_gateway(d["spec"]["template"])]
+    behind = [(d["metadata"]["namespace"], _labels(d["spec"]["template"])) for d in gateways]
+    for service in services:
+        wanted = service.selector.items()
+        if wanted and any(place == service.namespace and wanted <= labels.items() for place, labels in behind):
+            yield service
+
+
+def _is_gateway(template: Json) -> bool:
+    meta: Json = template.get("metadata") or {}
+    chosen = (meta.get("annotations") or {}).get("inject.istio.io/templates", "")
+    containers = (template.get("spec") or {}).get("containers") or []
+    routers = [c for c in containers if c["name"] == PROXY and "router" in (c.get("args") or [])]
+    return "gateway" in _listed(chosen) or bool(routers)
+
+
+def _app_version(found: Iterable[Json]) -> str:
+    """The version of the demonstration service that these Deployments run; empty if there is none, or several."""
     labels = [item["spec"]["template"]["metadata"].get("labels") or {} for item in found]
     versions = {label.get("version", "") for label in labels if label.get("app") == names.APP_SERVICE}
     return versions.pop() if len(versions) == 1 else ""

@@ -180,7 +180,7 @@ def _app(planned: Part, facts: ClusterFacts, total: int) -> Part:
 
 
 def _clients(planned: Part, facts: ClusterFacts) -> Part:
-    ingress = facts.service(names.SYSTEM_NAMESPACE, names.INGRESS)
+    ingress = facts.ingress
     clients = facts.pods_of(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)
     lines = [f"client {pod.address}" for pod in clients[:1]]
     if ingress is None or not ingress.addresses:

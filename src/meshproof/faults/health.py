@@ -9,7 +9,6 @@ from meshproof import names
 from meshproof.clients import istiod
 from meshproof.errors import Broken, ClaimFailed
 from meshproof.faults.leaders import LEADER, leader_of
-from meshproof.faults.undo import PROXY_NAMESPACES
 from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.install.readiness import rolled_out
 from meshproof.mesh import Cluster, Mesh
@@ -58,7 +57,7 @@ def _look(name: str, look: object) -> list[str]:
 def _pods(snapshot: Snapshot) -> Iterator[str]:
     for facts in snapshot.facts:
         for pod in facts.pods:
-            if pod.namespace in PROXY_NAMESPACES and (pod.leaving or not pod.ready):
+            if pod.namespace in facts.cluster.spec.proxy_namespaces and (pod.leaving or not pod.ready):
                 yield f"{facts.cluster} {pod} is {'leaving' if pod.leaving else 'not ready'}"
         if facts.cluster.is_primary and not facts.istiods:
             yield f"{facts.cluster} has no istiod"
@@ -72,7 +71,7 @@ def rollouts(snapshot: Snapshot) -> Iterator[str]:
     for facts, deployments in zip(snapshot.facts, found, strict=True):
         for deployment in deployments:
             meta = deployment["metadata"]
-            if meta["namespace"] in PROXY_NAMESPACES and not rolled_out(deployment):
+            if meta["namespace"] in facts.cluster.spec.proxy_namespaces and not rolled_out(deployment):
                 yield f"{facts.cluster} {meta['namespace']}/{meta['name']} is being rolled out"
 
 

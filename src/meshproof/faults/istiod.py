@@ -9,6 +9,7 @@ from typing import Final
 from meshproof import names
 from meshproof.clients.kube import Json, Kube
 from meshproof.deadlines import DEADLINES
+from meshproof.deployments import is_current
 from meshproof.errors import Broken, ClaimFailed, NotReady
 from meshproof.faults.strike import Bench, Strike, strike
 from meshproof.faults.undo import ISTIOD_GRACE_S, shortage
@@ -139,8 +140,7 @@ def _available(count: int) -> Callable[[Json | None], bool | None]:
     def check(deployment: Json | None) -> bool | None:
         if deployment is None:
             return None
-        status = deployment.get("status") or {}
-        current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
-        return True if current and status.get("availableReplicas", 0) >= count else None
+        available = (deployment.get("status") or {}).get("availableReplicas", 0)
+        return True if is_current(deployment) and available >= count else None
 
     return check

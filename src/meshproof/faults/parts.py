@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
-from meshproof import names
+from meshproof import gateways, names
 from meshproof.clients.istioctl import READER_ACCOUNT
 from meshproof.clients.kube import Json
 from meshproof.errors import Broken
@@ -26,8 +26,9 @@ Pair = tuple[Cluster, Cluster]
 
 def kill_east_west(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
     """Kill the pods of the east-west gateway; back when their replacements are ready."""
-    pods = _pods(cluster, f"istio={names.EAST_WEST.removeprefix('istio-')}")
-    return _kill_pods(bench, cluster, names.EAST_WEST, pods, "envoy", f"east-west gateway of {cluster} killed")
+    gateway = cluster.spec.east_west
+    pods = gateways.pods_of(cluster, gateway)
+    return _kill_pods(bench, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
 
 
 def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
@@ -52,7 +53,7 @@ def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
         what = f"the kubelet has seen the death of istiod on {cluster}"
         eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
 
-    undos = [(cluster, _ready(name)) for name in sorted({deployment_of(pod) for pod in pods})]
+    undos = [(cluster, _ready(names.SYSTEM_NAMESPACE, name)) for name in sorted({deployment_of(pod) for pod in pods})]
     return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
 
 
@@ -133,19 +134,20 @@ def _kill_pods(
     for two seconds (`minimumGracePeriodInSeconds`)."""
     if not pods:
         raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
+    namespace = pods[0]["metadata"]["namespace"]
 
     def inflict() -> None:
         for pod in pods:
             name = pod["metadata"]["name"]
             if bench.links is not None:
                 bench.links.kill_in_pod(cluster.name, name, program)
-            cluster.kube.delete("Pod", name, names.SYSTEM_NAMESPACE, grace_s=0)
+            cluster.kube.delete("Pod", name, namespace, grace_s=0)
 
-    return strike(bench, "kill_pods", what, [(cluster, _ready(deployment))], inflict)
+    return strike(bench, "kill_pods", what, [(cluster, _ready(namespace, deployment))], inflict)
 
 
-def _ready(deployment: str) -> dict[str, object]:
-    return {"do": "ready", "namespace": names.SYSTEM_NAMESPACE, "name": deployment}
+def _ready(namespace: str, deployment: str) -> dict[str, object]:
+    return {"do": "ready", "namespace": namespace, "name": deployment}
 
 
 def _pods(cluster: Cluster, labels: str) -> list[Json]:

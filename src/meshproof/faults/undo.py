@@ -30,12 +30,13 @@ from typing import Any, Final
 from meshproof import names
 from meshproof.certificates import CA_CERT, ROOT_CERT
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.deployments import is_current
 from meshproof.errors import Broken, Unavailable
 from meshproof.faults.leaders import leading
 from meshproof.install.manifests import MANAGED_BY
 from meshproof.install.readiness import bad_states
 from meshproof.mesh import Cluster, Mesh
-from meshproof.model import ClusterName
+from meshproof.model import ClusterName, ClusterSpec, GatewayRef
 from meshproof.providers.base import Links
 from meshproof.snapshot import ROOT_KEY, ROOT_MAP
 from meshproof.wait import NotYet, eventually
@@ -46,7 +47,6 @@ EAST_WEST: Final = "east-west"
 KEPT: Final = "original"
 READY_S: Final = 120.0
 ISTIOD_GRACE_S: Final = 3
-PROXY_NAMESPACES: Final = (names.SYSTEM_NAMESPACE, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
 _SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "selfLink")
 
@@ -150,6 +150,8 @@ def await_deployment(kube: Kube, namespace: str, name: str) -> None:
         deployment = kube.find("Deployment", name, namespace)
         if deployment is None:
             raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "is gone", "install the mesh again")
+        if not is_current(deployment):
+            raise NotYet("its controller has not seen its newest change")
         pods = _pods_of(kube, deployment)
         ready = sum(_is_ready(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
         wanted = int(deployment["spec"].get("replicas", 1))
@@ -212,7 +214,7 @@ def await_root(primary: Cluster, cluster: Cluster) -> None:
 
     def check() -> None:
         root = _root_of(primary.kube)
-        old = [namespace for namespace in PROXY_NAMESPACES if root not in _told_root(cluster.kube, namespace)]
+        old = [name for name in cluster.spec.proxy_namespaces if root not in _told_root(cluster.kube, name)]
         if old:
             raise NotYet(f"another root in {ROOT_MAP} of {', '.join(old)}")
 
@@ -242,7 +244,7 @@ def restart(cluster: Cluster, scope: str) -> None:
     """
     grace_s = ISTIOD_GRACE_S if scope == ISTIOD else 0
     kube = cluster.kube
-    chosen = [deployment for deployment in _deployments(kube) if _is_in(scope, deployment)]
+    chosen = [deployment for deployment in _deployments(cluster) if _is_in(scope, deployment, cluster.spec)]
     old: set[str] = set()
     for deployment in chosen:
         for pod in _pods_of(kube, deployment):
@@ -257,13 +259,14 @@ def restart(cluster: Cluster, scope: str) -> None:
     eventually(renewed, what=f"{scope} of {cluster} anew", timeout_s=READY_S, poll_s=0.5)
 
 
-def _deployments(kube: Kube) -> list[Json]:
-    return [found for namespace in PROXY_NAMESPACES for found in kube.list("Deployment", namespace)]
+def _deployments(cluster: Cluster) -> list[Json]:
+    return [found for name in cluster.spec.proxy_namespaces for found in cluster.kube.list("Deployment", name)]
 
 
-def _is_in(scope: str, deployment: Json) -> bool:
+def _is_in(scope: str, deployment: Json, spec: ClusterSpec) -> bool:
     if scope == EAST_WEST:
-        return bool(deployment["metadata"]["name"] == names.EAST_WEST)
+        meta = deployment["metadata"]
+        return GatewayRef(meta["namespace"], meta["name"]) == spec.east_west
     is_istiod = (deployment["metadata"].get("labels") or {}).get("app") == "istiod"
     return is_istiod == (scope == ISTIOD)
 

@@ -30,12 +30,11 @@ from meshproof.install.manifests import INJECTED_NAMESPACES, namespaces
 from meshproof.install.operator import istio_operator
 from meshproof.install.readiness import deployment_ready, external_address, until
 from meshproof.mesh import Cluster, Mesh
-from meshproof.model import ClusterName
+from meshproof.model import ClusterName, GatewayRef
 from meshproof.names import (
     APP_NAMESPACE,
     CLIENT_NAMESPACE,
     CLIENT_POD,
-    EAST_WEST,
     OUTSIDE_NAMESPACE,
     SYSTEM_NAMESPACE,
 )
@@ -59,7 +58,7 @@ class Build:
         self.aborted = threading.Event()
         self._lock = threading.Lock()
         self._bundles: dict[ClusterName, CaBundle] = {}
-        self._addresses: dict[ClusterName, dict[str, str]] = {}
+        self._addresses: dict[ClusterName, dict[GatewayRef, str]] = {}
         self._remote_secrets: dict[ClusterName, Json] = {}
         self._before: dict[ClusterName, tuple[bool, InjectorState]] = {}
         self._after: dict[ClusterName, InjectorState] = {}
@@ -115,8 +114,8 @@ class Build:
     def await_addresses(self, cluster: Cluster) -> None:
         """Wait until every gateway's Service has an external address, and keep them."""
         found = {
-            gateway.name: external_address(
-                cluster.kube, SYSTEM_NAMESPACE, gateway.name, timeout_s=ADDRESS_S, aborted=self.aborted
+            gateway.ref: external_address(
+                cluster.kube, gateway.namespace, gateway.name, timeout_s=ADDRESS_S, aborted=self.aborted
             )
             for gateway in gateways_of(self.mesh.topology, cluster.spec)
         }
@@ -132,7 +131,8 @@ class Build:
         """`istioctl install`: an istiod, or for a remote the webhook and Service that point to its primary's."""
         address = None
         if not cluster.is_primary:
-            address = self._addresses[cluster.spec.control_plane][EAST_WEST]
+            primary = self.mesh.topology.control_plane_of(cluster.spec)
+            address = self._addresses[primary.name][primary.east_west]
         operator = istio_operator(self.mesh.topology, cluster.spec, self.mesh.toolbox, remote_pilot_address=address)
         self.istioctl(cluster).install(operator, timeout_s=READY_S)
 
@@ -173,7 +173,8 @@ class Build:
 
     def apply_app_configuration(self, cluster: Cluster) -> None:
         """Only what exposes the demonstration service at the ingress gateways."""
-        self._apply_configuration(cluster, app_exposed())
+        controlled = self.mesh.topology.controlled_by(cluster.spec)
+        self._apply_configuration(cluster, app_exposed(each.ingress for each in controlled))
 
     def _apply_configuration(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
         for manifest in manifests:
@@ -188,7 +189,7 @@ class Build:
 
     def await_injection(self, cluster: Cluster) -> None:
         """Wait until a new pod gets a sidecar; for a remote note the webhooks' state as evidence."""
-        injected = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES)
+        injected = (*cluster.spec.mesh_namespaces, *INJECTED_NAMESPACES)
         wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=self.aborted)
         if not cluster.is_primary:
             state = injector_state(cluster.kube)
@@ -200,7 +201,7 @@ class Build:
         for gateway in gateways:
             cluster.kube.apply(gateway_deployment(gateway))
         for gateway in gateways:
-            self._await_ready(cluster, SYSTEM_NAMESPACE, gateway.name)
+            self._await_ready(cluster, gateway.namespace, gateway.name)
 
     def start_app(self, cluster: Cluster) -> None:
         image, secret = self.mesh.toolbox.images["app"], cluster.access.pull_secret

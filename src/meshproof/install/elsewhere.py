@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from meshproof import names
-from meshproof.clients.kube import Json, Kube
 from meshproof.errors import BadInput
 from meshproof.install.gateways import gateways_of
-from meshproof.install.manifests import MANAGED_BY, NAMESPACES
+from meshproof.install.manifests import is_ours, namespaces
 from meshproof.install.removal import leftovers_in
-from meshproof.mesh import Mesh
+from meshproof.mesh import Cluster, Mesh
 from meshproof.model import ClusterSpec, Topology
 from meshproof.parallel import together
 
 
 def refuse_foreign(mesh: Mesh) -> None:
     """Raises `BadInput` with all that is not ours and has a name of ours, or is Istio's: it would go with our mesh."""
-    found = [text for part in together(lambda cluster: foreign_in(cluster.kube), mesh.clusters) for text in part]
+    found = [text for part in together(foreign_in, mesh.clusters) for text in part]
     if found:
         told = "".join(f"\n  - {text}" for text in found)
         raise BadInput(
@@ -29,17 +28,21 @@ def refuse_foreign(mesh: Mesh) -> None:
         )
 
 
-def foreign_in(kube: Kube) -> list[str]:
+def foreign_in(cluster: Cluster) -> list[str]:
     """What of a mesh is in a cluster that we did not make. Cluster-wide objects are ours if istio-system is."""
-    there = [namespace for name in NAMESPACES if (namespace := kube.find("Namespace", name))]
+    kube = cluster.kube
+    there = [namespace for name in namespaces_of(cluster.spec) if (namespace := kube.find("Namespace", name))]
     if any(n["metadata"]["name"] == names.SYSTEM_NAMESPACE and is_ours(n) for n in there):
         return [f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if not is_ours(n)]
     ours = {f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if is_ours(n)}
-    return [text for text in leftovers_in(kube) if text.partition(" (being deleted")[0] not in ours]
+    others = [f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if not is_ours(n)]
+    left = [text for text in leftovers_in(kube) if text.partition(" (being deleted")[0] not in ours]
+    return list(dict.fromkeys((*others, *left)))
 
 
-def is_ours(namespace: Json) -> bool:
-    return MANAGED_BY.items() <= (namespace["metadata"].get("labels") or {}).items()
+def namespaces_of(spec: ClusterSpec) -> tuple[str, ...]:
+    """All that an install makes in a cluster."""
+    return tuple(manifest["metadata"]["name"] for manifest in namespaces(spec))
 
 
 def must_be_dialled_from_elsewhere(mesh: Mesh) -> None:
@@ -70,6 +73,6 @@ def what_will_be_made(topology: Topology, *, keep: bool) -> Iterator[str]:
 def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
     gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
     return (
-        f"the namespaces {', '.join(NAMESPACES)}; Istio's CRDs, cluster roles and webhooks; a ConfigMap with istiod's "
-        f"root in every namespace; load balancers for {gateways}"
+        f"the namespaces {', '.join(namespaces_of(cluster))}; Istio's CRDs, cluster roles and webhooks; a ConfigMap "
+        f"with istiod's root in every namespace; load balancers for {gateways}"
     )

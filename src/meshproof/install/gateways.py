@@ -6,22 +6,21 @@ container, since the pods ask for the injection template `gateway`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshproof.clients.kube import Json
 from meshproof.install.manifests import core, deployment, metadata
-from meshproof.istio_config import istio
-from meshproof.model import ClusterSpec, Topology
+from meshproof.istio_config import istio, names_of, opened
+from meshproof.model import ClusterSpec, GatewayRef, Topology
 from meshproof.names import (
+    APP_FQDN,
     APP_HOST,
     APP_NAMESPACE,
     APP_PORT,
     APP_SERVICE,
     CROSS_NETWORK_GATEWAY,
     DEFAULT_REVISION,
-    EAST_WEST,
-    INGRESS,
     ISTIOD_GATEWAY,
     NETWORK_LABEL,
     PORT_SERVICES,
@@ -30,6 +29,7 @@ from meshproof.names import (
     REVISION_LABEL,
     SYSTEM_NAMESPACE,
     TELLING_HEADERS,
+    fqdn,
 )
 
 PORT_STATUS = 15021
@@ -42,14 +42,22 @@ class GatewaySpec:
     `revision` is that of the istiod that injects it.
     """
 
-    name: str
+    ref: GatewayRef
     ports: Mapping[str, int]
     network: str | None = None
     revision: str = DEFAULT_REVISION
 
     @property
+    def name(self) -> str:
+        return self.ref.name
+
+    @property
+    def namespace(self) -> str:
+        return self.ref.namespace
+
+    @property
     def selector(self) -> dict[str, str]:
-        return {"app": self.name, "istio": self.name.removeprefix("istio-")}
+        return {"app": self.name, "istio": self.ref.label}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -59,7 +67,9 @@ class GatewaySpec:
 
 def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, ...]:
     """The gateways of a cluster: ingress everywhere, east-west where somebody outside needs a port."""
-    ingress = GatewaySpec(name=INGRESS, ports={"status-port": PORT_STATUS, "http2": 80}, revision=cluster.revision)
+    ingress = GatewaySpec(
+        ref=cluster.ingress, ports={"status-port": PORT_STATUS, "http2": 80}, revision=cluster.revision
+    )
     if not topology.needs_east_west_gateway(cluster):
         return (ingress,)
     ports = {"status-port": PORT_STATUS}
@@ -68,12 +78,12 @@ def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, 
     if topology.exposes_istiod(cluster):
         ports |= {"tls-istiod": PORT_XDS, "tls-webhook": PORT_WEBHOOK}
     network = cluster.network if topology.exposes_services(cluster) else None
-    return ingress, GatewaySpec(name=EAST_WEST, ports=ports, network=network, revision=cluster.revision)
+    return ingress, GatewaySpec(ref=cluster.east_west, ports=ports, network=network, revision=cluster.revision)
 
 
 def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
     """What can exist before istiod does: the Service (its address takes time), the account and its rights."""
-    meta = metadata(gateway.name, SYSTEM_NAMESPACE, labels=gateway.labels)
+    meta = metadata(gateway.name, gateway.namespace, labels=gateway.labels)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta}
     ports = [
         {"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in gateway.ports.items()
@@ -87,7 +97,7 @@ def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
         | {
             "kind": "RoleBinding",
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": gateway.name},
-            "subjects": [{"kind": "ServiceAccount", "name": gateway.name, "namespace": SYSTEM_NAMESPACE}],
+            "subjects": [{"kind": "ServiceAccount", "name": gateway.name, "namespace": gateway.namespace}],
         },
     )
 
@@ -120,12 +130,12 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
         "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
         "containers": [container],
     }
-    # istio-system itself is not labelled for injection, so the pods say whose they are.
+    # Its namespace is not labelled for injection, so the pods say whose they are.
     revision = {} if gateway.revision == DEFAULT_REVISION else {REVISION_LABEL: gateway.revision}
     wishes = {"sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "none", **revision}
     return deployment(
         gateway.name,
-        SYSTEM_NAMESPACE,
+        gateway.namespace,
         selector=gateway.selector,
         labels=gateway.labels,
         pod=pod,
@@ -136,11 +146,11 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
 
 def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, ...]:
     """What must be applied in a config cluster: istiod reads configuration there and nowhere else."""
-    exposes_services = any(topology.exposes_services(cluster) for cluster in topology.controlled_by(primary))
+    controlled = topology.controlled_by(primary)
     return (
-        *((_cross_network_gateway(),) if exposes_services else ()),
+        *_cross_network_gateways(topology, primary),
         *(istiod_exposed([primary]) if topology.exposes_istiod(primary) else ()),
-        *app_exposed(),
+        *app_exposed(cluster.ingress for cluster in controlled),
         _errors_logged(),
     )
 
@@ -151,15 +161,27 @@ def _errors_logged() -> Json:
     return istio("Telemetry", "errors-are-logged", SYSTEM_NAMESPACE, {"accessLogging": [logging]})
 
 
-def _cross_network_gateway() -> Json:
+def cross_network_gateway_of(topology: Topology, cluster: ClusterSpec) -> str:
+    """The name of the Gateway that opens 15443 at a cluster's east-west gateway. `KeyError` if nothing does."""
+    found = _cross_network_gateways(topology, topology.control_plane_of(cluster))
+    wanted = {item["spec"]["selector"]["istio"]: str(item["metadata"]["name"]) for item in found}
+    return wanted[cluster.east_west.label]
+
+
+def _cross_network_gateways(topology: Topology, primary: ClusterSpec) -> tuple[Json, ...]:
     """samples/multicluster/expose-services.yaml: TLS of the mesh goes through to the service that its SNI names."""
     server = {
         "port": {"number": PORT_SERVICES, "name": "tls", "protocol": "TLS"},
         "tls": {"mode": "AUTO_PASSTHROUGH"},
         "hosts": ["*.local"],
     }
-    spec = {"selector": {"istio": EAST_WEST.removeprefix("istio-")}, "servers": [server]}
-    return istio("Gateway", CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, spec)
+    gateways = [c.east_west for c in topology.controlled_by(primary) if topology.exposes_services(c)]
+    return opened(CROSS_NETWORK_GATEWAY, SYSTEM_NAMESPACE, by_label(gateways), [server])
+
+
+def by_label(gateways: Iterable[GatewayRef]) -> list[dict[str, str]]:
+    """What selects the pods of these gateways, as we install them; each once."""
+    return [{"istio": label} for label in dict.fromkeys(gateway.label for gateway in gateways)]
 
 
 def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
@@ -182,9 +204,8 @@ def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
         for primary in revisions
         for port, target in targets.items()
     ]
-    selector = {"istio": EAST_WEST.removeprefix("istio-")}
     return (
-        istio("Gateway", ISTIOD_GATEWAY, SYSTEM_NAMESPACE, {"selector": selector, "servers": servers}),
+        *opened(ISTIOD_GATEWAY, SYSTEM_NAMESPACE, by_label(primary.east_west for primary in revisions), servers),
         istio(
             "VirtualService",
             "istiod-vs",
@@ -195,27 +216,22 @@ def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
 
 
 def _host_of(primary: ClusterSpec) -> str:
-    return f"{primary.istiod}.{SYSTEM_NAMESPACE}.svc.cluster.local"
+    return fqdn(primary.istiod, SYSTEM_NAMESPACE)
 
 
-def app_exposed() -> tuple[Json, ...]:
-    """The book's Gateway and VirtualService for mockshop.com."""
-    gateway = f"{APP_SERVICE}-gateway"
-    destination = {"host": f"{APP_SERVICE}.{APP_NAMESPACE}.svc.cluster.local", "port": {"number": APP_PORT}}
+def app_exposed(gateways: Iterable[GatewayRef]) -> tuple[Json, ...]:
+    """The book's Gateway and VirtualService for mockshop.com, at these ingress gateways."""
+    destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
     server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [APP_HOST]}
+    opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, by_label(gateways), [server])
     # The added headers let a history tell why a request failed, and how often the gateway tried.
     route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
     return (
-        istio(
-            "Gateway",
-            gateway,
-            APP_NAMESPACE,
-            {"selector": {"istio": INGRESS.removeprefix("istio-")}, "servers": [server]},
-        ),
+        *opening,
         istio(
             "VirtualService",
             APP_SERVICE,
             APP_NAMESPACE,
-            {"hosts": [APP_HOST], "gateways": [gateway], "http": [route]},
+            {"hosts": [APP_HOST], "gateways": names_of(opening), "http": [route]},
         ),
     )

@@ -21,7 +21,12 @@ MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
 
 INJECTED_NAMESPACES = (APP_NAMESPACE, CLIENT_NAMESPACE)
 NAMESPACES = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES, OUTSIDE_NAMESPACE)
-"""The namespaces that an install makes, and an uninstall removes."""
+"""The namespaces that every install makes; a gateway may be in one of its own."""
+
+
+def is_ours(thing: Json) -> bool:
+    """Whether meshproof made it."""
+    return MANAGED_BY.items() <= (thing["metadata"].get("labels") or {}).items()
 
 
 def metadata(
@@ -54,7 +59,8 @@ def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:
     annotations = {CONTROL_PLANES_ANNOTATION: cluster.control_plane} if cluster.role is Role.REMOTE else {}
     system = metadata(SYSTEM_NAMESPACE, labels={NETWORK_LABEL: cluster.network}, annotations=annotations)
     injected = [metadata(name, labels=cluster.injection_labels) for name in INJECTED_NAMESPACES]
-    return tuple(core("Namespace", meta) for meta in (system, *injected, metadata(OUTSIDE_NAMESPACE)))
+    others = [metadata(name) for name in (*cluster.mesh_namespaces[1:], OUTSIDE_NAMESPACE)]
+    return tuple(core("Namespace", meta) for meta in (system, *injected, *others))
 
 
 def deployment(

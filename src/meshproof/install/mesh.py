@@ -6,13 +6,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from meshproof.errors import BadInput
 from meshproof.install.build import Build
 from meshproof.install.injection import RemoteEvidence
+from meshproof.install.manifests import is_ours
 from meshproof.install.marker import write_markers
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers
 from meshproof.install.runner import run_plan, undo_of
-from meshproof.mesh import Mesh
+from meshproof.mesh import Cluster, Mesh
+from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.wait import NotYet, eventually
 
@@ -34,9 +37,11 @@ class Installed:
 def install_mesh(mesh: Mesh, narrator: Narrator) -> Installed:
     """Make the mesh of `mesh.topology`, with the demonstration service and client pods; returns when all is ready.
 
-    What is there already is kept, so a half-done install is completed. Raises `StepFailed` naming the step.
+    What is there already is kept, so a half-done install is completed. Raises `StepFailed` naming the step, or
+    `BadInput` for a gateway in a namespace that is not ours: all of it would go with the mesh.
     """
     begin = time.monotonic()
+    together(_refuse_foreign_namespaces, mesh.clusters)
     build = Build(mesh)
     steps_s = run_plan(plan_for(mesh, build), narrator, aborted=build.aborted)
     write_markers(mesh)
@@ -52,6 +57,17 @@ def uninstall_mesh(mesh: Mesh, narrator: Narrator) -> None:
     run_plan(undo_of(plan_for(mesh, build)), narrator, aborted=build.aborted)
     with narrator.step("nothing is left"):
         eventually(lambda: _nothing_left(mesh), what="uninstall", timeout_s=30.0, poll_s=0.3)
+
+
+def _refuse_foreign_namespaces(cluster: Cluster) -> None:
+    for name in cluster.spec.mesh_namespaces[1:]:
+        namespace = cluster.kube.find("Namespace", name)
+        if namespace is not None and not is_ours(namespace):
+            raise BadInput(
+                f"gateways of {cluster} in namespace {name}",
+                "meshproof did not make that namespace, and would remove it with the mesh",
+                "name another namespace in the topology's file",
+            )
 
 
 def _nothing_left(mesh: Mesh) -> None:

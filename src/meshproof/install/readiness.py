@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from meshproof.clients.kube import Json, Kube
+from meshproof.deployments import is_current
 from meshproof.errors import NotReady
 from meshproof.install.runner import Aborted
 
@@ -120,9 +121,8 @@ def rolled_out(deployment: Json | None) -> bool | None:
     if deployment is None:
         return None
     status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
-    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
     counts = [status.get(key, 0) for key in ("updatedReplicas", "readyReplicas", "availableReplicas", "replicas")]
-    return True if seen and counts == [wanted] * len(counts) else None
+    return True if is_current(deployment) and counts == [wanted] * len(counts) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Final
 
 from meshproof.clients.kube import ApiError, Json, Kube, path_of
 from meshproof.errors import NotReady
-from meshproof.install.manifests import NAMESPACES
+from meshproof.install.manifests import MANAGED_BY, NAMESPACES
 from meshproof.install.readiness import until
 from meshproof.mesh import Mesh
 
@@ -40,14 +40,22 @@ def remove_control_plane(kube: Kube) -> None:
 
 
 def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
-    """Delete the namespaces of the mesh with all in them, wait for their end, and sweep what istiod wrote elsewhere.
+    """Delete the namespaces of a mesh of ours with all in them, wait for their end, and sweep what istiod wrote into
+    others.
 
     Raises `NotReady`, saying what holds the namespace up, after 90 s.
     """
-    remove_these_namespaces(kube, NAMESPACES, aborted=aborted)
+    remove_these_namespaces(kube, _namespaces(kube), aborted=aborted)
     written = kube.list("ConfigMap", labels=_WRITTEN_BY_ISTIOD)
     for config in written:
         kube.delete("ConfigMap", config["metadata"]["name"], config["metadata"]["namespace"])
+
+
+def _namespaces(kube: Kube) -> list[str]:
+    """Those of every mesh, and all that carry our label, such as those of gateways: the topology is not known."""
+    ours = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+    labelled = [namespace["metadata"]["name"] for namespace in kube.list("Namespace", labels=ours)]
+    return list(dict.fromkeys((*NAMESPACES, *labelled)))
 
 
 def remove_these_namespaces(kube: Kube, namespaces: Iterable[str], *, aborted: threading.Event) -> None:
@@ -87,7 +95,7 @@ def leftovers(mesh: Mesh) -> list[str]:
 def leftovers_in(kube: Kube) -> list[str]:
     """What of a mesh is still in one cluster: `cluster1: ClusterRole istiod-clusterrole-istio-system`."""
     found = []
-    for name in NAMESPACES:
+    for name in _namespaces(kube):
         if (namespace := kube.find("Namespace", name)) is not None:
             found.append(f"Namespace {name}{_what_holds(namespace)}")
     kinds = (*WEBHOOKS, *RIGHTS, "CustomResourceDefinition")

@@ -63,7 +63,7 @@ def parse_http_row(row: str) -> HttpAnswer:
 
 def app_url() -> str:
     """The application as mesh clients call it."""
-    return f"http://{names.APP_SERVICE}.{names.APP_NAMESPACE}.svc.cluster.local:{names.APP_PORT}/"
+    return f"http://{names.APP_FQDN}:{names.APP_PORT}/"
 
 
 def plain_http_from_pod(kube: Kube, pod: PodFacts, address: str, port: int) -> HttpAnswer:

@@ -25,7 +25,7 @@ ISTIO_ALPN: Final = "istio"
 
 def sni_of(service: str, namespace: str, port: int) -> str:
     """The server name by which an AUTO_PASSTHROUGH gateway finds a service's port."""
-    return f"outbound_.{port}_._.{service}.{namespace}.svc.cluster.local"
+    return f"outbound_.{port}_._.{names.fqdn(service, namespace)}"
 
 
 APP_SNI: Final = sni_of(names.APP_SERVICE, names.APP_NAMESPACE, names.APP_PORT)

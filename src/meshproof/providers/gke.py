@@ -7,8 +7,8 @@ from functools import partial
 from typing import Final
 
 from meshproof.errors import BadInput, Broken
+from meshproof.install.manifests import MANAGED_BY
 from meshproof.model import ClusterName, Topology
-from meshproof.names import SYSTEM_NAMESPACE
 from meshproof.providers.commands import Command, Runner, Tool, try_all
 from meshproof.providers.made import RunFolder
 
@@ -171,7 +171,8 @@ class Gke:
         return cluster in self._credentials or self.folder.kubeconfig(cluster).is_file()
 
     def _services_removal(self, cluster: ClusterName) -> Command:
-        delete = ("kubectl", "delete", "services", "--all", "--namespace", SYSTEM_NAMESPACE, "--timeout=300s")
+        ours = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+        delete = ("kubectl", "delete", "services", "--all-namespaces", "--selector", ours, "--timeout=300s")
         return Command(
             argv=self._with_kubeconfig(cluster, *delete),
             why=f"load balancers of {cluster} are removed",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from meshproof import names
 from meshproof.clients.kube import Json
+from meshproof.gateways import opened_at_ingress
 from meshproof.install.app import ECHO_PATH
-from meshproof.istio_config import PROBE_DOMAIN, istio
-from meshproof.mesh import Mesh
+from meshproof.istio_config import PROBE_DOMAIN, istio, names_of
+from meshproof.mesh import Cluster, Mesh
 from meshproof.stage.parts import (
     APP,
     CLUSTER_LABEL,
@@ -32,30 +34,43 @@ KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"
 
 
-def configuration(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
-    """Everything that the claims of the stage need, the same in every config cluster."""
+def configurations(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
+    """Everything that the claims of the stage need, for every config cluster."""
+    hosts = [f"*.{namespace}.{PROBE_DOMAIN}"]
+    opening = {primary: opened_at_ingress(mesh, primary, APP, namespace, hosts) for primary in mesh.primaries}
+    return [
+        (primary, item) for primary, gateways in opening.items() for item in configuration(mesh, namespace, gateways)
+    ]
+
+
+def configuration(mesh: Mesh, namespace: str, opening: Sequence[Json]) -> tuple[Json, ...]:
+    """What one config cluster needs, with the Gateways that open the ingress gateways of those that it controls."""
+    gateways = names_of(opening)
     return (
-        *_weights(mesh, namespace),
+        *opening,
+        *_weights(mesh, namespace, gateways),
         _failover(namespace),
         _mutual_tls(namespace),
         *_guards(mesh, namespace),
-        *_ingress(mesh, namespace),
+        *_ingress(mesh, namespace, gateways),
     )
 
 
-def _weights(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
-    host = f"{WEIGHTED}.{namespace}.svc.cluster.local"
+def _weights(mesh: Mesh, namespace: str, gateways: Sequence[str]) -> tuple[Json, ...]:
+    host = names.fqdn(WEIGHTED, namespace)
     subsets = [{"name": c.name, "labels": {CLUSTER_LABEL: c.name}} for c in mesh.clusters]
     routes = [
         {"destination": {"host": host, "subset": name, "port": {"number": PORT_HTTP}}, "weight": weight}
         for name, weight in weights(mesh).items()
     ]
     hosts = [host, f"{WEIGHTED}.{namespace}.{PROBE_DOMAIN}"]
-    gateways = ["mesh", APP]
     return (
         istio("DestinationRule", WEIGHTED, namespace, {"host": host, "subsets": subsets}),
         istio(
-            "VirtualService", WEIGHTED, namespace, {"hosts": hosts, "gateways": gateways, "http": [{"route": routes}]}
+            "VirtualService",
+            WEIGHTED,
+            namespace,
+            {"hosts": hosts, "gateways": ["mesh", *gateways], "http": [{"route": routes}]},
         ),
     )
 
@@ -81,7 +96,7 @@ def _failover(namespace: str) -> Json:
             "localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]},
         },
     }
-    host = f"{FAILOVER}.{namespace}.svc.cluster.local"
+    host = names.fqdn(FAILOVER, namespace)
     return istio("DestinationRule", FAILOVER, namespace, {"host": host, "trafficPolicy": policy})
 
 
@@ -117,26 +132,17 @@ def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
     )
 
 
-def _ingress(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
+def _ingress(mesh: Mesh, namespace: str, gateways: Sequence[str]) -> tuple[Json, ...]:
     """Each cluster's probe under a host name of its own at every ingress gateway, for the known paths only."""
-    gateway = {
-        "selector": {"istio": names.INGRESS.removeprefix("istio-")},
-        "servers": [
-            {
-                "port": {"number": 80, "name": "http", "protocol": "HTTP"},
-                "hosts": [f"*.{namespace}.{PROBE_DOMAIN}"],
-            }
-        ],
-    }
     routes = []
     for cluster in mesh.clusters:
         destination = {
-            "host": f"{service_of(cluster)}.{namespace}.svc.cluster.local",
+            "host": names.fqdn(service_of(cluster), namespace),
             "port": {"number": PORT_HTTP},
         }
         spec = {
             "hosts": [f"{service_of(cluster)}.{namespace}.{PROBE_DOMAIN}"],
-            "gateways": [APP],
+            "gateways": list(gateways),
             "http": [
                 {
                     "match": [{"uri": {"exact": path}} for path in KNOWN_PATHS],
@@ -145,4 +151,4 @@ def _ingress(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
             ],
         }
         routes.append(istio("VirtualService", service_of(cluster), namespace, spec))
-    return (istio("Gateway", APP, namespace, gateway), *routes)
+    return tuple(routes)

@@ -12,16 +12,17 @@ from typing import Final
 
 import yaml
 
+from meshproof import names
 from meshproof.clients.kube import Json
 from meshproof.errors import ClaimFailed
 from meshproof.facts import PodFacts
 from meshproof.fresh import make_namespace, ready_pod
 from meshproof.install.app import client_container, envoy_container
 from meshproof.install.manifests import core, metadata
-from meshproof.istio_config import PROBE_DOMAIN, apply_config, in_config_clusters
+from meshproof.istio_config import PROBE_DOMAIN, apply_config
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
-from meshproof.stage.config import configuration
+from meshproof.stage.config import configurations
 from meshproof.stage.envoy import envoy_config
 from meshproof.stage.parts import (
     APP,
@@ -48,7 +49,7 @@ class Stage:
 
     def url(self, service: str, path: str = "/", *, port: int = PORT_HTTP) -> str:
         """How a mesh client calls a service of the stage."""
-        return f"http://{service}.{self.namespace}.svc.cluster.local:{port}{path}"
+        return f"http://{names.fqdn(service, self.namespace)}:{port}{path}"
 
     def host(self, service: str) -> str:
         """The host name under which the ingress gateways know a service of the stage."""
@@ -98,8 +99,7 @@ class Newcomers:
     def _configure(self, made: Future[None]) -> None:
         made.result()
         together(lambda item: item[0].kube.apply(item[1]), _services(self._mesh, self._namespace))
-        wanted = in_config_clusters(self._mesh, configuration(self._mesh, self._namespace))
-        together(lambda item: apply_config(*item), wanted)
+        together(lambda item: apply_config(*item), configurations(self._mesh, self._namespace))
 
     def _probe(self, cluster: Cluster) -> PodFacts:
         try:

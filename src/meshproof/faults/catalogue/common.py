@@ -17,6 +17,7 @@ from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD
 from meshproof.istio_config import istio
 from meshproof.mesh import Cluster
+from meshproof.model import GatewayRef
 
 TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-09")
 """Fall wherever requests cannot cross from one cluster to the other, or answers of one version are missing."""
@@ -52,7 +53,14 @@ SHARED_NETWORK_ONLY: Final = Need(
 READER_ROLE: Final = "istio-reader-clusterrole"
 """The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
 
-EAST_WEST_SERVICE: Final = ("Service", names.EAST_WEST, names.SYSTEM_NAMESPACE)
+
+def service_of(gateway: GatewayRef) -> tuple[str, str, str]:
+    """The object of a gateway's Service, as a scene names it."""
+    return "Service", gateway.name, gateway.namespace
+
+
+def deployment_of(gateway: GatewayRef) -> tuple[str, str, str]:
+    return "Deployment", gateway.name, gateway.namespace
 
 
 def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:

@@ -22,7 +22,6 @@ from meshproof.faults.catalogue.common import (
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
-from meshproof.mesh_state import APP_FQDN
 
 SECRET_LABEL: Final = "istio/multiCluster"
 SECRET_CLUSTER: Final = "networking.istio.io/cluster"
@@ -105,7 +104,7 @@ def _other_port(scene: Scene) -> None:
 
 
 def _cluster_local(scene: Scene) -> None:
-    setting = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [APP_FQDN]}]}
+    setting = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [names.APP_FQDN]}]}
     edit_mesh_config(scene, scene.near, setting)
 
 

@@ -66,8 +66,9 @@ def _no_new_pod(scene: Scene, cluster: Cluster, namespace: str) -> None:
 
 
 def _no_new_gateway(scene: Scene) -> None:
-    scene.start_again_when_healed(scene.far, names.SYSTEM_NAMESPACE, names.EAST_WEST)
-    _no_new_pod(scene, scene.far, names.SYSTEM_NAMESPACE)
+    gateway = scene.far.spec.east_west
+    scene.start_again_when_healed(scene.far, gateway.namespace, gateway.name)
+    _no_new_pod(scene, scene.far, gateway.namespace)
 
 
 def _no_second_istiod(scene: Scene) -> None:

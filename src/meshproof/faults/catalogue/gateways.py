@@ -8,15 +8,21 @@ from typing import Final
 from meshproof import names
 from meshproof.claims import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, NEW_SERVICES_ACROSS, config
+from meshproof.faults.catalogue.common import (
+    ACROSS,
+    NEW_PODS,
+    NEW_SERVICES_ACROSS,
+    config,
+    deployment_of,
+    service_of,
+)
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
+from meshproof.install.gateways import cross_network_gateway_of
 
-SELECTOR: Final = {"istio": names.EAST_WEST.removeprefix("istio-")}
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
-EXPOSING: Final = ("Gateway", names.CROSS_NETWORK_GATEWAY, names.SYSTEM_NAMESPACE)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
 
 
@@ -34,11 +40,16 @@ def _no_address(scene: Scene) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    scene.edit(scene.far, *EAST_WEST_SERVICE, change)
+    scene.edit(scene.far, *service_of(scene.far.spec.east_west), change)
+
+
+def _exposing(scene: Scene) -> tuple[str, str, str]:
+    """What opens 15443 at the far cluster's gateway, in whichever cluster its istiod reads configuration."""
+    return "Gateway", cross_network_gateway_of(scene.topology, scene.far.spec), names.SYSTEM_NAMESPACE
 
 
 def _not_exposed(scene: Scene) -> None:
-    scene.remove(scene.far_config, *EXPOSING)
+    scene.remove(scene.far_config, *_exposing(scene))
 
 
 def _edit_servers(scene: Scene, key: str, value: object) -> None:
@@ -46,7 +57,7 @@ def _edit_servers(scene: Scene, key: str, value: object) -> None:
         for server in gateway["spec"]["servers"]:
             server[key] = value
 
-    scene.edit(scene.far_config, *EXPOSING, change)
+    scene.edit(scene.far_config, *_exposing(scene), change)
 
 
 def _other_hosts(scene: Scene) -> None:
@@ -61,7 +72,7 @@ def _other_selector(scene: Scene) -> None:
     def change(gateway: Json) -> None:
         gateway["spec"]["selector"] = {"istio": "eastwest-gateway"}
 
-    scene.edit(scene.far_config, *EXPOSING, change)
+    scene.edit(scene.far_config, *_exposing(scene), change)
 
 
 def _declared_twice(scene: Scene) -> None:
@@ -71,7 +82,7 @@ def _declared_twice(scene: Scene) -> None:
         "tls": {"mode": "AUTO_PASSTHROUGH"},
         "hosts": ["*.svc.cluster.local"],
     }
-    spec = {"selector": SELECTOR, "servers": [server]}
+    spec = {"selector": {"istio": scene.far.spec.east_west.label}, "servers": [server]}
     scene.add(scene.far_config, config("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
 
 
@@ -79,7 +90,7 @@ def _no_pods(scene: Scene) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    scene.edit(scene.far, "Deployment", names.EAST_WEST, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.far, *deployment_of(scene.far.spec.east_west), change)
 
 
 def _plain_port(scene: Scene) -> None:

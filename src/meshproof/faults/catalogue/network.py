@@ -8,7 +8,7 @@ from typing import Final
 from meshproof import names
 from meshproof.claims import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kube import Json
-from meshproof.faults.catalogue.common import ACROSS, EAST_WEST_SERVICE, NEW_PODS, SHARED_NETWORK_ONLY, without_label
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
 from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
@@ -31,7 +31,7 @@ def _one_name_for_two(scene: Scene) -> None:
 
 
 def _gateway_without_network(scene: Scene) -> None:
-    scene.edit(scene.far, *EAST_WEST_SERVICE, without_label(names.NETWORK_LABEL))
+    scene.edit(scene.far, *service_of(scene.far.spec.east_west), without_label(names.NETWORK_LABEL))
 
 
 def _services_blocked(scene: Scene) -> None:

@@ -19,14 +19,13 @@ from meshproof.faults.fault import Fault
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import WORKLOADS
-from meshproof.mesh_state import APP_FQDN
 
-ROUTE: Final[Json] = {"destination": {"host": APP_FQDN, "port": {"number": names.APP_PORT}}}
+ROUTE: Final[Json] = {"destination": {"host": names.APP_FQDN, "port": {"number": names.APP_PORT}}}
 
 
 def _routed(route: Json) -> Json:
     """A VirtualService for the application with one HTTP route."""
-    return {"hosts": [APP_FQDN], "http": [route]}
+    return {"hosts": [names.APP_FQDN], "http": [route]}
 
 
 WITH_LIMIT: Final = _routed({"timeout": "3s", "route": [ROUTE]})
@@ -46,7 +45,7 @@ def _deny_all(scene: Scene) -> None:
 
 
 def _plain_to_app(scene: Scene) -> None:
-    spec = {"host": APP_FQDN, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
+    spec = {"host": names.APP_FQDN, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
     scene.add(scene.near, config("DestinationRule", "meshproof-plain", spec))
 
 
@@ -59,7 +58,7 @@ def _aborts(scene: Scene) -> None:
 def _uneven(scene: Scene) -> None:
     first, second = (cluster.spec.app_version for cluster in (scene.near, scene.far))
     subsets = [{"name": v, "labels": {"version": v}} for v in (first, second)]
-    scene.add(scene.near, config("DestinationRule", "meshproof-uneven", {"host": APP_FQDN, "subsets": subsets}))
+    scene.add(scene.near, config("DestinationRule", "meshproof-uneven", {"host": names.APP_FQDN, "subsets": subsets}))
     routes = [
         {"destination": {**ROUTE["destination"], "subset": version}, "weight": weight}
         for version, weight in ((first, 90), (second, 10))
@@ -69,7 +68,7 @@ def _uneven(scene: Scene) -> None:
 
 def _local_only(scene: Scene) -> None:
     settings = {"localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]}}
-    spec = {"host": APP_FQDN, "trafficPolicy": {"loadBalancer": settings}}
+    spec = {"host": names.APP_FQDN, "trafficPolicy": {"loadBalancer": settings}}
     for primary in scene.mesh.primaries:
         scene.add(primary, config("DestinationRule", "meshproof-local-only", spec))
 
@@ -90,7 +89,7 @@ def _rejected(scene: Scene) -> None:
     """A load balancing policy that clusters of this type do not have: valid to istiod, refused by every proxy."""
     patch = {
         "applyTo": "CLUSTER",
-        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": APP_FQDN}},
+        "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": names.APP_FQDN}},
         "patch": {"operation": "MERGE", "value": {"lb_policy": "CLUSTER_PROVIDED"}},
     }
     spec = {"configPatches": [patch]}

@@ -12,7 +12,7 @@ from meshproof import names
 from meshproof.claims import TWO_PRIMARIES
 from meshproof.clients.kube import Json
 from meshproof.errors import Unavailable
-from meshproof.faults.catalogue.common import READER_ROLE, config
+from meshproof.faults.catalogue.common import READER_ROLE, config, deployment_of
 from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.fault import Fault
 from meshproof.faults.health import must_be_well
@@ -92,7 +92,7 @@ def _gateway_left_behind(scene: Scene) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = GONE
 
-    scene.edit(scene.near, "Deployment", names.INGRESS, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.near, *deployment_of(scene.near.spec.ingress), change)
 
 
 def _setting_by_hand(scene: Scene) -> None:
@@ -113,7 +113,7 @@ def _gateway_that_stops_first(scene: Scene) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["strategy"] = {"type": "Recreate"}
 
-    scene.edit(scene.near, "Deployment", names.INGRESS, names.SYSTEM_NAMESPACE, change)
+    scene.edit(scene.near, *deployment_of(scene.near.spec.ingress), change)
 
 
 def _reader_of_before(scene: Scene) -> None:

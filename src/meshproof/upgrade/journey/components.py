@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from meshproof import names
 from meshproof.clients import istiod
 from meshproof.mesh import Mesh
 from meshproof.parallel import together
@@ -36,11 +35,13 @@ def components_of(mesh: Mesh) -> Mapping[str, Components]:
     istiods: defaultdict[str, list[str]] = defaultdict(list)
     for (cluster, _), version in zip(replicas, told, strict=True):
         istiods[cluster.name].append(version)
+    beside_istiod = {str(cluster): cluster.spec.mesh_namespaces for cluster in mesh.clusters}
     gateways: defaultdict[str, list[str]] = defaultdict(list)
     sidecars: defaultdict[str, list[str]] = defaultdict(list)
     for proxy in (proxy for proxies in synced for proxy in proxies):
         namespace = proxy.proxy.rpartition(".")[2]
-        (gateways if namespace == names.SYSTEM_NAMESPACE else sidecars)[proxy.cluster].append(proxy.version)
+        is_gateway = namespace in beside_istiod.get(proxy.cluster, ())
+        (gateways if is_gateway else sidecars)[proxy.cluster].append(proxy.version)
     return {
         cluster.name: Components(
             istiods=_minors(istiods[cluster.name]),

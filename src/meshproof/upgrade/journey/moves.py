@@ -53,7 +53,7 @@ def uninstall(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Clus
 def restart_gateways(mesh: Mesh, cluster: Cluster) -> None:
     """`kubectl rollout restart` of every gateway of a cluster, one after the other."""
     for gateway in gateways_of(mesh.topology, cluster.spec):
-        restart(cluster.kube, names.SYSTEM_NAMESPACE, gateway.name)
+        restart(cluster.kube, gateway.namespace, gateway.name)
 
 
 def restart_workloads(cluster: Cluster) -> None:

@@ -214,6 +214,7 @@ def as_yaml(topology: Topology) -> str:
         told |= {"app_version": cluster.app_version} | ({"pods": cluster.pods} if cluster.pods else {})
         remote = cluster.role is Role.REMOTE
         told |= {"control_plane": cluster.control_plane} if remote else {"revision": cluster.revision}
+        told |= {"ingress": str(cluster.ingress), "east_west": str(cluster.east_west)}
         clusters.append(told)
     told_all = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
     return yaml.safe_dump({**told_all, "clusters": clusters}, sort_keys=False)

@@ -1,0 +1,40 @@
+"""Gateways as clusters have them: found by their Service, whatever their pods are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshproof import names
+from meshproof.clients.kube import Json
+from meshproof.errors import Broken
+from meshproof.istio_config import opened
+from meshproof.mesh import Cluster, Mesh
+from meshproof.model import GatewayRef
+from meshproof.parallel import together
+
+
+def selector_of(cluster: Cluster, gateway: GatewayRef) -> dict[str, str]:
+    """The labels by which a gateway's Service selects its pods. Raises `Broken` if there is no such Service."""
+    service = cluster.kube.find("Service", gateway.name, gateway.namespace)
+    selector: dict[str, str] = ((service or {}).get("spec") or {}).get("selector") or {}
+    if not selector:
+        reason = "it selects no pods" if service else "it is not there"
+        raise Broken(f"Service {gateway} on {cluster}", reason, "name the cluster's gateways in the topology's file")
+    return selector
+
+
+def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
+    """The pods behind a gateway's Service."""
+    labels = ",".join(f"{key}={value}" for key, value in selector_of(cluster, gateway).items())
+    return cluster.kube.list("Pod", gateway.namespace, labels=labels)
+
+
+def opened_at_ingress(
+    mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
+) -> tuple[Json, ...]:
+    """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts."""
+    selectors: list[dict[str, str]] = []
+    for selector in together(lambda cluster: selector_of(cluster, cluster.spec.ingress), mesh.controlled_by(primary)):
+        selectors += [] if selector in selectors else [selector]
+    server = {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
+    return opened(name, namespace, selectors, [server])

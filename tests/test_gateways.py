@@ -1,0 +1,181 @@
+"""Gateways of any name: found by their Service, opened by its selector, one Gateway for each selection of pods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshproof.clients.kube import Json
+from meshproof.errors import BadInput, Broken
+from meshproof.facts import service_facts
+from meshproof.gateways import opened_at_ingress, pods_of, selector_of
+from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
+from meshproof.install.manifests import namespaces
+from meshproof.install.mesh import install_mesh
+from meshproof.install.removal import leftovers_in
+from meshproof.mesh import Mesh
+from meshproof.model import EAST_WEST, GatewayRef, Topology
+from meshproof.progress import LineNarrator
+from meshproof.snapshot import ClusterFacts
+from meshproof.stage.config import configurations
+from meshproof.topology import load_topology
+from meshproof.upgrade.journey.travel import as_yaml
+from tests.fakes import facts_of
+from tests.install_fakes import FakeKube, fake_mesh, fake_of
+
+RENAMED = """\
+title: Gateways as Helm's chart calls them, in the first cluster
+mesh_id: mesh1
+trust_domain: cluster.local
+clusters:
+  - name: east
+    role: primary
+    network: n1
+    app_version: v1
+    ingress: istio-ingress/istio-ingress
+    east_west: edge/istio-cross
+  - {name: west, role: remote, control_plane: east, network: n2, app_version: v2}
+"""
+
+
+@pytest.fixture
+def renamed(tmp_path: Path) -> Topology:
+    path = tmp_path / "renamed.yaml"
+    path.write_text(RENAMED)
+    return load_topology(str(path))
+
+
+@pytest.fixture
+def mesh(renamed: Topology) -> Mesh:
+    """Two clusters with nothing but the Services of their ingress gateways."""
+    made = fake_mesh(renamed)
+    for cluster in made.clusters:
+        ref = cluster.spec.ingress
+        fake_of(cluster).put(service(ref, {"istio": ref.label}))
+    return made
+
+
+def service(ref: GatewayRef, selector: dict[str, str], *, target: object = None) -> Json:
+    port = {"port": 80, **({"targetPort": target} if target else {})}
+    meta = {"name": ref.name, "namespace": ref.namespace}
+    return {
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {"type": "LoadBalancer", "selector": selector, "ports": [port]},
+    }
+
+
+def gateways_in(items: tuple[Json, ...]) -> dict[str, str]:
+    """By name which pods a Gateway is for."""
+    return {i["metadata"]["name"]: i["spec"]["selector"]["istio"] for i in items if i["kind"] == "Gateway"}
+
+
+def test_a_topology_names_its_gateways_and_keeps_them_when_it_is_written(renamed: Topology, tmp_path: Path) -> None:
+    east, west = renamed.clusters
+    assert [str(gateway) for gateway in (east.ingress, east.east_west, west.east_west)] == [
+        "istio-ingress/istio-ingress",
+        "edge/istio-cross",
+        "istio-system/istio-eastwestgateway",
+    ]
+    assert east.mesh_namespaces == ("istio-system", "istio-ingress", "edge")
+    assert west.mesh_namespaces == ("istio-system",)
+    (tmp_path / "again.yaml").write_text(as_yaml(renamed))
+    assert load_topology(str(tmp_path / "again.yaml")).clusters == renamed.clusters
+
+
+def test_what_is_installed_has_these_names_and_is_opened_by_label(renamed: Topology) -> None:
+    east, west = renamed.clusters
+    assert [gateway.selector for gateway in gateways_of(renamed, east)] == [
+        {"app": "istio-ingress", "istio": "ingress"},
+        {"app": "istio-cross", "istio": "cross"},
+    ]
+    assert [manifest["metadata"]["name"] for manifest in namespaces(east)] == [
+        *("istio-system", "chapter08", "utilities", "istio-ingress", "edge", "meshproof-outside")
+    ]
+    assert gateways_in(mesh_configuration(renamed, east)) == {
+        "cross-network-gateway": "cross",
+        "cross-network-gateway-2": "eastwestgateway",
+        "istiod-gateway": "cross",
+        "mockshop-gateway": "ingress",
+        "mockshop-gateway-2": "ingressgateway",
+    }
+    routes = [i for i in mesh_configuration(renamed, east) if i["metadata"]["name"] == "mockshop"]
+    assert [route["spec"]["gateways"] for route in routes] == [["mockshop-gateway", "mockshop-gateway-2"]]
+    assert cross_network_gateway_of(renamed, east) == "cross-network-gateway"
+    assert cross_network_gateway_of(renamed, west) == "cross-network-gateway-2"
+
+
+def test_gateways_of_a_namespace_that_is_not_ours_are_refused_before_anything_is_made(mesh: Mesh) -> None:
+    kube = fake_of(mesh.clusters[0])
+    kube.put({"kind": "Namespace", "metadata": {"name": "edge"}})
+    with pytest.raises(BadInput, match="gateways of east in namespace edge: meshproof did not make that namespace"):
+        install_mesh(mesh, LineNarrator())
+    assert kube.writes == []
+
+
+def test_namespaces_that_we_made_are_left_over_whatever_they_are_called() -> None:
+    kube = FakeKube("east")
+    labels = {"app.kubernetes.io/managed-by": "meshproof"}
+    kube.put({"kind": "Namespace", "metadata": {"name": "edge", "labels": labels}})
+    kube.put({"kind": "Namespace", "metadata": {"name": "shop"}})
+    assert leftovers_in(kube) == ["east: Namespace edge"]
+
+
+def test_the_stage_is_opened_at_every_ingress_gateway_that_its_istiod_controls(mesh: Mesh) -> None:
+    items = [item for cluster, item in configurations(mesh, "meshproof-stage-x") if cluster is mesh.clusters[0]]
+    opened = gateways_in(tuple(items))
+    assert list(opened.values()) == ["ingress", "ingressgateway"]
+    for item in items:
+        if item["kind"] == "VirtualService":
+            assert set(item["spec"]["gateways"]) - {"mesh"} == set(opened), item["metadata"]["name"]
+        for server in item["spec"].get("servers", []):
+            assert server["hosts"] == ["*.meshproof-stage-x.meshproof.invalid"]
+    assert {cluster.name for cluster, _ in configurations(mesh, "meshproof-stage-x")} == {"east"}
+
+
+def test_one_selection_of_pods_is_opened_once(mesh: Mesh) -> None:
+    for cluster in mesh.clusters:
+        fake_of(cluster).put(service(cluster.spec.ingress, {"istio": "door"}))
+    assert gateways_in(opened_at_ingress(mesh, mesh.clusters[0], "x", "ns", ["a.example"])) == {"x": "door"}
+
+
+def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(mesh: Mesh) -> None:
+    east = mesh.clusters[0]
+    for name, label in (("a", "ingress"), ("b", "other")):
+        meta = {"name": name, "namespace": "istio-ingress", "labels": {"istio": label}}
+        fake_of(east).put({"kind": "Pod", "metadata": meta})
+    assert [pod["metadata"]["name"] for pod in pods_of(east, east.spec.ingress)] == ["a"]
+    with pytest.raises(Broken, match="Service edge/istio-cross on east: it is not there"):
+        selector_of(east, east.spec.east_west)
+    fake_of(east).put(service(east.spec.east_west, {}))
+    with pytest.raises(Broken, match="Service edge/istio-cross on east: it selects no pods"):
+        selector_of(east, east.spec.east_west)
+
+
+@pytest.mark.parametrize(("target", "route"), [(None, "http.80"), (8080, "http.8080"), ("8080", "http.8080")])
+def test_routes_are_called_by_the_port_of_the_pods(mesh: Mesh, target: object, route: str) -> None:
+    east = mesh.clusters[0]
+    assert with_ingress(mesh, service(east.spec.ingress, {"istio": "ingress"}, target=target)).ingress_route == route
+
+
+def test_services_of_type_load_balancer_beside_a_gateway_are_gateways_too(mesh: Mesh) -> None:
+    facts = with_ingress(mesh, service(mesh.clusters[0].spec.ingress, {}))
+    found = [
+        service_facts(service(GatewayRef(namespace, "x"), {}))
+        for namespace in ("istio-system", "istio-ingress", "shop")
+    ]
+    assert [facts.is_gateway(each) for each in found] == [True, True, False]
+    assert facts.east_west is None, f"{EAST_WEST} is not the one that the topology names"
+
+
+def with_ingress(mesh: Mesh, ingress: Json) -> ClusterFacts:
+    plain = facts_of(mesh.clusters[0], 1)
+    return ClusterFacts(
+        cluster=plain.cluster,
+        pods=(),
+        services=(*plain.services, service_facts(ingress)),
+        app_endpoints=(),
+        ca=None,
+        root_maps={},
+    )
