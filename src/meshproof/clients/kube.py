@@ -18,6 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
+from meshproof.clients.key_files import key_folder
 from meshproof.errors import BadInput, Broken, NotReady
 from meshproof.wait import NotYet
 
@@ -150,17 +151,17 @@ class Kube:
         configuration = _Configuration()
         configuration.connection_pool_maxsize = CONNECTIONS
         try:
-            api: client.ApiClient = config.new_client_from_config(
+            config.load_kube_config(
                 config_file=str(self.kubeconfig),
                 context=self.context,
                 client_configuration=configuration,
+                temp_file_path=str(key_folder()),
             )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(
                 f"kubeconfig {self.kubeconfig}, context {self.context}", str(problem), "name a context that is in it"
             ) from problem
-        api.configuration.retries = False
-        return api
+        return client.ApiClient(configuration)
 
     # -- plain requests -------------------------------------------------------------------------------------------
 
