@@ -374,6 +374,18 @@ def test_a_gateway_that_is_missing_is_for_claims_to_judge() -> None:
     assert differences(load_topology("primary-remote-multinet"), find(without_usual(book()))) == []
 
 
+@pytest.mark.parametrize("arguments", [["discovery", "--domain", "corp.example"], ["--domain=corp.example"]])
+def test_names_of_services_in_another_domain_are_refused_with_the_place(arguments: list[str]) -> None:
+    kubes = book()
+    (istiod,) = [item for item in kubes[0].list("Deployment") if item["metadata"]["name"] == "istiod"]
+    istiod["spec"]["template"]["spec"]["containers"][0]["args"] = arguments
+    kubes[0].put({**istiod, "kind": "Deployment"})
+    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
+        "cluster1 (context a): Services have names in corp.example (Deployment istiod, --domain); meshproof knows only "
+        "those in cluster.local"
+    ]
+
+
 # -- how it is asked for ----------------------------------------------------------------------------------------------
 
 

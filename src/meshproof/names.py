@@ -22,9 +22,13 @@ def of_revision(name: str, revision: str) -> str:
     return name if revision == DEFAULT_REVISION else f"{name}-{revision}"
 
 
+CLUSTER_DOMAIN: Final = "cluster.local"
+"""The domain of the names of Services, in every cluster that is proven."""
+
+
 def fqdn(service: str, namespace: str) -> str:
     """The full name of a Service, by which Istio knows it as a host (Kubernetes, DNS for Services and Pods)."""
-    return f"{service}.{namespace}.svc.cluster.local"
+    return f"{service}.{namespace}.svc.{CLUSTER_DOMAIN}"
 
 
 APP_NAMESPACE: Final = "chapter08"

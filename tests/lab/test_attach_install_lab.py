@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from meshproof.clients.kube import Kube
+from meshproof.install.manifests import core
+from meshproof.install.readiness import bad_states
 from meshproof.parallel import together
 from meshproof.progress import Narrator
+from meshproof.providers.base import PullSecret
+from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.providers.lab.lab import Lab
+from meshproof.wait import NotYet, eventually
 
 from .objects import differences, everything
+from .registry import HELD, pull_secret, registry
 from .visits import IMAGES, Visit, must_be_a_full_verdict, plain_kubeconfig, project
 
 pytestmark = pytest.mark.lab
@@ -33,6 +40,14 @@ clusters:
     east_west: edge/istio-crossing
   - {name: west, role: remote, control_plane: east, network: network2, app_version: v2, context: "arn:west"}
 """
+
+
+PULL = PullSecret(namespace="default", name="pull")
+PULLED = (
+    f"--client-image={HELD[CLIENT]}",
+    f"--app-image={HELD[APP]}",
+    f"--image-pull-secret={PULL.namespace}/{PULL.name}",
+)
 
 
 @pytest.fixture
@@ -60,18 +75,48 @@ def options(lab: Lab) -> tuple[str, ...]:
         "--mesh=install",
         "--istio-values=values.yaml",
         f"--istioctl={lab.toolbox.istioctl}",
-        *IMAGES,
     )
 
 
+@pytest.fixture
+def secret(lab: Lab, kubes: list[Kube], tmp_path: Path) -> Iterator[None]:
+    """A registry that wants to know who pulls, and in every cluster the secret that says so."""
+    made = pull_secret(PULL.name, PULL.namespace)
+    with registry(lab, tmp_path):
+        together(lambda kube: kube.apply(made), kubes)
+        yield
+        together(lambda kube: kube.delete("Secret", PULL.name, PULL.namespace), kubes)
+
+
+@pytest.mark.usefixtures("secret")
+def test_without_the_secret_nothing_is_pulled(kubes: list[Kube]) -> None:
+    """The control: the registry does refuse whoever does not name the secret."""
+    kube = kubes[0]
+    container = {"name": "probe", "image": HELD[CLIENT]}
+    meta = {"name": "without-secret", "namespace": PULL.namespace}
+    kube.apply(core("Pod", meta, spec={"containers": [container], "terminationGracePeriodSeconds": 0}))
+
+    def refused() -> None:
+        states = bad_states(None, [kube.find("Pod", meta["name"], meta["namespace"]) or {}])
+        if not any("401 Unauthorized" in state.text for state in states):
+            raise NotYet("; ".join(state.text for state in states))
+
+    try:
+        eventually(refused, what="the pull", timeout_s=30.0, poll_s=0.5)
+    finally:
+        kube.delete("Pod", meta["name"], meta["namespace"])
+
+
+@pytest.mark.usefixtures("secret")
 def test_a_mesh_of_a_revision_is_installed_proven_and_gone(
     lab: Lab, kubes: list[Kube], visit: Visit, narrator: Narrator
 ) -> None:
     """With a revision istiod's objects have other names, and namespaces other labels; the gateways of one cluster have
-    names and namespaces of their own, and are selected otherwise than the other's. All claims hold all the same."""
+    names and namespaces of their own, and are selected otherwise than the other's; probes are pulled with a secret. All
+    claims hold all the same."""
     before = together(everything, kubes)
     with narrator.step("pytest --mesh=install on a kubeconfig in a process of its own"):
-        done = visit.pytest(*options(lab), timeout_s=300)
+        done = visit.pytest(*options(lab), *PULLED, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
         "east gets the namespaces istio-system, chapter08, utilities, istio-ingress, edge, meshproof-outside;"
@@ -88,7 +133,7 @@ def test_what_is_there_and_not_ours_is_in_the_way_and_stays(lab: Lab, kubes: lis
     kubes[1].create(foreign)
     try:
         before = together(everything, kubes)
-        done = visit.pytest(*options(lab))
+        done = visit.pytest(*options(lab), *IMAGES)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         told = done.stdout + done.stderr
         assert "there is something that meshproof did not make:\n  - west: Namespace utilities\n" in told

@@ -56,6 +56,10 @@ def _of_cluster(
         if values and value not in values:
             called = {CLUSTER: "its name in Istio", MESH: "mesh ID"}.get(what, what)
             yield f"{called}: the topology says {value}, there it is {each.places(what)}"
+    for istiod in each.reading.istiods:
+        if istiod.domain != names.CLUSTER_DOMAIN:
+            told = f"Services have names in {istiod.domain} (Deployment {istiod.name}, --domain)"
+            yield f"{told}; meshproof knows only those in {names.CLUSTER_DOMAIN}"
     yield from _gateways(topology, spec, each)
     version = each.reading.app_version
     if version and version != spec.app_version:

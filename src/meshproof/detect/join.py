@@ -112,7 +112,7 @@ def _controllers(
 
 
 def _addresses(primary: Reading) -> Iterator[str]:
-    """Where istiod can be dialled from elsewhere: any Service beside it with an address, whatever it is called."""
+    """Where istiod can be dialled from elsewhere: any Service with an address, whatever it is called."""
     return (address for service in primary.services for address in service.addresses)
 
 

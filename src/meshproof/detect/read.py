@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 import yaml
@@ -35,12 +36,13 @@ class Said:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Istiod:
-    """One Deployment of istiod; `image` is its container's."""
+    """One Deployment of istiod; `image` is its container's, `domain` that of the names of Services in its cluster."""
 
     name: str
     revision: str
     image: str
     replicas: int
+    domain: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,15 @@ def _istiod(deployment: Json) -> Istiod:
         revision=_revision(deployment),
         image=str(containers[0].get("image", "")),
         replicas=int((deployment.get("status") or {}).get("readyReplicas") or 0),
+        domain=_domain(containers[0].get("args") or []),
     )
+
+
+def _domain(arguments: Sequence[str]) -> str:
+    """Of istiod's arguments (chart istio-discovery, `global.proxy.clusterDomain`)."""
+    joined = next((a.partition("=")[2] for a in arguments if a.startswith("--domain=")), "")
+    after = next((value for flag, value in pairwise(arguments) if flag == "--domain"), "")
+    return joined or after or names.CLUSTER_DOMAIN
 
 
 def _of_istiods(deployments: Iterable[Json]) -> Iterator[Said]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meshproof.providers.lab.components import CLUSTER_DOMAIN
+from meshproof.names import CLUSTER_DOMAIN
 from meshproof.providers.lab.images import COREDNS
 from meshproof.providers.lab.plan import NodePlan
 

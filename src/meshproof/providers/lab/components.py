@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from meshproof.names import CLUSTER_DOMAIN
 from meshproof.providers.lab.credentials import ClusterAuthority
 from meshproof.providers.lab.images import CONTAINERD_CONFIG, PAUSE
 from meshproof.providers.lab.node import Node
@@ -16,8 +17,6 @@ from meshproof.providers.lab.packages import program
 from meshproof.providers.lab.processes import ProcessSpec
 
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
-CLUSTER_DOMAIN = "cluster.local"
-
 
 AUDIT_LOG = "audit.log"
 """In a node's folder: every write to its API server that was not the cluster's or Istio's own, one JSON each line."""
