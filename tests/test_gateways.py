@@ -159,6 +159,18 @@ def test_routes_are_called_by_the_port_of_the_pods(mesh: Mesh, target: object, r
     assert with_ingress(mesh, service(east.spec.ingress, {"istio": "ingress"}, target=target)).ingress_route == route
 
 
+def test_addresses_are_those_of_the_load_balancer_and_external_ones(mesh: Mesh) -> None:
+    facts = with_ingress(mesh, service(mesh.clusters[0].spec.ingress, {}))
+    bare = service(GatewayRef("istio-system", "x"), {})
+    bare["spec"] |= {"type": "ClusterIP"}
+    assert not facts.is_gateway(service_facts(bare))
+    bare["spec"]["externalIPs"] = ["203.0.113.7", "203.0.113.8"]
+    assert service_facts(bare).addresses == ("203.0.113.7", "203.0.113.8")
+    assert facts.is_gateway(service_facts(bare))
+    both = bare | {"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.8"}, {"hostname": "lb.example"}]}}}
+    assert service_facts(both).addresses == ("203.0.113.8", "lb.example", "203.0.113.7")
+
+
 def test_services_of_type_load_balancer_beside_a_gateway_are_gateways_too(mesh: Mesh) -> None:
     facts = with_ingress(mesh, service(mesh.clusters[0].spec.ingress, {}))
     found = [

@@ -58,8 +58,9 @@ class PortFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFacts:
-    """A Service; `addresses` are the external ones (load balancer), IP addresses or host names. Pods with all labels of
-    the `selector` are behind it; without one, none are."""
+    """A Service. `addresses` are those that lead there from outside, IP addresses or host names: of its load balancer,
+    and `externalIPs`, as istiod takes them too (kube/conversion.go). Pods with all labels of the `selector` are behind
+    it; without one, none are."""
 
     namespace: str
     name: str
@@ -72,6 +73,11 @@ class ServiceFacts:
     @property
     def port_numbers(self) -> frozenset[int]:
         return frozenset(port.number for port in self.ports)
+
+    @property
+    def leads_in(self) -> bool:
+        """Whether it is meant for clients outside of its cluster."""
+        return self.kind == "LoadBalancer" or bool(self.addresses)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -112,12 +118,13 @@ def _literal_env(container: Json) -> dict[str, str]:
 def service_facts(service: Json) -> ServiceFacts:
     meta, spec = service["metadata"], service.get("spec") or {}
     balancer = (service.get("status") or {}).get("loadBalancer") or {}
+    balanced = (entry.get("ip") or entry.get("hostname") for entry in balancer.get("ingress") or [])
     return ServiceFacts(
         namespace=meta["namespace"],
         name=meta["name"],
         kind=spec.get("type") or "ClusterIP",
         labels=MappingProxyType(dict(meta.get("labels") or {})),
-        addresses=tuple(a for a in (e.get("ip") or e.get("hostname") for e in balancer.get("ingress") or []) if a),
+        addresses=tuple(dict.fromkeys(filter(None, (*balanced, *(spec.get("externalIPs") or []))))),
         ports=tuple(_port(port) for port in spec.get("ports") or []),
         selector=MappingProxyType(dict(spec.get("selector") or {})),
     )

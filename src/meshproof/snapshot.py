@@ -167,7 +167,7 @@ class ClusterFacts:
 
     def is_gateway(self, service: ServiceFacts) -> bool:
         """Whether gateways are reached by a Service from outside: one of the topology's, or any other beside them."""
-        return service.kind == "LoadBalancer" and service.namespace in self.cluster.spec.mesh_namespaces
+        return service.leads_in and service.namespace in self.cluster.spec.mesh_namespaces
 
     @property
     def ingress_address(self) -> str:
@@ -177,7 +177,7 @@ class ClusterFacts:
             raise Broken(
                 f"Service {self.cluster.spec.ingress} on {self.cluster}",
                 "it has no external address" if service else "it is not there",
-                "check what assigns addresses to Services of type LoadBalancer",
+                "check what assigns addresses to Services of type LoadBalancer, or give it externalIPs",
             )
         return service.addresses[0]
 

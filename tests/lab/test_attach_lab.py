@@ -60,13 +60,15 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
     try:
         install_mesh(made, narrator)
         together(lambda c: remove_these_namespaces(c.kube, PROBE_NAMESPACES, aborted=threading.Event()), made.clusters)
-        _listen_as_istioctl_has_it(made.clusters[1])
+        _as_without_a_load_balancer(made.clusters[1])
         yield made
     finally:
         uninstall_mesh(made, narrator)
 
 
-def _listen_as_istioctl_has_it(cluster: Cluster) -> None:
+def _as_without_a_load_balancer(cluster: Cluster) -> None:
+    """An ingress gateway as on bare metal: its address is in the Service's `externalIPs`. And its pods listen as those
+    of istioctl's profiles do."""
     gateway = cluster.spec.ingress
 
     def change(port: Json) -> Json:
@@ -74,8 +76,9 @@ def _listen_as_istioctl_has_it(cluster: Cluster) -> None:
 
     service = cluster.kube.find("Service", gateway.name, gateway.namespace)
     assert service is not None
-    ports = service["spec"]["ports"]
-    cluster.kube.merge_patch("Service", gateway.name, {"spec": {"ports": list(map(change, ports))}}, gateway.namespace)
+    addresses = service_facts(service).addresses
+    spec = {"type": "ClusterIP", "externalIPs": addresses, "ports": list(map(change, service["spec"]["ports"]))}
+    cluster.kube.merge_patch("Service", gateway.name, {"spec": spec}, gateway.namespace)
 
 
 def visitor(name: str) -> tuple[Json, ...]:
