@@ -171,13 +171,13 @@ def test_addresses_are_those_of_the_load_balancer_and_external_ones(mesh: Mesh) 
     assert service_facts(both).addresses == ("203.0.113.8", "lb.example", "203.0.113.7")
 
 
-def test_services_of_type_load_balancer_beside_a_gateway_are_gateways_too(mesh: Mesh) -> None:
-    facts = with_ingress(mesh, service(mesh.clusters[0].spec.ingress, {}))
-    found = [
-        service_facts(service(GatewayRef(namespace, "x"), {}))
-        for namespace in ("istio-system", "istio-ingress", "shop")
-    ]
-    assert [facts.is_gateway(each) for each in found] == [True, True, False]
+def test_gateways_are_those_of_the_topology_and_what_leads_in_beside_istiod(mesh: Mesh) -> None:
+    """A Service that happens to be in a gateway's namespace is somebody's own."""
+    ingress = mesh.clusters[0].spec.ingress
+    facts = with_ingress(mesh, service(ingress, {}))
+    places = (ingress, GatewayRef("istio-system", "x"), GatewayRef("istio-ingress", "x"), GatewayRef("shop", "x"))
+    found = [service_facts(service(place, {})) for place in places]
+    assert [facts.is_gateway(each) for each in found] == [True, True, False, False]
     assert facts.east_west is None, f"{EAST_WEST} is not the one that the topology names"
 
 

@@ -22,7 +22,7 @@ def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFa
         name=name,
         kind=kind,
         labels=MappingProxyType({}),
-        addresses=(address,),
+        addresses=(address,) if address else (),
         ports=(PortFacts(name="http", number=80), PortFacts(name="https", number=443)),
     )
 
@@ -31,12 +31,13 @@ class Facts:
     """As much of a cluster's facts as is asked."""
 
     is_gateway = ClusterFacts.is_gateway
+    ingress = east_west = None
 
     def __init__(self, name: str, address: str) -> None:
         self.cluster = Named(name)
         self.outside = None
         self.ingress_address = address
-        self.services = [service("istio-ingressgateway", address), service("mockshop", "10.9.9.9", kind="ClusterIP")]
+        self.services = [service("istio-ingressgateway", address), service("mockshop", "", kind="ClusterIP")]
 
 
 class Named:

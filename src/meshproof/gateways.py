@@ -33,8 +33,13 @@ def opened_at_ingress(
     mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
 ) -> tuple[Json, ...]:
     """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts."""
-    selectors: list[dict[str, str]] = []
-    for selector in together(lambda cluster: selector_of(cluster, cluster.spec.ingress), mesh.controlled_by(primary)):
-        selectors += [] if selector in selectors else [selector]
     server = {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
-    return opened(name, namespace, selectors, [server])
+    return opened(name, namespace, ingress_selectors(mesh, primary), [server])
+
+
+def ingress_selectors(mesh: Mesh, primary: Cluster) -> list[dict[str, str]]:
+    """What selects the pods of the ingress gateways of all clusters that `primary` controls; each once."""
+    found: list[dict[str, str]] = []
+    for selector in together(lambda cluster: selector_of(cluster, cluster.spec.ingress), mesh.controlled_by(primary)):
+        found += [] if selector in found else [selector]
+    return found

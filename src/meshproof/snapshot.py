@@ -166,8 +166,9 @@ class ClusterFacts:
         return self.service(gateway.namespace, gateway.name)
 
     def is_gateway(self, service: ServiceFacts) -> bool:
-        """Whether gateways are reached by a Service from outside: one of the topology's, or any other beside them."""
-        return service.leads_in and service.namespace in self.cluster.spec.mesh_namespaces
+        """Whether gateways are reached by a Service from outside: the topology's, or any other beside istiod."""
+        named = service in (self.ingress, self.east_west)
+        return service.leads_in and (named or service.namespace == names.SYSTEM_NAMESPACE)
 
     @property
     def ingress_address(self) -> str:

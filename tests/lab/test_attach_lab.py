@@ -20,6 +20,7 @@ from meshproof.clients.kube import Json, Kube
 from meshproof.cluster_role import FILE, READ_SECRETS, VERIFY
 from meshproof.facts import service_facts
 from meshproof.install.attach import PROBE_NAMESPACES
+from meshproof.install.manifests import core
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh import Cluster, Mesh
@@ -41,10 +42,13 @@ HALF = {"CONTROL-01"}
 """Of it only the second half can be seen on a mesh that is there."""
 
 
-RENAMED = TOPOLOGY.replace(
+INSTALLED = TOPOLOGY.replace(
     "app_version: v1}", "app_version: v1, ingress: istio-ingress/istio-ingress, east_west: edge/istio-crossing}"
 )
 """The first cluster's gateways are called, labelled and placed as with Helm's chart, the second's as in the book."""
+DOORS = "doors"
+FOUND = INSTALLED.replace("app_version: v2}", f"app_version: v2, ingress: istio-system/{DOORS}}}")
+"""And then the second's ingress gateway is changed, too."""
 OPERATOR_PORT = 8080
 """Where pods of the ingress gateways of istioctl's profiles listen for their Service's port 80."""
 
@@ -53,7 +57,7 @@ OPERATOR_PORT = 8080
 def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator) -> Iterator[Mesh]:
     """A mesh as others have one: without anything of meshproof's on it."""
     path = tmp_path_factory.mktemp("topology") / "east-west.yaml"
-    path.write_text(RENAMED)
+    path.write_text(INSTALLED)
     topology = load_topology(str(path))
     lab.connect(topology)
     made = Mesh.of(topology, lab.clusters, lab.toolbox)
@@ -67,18 +71,16 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
 
 
 def _as_without_a_load_balancer(cluster: Cluster) -> None:
-    """An ingress gateway as on bare metal: its address is in the Service's `externalIPs`. And its pods listen as those
-    of istioctl's profiles do."""
+    """An ingress gateway as on bare metal, whose Service has a name that has nothing to do with its pods' labels: its
+    address is in `externalIPs`, and its pods listen as those of istioctl's profiles do."""
     gateway = cluster.spec.ingress
-
-    def change(port: Json) -> Json:
-        return {**port, "targetPort": OPERATOR_PORT} if port["port"] == names.PORT_INGRESS else port
-
     service = cluster.kube.find("Service", gateway.name, gateway.namespace)
     assert service is not None
-    addresses = service_facts(service).addresses
-    spec = {"type": "ClusterIP", "externalIPs": addresses, "ports": list(map(change, service["spec"]["ports"]))}
-    cluster.kube.merge_patch("Service", gateway.name, {"spec": spec}, gateway.namespace)
+    ports = [{"name": "http2", "port": names.PORT_INGRESS, "targetPort": OPERATOR_PORT}]
+    selector = {"app": service["spec"]["selector"]["app"]}
+    spec = {"externalIPs": service_facts(service).addresses, "selector": selector, "ports": ports}
+    cluster.kube.delete("Service", gateway.name, gateway.namespace)
+    cluster.kube.apply(core("Service", {"name": DOORS, "namespace": gateway.namespace}, spec=spec))
 
 
 def visitor(name: str) -> tuple[Json, ...]:
@@ -155,7 +157,8 @@ def test_a_run_on_clusters_of_others_leaves_no_trace(
         "istio-ingress/istio-ingress",
         "edge/istio-crossing",
     )
-    assert not found["west"].keys() & {"ingress", "east_west"}
+    assert found["west"]["ingress"] == f"istio-system/{DOORS}"
+    assert "east_west" not in found["west"]
     (visit.folder / "mesh.yaml").write_text(looked.stdout)
     with narrator.step("pytest on a kubeconfig in a process of its own"):
         done = visit.pytest("--topology=mesh.yaml", *IMAGES, timeout_s=300)
@@ -219,7 +222,7 @@ def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: 
     assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
     _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
     proposed = yaml.safe_load(text)
-    wanted = yaml.safe_load(RENAMED)
+    wanted = yaml.safe_load(FOUND)
     assert proposed["clusters"] == [c | {"context": f"arn:{c['name']}"} for c in wanted["clusters"]]
     assert {key: proposed[key] for key in ("mesh_id", "trust_domain")} == {
         "mesh_id": "mesh1",
@@ -233,6 +236,7 @@ def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differe
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     told = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("  - ")]
     assert [line.partition(":")[0] for line in told] == [
+        "  - cluster1 (context arn",
         "  - cluster1 (context arn",
         "  - cluster1 (context arn",
         "  - cluster1 (context arn",
@@ -288,7 +292,7 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
     services = [service for cluster, namespace in places for service in cluster.kube.list("Service", namespace)]
     addresses = [a for service in map(service_facts, services) for a in service.addresses]
     assert len(addresses) == 4, "an ingress and an east-west gateway in each cluster"
-    (visit.folder / "mesh.yaml").write_text(RENAMED)
+    (visit.folder / "mesh.yaml").write_text(FOUND)
     contexts = ("--context=east=arn:east", "--context=west=arn:west")
     with kept_out(addresses):
         done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", ASKED, timeout_s=120)

@@ -10,6 +10,7 @@ from typing import Final
 
 from meshproof.clients.istioctl import READER_ACCOUNT, Istioctl
 from meshproof.clients.kube import ApiError, Json
+from meshproof.gateways import ingress_selectors
 from meshproof.install.app import app_deployment_name, app_manifests, client_manifest
 from meshproof.install.certificates import ca_bundles, cacerts_secret
 from meshproof.install.gateways import (
@@ -172,9 +173,8 @@ class Build:
         self._apply_configuration(cluster, mesh_configuration(self.mesh.topology, cluster.spec))
 
     def apply_app_configuration(self, cluster: Cluster) -> None:
-        """Only what exposes the demonstration service at the ingress gateways."""
-        controlled = self.mesh.topology.controlled_by(cluster.spec)
-        self._apply_configuration(cluster, app_exposed(each.ingress for each in controlled))
+        """Only what exposes the demonstration service at the ingress gateways, whoever made these."""
+        self._apply_configuration(cluster, app_exposed(ingress_selectors(self.mesh, cluster)))
 
     def _apply_configuration(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
         for manifest in manifests:

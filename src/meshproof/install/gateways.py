@@ -150,7 +150,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     return (
         *_cross_network_gateways(topology, primary),
         *(istiod_exposed([primary]) if topology.exposes_istiod(primary) else ()),
-        *app_exposed(cluster.ingress for cluster in controlled),
+        *app_exposed(by_label(cluster.ingress for cluster in controlled)),
         _errors_logged(),
     )
 
@@ -219,11 +219,11 @@ def _host_of(primary: ClusterSpec) -> str:
     return fqdn(primary.istiod, SYSTEM_NAMESPACE)
 
 
-def app_exposed(gateways: Iterable[GatewayRef]) -> tuple[Json, ...]:
-    """The book's Gateway and VirtualService for mockshop.com, at these ingress gateways."""
+def app_exposed(selectors: Sequence[Mapping[str, str]]) -> tuple[Json, ...]:
+    """The book's Gateway and VirtualService for mockshop.com, at the ingress gateways whose pods these select."""
     destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
     server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [APP_HOST]}
-    opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, by_label(gateways), [server])
+    opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [server])
     # The added headers let a history tell why a request failed, and how often the gateway tried.
     route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
     return (

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from meshproof.clients.key_files import keep_keys_in
 from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.errors import Broken, MeshproofError, NotReady
 from meshproof.providers.lab import addons, components, network
@@ -322,6 +323,7 @@ def main() -> int:
     spec = folder.read_spec()
     if spec is None:
         raise SystemExit(f"{folder.path} holds no spec")
+    keep_keys_in(folder.path)
     return Daemon(folder, spec).run()
 
 

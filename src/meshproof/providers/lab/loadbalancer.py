@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
+from meshproof.clients.key_files import keep_keys_in
 from meshproof.clients.kube import Json, Kube, path_of
 from meshproof.errors import Broken
 from meshproof.model import ClusterName
@@ -85,7 +86,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clusters", type=Path)
     threads = []
-    for name, facts in json.loads(parser.parse_args().clusters.read_text()).items():
+    clusters: Path = parser.parse_args().clusters
+    keep_keys_in(clusters.parent)
+    for name, facts in json.loads(clusters.read_text()).items():
         kube = Kube(Path(facts["kubeconfig"]), ClusterName(name), name=name)
         book = AddressBook(pool=IPv4Network(facts["pool"]))
         threads.append(threading.Thread(target=serve, args=(kube, book), name=name))
