@@ -62,19 +62,25 @@ def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_na
     must_be_gone(scratch_name)
 
 
-def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str) -> None:
+def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str, tmp_path: Path) -> None:
+    """And leaves no keys where temporary files are, though its processes are ended by signals."""
     code = (
         "from meshproof.providers.lab import lab; from meshproof.progress import Silent\n"
         f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
         "print('up', flush=True); input()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"
         owner.kill()
     eventually(lambda: must_be_gone(scratch_name, but_folder=True), what="end of the orphaned lab", timeout_s=30)
+    assert list(tmp_path.iterdir()) == []
 
 
 def hear_interrupts() -> None:

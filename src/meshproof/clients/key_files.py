@@ -13,12 +13,6 @@ from typing import Final
 
 PREFIX: Final = "meshproof-keys-"
 _UNLOCKED: Final = "meshproof-keys.new-"
-_CHOSEN: list[Path] = []
-
-
-def keep_keys_in(place: Path) -> None:
-    """Of a process that is ended by a signal: its keys lie below `place`, which others remove. To be said at first."""
-    _CHOSEN.append(place)
 
 
 @cache
@@ -27,10 +21,10 @@ def key_folder() -> Path:
 
     The lock on a folder tells whether its process lives: it is taken before the folder gets its name.
     """
-    place = _CHOSEN[-1] if _CHOSEN else Path(tempfile.gettempdir())
+    place = Path(tempfile.gettempdir())
     for folder in place.glob(f"{PREFIX}*"):
         _remove_abandoned(folder)
-    made = Path(tempfile.mkdtemp(prefix=_UNLOCKED, dir=place))
+    made = Path(tempfile.mkdtemp(prefix=_UNLOCKED))
     _locked(made)
     folder = made.rename(place / made.name.replace(_UNLOCKED, PREFIX))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -21,7 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from meshproof.clients.key_files import keep_keys_in
 from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.errors import Broken, MeshproofError, NotReady
 from meshproof.providers.lab import addons, components, network
@@ -323,7 +323,7 @@ def main() -> int:
     spec = folder.read_spec()
     if spec is None:
         raise SystemExit(f"{folder.path} holds no spec")
-    keep_keys_in(folder.path)
+    tempfile.tempdir = str(folder.path)  # it goes with the lab, whatever ends this process
     return Daemon(folder, spec).run()
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from meshproof.clients.key_files import keep_keys_in
 from meshproof.clients.kube import Json, Kube, path_of
 from meshproof.errors import Broken
 from meshproof.model import ClusterName
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("clusters", type=Path)
     threads = []
     clusters: Path = parser.parse_args().clusters
-    keep_keys_in(clusters.parent)
+    tempfile.tempdir = str(clusters.parent)  # the lab's folder, which goes with it: a signal ends this process
     for name, facts in json.loads(clusters.read_text()).items():
         kube = Kube(Path(facts["kubeconfig"]), ClusterName(name), name=name)
         book = AddressBook(pool=IPv4Network(facts["pool"]))
