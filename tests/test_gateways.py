@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kube import Json
-from meshproof.errors import BadInput, Broken
+from meshproof.errors import BadInput, Broken, Unavailable
 from meshproof.facts import service_facts
 from meshproof.gateways import opened_at_ingress, pods_of, selector_of
 from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
@@ -17,7 +17,7 @@ from meshproof.install.removal import leftovers_in
 from meshproof.mesh import Mesh
 from meshproof.model import EAST_WEST, GatewayRef, Topology
 from meshproof.progress import LineNarrator
-from meshproof.snapshot import ClusterFacts
+from meshproof.snapshot import ClusterFacts, Snapshot
 from meshproof.stage.config import configurations
 from meshproof.topology import load_topology
 from meshproof.upgrade.journey.travel import as_yaml
@@ -179,6 +179,41 @@ def test_gateways_are_those_of_the_topology_and_what_leads_in_beside_istiod(mesh
     found = [service_facts(service(place, {})) for place in places]
     assert [facts.is_gateway(each) for each in found] == [True, True, False, False]
     assert facts.east_west is None, f"{EAST_WEST} is not the one that the topology names"
+
+
+def running(mesh: Mesh, number: int, name: str, labels: Json, container: Json) -> None:
+    """A pod of istio-system, or of the first cluster's ingress gateway."""
+    namespace = "istio-system" if "app" in labels else str(mesh.clusters[number].spec.ingress.namespace)
+    meta = {"name": name, "namespace": namespace, "labels": labels}
+    fake_of(mesh.clusters[number]).put(
+        {"kind": "Pod", "metadata": meta, "spec": {"containers": [container]}, "status": {"phase": "Running"}}
+    )
+
+
+def shut(mesh: Mesh, **switches: str) -> list[str]:
+    """Why the ingress gateways take nothing of ours, with these switches of the only istiod."""
+    env = [{"name": name, "value": value} for name, value in switches.items()]
+    running(mesh, 0, "istiod", {"app": "istiod"}, {"name": "discovery", "env": env})
+    return [facts.ingress_shut.partition(" (")[0] for facts in Snapshot.take(mesh).facts]
+
+
+def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_said(mesh: Mesh) -> None:
+    told = "istiod of east gives gateways what is in their own namespace only"
+    assert shut(mesh) == ["", ""]
+    assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="false") == ["", ""]
+    assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="true") == [told, told], "the remote has that istiod, too"
+    facts = Snapshot.take(mesh).facts[0]
+    with pytest.raises(Unavailable, match="requests through istio-ingress/istio-ingress of east: istiod of east gives"):
+        assert facts.ingress_address
+    with pytest.raises(Unavailable, match="name an ingress gateway that takes them in the topology's file"):
+        assert facts.ingress_route
+
+
+def test_gateways_that_istio_makes_for_the_gateway_api_take_nothing_of_ours_unless_they_are_told_to(mesh: Mesh) -> None:
+    labels = {"istio": "ingress", "gateway.istio.io/managed": "istio.io-gateway-controller"}
+    running(mesh, 0, "door", labels, {"name": "istio-proxy"})
+    assert shut(mesh) == ["Istio made it for the Gateway API, and such take no Gateway of another namespace", ""]
+    assert shut(mesh, PILOT_ENABLE_STRICT_GATEWAY_MERGING="False") == ["", ""]
 
 
 def with_ingress(mesh: Mesh, ingress: Json) -> ClusterFacts:

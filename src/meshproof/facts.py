@@ -13,12 +13,16 @@ from meshproof.clients.kube import Json
 PROXY: Final = "istio-proxy"
 """The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
 
+DISCOVERY: Final = "discovery"
+"""The container of istiod."""
+
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none.
+    """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none. `istiod_env`
+    is that of istiod's, empty where it is none.
 
     `revision` is the control plane's: injected pods of Istio 1.31 carry it as an annotation, istiod as a label.
     """
@@ -33,6 +37,7 @@ class PodFacts:
     ready: bool
     leaving: bool
     proxy_env: Mapping[str, str] | None
+    istiod_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def has_proxy(self) -> bool:
@@ -96,6 +101,7 @@ def pod_facts(pod: Json) -> PodFacts:
     meta, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
     containers: list[Json] = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     proxies = [container for container in containers if container["name"] == PROXY]
+    istiods = [container for container in containers if container["name"] == DISCOVERY]
     return PodFacts(
         namespace=meta["namespace"],
         name=meta["name"],
@@ -108,6 +114,7 @@ def pod_facts(pod: Json) -> PodFacts:
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []),
         leaving="deletionTimestamp" in meta,
         proxy_env=MappingProxyType(_literal_env(proxies[0])) if proxies else None,
+        istiod_env=MappingProxyType(_literal_env(istiods[0]) if istiods else {}),
     )
 
 

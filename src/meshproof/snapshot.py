@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -65,7 +65,8 @@ class CaFiles:
 class ClusterFacts:
     """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace.
 
-    `ca_withheld` is what the API server said if the user may not read the plug-in CA.
+    `ca_withheld` is what the API server said if the user may not read the plug-in CA. `ingress_shut` says why the
+    ingress gateway takes no configuration of ours, if it does not.
     """
 
     cluster: Cluster
@@ -75,6 +76,7 @@ class ClusterFacts:
     ca: CaFiles | None
     root_maps: Mapping[str, str]
     ca_withheld: str = ""
+    ingress_shut: str = ""
 
     def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
         """The live pods of a namespace that carry all these labels."""
@@ -122,7 +124,8 @@ class ClusterFacts:
     @property
     def ingress_route(self) -> str:
         """What Envoy calls the routes of the ingress gateway's port 80: by the port of its pods, which is another
-        where the Service says so (8080 with istioctl's own gateways)."""
+        where the Service says so (8080 with istioctl's own gateways). Raises `Unavailable` if none can be ours."""
+        self._must_take_routes()
         ports = self.ingress.ports if self.ingress else ()
         target = next((port.target for port in ports if port.number == names.PORT_INGRESS), 0)
         return f"http.{target or names.PORT_INGRESS}"
@@ -172,7 +175,9 @@ class ClusterFacts:
 
     @property
     def ingress_address(self) -> str:
-        """The first external address of the ingress gateway. Raises `Broken` if it has none."""
+        """The first external address of the ingress gateway. Raises `Broken` if it has none, and `Unavailable` if
+        requests of ours would find no route there."""
+        self._must_take_routes()
         service = self.ingress
         if service is None or not service.addresses:
             raise Broken(
@@ -181,6 +186,14 @@ class ClusterFacts:
                 "check what assigns addresses to Services of type LoadBalancer, or give it externalIPs",
             )
         return service.addresses[0]
+
+    def _must_take_routes(self) -> None:
+        if self.ingress_shut:
+            raise Unavailable(
+                f"requests through {self.cluster.spec.ingress} of {self.cluster}",
+                self.ingress_shut,
+                "name an ingress gateway that takes them in the topology's file (docs/attach.md)",
+            )
 
     @property
     def gateway_addresses(self) -> tuple[str, ...]:
@@ -215,7 +228,10 @@ class Snapshot:
     @classmethod
     def take(cls, mesh: Mesh) -> Snapshot:
         """Read all clusters at once: six requests per cluster, however many pods there are."""
-        return cls(mesh=mesh, facts=tuple(together(_read, mesh.clusters)))
+        found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
+        primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
+        looked = (replace(each, ingress_shut=_why_shut(each, primaries[name])) for name, each in found.items())
+        return cls(mesh=mesh, facts=tuple(looked))
 
     def of(self, cluster: Cluster) -> ClusterFacts:
         return next(facts for facts in self.facts if facts.cluster is cluster)
@@ -236,6 +252,30 @@ class Snapshot:
             self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
         held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
         return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
+
+
+OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
+STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
+"""Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
+TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
+"""How Go writes truth values (strconv.ParseBool), whatever the case."""
+MANAGED: Final = "gateway.istio.io/managed"
+"""Label of pods that istiod makes for a Gateway of the Gateway API (kube-gateway.yaml)."""
+
+
+def _why_shut(facts: ClusterFacts, primary: ClusterFacts) -> str:
+    """Why the ingress gateway's istiod gives it no Gateway of other namespaces, such as ours; empty if it does."""
+    switches = [pod.istiod_env for pod in primary.istiods]
+    if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in switches):
+        return f"istiod of {primary.cluster} gives gateways what is in their own namespace only ({OWN_NAMESPACE_ONLY})"
+    managed = any(MANAGED in pod.labels for pod in facts.ingress_pods)
+    if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in switches):
+        return f"Istio made it for the Gateway API, and such take no Gateway of another namespace ({STRICT_MERGING})"
+    return ""
+
+
+def _is(env: Mapping[str, str], switch: str, value: frozenset[str]) -> bool:
+    return env.get(switch, "").lower() in value
 
 
 def _identity(cluster: Cluster, pod: PodFacts) -> Identity | None:

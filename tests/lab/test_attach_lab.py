@@ -22,6 +22,7 @@ from meshproof.facts import service_facts
 from meshproof.install.attach import PROBE_NAMESPACES
 from meshproof.install.manifests import core
 from meshproof.install.mesh import install_mesh, uninstall_mesh
+from meshproof.install.readiness import deployment_ready
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
@@ -305,3 +306,37 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
         assert line in done.stdout
     by = {line.partition(" (")[0]: line.partition("outside the mesh in ")[2] for line in verdict["asked_from_pods"]}
     assert by["istio-ingress of east"].startswith("west: this machine cannot connect to it")
+
+
+@contextmanager
+def own_namespace_only(istiod: Cluster) -> Iterator[None]:
+    """While the block lasts gateways are given what is in their own namespace, as mesh operators may want it."""
+    kube, name = istiod.kube, istiod.spec.istiod
+    found = kube.find("Deployment", name, "istio-system")
+    assert found is not None
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    switch = {"name": "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "value": "true"}
+
+    def give(containers: list[Json]) -> None:
+        kube.merge_patch(
+            "Deployment", name, {"spec": {"template": {"spec": {"containers": containers}}}}, "istio-system"
+        )
+        deployment_ready(kube, "istio-system", name, timeout_s=60.0, aborted=threading.Event())
+
+    give([container | {"env": [*container["env"], switch]}])
+    try:
+        yield
+    finally:
+        give([container])
+
+
+def test_gateways_that_take_no_configuration_of_ours_are_not_asked_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
+    """Nothing is wrong with such a mesh, and nothing of it can be changed from where probes may be."""
+    (visit.folder / "mesh.yaml").write_text(FOUND)
+    contexts = ("--context=east=arn:east", "--context=west=arn:west")
+    with own_namespace_only(mesh.primaries[0]):
+        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", "TRAFFIC-01 or TRAFFIC-02", timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
+    assert {code: row["result"] for code, row in claims.items()} == {"TRAFFIC-01": "SKIPPED", "TRAFFIC-02": "SUCCEEDED"}
+    assert "istiod of east gives gateways what is in their own namespace only" in claims["TRAFFIC-01"]["reason"]
