@@ -17,6 +17,7 @@ from meshproof.faults.catalogue.common import (
     service_of,
 )
 from meshproof.faults.fault import Fault
+from meshproof.faults.istiod import await_gone
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
@@ -87,10 +88,14 @@ def _declared_twice(scene: Scene) -> None:
 
 
 def _no_pods(scene: Scene) -> None:
+    """A pod that is told to go still serves for some seconds: then nothing is wrong yet."""
+    gateway = scene.far.spec.east_west
+
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    scene.edit(scene.far, *deployment_of(scene.far.spec.east_west), change)
+    scene.edit(scene.far, *deployment_of(gateway), change)
+    await_gone(scene.far.kube, gateway.namespace, f"istio={gateway.label}")
 
 
 def _plain_port(scene: Scene) -> None:
