@@ -24,6 +24,7 @@ from meshproof.install.manifests import core
 from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.readiness import deployment_ready
 from meshproof.install.removal import remove_these_namespaces
+from meshproof.istio_config import istio
 from meshproof.mesh import Cluster, Mesh
 from meshproof.parallel import together
 from meshproof.progress import Narrator
@@ -310,7 +311,8 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
 
 @contextmanager
 def own_namespace_only(istiod: Cluster) -> Iterator[None]:
-    """While the block lasts gateways are given what is in their own namespace, as mesh operators may want it."""
+    """While the block lasts gateways are given what is in their own namespace, as mesh operators may want it; who does,
+    has there what opens the east-west gateway."""
     kube, name = istiod.kube, istiod.spec.istiod
     found = kube.find("Deployment", name, "istio-system")
     assert found is not None
@@ -318,11 +320,15 @@ def own_namespace_only(istiod: Cluster) -> Iterator[None]:
     switch = {"name": "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "value": "true"}
 
     def give(containers: list[Json]) -> None:
-        kube.merge_patch(
-            "Deployment", name, {"spec": {"template": {"spec": {"containers": containers}}}}, "istio-system"
-        )
+        template = {"spec": {"containers": containers}}
+        kube.merge_patch("Deployment", name, {"spec": {"template": template}}, "istio-system")
         deployment_ready(kube, "istio-system", name, timeout_s=60.0, aborted=threading.Event())
 
+    beside = istiod.spec.east_west.namespace
+    for gateway in kube.list("Gateway", "istio-system"):
+        kube.apply(istio("Gateway", gateway["metadata"]["name"], beside, gateway["spec"]))
+    routes = {"spec": {"gateways": [f"{beside}/{names.ISTIOD_GATEWAY}"]}}
+    kube.merge_patch("VirtualService", "istiod-vs", routes, "istio-system")
     give([container | {"env": [*container["env"], switch]}])
     try:
         yield
