@@ -21,6 +21,7 @@ from meshproof.faults.istiod import await_gone
 from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
+from meshproof.gateways import pods_of
 from meshproof.install.gateways import cross_network_gateway_of
 
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
@@ -88,13 +89,16 @@ def _declared_twice(scene: Scene) -> None:
 
 
 def _no_pods(scene: Scene) -> None:
-    """A pod that is told to go still serves for some seconds: then nothing is wrong yet."""
+    """Its pods go without grace: one that is told to go serves for half a minute more, and nothing is wrong yet."""
     gateway = scene.far.spec.east_west
+    there = [pod["metadata"]["name"] for pod in pods_of(scene.far, gateway)]
 
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
     scene.edit(scene.far, *deployment_of(gateway), change)
+    for name in there:
+        scene.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
     await_gone(scene.far.kube, gateway.namespace, f"istio={gateway.label}")
 
 
