@@ -106,6 +106,8 @@ def test_losses_count_in_their_own_window_and_source() -> None:
     (problem,) = lost(history, seen.down, ("cluster1",))
     assert problem.startswith("1 of 2 requests lost; first ")
     assert "timed out" in problem
+    assert lost(history, seen.down, ("cluster1",), but=seen.down) == [], "what may be lost is left out"
+    assert lost(history, seen.down, ("cluster1",), but=seen.recovery) == [problem]
     assert lost(history, seen.recovery, ("cluster1",)) == []
     assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or nothing is known of any"]
 

@@ -183,6 +183,12 @@ class Bounds:
         why="istio.io, Install Multicluster: istiod watches remote secrets; from the deletion of one until its "
         "endpoints have left every proxy (PILOT_DEBOUNCE_MAX is 10 s)",
     )
+    forgotten: Bound = Bound(
+        seconds=1.0,
+        whose=Whose.PATIENCE,
+        why="from the first request that is lost until the last when a remote's secret goes: its istiod forgets the "
+        "remote's pods, too, and their sidecars lose the cluster of their own port just before its listener",
+    )
     secret_back: Bound = Bound(
         seconds=30.0,
         whose=Whose.PROMISE,

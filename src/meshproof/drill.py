@@ -253,10 +253,15 @@ def must_have_been_loaded(load: Load, window: Window) -> None:
             )
 
 
-def lost(history: History, window: Window, sources: Sequence[str]) -> list[str]:
-    """The lost requests of a window, with the first of them; also if nothing is known of any request."""
+def lost(history: History, window: Window, sources: Sequence[str], *, but: Window | None = None) -> list[str]:
+    """The lost requests of a window, with the first of them; also if nothing is known of any request.
+
+    Those of the window `but` may be lost, and are left out.
+    """
     sent = history.sent_in(window, sources=sources)
     known = [request for request in sent if request.is_known]
+    if but is not None:
+        known = [r for r in known if not (r.is_bad and but.begin_s <= r.sent_s <= but.end_s)]
     if not known:
         return ["no request was sent, or nothing is known of any"]
     gone = [request for request in known if request.is_bad]
