@@ -15,10 +15,12 @@ from meshproof.install.readiness import bad_states
 from meshproof.parallel import together
 from meshproof.progress import Narrator
 from meshproof.providers.base import PullSecret
+from meshproof.providers.lab import lab as labs
 from meshproof.providers.lab.images import APP, CLIENT
 from meshproof.providers.lab.lab import Lab
 from meshproof.wait import NotYet, eventually
 
+from .conftest import CLUSTERS
 from .objects import differences, everything
 from .registry import HELD, pull_secret, registry
 from .visits import IMAGES, Visit, must_be_a_full_verdict, plain_kubeconfig, project
@@ -48,6 +50,15 @@ PULLED = (
     f"--app-image={HELD[APP]}",
     f"--image-pull-secret={PULL.namespace}/{PULL.name}",
 )
+
+
+@pytest.fixture(scope="module")
+def lab(narrator: Narrator) -> Iterator[Lab]:
+    """One of its own: its kubelets remember that images were pulled with a secret, and give these, by whatever name, to
+    no pod without it (KubeletEnsureSecretPulledImages)."""
+    name = f"scratch-{os.getpid()}"
+    yield labs.up(name, CLUSTERS, narrator, stays=False)
+    labs.down(name, narrator)
 
 
 @pytest.fixture
