@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from meshproof import names
 from meshproof.clients.kube import Json
+from meshproof.model import GatewayRef
 
 PROXY: Final = "istio-proxy"
 """The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
@@ -78,6 +79,11 @@ class ServiceFacts:
     @property
     def port_numbers(self) -> frozenset[int]:
         return frozenset(port.number for port in self.ports)
+
+    @property
+    def ref(self) -> GatewayRef:
+        """How a topology names the gateway that is behind it, if one is."""
+        return GatewayRef(self.namespace, self.name)
 
     @property
     def leads_in(self) -> bool:

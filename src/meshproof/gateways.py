@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshproof import names
-from meshproof.clients.kube import Json
+from meshproof.clients.kube import Json, label_selector
 from meshproof.errors import Broken
-from meshproof.istio_config import opened
+from meshproof.istio_config import ingress_server, opened
 from meshproof.mesh import Cluster, Mesh
 from meshproof.model import GatewayRef
 from meshproof.parallel import together
@@ -25,16 +24,14 @@ def selector_of(cluster: Cluster, gateway: GatewayRef) -> dict[str, str]:
 
 def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
     """The pods behind a gateway's Service."""
-    labels = ",".join(f"{key}={value}" for key, value in selector_of(cluster, gateway).items())
-    return cluster.kube.list("Pod", gateway.namespace, labels=labels)
+    return cluster.kube.list("Pod", gateway.namespace, labels=label_selector(selector_of(cluster, gateway)))
 
 
 def opened_at_ingress(
     mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
 ) -> tuple[Json, ...]:
     """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts."""
-    server = {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
-    return opened(name, namespace, ingress_selectors(mesh, primary), [server])
+    return opened(name, namespace, ingress_selectors(mesh, primary), [ingress_server(hosts)])
 
 
 def ingress_selectors(mesh: Mesh, primary: Cluster) -> list[dict[str, str]]:

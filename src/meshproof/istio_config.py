@@ -11,7 +11,7 @@ from meshproof import names
 from meshproof.clients.kube import ApiError, Json, Kube
 from meshproof.errors import ClaimFailed
 from meshproof.install.manifests import metadata
-from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh import Cluster
 from meshproof.parallel import together
 
 KINDS: Final = (
@@ -59,6 +59,11 @@ def opened(
         )
         for number, selector in enumerate(selectors, start=1)
     )
+
+
+def ingress_server(hosts: Iterable[str]) -> Json:
+    """What an ingress gateway opens for requests to these hosts."""
+    return {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
 
 
 def names_of(items: Iterable[Json]) -> list[str]:
@@ -127,8 +132,3 @@ def apply_config(cluster: Cluster, item: Json) -> None:
 def removed(cluster: Cluster, item: Json) -> None:
     """Delete an object that may not be there."""
     cluster.kube.delete(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"])
-
-
-def in_config_clusters(mesh: Mesh, manifests: Iterable[Json]) -> list[tuple[Cluster, Json]]:
-    """Each manifest for each cluster in which an istiod reads configuration: the primaries."""
-    return [(cluster, manifest) for manifest in manifests for cluster in mesh.primaries]

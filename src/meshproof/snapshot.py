@@ -14,7 +14,7 @@ from cryptography import x509
 from meshproof import names
 from meshproof.certificates import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 from meshproof.clients.envoy import Identity, identity_of
-from meshproof.clients.kube import FORBIDDEN, ApiError, Kube, path_of
+from meshproof.clients.kube import FORBIDDEN, ApiError, Kube, label_selector, path_of
 from meshproof.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.facts import (
     SERVICE_OF_SLICE,
@@ -26,6 +26,7 @@ from meshproof.facts import (
     service_facts,
 )
 from meshproof.mesh import Cluster, Mesh
+from meshproof.model import GatewayRef
 from meshproof.parallel import together
 
 ROOT_MAP: Final = "istio-ca-root-cert"
@@ -91,9 +92,8 @@ class ClusterFacts:
         for pod in self.pods_of(namespace, **labels):
             if pod.ready:
                 return pod
-        shown = ",".join(f"{key}={value}" for key, value in labels.items())
         raise Broken(
-            f"pod {shown} in {namespace} on {self.cluster}",
+            f"pod {label_selector(labels)} in {namespace} on {self.cluster}",
             "none is ready",
             "kubectl describe it; install the mesh again",
         )
@@ -160,12 +160,13 @@ class ClusterFacts:
 
     @property
     def ingress(self) -> ServiceFacts | None:
-        gateway = self.cluster.spec.ingress
-        return self.service(gateway.namespace, gateway.name)
+        return self._front_of(self.cluster.spec.ingress)
 
     @property
     def east_west(self) -> ServiceFacts | None:
-        gateway = self.cluster.spec.east_west
+        return self._front_of(self.cluster.spec.east_west)
+
+    def _front_of(self, gateway: GatewayRef) -> ServiceFacts | None:
         return self.service(gateway.namespace, gateway.name)
 
     def is_gateway(self, service: ServiceFacts) -> bool:

@@ -93,7 +93,7 @@ def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozen
 def spec_problems(spec: ClusterSpec, service: ServiceFacts, needed: frozenset[int]) -> list[str]:
     """What the Service of a gateway exposes against what is needed."""
     ports = service.port_numbers
-    if (service.namespace, service.name) != (spec.east_west.namespace, spec.east_west.name):
+    if service.ref != spec.east_west:
         return [f"exposes {port}" for port in sorted(ports & (CROSS_CLUSTER | ISTIOD_PLAIN))]
     surplus, missing = ports - needed - {PORT_STATUS}, needed - ports
     return [f"exposes {port}, which nobody needs" for port in sorted(surplus)] + [

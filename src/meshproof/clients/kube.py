@@ -102,6 +102,11 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
     return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
 
 
+def label_selector(labels: Mapping[str, str]) -> str:
+    """As the API server takes it: what carries all of these labels."""
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
 class _Configuration(client.Configuration):
     """The client's, but for the line break at the end of most token files: kubectl and client-go drop it.
 

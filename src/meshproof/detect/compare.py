@@ -10,7 +10,7 @@ from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.errors import BadInput
 from meshproof.identity import CLUSTER, MESH, NETWORK
 from meshproof.mesh import Mesh
-from meshproof.model import ClusterSpec, GatewayRef, Role, Topology
+from meshproof.model import ClusterSpec, Role, Topology
 from meshproof.progress import Narrator
 
 
@@ -68,10 +68,9 @@ def _of_cluster(
 
 def _gateways(topology: Topology, spec: ClusterSpec, each: Found) -> Iterator[str]:
     """Those that the topology names and that are not there, if others may be what is meant."""
-    there = {GatewayRef(service.namespace, service.name) for service in each.reading.services}
     needed = (spec.ingress, spec.east_west if topology.needs_east_west_gateway(spec) else None)
     for wanted, (what, _, candidates) in zip(needed, gateways_of(each.reading), strict=True):
-        if wanted and wanted not in there and candidates:
+        if wanted and wanted not in each.reading.there and candidates:
             yield f"{what}: the topology says {wanted}, which is not there; {' or '.join(map(str, candidates))} is"
 
 

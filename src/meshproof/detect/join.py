@@ -157,9 +157,8 @@ def gateways_of(reading: Reading) -> tuple[tuple[str, GatewayRef, tuple[GatewayR
     """For the ingress and the east-west gateway what it is called, its usual name, and which it may be: the one of that
     name alone, where it is there."""
     kinds = (("ingress gateway", INGRESS, reading.ingresses), ("east-west gateway", EAST_WEST, reading.east_wests))
-    there = {GatewayRef(service.namespace, service.name) for service in reading.services}
     return tuple(
-        (what, usual, (usual,) if usual in there else tuple(GatewayRef(s.namespace, s.name) for s in services))
+        (what, usual, (usual,) if usual in reading.there else tuple(service.ref for service in services))
         for what, usual, services in kinds
     )
 

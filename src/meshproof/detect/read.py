@@ -16,6 +16,7 @@ from meshproof.errors import Unavailable
 from meshproof.facts import PROXY, SERVICE_OF_SLICE, ServiceFacts, service_facts
 from meshproof.identity import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
 from meshproof.install.injection import INJECTOR_LABEL
+from meshproof.model import GatewayRef
 from meshproof.remote_secrets import RemoteSecret, remote_secrets
 from meshproof.webhooks import Webhook, parse_webhook
 
@@ -72,6 +73,11 @@ class Reading:
     def gateways(self) -> tuple[ServiceFacts, ...]:
         """Services by which other clusters get in, and where."""
         return tuple(service for service in self.services if service.addresses and _is_for_clusters(service))
+
+    @property
+    def there(self) -> frozenset[GatewayRef]:
+        """All Services, as a topology would name them if they were gateways'."""
+        return frozenset(service.ref for service in self.services)
 
     @property
     def east_wests(self) -> tuple[ServiceFacts, ...]:
@@ -139,7 +145,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _revision(thing: Json) -> str:
-    return str((thing["metadata"].get("labels") or {}).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
+    return str(_labels(thing).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
 def _istiod(deployment: Json) -> Istiod:
@@ -259,6 +265,6 @@ def _is_gateway(template: Json) -> bool:
 
 def _app_version(found: Iterable[Json]) -> str:
     """The version of the demonstration service that these Deployments run; empty if there is none, or several."""
-    labels = [item["spec"]["template"]["metadata"].get("labels") or {} for item in found]
+    labels = [_labels(item["spec"]["template"]) for item in found]
     versions = {label.get("version", "") for label in labels if label.get("app") == names.APP_SERVICE}
     return versions.pop() if len(versions) == 1 else ""

@@ -29,7 +29,7 @@ from typing import Any, Final
 
 from meshproof import names
 from meshproof.certificates import CA_CERT, ROOT_CERT
-from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.clients.kube import ApiError, Json, Kube, label_selector, path_of
 from meshproof.deployments import is_current
 from meshproof.errors import Broken, Unavailable
 from meshproof.faults.leaders import leading
@@ -272,7 +272,7 @@ def _is_in(scope: str, deployment: Json, spec: ClusterSpec) -> bool:
 
 
 def _pods_of(kube: Kube, deployment: Json) -> list[Json]:
-    labels = ",".join(f"{key}={value}" for key, value in deployment["spec"]["selector"]["matchLabels"].items())
+    labels = label_selector(deployment["spec"]["selector"]["matchLabels"])
     return kube.list("Pod", deployment["metadata"]["namespace"], labels=labels)
 
 

@@ -31,11 +31,11 @@ def refuse_foreign(mesh: Mesh) -> None:
 def foreign_in(cluster: Cluster) -> list[str]:
     """What of a mesh is in a cluster that we did not make. Cluster-wide objects are ours if istio-system is."""
     kube = cluster.kube
-    there = [namespace for name in namespaces_of(cluster.spec) if (namespace := kube.find("Namespace", name))]
-    if any(n["metadata"]["name"] == names.SYSTEM_NAMESPACE and is_ours(n) for n in there):
-        return [f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if not is_ours(n)]
-    ours = {f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if is_ours(n)}
-    others = [f"{kube.name}: Namespace {n['metadata']['name']}" for n in there if not is_ours(n)]
+    found = {name: kube.find("Namespace", name) for name in namespaces_of(cluster.spec)}
+    ours = {f"{kube.name}: Namespace {name}" for name, there in found.items() if there and is_ours(there)}
+    others = [f"{kube.name}: Namespace {name}" for name, there in found.items() if there and not is_ours(there)]
+    if f"{kube.name}: Namespace {names.SYSTEM_NAMESPACE}" in ours:
+        return others
     left = [text for text in leftovers_in(kube) if text.partition(" (being deleted")[0] not in ours]
     return list(dict.fromkeys((*others, *left)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshproof.clients.kube import Json
 from meshproof.install.manifests import core, deployment, metadata
-from meshproof.istio_config import istio, names_of, opened
+from meshproof.istio_config import ingress_server, istio, names_of, opened
 from meshproof.model import ClusterSpec, GatewayRef, Topology
 from meshproof.names import (
     APP_FQDN,
@@ -222,8 +222,7 @@ def _host_of(primary: ClusterSpec) -> str:
 def app_exposed(selectors: Sequence[Mapping[str, str]]) -> tuple[Json, ...]:
     """The book's Gateway and VirtualService for mockshop.com, at the ingress gateways whose pods these select."""
     destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
-    server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": [APP_HOST]}
-    opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [server])
+    opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [ingress_server([APP_HOST])])
     # The added headers let a history tell why a request failed, and how often the gateway tried.
     route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
     return (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from meshproof.clients.kube import Json, Kube
+from meshproof.clients.kube import Json, Kube, label_selector
 from meshproof.deployments import is_current
 from meshproof.errors import NotReady
 from meshproof.install.runner import Aborted
@@ -194,7 +194,7 @@ class _Stuck:
         if deployment is None:
             return []
         labels = deployment["spec"]["selector"]["matchLabels"]
-        return self._kube.list("Pod", self._namespace, labels=",".join(f"{k}={v}" for k, v in labels.items()))
+        return self._kube.list("Pod", self._namespace, labels=label_selector(labels))
 
 
 def pod_line(pod: Json) -> str:

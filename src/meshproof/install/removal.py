@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from meshproof.clients.kube import ApiError, Json, Kube, path_of
+from meshproof.clients.kube import ApiError, Json, Kube, label_selector, path_of
 from meshproof.errors import NotReady
 from meshproof.install.manifests import MANAGED_BY, NAMESPACES
 from meshproof.install.readiness import until
@@ -53,8 +53,8 @@ def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
 
 def _namespaces(kube: Kube) -> list[str]:
     """Those of every mesh, and all that carry our label, such as those of gateways: the topology is not known."""
-    ours = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-    labelled = [namespace["metadata"]["name"] for namespace in kube.list("Namespace", labels=ours)]
+    ours = kube.list("Namespace", labels=label_selector(MANAGED_BY))
+    labelled = [namespace["metadata"]["name"] for namespace in ours]
     return list(dict.fromkeys((*NAMESPACES, *labelled)))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from meshproof.clients.kube import label_selector
 from meshproof.errors import BadInput, Broken
 from meshproof.install.manifests import MANAGED_BY
 from meshproof.model import ClusterName, Topology
@@ -171,8 +172,8 @@ class Gke:
         return cluster in self._credentials or self.folder.kubeconfig(cluster).is_file()
 
     def _services_removal(self, cluster: ClusterName) -> Command:
-        ours = ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
-        delete = ("kubectl", "delete", "services", "--all-namespaces", "--selector", ours, "--timeout=300s")
+        ours = ("--selector", label_selector(MANAGED_BY))
+        delete = ("kubectl", "delete", "services", "--all-namespaces", *ours, "--timeout=300s")
         return Command(
             argv=self._with_kubeconfig(cluster, *delete),
             why=f"load balancers of {cluster} are removed",
