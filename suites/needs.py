@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof.claims import Need
+from meshproof.claims.claim import Need
 
 EAST_WEST: Final = Need(
     name="an east-west gateway",

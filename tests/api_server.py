@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
-from meshproof.clients.kube import Json
+from meshproof.clients.kubernetes.client import Json
 
 Answer = tuple[int, list[Json]]
 """HTTP status, and the JSON lines of the body."""

@@ -8,13 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from meshproof import names
-from meshproof.clients.kube import ExecResult, Json, Kube
-from meshproof.facts import EndpointFacts, PodFacts, PortFacts, ServiceFacts
-from meshproof.mesh import Cluster, Mesh
-from meshproof.providers.base import ClusterAccess, Links, Toolbox
-from meshproof.snapshot import ClusterFacts, Snapshot
-from meshproof.topology import load_topology
+from meshproof.clients.kubernetes.client import ExecResult, Json, Kube
+from meshproof.core import names
+from meshproof.core.topology import load_topology
+from meshproof.mesh.access import ClusterAccess, Links, Toolbox
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import EndpointFacts, PodFacts, PortFacts, ServiceFacts
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 
 
 class LocalKube(Kube):

@@ -11,15 +11,15 @@ from typing import Any
 
 import yaml
 
-from meshproof.clients.istioctl import READER_ACCOUNT, Istioctl
-from meshproof.clients.kube import _KINDS, ApiError, Json, Kube, path_of
-from meshproof.install.build import Build
+from meshproof.clients.istio.istioctl import READER_ACCOUNT, Istioctl
+from meshproof.clients.kubernetes.client import _KINDS, ApiError, Json, Kube, path_of
+from meshproof.core.model import Topology
+from meshproof.core.names import SYSTEM_NAMESPACE
+from meshproof.core.topology import load_topology
 from meshproof.install.injection import ROOT_CONFIGMAP
-from meshproof.mesh import Cluster, Mesh
-from meshproof.model import Topology
-from meshproof.names import SYSTEM_NAMESPACE
-from meshproof.providers.base import ClusterAccess, Toolbox
-from meshproof.topology import load_topology
+from meshproof.install.steps import Build
+from meshproof.mesh.access import ClusterAccess, Toolbox
+from meshproof.mesh.handles import Cluster, Mesh
 
 TOOLBOX = Toolbox(
     istioctl=Path("/nowhere/istioctl"),

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from meshproof.errors import Broken
-from meshproof.providers.base import Toolbox
+from meshproof.core.errors import Broken
+from meshproof.mesh.access import Toolbox
 from tests.api_server import Answer, Server, kubeconfig
 
 TOOLBOX = Toolbox(

@@ -8,17 +8,18 @@ from xml.etree import ElementTree
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshproof import names, pki
-from meshproof.claims import REGISTRY
-from meshproof.diagram.build import plan, with_facts, with_results
-from meshproof.diagram.draw import render
-from meshproof.diagram.picture import Picture, Proof
-from meshproof.facts import PortFacts, ServiceFacts
-from meshproof.model import Topology
-from meshproof.report.claims_doc import import_suites
-from meshproof.report.results import Result
-from meshproof.snapshot import Snapshot
-from meshproof.topology import available, load_topology
+from meshproof.claims.claim import REGISTRY
+from meshproof.claims.results import Result
+from meshproof.core import names
+from meshproof.core.model import Topology
+from meshproof.core.topology import available, load_topology
+from meshproof.mesh.objects import PortFacts, ServiceFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki import issue as pki
+from meshproof.report.diagram.build import plan, with_facts, with_results
+from meshproof.report.diagram.model import Picture, Proof
+from meshproof.report.diagram.svg import render
+from meshproof.tools.docs.claims import import_suites
 from tests.fakes import facts_of, mesh_of, pod
 
 import_suites()

@@ -6,11 +6,11 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from meshproof.clients.kube import Json
-from meshproof.mesh import Mesh
-from meshproof.upgrade.record.model import Content, Key, Record, Sample
-from meshproof.upgrade.record.proxies import parse_parts
-from meshproof.upgrade.record.workloads import Raw, directory_of, members
+from meshproof.clients.kubernetes.client import Json
+from meshproof.mesh.handles import Mesh
+from meshproof.upgrade.baseline.capture_proxy import parse_parts
+from meshproof.upgrade.baseline.model import Content, Key, Record, Sample
+from meshproof.upgrade.baseline.workload_identity import Raw, directory_of, members
 
 SHOP = "outbound|80||shop.ns.svc.cluster.local"
 

@@ -17,9 +17,9 @@ pytest_plugins = ["pytester"]
 CLAIMS = """
 import threading
 import pytest
-from meshproof.claims import REMOTES, Registry, claim
-from meshproof.errors import Broken, ClaimFailed, Unavailable
-from meshproof.findings import Findings
+from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.core.errors import Broken, ClaimFailed, Unavailable
+from meshproof.claims.findings import Findings
 
 told = dict(promised_by="istio.io, Plug in CA Certificates; RFC 5280, 6.1", hint="look there", registry=Registry())
 

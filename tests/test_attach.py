@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.kube import Json
-from meshproof.errors import BadInput, Broken
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.names import OUTSIDE_NAMESPACE
+from meshproof.core.progress import Silent
+from meshproof.core.topology import load_topology
 from meshproof.install import attach as attaching
-from meshproof.install import build
+from meshproof.install import steps as build
 from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
+from meshproof.install.executor import run_plan
 from meshproof.install.injection import PodOutcome
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
-from meshproof.install.runner import run_plan
-from meshproof.mesh import Mesh
-from meshproof.names import OUTSIDE_NAMESPACE
-from meshproof.progress import Silent
-from meshproof.providers.base import PullSecret
-from meshproof.topology import load_topology
+from meshproof.mesh.access import PullSecret
+from meshproof.mesh.handles import Mesh
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 
 

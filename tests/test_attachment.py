@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.model import ClusterName
-from meshproof.options import OPTIONS, Settings, read_settings
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterName
+from meshproof.run.settings import OPTIONS, Settings, read_settings
 from tests.install_fakes import three_clusters
 
 ONE, TWO = ClusterName("cluster1"), ClusterName("cluster2")

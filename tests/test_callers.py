@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.callers import (
+from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.mesh.snapshot import CaFiles
+from meshproof.pki.issue import CA_KEY, make_intermediate, make_root, make_workload, pem_of, plugin_ca
+from meshproof.pki.verify import parse_chain, spiffe_ids
+from meshproof.probes.mtls_clients import (
     EXPIRED,
     NOBODY,
     OTHER_DOMAIN,
@@ -26,10 +30,6 @@ from meshproof.callers import (
     parse_reply,
     stdin_of,
 )
-from meshproof.certificates import parse_chain, spiffe_ids
-from meshproof.errors import Broken, ClaimFailed
-from meshproof.pki import CA_KEY, make_intermediate, make_root, make_workload, pem_of, plugin_ca
-from meshproof.snapshot import CaFiles
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
@@ -162,7 +162,7 @@ def test_files_are_told_apart_on_standard_input() -> None:
 def test_a_pod_without_openssl_is_our_failure() -> None:
     class Bare(LocalKube):
         def exec(self, *args: object, **more: object) -> object:  # type: ignore[override]
-            from meshproof.clients.kube import ExecResult
+            from meshproof.clients.kubernetes.client import ExecResult
 
             return ExecResult(stdout="", stderr="mkdir: read-only file system", exit_code=97)
 

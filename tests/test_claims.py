@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.claims import (
+from meshproof.claims.claim import (
     ACROSS_NETWORKS,
     EVERYWHERE,
     ONE_NETWORK_PAIRS,
@@ -19,8 +19,8 @@ from meshproof.claims import (
     not_applicable,
     render_claims_markdown,
 )
-from meshproof.errors import Broken
-from meshproof.topology import available, load_topology
+from meshproof.core.errors import Broken
+from meshproof.core.topology import available, load_topology
 
 
 def made(code: str = "TRUST-01", *, needs: tuple[Need, ...] = (EVERYWHERE,), disruptive: bool = False) -> Claim:

@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from meshproof import names
-from meshproof.callers import Reply
-from meshproof.canary import Flight, canary_endpoint, canary_services, expected_keys, headless_problems
-from meshproof.clients.istiod import NetworkGateway
-from meshproof.clients.kube import ApiError, Json
-from meshproof.errors import ClaimFailed
-from meshproof.facts import PortFacts, ServiceFacts
-from meshproof.findings import Findings
-from meshproof.identity import (
+from meshproof.claims.findings import Findings
+from meshproof.clients.istio.istiod_debug import NetworkGateway
+from meshproof.clients.kubernetes.client import ApiError, Json
+from meshproof.core import names
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.model import ClusterName
+from meshproof.discovery.naming import (
     identity_problems,
     of_gateway,
     of_injection_path,
@@ -24,14 +22,22 @@ from meshproof.identity import (
     of_istiod,
     of_proxy,
 )
-from meshproof.mesh import Cluster
-from meshproof.model import ClusterName
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.objects import PortFacts, ServiceFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.dns import parse_nslookup
+from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.report.failure import render_failure
-from meshproof.snapshot import Snapshot
-from meshproof.webhooks import parse_webhook
+from meshproof.workloads.canary_service import (
+    Flight,
+    canary_endpoint,
+    canary_services,
+    expected_keys,
+    headless_problems,
+)
 from suites.discovery import test_canary
 from suites.discovery.test_sameness import local_problems, sameness_problems
 from suites.gateways.test_networks import gateway_problems, isolation_problems, real_gateways, stranger_problems

@@ -9,11 +9,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshproof.callers import NOBODY, PROPER, WRONG_ROOT, Reply
-from meshproof.clients.istiod import TrustDomains, parse_trust_domains
-from meshproof.clocks import Skew, node_skew, server_skew
-from meshproof.errors import Broken
-from meshproof.pki import Authority, make_intermediate, make_root
+from meshproof.clients.istio.istiod_debug import TrustDomains, parse_trust_domains
+from meshproof.core.errors import Broken
+from meshproof.pki.issue import Authority, make_intermediate, make_root
+from meshproof.probes.clock_skew import Skew, node_skew, server_skew
+from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, Reply
 from meshproof.probes.tls import TlsAnswer
 from suites.trust.test_callers import caller_problems
 from suites.trust.test_control_planes import clock_problems, domain_problems, serving_problems

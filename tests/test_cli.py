@@ -12,13 +12,14 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from meshproof import cli, diagram_command
-from meshproof.clients.kube import Kube
+from meshproof.cli import diagram as diagram_command
+from meshproof.cli import main as cli
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.topology import load_topology
 from meshproof.install.marker import marker
-from meshproof.providers.base import ClusterAccess
+from meshproof.mesh.access import ClusterAccess
 from meshproof.providers.lab import doctor
 from meshproof.report.verdict import SCHEMA
-from meshproof.topology import load_topology
 from tests.fakes import LocalKube, toolbox
 
 

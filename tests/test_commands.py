@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput, Broken, NotReady
-from meshproof.progress import LineNarrator, Silent
-from meshproof.providers.commands import Command, Rehearsal, Shell, Tool, require_tools, try_all
+from meshproof.core.errors import BadInput, Broken, NotReady
+from meshproof.core.progress import LineNarrator, Silent
+from meshproof.providers.cli_tools.commands import Command, Rehearsal, Shell, Tool, require_tools, try_all
 
 ASK = Command(argv=("echo", "a b", "$HOME"), why="what echo says", example="x")
 READ = Command(argv=("cat",), why="cat reads", stdin="one: $HOME\ntwo\n")

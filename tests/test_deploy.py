@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from fixtures import junit
-from meshproof import __version__, inside
-from meshproof.cluster_role import READ_SECRETS, VERIFY
-from meshproof.options import OPTIONS, read_settings
+from meshproof import __version__
+from meshproof.cli import in_cluster as inside
+from meshproof.run.settings import OPTIONS, read_settings
+from meshproof.tools.docs.cluster_role import READ_SECRETS, VERIFY
 from tests.containerfile import TOP, Containerfile
 
 DEPLOY = TOP / "deploy"
@@ -73,9 +74,9 @@ def test_the_image_is_nobody_and_starts_the_wrapper() -> None:
     uid, gid = IMAGE.one("USER").split(":")
     assert int(uid) == POD["securityContext"]["runAsUser"] == PLUGIN["spec"]["securityContext"]["runAsUser"] > 0
     assert int(gid) == POD["securityContext"]["runAsGroup"] == PLUGIN["spec"]["securityContext"]["runAsGroup"] > 0
-    assert IMAGE.entrypoint == ["python", "-m", "meshproof.inside"]
+    assert IMAGE.entrypoint == ["python", "-m", "meshproof.cli.in_cluster"]
     assert IMAGE.environment["PYTHONPATH"] == f"{IMAGE.one('WORKDIR')}/{IMAGE.copies['src']}"
-    assert (TOP / "src" / "meshproof" / "inside.py").exists()
+    assert (TOP / "src" / "meshproof" / "cli" / "in_cluster.py").exists()
 
 
 @pytest.mark.parametrize("name", ["Containerfile", "job.yaml", "sonobuoy-plugin.yaml"])

@@ -11,17 +11,17 @@ import pytest
 import yaml
 
 from fixtures import topology as glue
-from meshproof import cli
-from meshproof.attachment import Attachment
-from meshproof.clients.kube import ApiError, Json
-from meshproof.detect import command
+from meshproof.cli import detect as command
+from meshproof.cli import main as cli
+from meshproof.clients.kubernetes.client import ApiError, Json
+from meshproof.core.errors import BadInput
+from meshproof.core.names import of_revision
+from meshproof.core.topology import load_topology, parse_topology
 from meshproof.detect.compare import differences
-from meshproof.detect.join import Found, described, find
+from meshproof.detect.infer import Found, described, find
 from meshproof.detect.propose import Proposal, propose
-from meshproof.errors import BadInput
-from meshproof.names import of_revision
-from meshproof.options import read_settings
-from meshproof.topology import load_topology, parse_topology
+from meshproof.providers.contexts import Attachment
+from meshproof.run.settings import read_settings
 from tests.install_fakes import FakeKube
 
 SYSTEM = "istio-system"

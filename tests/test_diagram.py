@@ -11,15 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from meshproof import pki
-from meshproof.certificates import fingerprint
-from meshproof.diagram.build import plan, with_facts
-from meshproof.diagram.canvas import MONO_ADVANCE, clean, fit
-from meshproof.diagram.draw import render
-from meshproof.diagram.layout import Box, Builder
-from meshproof.diagram.picture import Kind, Proof
-from meshproof.model import Topology
-from meshproof.topology import load_topology
+from meshproof.core.model import Topology
+from meshproof.core.topology import load_topology
+from meshproof.pki import issue as pki
+from meshproof.pki.verify import fingerprint
+from meshproof.report.diagram.build import plan, with_facts
+from meshproof.report.diagram.canvas import MONO_ADVANCE, clean, fit
+from meshproof.report.diagram.layout import Box, Builder
+from meshproof.report.diagram.model import Kind, Proof
+from meshproof.report.diagram.svg import render
 from tests.pictures import ALL, LONG, ROOT, SVG, WORST, failed, full, live, load, parsed, texts
 
 

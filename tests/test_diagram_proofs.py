@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.claims import REGISTRY, Family, not_applicable
-from meshproof.diagram.build import plan, with_results
-from meshproof.diagram.canvas import LOOKS
-from meshproof.diagram.picture import Kind, Proof
-from meshproof.diagram.places import BY_CODE, BY_FAMILY, State, places_of, proofs_elsewhere, proofs_on, state_of
-from meshproof.model import Topology
-from meshproof.report.results import Result
-from meshproof.topology import load_topology
+from meshproof.claims.claim import REGISTRY, Family, not_applicable
+from meshproof.claims.results import Result
+from meshproof.core.model import Topology
+from meshproof.core.topology import load_topology
+from meshproof.report.diagram.build import plan, with_results
+from meshproof.report.diagram.canvas import LOOKS
+from meshproof.report.diagram.claim_edges import (
+    BY_CODE,
+    BY_FAMILY,
+    State,
+    places_of,
+    proofs_elsewhere,
+    proofs_on,
+    state_of,
+)
+from meshproof.report.diagram.model import Kind, Proof
 from tests.pictures import ALL, SVG, failed, full, load, parsed, texts
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
-from meshproof.deadlines import BOUNDS, SAMPLES
-from meshproof.report import statistics_doc
-from meshproof.report.claims_doc import ROOT
-from meshproof.statistics import smallest_sample
-from meshproof.upgrade.check.judge import RULES
+from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.statistics import smallest_sample
+from meshproof.tools.docs import statistics as statistics_doc
+from meshproof.tools.docs.claims import ROOT
+from meshproof.upgrade.precheck.check import RULES
 
 FAILOVER = ROOT / "docs" / "failover.md"
 
 
 def test_the_document_on_statistics_is_current() -> None:
     assert statistics_doc.DOCUMENT.read_text() == statistics_doc.current(), (
-        "run python -m meshproof.report.statistics_doc"
+        "run python -m meshproof.tools.docs.statistics"
     )
 
 

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from meshproof import drill as drills
-from meshproof.drill import Ward, felt, must_have_been_loaded, must_have_been_well
-from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.faults import strike as strikes
+from meshproof.claims.findings import Findings
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.progress import Silent
+from meshproof.failover import drill as drills
+from meshproof.failover.availability import Asked, Vigil
+from meshproof.failover.drill import Ward, felt, must_have_been_loaded, must_have_been_well
+from meshproof.faults import transient as strikes
 from meshproof.faults.journal import Journal
-from meshproof.faults.strike import Bench, Strike
-from meshproof.findings import Findings
-from meshproof.history import History, Mark, Outcome, Told, Window
-from meshproof.mesh import Mesh
-from meshproof.progress import Silent
+from meshproof.faults.transient import Bench, Strike
+from meshproof.load.generator import DEFAULT, Load, Source, Way
+from meshproof.load.history import History, Mark, Outcome, Told, Window
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.report.chart import binned, history_chart
-from meshproof.snapshot import Snapshot
-from meshproof.traffic import DEFAULT, Load, Source, Way
-from meshproof.vigil import Asked, Vigil
 from tests.fakes import mesh_of, snapshot_of
 from tests.test_history import request
 

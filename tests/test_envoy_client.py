@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.envoy import (
+from meshproof.clients.envoy_admin import (
     Endpoint,
     Security,
     admin,
@@ -18,9 +18,9 @@ from meshproof.clients.envoy import (
     parse_security,
     parse_stats,
 )
-from meshproof.clients.kube import ExecResult
-from meshproof.errors import Broken
-from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
+from meshproof.clients.kubernetes.client import ExecResult
+from meshproof.core.errors import Broken
+from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from tests.fakes import LocalKube
 
 NAME = "outbound|80||mockshop.chapter08.svc.cluster.local"

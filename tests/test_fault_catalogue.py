@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.claims import CODE, REGISTRY, Family, not_applicable
-from meshproof.errors import BadInput
-from meshproof.fault_commands import described
+from meshproof.claims.claim import CODE, REGISTRY, Family, not_applicable
+from meshproof.cli.faults import described
+from meshproof.core.errors import BadInput
+from meshproof.core.topology import available, load_topology
 from meshproof.faults.catalogue import FAULTS, chosen, fault
-from meshproof.topology import available, load_topology
 
 FIRST_WAVE = {
     *("T1", "T2", "T4", "T6"),

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.kube import ApiError, Json, path_of
-from meshproof.errors import Broken, Unavailable
+from meshproof.clients.kubernetes.client import ApiError, Json, path_of
+from meshproof.core.errors import Broken, Unavailable
 from meshproof.faults.catalogue import fault
+from meshproof.faults.editor import Prevented, Scene
 from meshproof.faults.fault import inject
 from meshproof.faults.heal import heal, in_healing_order
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.scene import Prevented, Scene
-from meshproof.mesh import Cluster, Mesh
+from meshproof.mesh.handles import Cluster, Mesh
 from tests.fakes import FakeLinks, mesh_of, toolbox
 from tests.install_fakes import FakeKube
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import Broken, NotReady, Unavailable
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core.errors import Broken, NotReady, Unavailable
+from meshproof.core.waiting import NotYet
 from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
-from meshproof.faults.health import rollouts
+from meshproof.faults.infrastructure import freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.istiod import STOP_ISTIOD, start_istiod, stop_istiod
 from meshproof.faults.journal import Journal
-from meshproof.faults.machines import freeze_cluster, lose_cluster, stop_api_servers
-from meshproof.faults.strike import Bench
-from meshproof.mesh import Cluster, Mesh
-from meshproof.wait import NotYet
+from meshproof.faults.transient import Bench
+from meshproof.health.mesh import rollouts
+from meshproof.mesh.handles import Cluster, Mesh
 from tests.fakes import FakeLinks, mesh_of, snapshot_of
 
 

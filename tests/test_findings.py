@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.findings import Findings, begun
-from meshproof.parallel import together
-from meshproof.probes.answer import HttpAnswer
-from meshproof.shares import share_problems
+from meshproof.claims.findings import Findings, begun
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.probes.answers import HttpAnswer
+from meshproof.traffic.shares import share_problems
 
 
 def test_findings_that_a_thread_begins_are_known_to_who_asked() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import ApiError, Kube
-from meshproof.errors import ClaimFailed, Unavailable
-from meshproof.mesh import Cluster
-from meshproof.providers.base import ClusterAccess
-from meshproof.remote_secrets import remote_secrets
-from meshproof.snapshot import ClusterFacts, ca_of
-from meshproof.topology import load_topology
+from meshproof.clients.kubernetes.client import ApiError, Kube
+from meshproof.core.errors import ClaimFailed, Unavailable
+from meshproof.core.topology import load_topology
+from meshproof.discovery.remote_secrets import remote_secrets
+from meshproof.mesh.access import ClusterAccess
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import ClusterFacts, ca_of
 from tests.api_server import Server, kubeconfig
 
 WORDS = 'secrets "cacerts" is forbidden: User "jane" cannot get resource "secrets"'

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import Json
-from meshproof.errors import BadInput, Broken, Unavailable
-from meshproof.facts import service_facts
-from meshproof.gateways import opened_at_ingress, pods_of, selector_of
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import namespaces
+from meshproof.core.errors import BadInput, Broken, Unavailable
+from meshproof.core.model import EAST_WEST, GatewayRef, Topology
+from meshproof.core.progress import LineNarrator
+from meshproof.core.topology import load_topology
 from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
-from meshproof.install.manifests import namespaces
-from meshproof.install.mesh import install_mesh
+from meshproof.install.lifecycle import install_mesh
 from meshproof.install.removal import leftovers_in
-from meshproof.mesh import Mesh
-from meshproof.model import EAST_WEST, GatewayRef, Topology
-from meshproof.progress import LineNarrator
-from meshproof.snapshot import ClusterFacts, Snapshot
-from meshproof.stage.config import configurations
-from meshproof.topology import load_topology
-from meshproof.upgrade.journey.travel import as_yaml
+from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.objects import service_facts
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+from meshproof.upgrade.rehearsal.run import as_yaml
+from meshproof.workloads.testbed.configuration import configurations
 from tests.fakes import facts_of
 from tests.install_fakes import FakeKube, fake_mesh, fake_of
 

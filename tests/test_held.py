@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.xds_dump import difference, parse_dump
-from meshproof.errors import Broken
-from meshproof.held import differences
+from meshproof.clients.istio.config_dump import difference, parse_dump
+from meshproof.core.errors import Broken
+from meshproof.discovery.sync import differences
 
 CLUSTER = "outbound|80||shop.ns.svc.cluster.local"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from meshproof.history import History, Outcome, Request, Told, Window, bad_spell, silence, summarise
-from meshproof.traffic import Load, outcome_of
-from meshproof.wait import pause
+from meshproof.core.waiting import pause
+from meshproof.load.generator import Load, outcome_of
+from meshproof.load.history import History, Outcome, Request, Told, Window, bad_spell, silence, summarise
 
 
 def request(

@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from meshproof import inside
-from meshproof.errors import BadInput
-from meshproof.wait import NotYet, eventually
+from meshproof.cli import in_cluster as inside
+from meshproof.core.errors import BadInput
+from meshproof.core.waiting import NotYet, eventually
 
 # Stands in for pytest: `python -m` looks for modules in the working folder first. It does what its last option says.
 PYTEST = """\
@@ -64,7 +64,7 @@ class Pod:
         self.sonobuoy = folder / "sonobuoy"
 
     def start(self, end: str, *more: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-m", "meshproof.inside", "run", f"--results={self.results}", *more]
+        argv = [sys.executable, "-m", "meshproof.cli.in_cluster", "run", f"--results={self.results}", *more]
         return subprocess.Popen([*argv, "--", f"--end={end}"], cwd=self.folder, stdout=subprocess.PIPE, text=True)
 
     def run(self, end: str, *more: str) -> tuple[int, str]:
@@ -194,7 +194,7 @@ def test_results_cannot_be_fetched_before_the_end(pod: Pod) -> None:
 
 
 def keeping(pod: Pod, *more: str) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-m", "meshproof.inside", "keep", f"--results={pod.results}", *more]
+    argv = [sys.executable, "-m", "meshproof.cli.in_cluster", "keep", f"--results={pod.results}", *more]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.install.elsewhere import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
-from meshproof.install.manifests import MANAGED_BY
+from meshproof.clients.kubernetes.manifests import MANAGED_BY
+from meshproof.core.errors import BadInput
+from meshproof.core.progress import Silent
+from meshproof.core.topology import load_topology
+from meshproof.install.executor import run_plan
 from meshproof.install.plan import plan_for
-from meshproof.install.runner import run_plan
-from meshproof.mesh import Mesh
-from meshproof.progress import Silent
-from meshproof.providers.base import ClusterAccess
-from meshproof.providers.release import release_toolbox
-from meshproof.topology import load_topology
+from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
+from meshproof.mesh.access import ClusterAccess
+from meshproof.mesh.handles import Mesh
+from meshproof.providers.cli_tools.release import release_toolbox
 from tests.install_fakes import FakeBuild, fake_mesh, fake_of
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import Json
-from meshproof.install.app import app_manifests, client_manifest, envoy_config
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import namespaces
+from meshproof.core.names import CLIENT_NAMESPACE
+from meshproof.core.topology import load_topology, parse_topology
 from meshproof.install.gateways import gateway_deployment, gateway_services, gateways_of, mesh_configuration
-from meshproof.install.manifests import namespaces
 from meshproof.install.operator import istio_operator, merged
-from meshproof.names import CLIENT_NAMESPACE
-from meshproof.topology import load_topology, parse_topology
+from meshproof.workloads.app import app_manifests, client_manifest, envoy_config
 from tests.install_fakes import TOOLBOX, parsed, three_clusters
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import Broken, NotReady
-from meshproof.install.certificates import bundle_of_secret, ca_bundles, cacerts_secret, consistency_problems
+from meshproof.clients.kubernetes.readiness import bad_states, deployment_ready, load_balancer_address, pod_line, until
+from meshproof.core.errors import Broken, NotReady
+from meshproof.core.model import ClusterName
+from meshproof.core.progress import Silent
+from meshproof.core.topology import available, load_topology
+from meshproof.install.ca import bundle_of_secret, ca_bundles, cacerts_secret, consistency_problems
+from meshproof.install.executor import Aborted, run_plan, undo_of
 from meshproof.install.injection import InjectorState, PodOutcome, new_pod
-from meshproof.install.mesh import leftovers
+from meshproof.install.lifecycle import leftovers
 from meshproof.install.plan import plan_for
-from meshproof.install.readiness import bad_states, deployment_ready, load_balancer_address, pod_line, until
 from meshproof.install.removal import is_istio, remove_namespaces
-from meshproof.install.runner import Aborted, run_plan, undo_of
-from meshproof.mesh import Mesh
-from meshproof.model import ClusterName
-from meshproof.pki import make_root, plugin_ca
-from meshproof.progress import Silent
-from meshproof.topology import available, load_topology
+from meshproof.mesh.handles import Mesh
+from meshproof.pki.issue import make_root, plugin_ca
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, three_clusters
 
 CACERTS = "/api/v1/namespaces/istio-system/secrets/cacerts"

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from meshproof.core.model import Topology
+from meshproof.core.topology import available, load_topology
+from meshproof.install.executor import Step, undo_of
 from meshproof.install.plan import describe, plan_for
-from meshproof.install.runner import Step, undo_of
-from meshproof.mesh import Mesh
-from meshproof.model import Topology
-from meshproof.providers.base import ClusterAccess
-from meshproof.topology import available, load_topology
+from meshproof.mesh.access import ClusterAccess
+from meshproof.mesh.handles import Mesh
 from tests.install_fakes import TOOLBOX, fake_mesh, three_clusters
 
 

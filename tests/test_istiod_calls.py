@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.kube import ApiError
-from meshproof.errors import Broken
-from meshproof.istiod_calls import Call, call_istiod, parse_call, review, review_problems, token_of
-from meshproof.webhooks import parse_webhook
+from meshproof.clients.kubernetes.client import ApiError
+from meshproof.core.errors import Broken
+from meshproof.mesh.webhooks import parse_webhook
+from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
 from suites.gateways.test_istiod import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
 from tests.fakes import LocalKube, pod
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.clients.istiod import KnownCluster, NetworkGateway, parse_clusterz, parse_networkz, parse_syncz
-from meshproof.errors import Broken
+from meshproof.clients.istio.istiod_debug import (
+    KnownCluster,
+    NetworkGateway,
+    parse_clusterz,
+    parse_networkz,
+    parse_syncz,
+)
+from meshproof.core.errors import Broken
 
 SYNCZ = """[{"cluster_id":"cluster2","proxy":"client-1.utilities","proxy_type":"sidecar","istio_version":"1.31.0",
 "cluster_sent":"a","cluster_acked":"a","resources":{

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from meshproof import names
-from meshproof.admission import Admission, Answer, Verdict
-from meshproof.clients.kube import ApiError
-from meshproof.drill import Drill, lost, must_have_been_well
-from meshproof.errors import Broken, ClaimFailed
-from meshproof.facts import PortFacts, ServiceFacts
-from meshproof.faults.strike import Strike
-from meshproof.findings import Findings
-from meshproof.history import History, Mark, Outcome
-from meshproof.outage import Outage, Outages
-from meshproof.paths import PathCount
-from meshproof.probes.answer import HttpAnswer
+from meshproof.claims.findings import Findings
+from meshproof.clients.kubernetes.client import ApiError
+from meshproof.core import names
+from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.failover.drill import Drill, lost, must_have_been_well
+from meshproof.failover.istiod_outage import Outage, Outages
+from meshproof.faults.transient import Strike
+from meshproof.gateways.paths import PathCount
+from meshproof.load.history import History, Mark, Outcome
+from meshproof.mesh.objects import PortFacts, ServiceFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.admission import Admission, Answer, Verdict
+from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.tcp import TcpAnswer
-from meshproof.short_lived import ShortLived
-from meshproof.snapshot import Snapshot
+from meshproof.workloads.short_lived_clients import ShortLived
 from suites.failover.test_istiod_outage import autonomy, closed, lost_once_renewed, lost_until_end, still_open
 from suites.gateways.test_path import path_problems
 from suites.gateways.test_ports import spec_problems, wire_problems
@@ -168,7 +168,7 @@ class RefusingKube(LocalKube):
 
 
 def test_admissions_words_are_kept_but_throttling_is_not_admission() -> None:
-    from meshproof.mesh import Cluster
+    from meshproof.mesh.handles import Cluster
 
     model = mesh_of("multi-primary-samenet").clusters[0]
     dead = RefusingKube(500, 'Internal error occurred: failed calling webhook "x": connection refused')

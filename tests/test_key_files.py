@@ -14,7 +14,7 @@ import yaml
 PROGRAM = """\
 import sys
 from pathlib import Path
-from meshproof.clients.kube import Kube
+from meshproof.clients.kubernetes.client import Kube
 print(Kube(Path(sys.argv[1]), "c").server, flush=True)
 sys.stdin.read()
 """

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput, Broken
-from meshproof.model import Topology
-from meshproof.progress import Silent
-from meshproof.providers.commands import Rehearsal, Shell
-from meshproof.providers.kind import METALLB, Kind, plan_clusters, pool_of, runtime_of
-from meshproof.providers.made import MadeClusters, is_kept, open_made
-from meshproof.topology import load_topology
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.model import Topology
+from meshproof.core.progress import Silent
+from meshproof.core.topology import load_topology
+from meshproof.providers.cli_tools.clusters import MadeClusters, is_kept, open_made
+from meshproof.providers.cli_tools.commands import Rehearsal, Shell
+from meshproof.providers.cli_tools.kind import METALLB, Kind, plan_clusters, pool_of, runtime_of
 from tests.install_fakes import three_clusters
 from tests.maker_fakes import TOOLBOX, Tools, tools
 

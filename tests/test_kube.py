@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import ApiError, Json, Kube, path_of
-from meshproof.errors import BadInput, NotReady
-from meshproof.parallel import together
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput, NotReady
 from tests.api_server import Answer, Server, kubeconfig
 
 

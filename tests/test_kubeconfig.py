@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.attachment import Attachment, NamedContext
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import BadInput, Unavailable
-from meshproof.mesh import Mesh
-from meshproof.model import ClusterName
-from meshproof.progress import Silent
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.core.errors import BadInput, Unavailable
+from meshproof.core.model import ClusterName
+from meshproof.core.progress import Silent
+from meshproof.core.topology import load_topology
+from meshproof.mesh.handles import Mesh
 from meshproof.providers import kubeconfig as provider
+from meshproof.providers.contexts import Attachment, NamedContext
 from meshproof.providers.kubeconfig import hub_and_tag, open_kubeconfig
-from meshproof.rights import NEEDED, Rule, missing_rights
-from meshproof.topology import load_topology
 from tests.api_server import Answer, Server, kubeconfig
 
 TOPOLOGY = load_topology("multi-primary-multinet")

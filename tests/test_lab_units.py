@@ -15,16 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput, Broken
-from meshproof.model import ClusterName
-from meshproof.progress import Silent
-from meshproof.providers.lab import doctor, gobuild, locks, packages
-from meshproof.providers.lab.images import Image, Layer, archive, copy_for_node
-from meshproof.providers.lab.loadbalancer import AddressBook, PoolExhausted, status_patch
-from meshproof.providers.lab.paths import private_folder
-from meshproof.providers.lab.plan import SLOTS, HostRoute, choose_plan, overlaps, plan_slot
-from meshproof.providers.lab.processes import Exit
-from meshproof.providers.lab.releases import CURRENT, OLDER, RELEASES, before, release_of
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.model import ClusterName
+from meshproof.core.paths import private_folder
+from meshproof.core.progress import Silent
+from meshproof.providers.lab import doctor, locks
+from meshproof.providers.lab.address_plan import SLOTS, HostRoute, choose_plan, overlaps, plan_slot
+from meshproof.providers.lab.build import debian as packages
+from meshproof.providers.lab.build import go as gobuild
+from meshproof.providers.lab.build.images import Image, Layer, archive, copy_for_node
+from meshproof.providers.lab.build.istio_releases import CURRENT, OLDER, RELEASES, before, release_of
+from meshproof.providers.lab.node.load_balancer import AddressBook, PoolExhausted, status_patch
+from meshproof.providers.lab.node.supervisor import Exit
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
 
 EAST, WEST = ClusterName("east"), ClusterName("west")

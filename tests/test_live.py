@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof import live as lives
-from meshproof.live import CLEAR, LiveLine
-from meshproof.progress import LineNarrator
+from meshproof.core.progress import LineNarrator
+from meshproof.report import live_line as lives
+from meshproof.report.live_line import CLEAR, LiveLine
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.making import Making
-from meshproof.options import OPTIONS, Settings, read_settings
-from meshproof.progress import Silent
-from meshproof.providers.commands import Shell
-from meshproof.providers.made import open_made, toolbox_of
-from meshproof.providers.makers import maker_of, plan_of
+from meshproof.core.errors import BadInput
+from meshproof.core.progress import Silent
+from meshproof.providers.cli_tools.clusters import open_made, toolbox_of
+from meshproof.providers.cli_tools.commands import Shell
+from meshproof.providers.cli_tools.settings import Making
+from meshproof.run.cluster_tools import maker_of, plan_of
+from meshproof.run.settings import OPTIONS, Settings, read_settings
 from tests.maker_fakes import TOOLBOX, Tools, tools
 
 pytest_plugins = ["pytester"]

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from meshproof.clients.envoy import Endpoint
-from meshproof.errors import ClaimFailed
-from meshproof.facts import EndpointFacts
-from meshproof.mesh_state import endpoint_problems, expected_versions, expected_weights
-from meshproof.paths import exposed_ports, needed_ports
-from meshproof.snapshot import Snapshot
+from meshproof.clients.envoy_admin import Endpoint
+from meshproof.core.errors import ClaimFailed
+from meshproof.discovery.endpoints import endpoint_problems, expected_versions, expected_weights
+from meshproof.gateways.paths import exposed_ports, needed_ports
+from meshproof.mesh.objects import EndpointFacts
+from meshproof.mesh.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of
 
 

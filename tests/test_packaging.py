@@ -12,7 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from meshproof.topology import available
+from meshproof.core.topology import available
 
 TOP = Path(__file__).resolve().parents[1]
 LOCK = (TOP / "requirements.lock").read_text()
@@ -87,4 +87,4 @@ def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(tmp
     assert {f"meshproof/topologies/{name}.yaml" for name in available()} <= set(names)
     assert metadata.replace("METADATA", "licenses/LICENSE") in names
     assert "License-Expression: Apache-2.0" in told
-    assert "meshproof = meshproof.cli:main" in entry
+    assert "meshproof = meshproof.cli.main:main" in entry

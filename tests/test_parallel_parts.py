@@ -22,23 +22,23 @@ from fixtures.provider import Clusters
 from fixtures.report import FACTS
 from fixtures.stagehand import Stagehand
 from fixtures.worker import RunFolder, Worker
-from meshproof.clients.kube import Kube
-from meshproof.division import Lot, Phase, Step, divide, phases_of
-from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.gates import Gates, at_work, who_is_at_work
-from meshproof.handover import Handover, handed_over, read_handover, write_handover
-from meshproof.hearing import Ear, tell
-from meshproof.install.mesh import Installed
-from meshproof.install.runner import Step as InstallStep
-from meshproof.install.runner import StepFailed
-from meshproof.options import TOPOLOGY
-from meshproof.progress import Silent
-from meshproof.providers.base import ClusterAccess
-from meshproof.report.results import ClaimResult, Result
+from meshproof.claims.results import ClaimResult, Result
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.progress import Silent
+from meshproof.core.topology import load_topology
+from meshproof.install.executor import Step as InstallStep
+from meshproof.install.executor import StepFailed
+from meshproof.install.lifecycle import Installed
+from meshproof.mesh.access import ClusterAccess
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.report.verdict import RunFacts
-from meshproof.snapshot import Snapshot
-from meshproof.sweep import STALE
-from meshproof.topology import load_topology
+from meshproof.run.division import Lot, Phase, Step, divide, phases_of
+from meshproof.run.gates import Gates, at_work, who_is_at_work
+from meshproof.run.handover import Handover, handed_over, read_handover, write_handover
+from meshproof.run.hearing import Ear, tell
+from meshproof.run.settings import TOPOLOGY
+from meshproof.workloads.cleanup import STALE
 from tests.fakes import mesh_of, toolbox
 
 # -- who proves what --------------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ def told(text):
 
 def pytest_configure():
     from fixtures.stagehand import Stagehand
-    from meshproof.handover import handed_over
-    from meshproof.install.mesh import Installed
+    from meshproof.run.handover import handed_over
+    from meshproof.install.lifecycle import Installed
     from tests.fakes import toolbox
     from xdist.workermanage import NodeManager
 
@@ -83,9 +83,9 @@ import os, signal, threading, time
 import pytest
 from conftest import told as tell
 from fixtures.report import FACTS
-from meshproof.claims import REMOTES, Registry, claim
-from meshproof.errors import Broken, ClaimFailed
-from meshproof.rounds import Manners
+from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meshproof.claims import Claim
-from meshproof.errors import Unavailable
-from meshproof.options import read_settings
-from meshproof.permissions import withheld
+from meshproof.claims.claim import Claim
+from meshproof.core.errors import Unavailable
+from meshproof.run.policy import withheld
+from meshproof.run.settings import read_settings
 
 
 def claim(*, disruptive: bool = False, credentials: str = "") -> Claim:

@@ -13,7 +13,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshproof.certificates import (
+from meshproof.pki.issue import (
+    Authority,
+    bundle_of,
+    make_intermediate,
+    make_root,
+    make_workload,
+    pem_of,
+    plugin_ca,
+)
+from meshproof.pki.verify import (
     check_ca_bundle,
     fingerprint,
     key_usage_problems,
@@ -23,15 +32,6 @@ from meshproof.certificates import (
     spiffe_ids,
     subject,
     verify_chain,
-)
-from meshproof.pki import (
-    Authority,
-    bundle_of,
-    make_intermediate,
-    make_root,
-    make_workload,
-    pem_of,
-    plugin_ca,
 )
 
 NOW = datetime.now(UTC) + timedelta(minutes=30)

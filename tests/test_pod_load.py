@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from meshproof.clients.kube import ExecResult
-from meshproof.errors import NotReady
-from meshproof.history import Mark, Outcome, Window
-from meshproof.pod_load import PodLoad, lateness, parse_notes
-from meshproof.traffic import Load
-from meshproof.wait import pause
+from meshproof.clients.kubernetes.client import ExecResult
+from meshproof.core.errors import NotReady
+from meshproof.core.waiting import pause
+from meshproof.load.generator import Load
+from meshproof.load.history import Mark, Outcome, Window
+from meshproof.load.pod_generator import PodLoad, lateness, parse_notes
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")

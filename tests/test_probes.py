@@ -17,17 +17,17 @@ from typing import ClassVar
 
 import pytest
 
-from meshproof import calls
-from meshproof.bodies import bodies_from_pod
-from meshproof.calls import Call
-from meshproof.certificates import spiffe_ids
-from meshproof.errors import Broken, NotReady
-from meshproof.pki import make_intermediate, make_root, make_workload, pem_of
+from meshproof.core.errors import Broken, NotReady
+from meshproof.load.generator import DEFAULT, ask_ingress
+from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
+from meshproof.pki.verify import spiffe_ids
+from meshproof.probes import http_batch as calls
+from meshproof.probes.answer_words import words
 from meshproof.probes.http import dialling, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.http_batch import Call
+from meshproof.probes.http_bodies import bodies_from_pod
 from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
-from meshproof.probes.words import words
-from meshproof.traffic import DEFAULT, ask_ingress
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")

@@ -24,8 +24,8 @@ pytest_plugins = [
 
 CLAIMS = """
 import pytest
-from meshproof.claims import REMOTES, Registry, claim
-from meshproof.errors import BadInput, Broken, ClaimFailed, Unavailable
+from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.core.errors import BadInput, Broken, ClaimFailed, Unavailable
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -157,9 +157,9 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_changes_nothing(run: pytest.
 ROUND = """
 import threading
 import pytest
-from meshproof.claims import Registry, claim
-from meshproof.errors import ClaimFailed
-from meshproof.rounds import Manners
+from meshproof.claims.claim import Registry, claim
+from meshproof.core.errors import ClaimFailed
+from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -342,7 +342,7 @@ def test_bad_input_in_set_up_ends_the_run_with_4(run: pytest.Pytester) -> None:
         test_setup="""
         import pytest
         from fixtures.provider import bad_input_ends_the_run
-        from meshproof.errors import BadInput
+        from meshproof.core.errors import BadInput
 
         @pytest.fixture
         def clusters():
@@ -377,7 +377,7 @@ def test_one_topology_follows_the_other_on_the_same_clusters(run: pytest.Pyteste
     run.makepyfile(
         test_claims="""
         import pytest
-        from meshproof.claims import Registry, claim
+        from meshproof.claims.claim import Registry, claim
         registry = Registry()
 
         @pytest.fixture(scope="session")

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from meshproof import cli
-from meshproof.clients.kube import Json
-from meshproof.errors import BadInput, NotReady
-from meshproof.facts import pod_facts
-from meshproof.mesh import Mesh
-from meshproof.pki import make_root, make_workload
-from meshproof.probes.answer import HttpAnswer
-from meshproof.upgrade.record import take as take_module
-from meshproof.upgrade.record.certificates import secret
-from meshproof.upgrade.record.compare import compare
-from meshproof.upgrade.record.file import read_record, text_of, write_record
-from meshproof.upgrade.record.model import Key, Record, Sample
-from meshproof.upgrade.record.objects import gateways, webhooks
-from meshproof.upgrade.record.samples import sample, slower
-from meshproof.upgrade.record.workloads import directory_of, members, workload_of
+from meshproof.cli import main as cli
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import BadInput, NotReady
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.objects import pod_facts
+from meshproof.pki.issue import make_root, make_workload
+from meshproof.probes.answers import HttpAnswer
+from meshproof.upgrade.baseline import capture as take_module
+from meshproof.upgrade.baseline.capture_cluster import gateways, webhooks
+from meshproof.upgrade.baseline.certificates import secret
+from meshproof.upgrade.baseline.compare import compare
+from meshproof.upgrade.baseline.file import read_record, text_of, write_record
+from meshproof.upgrade.baseline.model import Key, Record, Sample
+from meshproof.upgrade.baseline.samples import sample, slower
+from meshproof.upgrade.baseline.workload_identity import directory_of, members, workload_of
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, raws_of, record, service
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import Json
-from meshproof.errors import BadInput
-from meshproof.mesh import Mesh
-from meshproof.upgrade.record.compare import Comparison, compare
-from meshproof.upgrade.record.differences import Difference, differences
-from meshproof.upgrade.record.known import RULES
-from meshproof.upgrade.record.model import Content, Key, Record
-from meshproof.upgrade.record.rules import Rule, explanation
-from meshproof.upgrade.record.text import told
-from meshproof.versions import Version
+from meshproof.clients.kubernetes.client import Json
+from meshproof.controlplane.versions import Version
+from meshproof.core.errors import BadInput
+from meshproof.mesh.handles import Mesh
+from meshproof.upgrade.baseline.compare import Comparison, compare
+from meshproof.upgrade.baseline.diff import Difference, differences
+from meshproof.upgrade.baseline.expected_changes import RULES
+from meshproof.upgrade.baseline.model import Content, Key, Record
+from meshproof.upgrade.baseline.render import told
+from meshproof.upgrade.baseline.rule import Rule, explanation
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, record
 

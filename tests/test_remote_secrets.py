@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from meshproof.clients.kube import ExecResult, Json
-from meshproof.errors import Broken
-from meshproof.remote_secrets import (
+from meshproof.clients.kubernetes.client import ExecResult, Json
+from meshproof.core.errors import Broken
+from meshproof.discovery.remote_secrets import (
     NEEDED,
     Access,
     RemoteSecret,

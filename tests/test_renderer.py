@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.claims import Family
-from meshproof.report.floor import FLOOR
-from meshproof.topology import available
+from meshproof.claims.claim import Family
+from meshproof.claims.required import FLOOR
+from meshproof.core.topology import available
 
 TOP = Path(__file__).resolve().parents[1]
 RENDERER = TOP / "renderer"

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshproof.claims import REMOTES, Claim
-from meshproof.clients.kube import Kube
-from meshproof.errors import Broken
-from meshproof.report.claims_doc import DOCUMENT, current
-from meshproof.report.evidence import Evidence
+from meshproof.claims.claim import REMOTES, Claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.required import FLOOR, shortfalls
+from meshproof.claims.results import ClaimResult, Ledger, Result
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.errors import Broken
+from meshproof.core.topology import load_topology
+from meshproof.report.claim_links import claim_url
 from meshproof.report.failure import in_one_line, render_broken, render_failure
-from meshproof.report.floor import FLOOR, shortfalls
-from meshproof.report.links import claim_url
-from meshproof.report.results import ClaimResult, Ledger, Result
 from meshproof.report.summary import summary_lines
 from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
-from meshproof.topology import load_topology
+from meshproof.tools.docs.claims import DOCUMENT, current
 
 CLAIM = Claim(
     code="TRUST-03",
@@ -243,7 +243,7 @@ def test_secrets_do_not_get_into_evidence(tmp_path: Path, secret: str) -> None:
 
 
 def test_the_document_of_claims_is_up_to_date() -> None:
-    assert DOCUMENT.read_text() == current(), "run: python -m meshproof.report.claims_doc"
+    assert DOCUMENT.read_text() == current(), "run: python -m meshproof.tools.docs.claims"
 
 
 def test_every_claim_of_the_floor_is_declared() -> None:

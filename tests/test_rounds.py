@@ -7,8 +7,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from meshproof.errors import ClaimFailed
-from meshproof.rounds import Job, Manners, Round
+from meshproof.claims.scheduler import Job, Manners, Round
+from meshproof.core.errors import ClaimFailed
 
 
 def test_jobs_run_at_the_same_time() -> None:

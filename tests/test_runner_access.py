@@ -7,13 +7,13 @@ from types import MappingProxyType
 
 import pytest
 
-from meshproof import runner_access
-from meshproof.errors import Unavailable
-from meshproof.facts import PodFacts, PortFacts, ServiceFacts
+from meshproof.core.errors import Unavailable
+from meshproof.core.topology import load_topology
+from meshproof.mesh.objects import PodFacts, PortFacts, ServiceFacts
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+from meshproof.probes import runner_reachability as runner_access
+from meshproof.probes.runner_reachability import EVERYWHERE, RunnerAccess, look
 from meshproof.probes.tcp import TcpAnswer
-from meshproof.runner_access import EVERYWHERE, RunnerAccess, look
-from meshproof.snapshot import ClusterFacts, Snapshot
-from meshproof.topology import load_topology
 
 
 def service(name: str, address: str, *, kind: str = "LoadBalancer") -> ServiceFacts:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from fixtures.scheduling import MeshScheduling
-from meshproof.division import Lot, Phase, Step
-from meshproof.errors import Broken
+from meshproof.core.errors import Broken
+from meshproof.run.division import Lot, Phase, Step
 
 
 def lots(*names: str) -> list[Lot]:

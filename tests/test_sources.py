@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from meshproof.claims import REGISTRY, Claim
-from meshproof.report.claims_doc import import_suites
-from meshproof.sources import ISTIO, PAGES, cited, linked
+from meshproof.claims.claim import REGISTRY, Claim
+from meshproof.claims.references import ISTIO, PAGES, cited, linked
+from meshproof.tools.docs.claims import import_suites
 
 import_suites()
 

@@ -6,19 +6,24 @@ from typing import Any
 
 import pytest
 
-from meshproof.admission import Answer, ConfigAdmission, Verdict
-from meshproof.bodies import BodyAnswer, body_problems, parse_body_row
-from meshproof.calls import Call, Reply, parse_row, script, told_replies
-from meshproof.clients.envoy import Security, parse_hosts_of_routes, parse_weights_of_route
-from meshproof.clients.kube import Json
-from meshproof.errors import NotReady
-from meshproof.istio_config import istio, probe_route
-from meshproof.probes.answer import HttpAnswer
-from meshproof.propagation import host_problems
-from meshproof.routing import compare, failover_that_never_happens, lying_in_remotes, service_hosts
-from meshproof.settle import settled
-from meshproof.stage.config import configuration, weights
-from meshproof.stage.envoy import envoy_config
+from meshproof.clients.envoy_admin import Security, parse_hosts_of_routes, parse_weights_of_route
+from meshproof.clients.istio.configuration import istio, probe_route
+from meshproof.clients.kubernetes.client import Json
+from meshproof.controlplane.config_consistency import (
+    compare,
+    failover_that_never_happens,
+    lying_in_remotes,
+    service_hosts,
+)
+from meshproof.controlplane.config_propagation import host_problems
+from meshproof.core.errors import NotReady
+from meshproof.core.settle import settled
+from meshproof.probes.admission import Answer, ConfigAdmission, Verdict
+from meshproof.probes.answers import HttpAnswer
+from meshproof.probes.http_batch import Call, Reply, parse_row, script, told_replies
+from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_body_row
+from meshproof.workloads.testbed.configuration import configuration, weights
+from meshproof.workloads.testbed.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
 from suites.traffic.test_policies import guard_problems, security_problems, strict_problems
 from suites.traffic.test_protocols import protocol_problems

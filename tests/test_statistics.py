@@ -6,8 +6,8 @@ from math import isclose
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.statistics import ALPHA, expected_shares, power, smallest_sample, test_shares
+from meshproof.core.errors import BadInput
+from meshproof.core.statistics import ALPHA, expected_shares, power, smallest_sample, test_shares
 
 EVEN = {"v1": 0.5, "v2": 0.5}
 

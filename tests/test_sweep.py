@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from meshproof import names
-from meshproof.clients.kube import Json
-from meshproof.mesh import Cluster
-from meshproof.sweep import STALE, stale, sweep
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
+from meshproof.mesh.handles import Cluster
+from meshproof.workloads.cleanup import STALE, stale, sweep
 from tests.fakes import LocalKube, mesh_of
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

@@ -7,9 +7,9 @@ from textwrap import dedent
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.model import Role
-from meshproof.topology import available, load_topology
+from meshproof.core.errors import BadInput
+from meshproof.core.model import Role
+from meshproof.core.topology import available, load_topology
 
 NAMES = ("multi-primary-multinet", "multi-primary-samenet", "primary-remote-multinet", "primary-remote-samenet")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from meshproof import topology as module
-from meshproof.errors import BadInput
-from meshproof.topology import load_topology
+from meshproof.core import topology as module
+from meshproof.core.errors import BadInput
+from meshproof.core.topology import load_topology
 
 TEXT = (Path(__file__).resolve().parents[1] / "docs" / "writing-a-topology.md").read_text()
 FILES: list[str] = re.findall(r"^```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)

@@ -12,29 +12,30 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshproof import cli, pki
-from meshproof.clients.istioctl import parse_messages
-from meshproof.clients.kube import ApiError, ExecResult, Json, Kube
+from meshproof.calibration.outcome import SuiteRun
+from meshproof.claims.results import Result
+from meshproof.cli import main as cli
+from meshproof.cli import upgrade_check as command
+from meshproof.cli.select_mesh import Chosen
+from meshproof.clients.istio.istioctl import parse_messages
+from meshproof.clients.kubernetes.client import ApiError, ExecResult, Json, Kube
+from meshproof.clients.kubernetes.rbac import Rule as Right
 from meshproof.clients.process import run
-from meshproof.errors import Broken, NotReady
-from meshproof.mesh import Cluster, Mesh
-from meshproof.names import SYSTEM_NAMESPACE
-from meshproof.providers.base import ClusterAccess, Toolbox
-from meshproof.report.results import Result
-from meshproof.rights import Rule as Right
-from meshproof.sensitivity.outcome import SuiteRun
-from meshproof.topology import load_topology
-from meshproof.upgrade.check import command
-from meshproof.upgrade.check.facts import Facts, Patch, Reader
-from meshproof.upgrade.check.filters import patches_of
-from meshproof.upgrade.check.judge import check
-from meshproof.upgrade.check.proofs import claim_reasons
-from meshproof.upgrade.check.read import read_facts
-from meshproof.upgrade.check.reader import account_of, lacking, reader_of
-from meshproof.upgrade.check.rule import Reason, Severity
-from meshproof.upgrade.check.target import parse_target
-from meshproof.upgrade.check.verdict import Outcome, Verdict, render, verdict_of
-from meshproof.upgrade.choosing import Chosen
+from meshproof.core.errors import Broken, NotReady
+from meshproof.core.names import SYSTEM_NAMESPACE
+from meshproof.core.topology import load_topology
+from meshproof.core.versions import parse_target
+from meshproof.mesh.access import ClusterAccess, Toolbox
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.pki import issue as pki
+from meshproof.upgrade.precheck.check import check
+from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
+from meshproof.upgrade.precheck.filters import patches_of
+from meshproof.upgrade.precheck.proofs import claim_reasons
+from meshproof.upgrade.precheck.read import read_facts
+from meshproof.upgrade.precheck.reader_role import account_of, lacking, reader_of
+from meshproof.upgrade.precheck.rule import Reason, Severity
+from meshproof.upgrade.precheck.verdict import Outcome, Verdict, render, verdict_of
 from tests.install_fakes import TOOLBOX, FakeKube
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from meshproof.attachment import Attachment
-from meshproof.clients.kube import Kube
+from meshproof.cli import select_mesh as choosing
+from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterName
+from meshproof.core.topology import load_topology
 from meshproof.detect.propose import Proposal
-from meshproof.errors import BadInput
-from meshproof.model import ClusterName
-from meshproof.providers.base import ClusterAccess
-from meshproof.topology import load_topology
-from meshproof.upgrade import choosing
-from meshproof.upgrade.choosing import Chosen, add_choosers, chosen_mesh
+from meshproof.mesh.access import ClusterAccess
+from meshproof.providers.contexts import Attachment
 from tests.install_fakes import TOOLBOX, FakeKube
 
 TEXT = """\
@@ -88,7 +88,7 @@ def test_contexts_without_a_topology_are_asked_what_they_are(
 
 
 def test_the_mesh_of_a_lab_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    from meshproof.providers.lab import lab
+    from meshproof.providers.lab import api as lab
 
     topology = load_topology("multi-primary-samenet")
     accesses = tuple(

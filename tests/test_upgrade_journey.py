@@ -9,22 +9,22 @@ from typing import Any
 
 import pytest
 
-from meshproof.clients.kube import Json
-from meshproof.errors import Broken, ClaimFailed
-from meshproof.findings import Findings
-from meshproof.history import Mark, Outcome, Request
+from meshproof.calibration.outcome import SuiteRun
+from meshproof.claims.findings import Findings
+from meshproof.claims.results import Result
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.core.topology import TOPOLOGIES, load_topology
 from meshproof.install.gateways import istiod_exposed
-from meshproof.mesh import Mesh
-from meshproof.report.results import Result
-from meshproof.sensitivity.outcome import SuiteRun
-from meshproof.topology import TOPOLOGIES, load_topology
-from meshproof.upgrade.journey.components import Components
-from meshproof.upgrade.journey.judge import judge, problems_of
-from meshproof.upgrade.journey.page import page
-from meshproof.upgrade.journey.planes import ControlPlane
-from meshproof.upgrade.journey.pointing import pointing_at
-from meshproof.upgrade.journey.steps import RETURNED, TARGET, Step, by_revision, in_place
-from meshproof.upgrade.journey.travel import Journey, Stage, as_yaml, named
+from meshproof.load.history import Mark, Outcome, Request
+from meshproof.mesh.handles import Mesh
+from meshproof.upgrade.rehearsal.component_versions import Components
+from meshproof.upgrade.rehearsal.control_plane import ControlPlane
+from meshproof.upgrade.rehearsal.judge import judge, problems_of
+from meshproof.upgrade.rehearsal.revision_references import pointing_at
+from meshproof.upgrade.rehearsal.run import Journey, Stage, as_yaml, named
+from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, Step, by_revision, in_place
+from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
 from tests.install_fakes import fake_mesh, fake_of
 
@@ -359,7 +359,7 @@ def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
 
 
 def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshproof.upgrade.journey.page.clock", lambda wall: "12:00:00")
+    monkeypatch.setattr("meshproof.upgrade.rehearsal.timeline.clock", lambda wall: "12:00:00")
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
     mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
     good = stage(components={"cluster1": versions, "cluster2": mixed})

@@ -8,9 +8,23 @@ from types import MappingProxyType
 
 import pytest
 
-from meshproof.errors import BadInput
-from meshproof.rights import Rule as Right
-from meshproof.upgrade.check.facts import (
+from meshproof.clients.istio.release_notes import (
+    BUNDLES,
+    CHANGED,
+    CRDS,
+    GONE_ANNOTATIONS,
+    KUBERNETES,
+    LAST_KNOWN,
+    READER_RIGHTS,
+    READER_RIGHTS_OF_REMOTES,
+    REMOVED,
+)
+from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.controlplane.versions import Version
+from meshproof.core.errors import BadInput
+from meshproof.core.versions import parse_target
+from meshproof.upgrade.precheck.check import RULES, judged
+from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
     Ending,
@@ -24,21 +38,7 @@ from meshproof.upgrade.check.facts import (
     Reader,
     Withheld,
 )
-from meshproof.upgrade.check.judge import RULES, judged
-from meshproof.upgrade.check.releases import (
-    BUNDLES,
-    CHANGED,
-    CRDS,
-    GONE_ANNOTATIONS,
-    KUBERNETES,
-    LAST_KNOWN,
-    READER_RIGHTS,
-    READER_RIGHTS_OF_REMOTES,
-    REMOVED,
-)
-from meshproof.upgrade.check.rule import Reason, Severity
-from meshproof.upgrade.check.target import parse_target
-from meshproof.versions import Version
+from meshproof.upgrade.precheck.rule import Reason, Severity
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.versions import Version, Versions, crd_problems, crd_versions, served_crds, union
+from meshproof.controlplane.versions import Version, Versions, crd_problems, crd_versions, served_crds, union
 
 
 @pytest.mark.parametrize(

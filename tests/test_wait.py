@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.wait import NotYet, consistently, eventually, never
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.waiting import NotYet, consistently, eventually, never
 
 
 @pytest.fixture(autouse=True)

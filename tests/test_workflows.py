@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from meshproof.topology import available
+from meshproof.core.topology import available
 
 TOP = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((TOP / ".github" / "workflows").glob("*.yaml"))

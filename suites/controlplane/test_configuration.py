@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from meshproof.admission import ConfigAdmission, Verdict
-from meshproof.claims import REMOTES, TWO_PRIMARIES, claim
-from meshproof.findings import Findings
-from meshproof.istio_config import applied, objects_of, probe_route
-from meshproof.mesh import Mesh
-from meshproof.parallel import together
-from meshproof.propagation import hosts_arrive
-from meshproof.report.evidence import Evidence
-from meshproof.rounds import Manners
-from meshproof.routing import COMPARED, compare, lying_in_remotes, service_hosts
-from meshproof.snapshot import Snapshot
+from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.claims.scheduler import Manners
+from meshproof.clients.istio.configuration import applied, objects_of, probe_route
+from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
+from meshproof.controlplane.config_propagation import hosts_arrive
+from meshproof.core.concurrency import together
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.admission import ConfigAdmission, Verdict
 
 
 @claim(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import base64
 
-from meshproof.certificates import fingerprint, parse_chain
-from meshproof.claims import REMOTES, claim
-from meshproof.errors import Unavailable
-from meshproof.findings import Findings
+from meshproof.claims.claim import REMOTES, claim
+from meshproof.claims.findings import Findings
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Unavailable
 from meshproof.install.injection import PodOutcome
-from meshproof.install.mesh import Installed
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.snapshot import Snapshot
-from meshproof.stage.life import Newcomers
+from meshproof.install.lifecycle import Installed
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import fingerprint, parse_chain
+from meshproof.workloads.testbed.lifecycle import Newcomers
 
 
 @claim(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from meshproof.claims import claim
-from meshproof.clients.istioctl import Istioctl
-from meshproof.findings import Findings
-from meshproof.mesh import Mesh
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
-from meshproof.versions import crd_problems, gather, union
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients.istio.istioctl import Istioctl
+from meshproof.controlplane.versions import crd_problems, gather, union
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
 
 
 @claim(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 
-from meshproof.canary import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
-from meshproof.claims import claim
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import ClaimFailed
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.claims.scheduler import Manners
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.dns import resolve_from_pod
-from meshproof.report.evidence import Evidence
-from meshproof.rounds import Manners
-from meshproof.snapshot import Snapshot
-from meshproof.stage.life import Newcomers
-from meshproof.wait import NotYet, eventually
+from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
+from meshproof.workloads.testbed.lifecycle import Newcomers
 
 
 @claim(

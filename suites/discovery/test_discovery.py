@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from meshproof.claims import claim
-from meshproof.clients import istiod
-from meshproof.clients.istiod import REJECTED
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import ClaimFailed
-from meshproof.findings import Findings, listed
-from meshproof.held import held_problems
-from meshproof.mesh import Mesh
-from meshproof.mesh_state import app_endpoints, endpoint_problems
-from meshproof.parallel import together
-from meshproof.report.evidence import Evidence
-from meshproof.rounds import Manners
-from meshproof.snapshot import Snapshot
-from meshproof.wait import NotYet, eventually
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings, listed
+from meshproof.claims.scheduler import Manners
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.istio.istiod_debug import REJECTED
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
+from meshproof.discovery.sync import held_problems
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
 
 
 @claim(

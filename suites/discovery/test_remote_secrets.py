@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from meshproof import names
-from meshproof.claims import claim
-from meshproof.deadlines import HORIZONS
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.remote_secrets import RemoteSecret, access_problems, remote_secrets, try_secret, written_problems
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import HORIZONS
+from meshproof.discovery.remote_secrets import (
+    RemoteSecret,
+    access_problems,
+    remote_secrets,
+    try_secret,
+    written_problems,
+)
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
 
 
 @claim(

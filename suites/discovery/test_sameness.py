@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from meshproof import names
-from meshproof.claims import claim
-from meshproof.clients import envoy
-from meshproof.errors import Unavailable
-from meshproof.facts import EndpointFacts, ServiceFacts, endpoint_facts
-from meshproof.findings import Findings
-from meshproof.identity import identity_problems, of_remote_secrets, written
-from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import app_endpoints
-from meshproof.model import ClusterName
-from meshproof.parallel import together
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients import envoy_admin as envoy
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Unavailable
+from meshproof.core.model import ClusterName
+from meshproof.discovery.endpoints import app_endpoints
+from meshproof.discovery.naming import identity_problems, of_remote_secrets, written
+from meshproof.discovery.remote_secrets import remote_secrets
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import EndpointFacts, ServiceFacts, endpoint_facts
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.dns import resolve_from_pod
-from meshproof.remote_secrets import remote_secrets
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
 
 
 @claim(

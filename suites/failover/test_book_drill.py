@@ -6,15 +6,15 @@ pods, the same faults, at the same time. docs/failover.md tells what the book sa
 
 from __future__ import annotations
 
-from meshproof.book import BookDrill
-from meshproof.claims import TWO_PRIMARIES, claim
-from meshproof.deadlines import BOUNDS, DEADLINES
-from meshproof.drill import felt, lost, must_have_been_well
-from meshproof.findings import Findings
-from meshproof.history import summarise
+from meshproof.claims.claim import TWO_PRIMARIES, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import BOUNDS, DEADLINES
+from meshproof.failover.app_redeploy import BookDrill
+from meshproof.failover.drill import felt, lost, must_have_been_well
+from meshproof.load.generator import DEFAULT
+from meshproof.load.history import summarise
 from meshproof.report import drills
-from meshproof.report.evidence import Evidence
-from meshproof.traffic import DEFAULT
 
 
 @claim(

@@ -5,21 +5,21 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
-from meshproof.claims import claim
-from meshproof.control import new_namespace_served_s, served_namespace, try_control
-from meshproof.deadlines import BOUNDS, SAMPLES
-from meshproof.drill import Drill, Ward, lost, must_have_been_well
-from meshproof.eyes import endpoints_left, endpoints_returned, flights_arrive, readers
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.waiting import pause
+from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
+from meshproof.failover.availability import admissions, keep_vigil
+from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
+from meshproof.failover.drill import Drill, Ward, lost, must_have_been_well
+from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
+from meshproof.faults.infrastructure import stop_api_servers
 from meshproof.faults.istiod import two_replicas
-from meshproof.faults.machines import stop_api_servers
-from meshproof.faults.parts import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
-from meshproof.findings import Findings
-from meshproof.history import Window
-from meshproof.parallel import together
+from meshproof.load.history import Window
 from meshproof.report import drills
-from meshproof.report.evidence import Evidence
-from meshproof.vigil import admissions, keep_vigil
-from meshproof.wait import pause
 
 
 @claim(

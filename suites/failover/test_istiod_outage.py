@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from meshproof.admission import Verdict
-from meshproof.claims import TWO_PRIMARIES, claim
-from meshproof.deadlines import DEADLINES, HORIZONS
-from meshproof.drill import Drill, lost, must_have_been_well
-from meshproof.findings import Findings
-from meshproof.history import Window, summarise
-from meshproof.mesh import Mesh
-from meshproof.mesh_state import app_endpoints, endpoint_problems
-from meshproof.outage import Outage, Outages
+from meshproof.claims.claim import TWO_PRIMARIES, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import DEADLINES, HORIZONS
+from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
+from meshproof.failover.drill import Drill, lost, must_have_been_well
+from meshproof.failover.istiod_outage import Outage, Outages
+from meshproof.load.history import Window, summarise
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.admission import Verdict
 from meshproof.report import drills
-from meshproof.report.evidence import Evidence
-from meshproof.short_lived import ShortLived
-from meshproof.snapshot import Snapshot
+from meshproof.workloads.short_lived_clients import ShortLived
 
 
 @claim(

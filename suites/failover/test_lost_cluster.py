@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from meshproof.claims import claim
-from meshproof.deadlines import BOUNDS, SAMPLES
-from meshproof.drill import Drill, Ward, felt, must_have_been_well
-from meshproof.evenness import all_answer
-from meshproof.eyes import flights_arrive
-from meshproof.faults.machines import freeze_cluster, lose_cluster
-from meshproof.findings import Findings
-from meshproof.history import silence
-from meshproof.mesh import Cluster
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.waiting import pause
+from meshproof.discovery.propagation import flights_arrive
+from meshproof.failover.drill import Drill, Ward, felt, must_have_been_well
+from meshproof.faults.infrastructure import freeze_cluster, lose_cluster
+from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.history import silence
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.report import drills
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
-from meshproof.traffic import DEFAULT, Target
-from meshproof.wait import pause
+from meshproof.traffic.evenness import all_answer
 
 
 @claim(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from itertools import combinations, product
 
-from meshproof.claims import ACROSS_NETWORKS, claim
-from meshproof.deadlines import BOUNDS, SAMPLES
-from meshproof.drill import Drill, Ward, felt, lost, must_have_been_well
-from meshproof.evenness import all_answer, uneven
-from meshproof.faults.machines import cut_links
-from meshproof.faults.parts import kill_east_west
-from meshproof.findings import Findings
-from meshproof.history import silence
-from meshproof.mesh import Cluster
-from meshproof.paths import gateway_connections
+from meshproof.claims.claim import ACROSS_NETWORKS, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.waiting import pause
+from meshproof.failover.drill import Drill, Ward, felt, lost, must_have_been_well
+from meshproof.faults.components import kill_east_west
+from meshproof.faults.infrastructure import cut_links
+from meshproof.gateways.paths import gateway_connections
+from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.history import silence
+from meshproof.mesh.handles import Cluster
 from meshproof.report import drills
-from meshproof.report.evidence import Evidence
-from meshproof.traffic import DEFAULT, Target
-from meshproof.wait import pause
+from meshproof.traffic.evenness import all_answer, uneven
 
 
 @claim(

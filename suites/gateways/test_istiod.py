@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from meshproof import names
-from meshproof.claims import REMOTES, claim
-from meshproof.findings import Findings
-from meshproof.istiod_calls import SERVICES, Call, call_istiod, review, review_problems, token_of
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.pki import make_root, pem_of
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
-from meshproof.webhooks import Webhook, injection_webhooks
+from meshproof.claims.claim import REMOTES, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.webhooks import Webhook, injection_webhooks
+from meshproof.pki.issue import make_root, pem_of
+from meshproof.probes.istiod_api import SERVICES, Call, call_istiod, review, review_problems, token_of
 
 NO_TOKEN = "no token"
 BAD_TOKEN = "a made-up token"

@@ -7,23 +7,23 @@ import socket
 from collections.abc import Iterable
 from contextlib import suppress
 
-from meshproof import names
-from meshproof.callers import Attempt, Reply, call_from_pod
-from meshproof.claims import ACROSS_NETWORKS, claim
-from meshproof.clients import istiod
-from meshproof.clients.istiod import NetworkGateway
-from meshproof.deadlines import DEADLINES, SAMPLES
-from meshproof.errors import ClaimFailed, Unavailable
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.paths import PORT_STATUS
+from meshproof.claims.claim import ACROSS_NETWORKS, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.istio.istiod_debug import NetworkGateway
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.errors import ClaimFailed, Unavailable
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.gateways.paths import PORT_STATUS
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.probes.http import app_url, http_from_pod, plain_http_from_pod
+from meshproof.probes.mtls_clients import Attempt, Reply, call_from_pod
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
 from meshproof.probes.tls import ISTIO_ALPN, sni_of
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import ClusterFacts, Snapshot
-from meshproof.wait import NotYet, eventually
 
 
 @claim(

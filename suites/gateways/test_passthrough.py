@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof import names
-from meshproof.certificates import spiffe_ids, subject
-from meshproof.claims import ACROSS_NETWORKS, claim
-from meshproof.errors import ClaimFailed
-from meshproof.findings import Findings
-from meshproof.mesh import Mesh
-from meshproof.parallel import together
-from meshproof.paths import meet, meet_saying
+from meshproof.claims.claim import ACROSS_NETWORKS, claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import ClaimFailed
+from meshproof.gateways.paths import meet, meet_saying
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import spiffe_ids, subject
 from meshproof.probes.http import plain_http_from_pod
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, sni_of
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
 
 REFUSED: Final[dict[str, tuple[str | None, str | None]]] = {
     "a service that does not exist": (sni_of("nobody", names.APP_NAMESPACE, names.APP_PORT), ISTIO_ALPN),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from meshproof.claims import claim
-from meshproof.findings import Findings
-from meshproof.mesh import Mesh
-from meshproof.paths import PathCount, dialled, follow
-from meshproof.report.evidence import Evidence
-from meshproof.rounds import Manners
-from meshproof.snapshot import Snapshot
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.claims.scheduler import Manners
+from meshproof.gateways.paths import PathCount, dialled, follow
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
 
 
 @claim(

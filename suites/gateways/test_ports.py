@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof import names
-from meshproof.claims import claim
-from meshproof.facts import ServiceFacts
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.model import ClusterSpec
-from meshproof.parallel import together
-from meshproof.paths import PORT_STATUS, exposed_ports, needed_ports
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.model import ClusterSpec
+from meshproof.gateways.paths import PORT_STATUS, exposed_ports, needed_ports
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import ServiceFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.runner_reachability import RunnerAccess
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod, tcp_from_runner
-from meshproof.report.evidence import Evidence
-from meshproof.runner_access import RunnerAccess
-from meshproof.snapshot import Snapshot
 from suites.needs import EAST_WEST
 
 ISTIOD_PLAIN: Final = frozenset({15010, 15014, 8080})

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from meshproof import names
-from meshproof.calls import Call, Reply, call_from_pod, told_replies
-from meshproof.claims import claim
-from meshproof.clients.envoy import Security, security_of
-from meshproof.deadlines import DEADLINES, SAMPLES
-from meshproof.facts import PodFacts
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import APP_CLUSTER
-from meshproof.parallel import together
-from meshproof.report.evidence import Evidence
-from meshproof.settle import settled
-from meshproof.snapshot import Snapshot
-from meshproof.stage.life import Stage
-from meshproof.stage.parts import GUARDED, LISTEN_HTTP, LISTEN_OPEN, service_of
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients.envoy_admin import Security, security_of
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.settle import settled
+from meshproof.discovery.endpoints import APP_CLUSTER
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.names import GUARDED, LISTEN_HTTP, LISTEN_OPEN, service_of
 
 
 @claim(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from meshproof.bodies import BodyAnswer, bodies_from_pod, body_problems
-from meshproof.calls import Call, Reply, call_from_pod, told_replies
-from meshproof.claims import claim
-from meshproof.deadlines import SAMPLES
-from meshproof.findings import Findings
-from meshproof.install.app import ECHO_PATH
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.runner_access import RunnerAccess
-from meshproof.settle import settled
-from meshproof.snapshot import Snapshot
-from meshproof.stage.config import KNOWN_PATHS
-from meshproof.stage.life import Stage
-from meshproof.stage.parts import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_of
+from meshproof.claims.claim import claim
+from meshproof.claims.findings import Findings
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import SAMPLES
+from meshproof.core.settle import settled
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems
+from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.workloads.app import ECHO_PATH
+from meshproof.workloads.testbed.configuration import KNOWN_PATHS
+from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.names import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_of
 
 
 @claim(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from meshproof import names
-from meshproof.claims import claim
-from meshproof.findings import Findings
-from meshproof.istio_config import PROBE_DOMAIN
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.probes.answer import HttpAnswer
-from meshproof.runner_access import RunnerAccess
-from meshproof.settle import settled
-from meshproof.snapshot import Snapshot
-from meshproof.stage.config import KNOWN_PATHS
-from meshproof.stage.life import Stage
-from meshproof.stage.parts import service_of
+from meshproof.claims.claim import claim
+from meshproof.claims.findings import Findings
+from meshproof.clients.istio.configuration import PROBE_DOMAIN
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.settle import settled
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.answers import HttpAnswer
+from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.workloads.testbed.configuration import KNOWN_PATHS
+from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.names import service_of
 
 KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "an unknown host", "an unknown path"
 

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshproof import names
-from meshproof.calls import Call, Reply, call_from_pod, told_replies
-from meshproof.claims import claim
-from meshproof.clients.envoy import endpoints_of, weights_of_route
-from meshproof.deadlines import DEADLINES, SAMPLES
-from meshproof.errors import ClaimFailed
-from meshproof.facts import PodFacts
-from meshproof.findings import Findings
-from meshproof.istio_config import is_probe, objects_of, place_of
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.probes.answer import HttpAnswer
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients.envoy_admin import endpoints_of, weights_of_route
+from meshproof.clients.istio.configuration import is_probe, objects_of, place_of
+from meshproof.controlplane.config_consistency import failover_that_never_happens
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.statistics import expected_shares
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod
-from meshproof.report.evidence import Evidence
-from meshproof.routing import failover_that_never_happens
-from meshproof.runner_access import RunnerAccess
-from meshproof.shares import share_problems, told
-from meshproof.snapshot import Snapshot
-from meshproof.stage.config import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S, weights
-from meshproof.stage.life import Stage
-from meshproof.stage.parts import FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED
-from meshproof.statistics import expected_shares
-from meshproof.wait import NotYet, eventually
+from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.traffic.shares import share_problems, told
+from meshproof.workloads.testbed.configuration import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S, weights
+from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.names import FAIL_HEADER, FAILOVER, PORT_HTTP, WEIGHTED
 
 
 @claim(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
-from meshproof.claims import claim
-from meshproof.deadlines import SAMPLES
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import app_endpoints, expected_versions
-from meshproof.parallel import together
-from meshproof.probes.answer import HttpAnswer
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import SAMPLES
+from meshproof.discovery.endpoints import app_endpoints, expected_versions
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
-from meshproof.report.evidence import Evidence
-from meshproof.runner_access import RunnerAccess
-from meshproof.shares import share_problems, told
-from meshproof.snapshot import Snapshot
+from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.traffic.shares import share_problems, told
 
 Sample = tuple[dict[str, float], list[HttpAnswer]]
 

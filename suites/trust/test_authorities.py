@@ -7,12 +7,12 @@ from datetime import datetime
 
 from cryptography import x509
 
-from meshproof.certificates import check_ca_bundle, fingerprint, parse_chain
-from meshproof.claims import claim
-from meshproof.deadlines import HORIZONS
-from meshproof.findings import Findings
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import ROOT_MAP, Snapshot
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import HORIZONS
+from meshproof.mesh.snapshot import ROOT_MAP, Snapshot
+from meshproof.pki.verify import check_ca_bundle, fingerprint, parse_chain
 
 
 @claim(

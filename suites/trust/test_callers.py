@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from meshproof.callers import PROPER, Attempt, Reply, call_from_pod, callers
-from meshproof.claims import claim
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.paths import dialled
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core.concurrency import together
+from meshproof.gateways.paths import dialled
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.mtls_clients import PROPER, Attempt, Reply, call_from_pod, callers
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
 
 
 @claim(

@@ -9,20 +9,20 @@ from itertools import combinations
 
 from cryptography import x509
 
-from meshproof import names
-from meshproof.certificates import dns_names, subject, verify_chain
-from meshproof.claims import claim
-from meshproof.clients import istiod
-from meshproof.clients.istiod import TrustDomains
-from meshproof.clocks import Skew, node_skew, server_skew
-from meshproof.deadlines import DEADLINES
-from meshproof.findings import Findings
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.istio.istiod_debug import TrustDomains
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.webhooks import injection_webhooks
+from meshproof.pki.verify import dns_names, subject, verify_chain
+from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.tls import Hello, TlsAnswer, tls_from_pod
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
-from meshproof.webhooks import injection_webhooks
 
 
 @claim(

@@ -6,8 +6,17 @@ from datetime import datetime
 
 from cryptography import x509
 
-from meshproof import names
-from meshproof.certificates import (
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import HORIZONS
+from meshproof.discovery.endpoints import app_endpoints
+from meshproof.gateways.paths import meet
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import (
     fingerprint,
     key_usage_problems,
     lifetime_problems,
@@ -17,15 +26,6 @@ from meshproof.certificates import (
     subject,
     verify_chain,
 )
-from meshproof.claims import claim
-from meshproof.deadlines import HORIZONS
-from meshproof.findings import Findings
-from meshproof.mesh import Mesh
-from meshproof.mesh_state import app_endpoints
-from meshproof.parallel import together
-from meshproof.paths import meet
-from meshproof.report.evidence import Evidence
-from meshproof.snapshot import Snapshot
 
 
 @claim(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from meshproof.claims import claim
-from meshproof.errors import ClaimFailed
-from meshproof.findings import listed
-from meshproof.mesh import Mesh
-from meshproof.options import UPGRADE_TO, Settings
-from meshproof.report.evidence import Evidence
-from meshproof.upgrade.check.judge import check
-from meshproof.upgrade.check.rule import Severity
-from meshproof.upgrade.check.target import parse_target
-from meshproof.upgrade.check.verdict import render, summary
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import listed
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.versions import parse_target
+from meshproof.mesh.handles import Mesh
+from meshproof.run.settings import UPGRADE_TO, Settings
+from meshproof.upgrade.precheck.check import check
+from meshproof.upgrade.precheck.rule import Severity
+from meshproof.upgrade.precheck.verdict import render, summary
 
 
 @claim(

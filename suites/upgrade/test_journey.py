@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from meshproof.claims import claim
-from meshproof.findings import Findings
-from meshproof.options import UPGRADE_TO
-from meshproof.report import journeys
-from meshproof.report.evidence import Evidence
-from meshproof.upgrade.journey.judge import judge
-from meshproof.upgrade.journey.steps import RETURNED, START, TARGET
-from meshproof.upgrade.journey.travel import Journey
-from meshproof.upgrade.record.compare import compare
-from meshproof.upgrade.record.text import grouped
+from meshproof.claims.claim import claim
+from meshproof.claims.evidence import Evidence
+from meshproof.claims.findings import Findings
+from meshproof.report import upgrades as journeys
+from meshproof.run.settings import UPGRADE_TO
+from meshproof.upgrade.baseline.compare import compare
+from meshproof.upgrade.baseline.render import grouped
+from meshproof.upgrade.rehearsal.judge import judge
+from meshproof.upgrade.rehearsal.run import Journey
+from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
 
 @claim(

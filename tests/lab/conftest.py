@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from meshproof.model import ClusterName
-from meshproof.progress import LineNarrator, Narrator
-from meshproof.providers.lab import lab as labs
-from meshproof.providers.lab import remains
-from meshproof.providers.lab.lab import Lab
+from meshproof.core.model import ClusterName
+from meshproof.core.progress import LineNarrator, Narrator
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab import cleanup as remains
+from meshproof.providers.lab.api import Lab
 
 CLUSTERS = (ClusterName("east"), ClusterName("west"))
 

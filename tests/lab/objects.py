@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from meshproof.clients.kube import ApiError, Json, Kube
-from meshproof.parallel import together
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.core.concurrency import together
 
 Key = tuple[str, str, str]
 """Resource, namespace, name."""

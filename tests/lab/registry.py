@@ -16,15 +16,15 @@ from typing import Final
 
 import yaml
 
-from meshproof.clients.kube import Json
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core
 from meshproof.clients.process import run
-from meshproof.errors import Broken
-from meshproof.install.manifests import core
-from meshproof.model import ClusterName
-from meshproof.providers.lab.images import APP, CLIENT
-from meshproof.providers.lab.lab import Lab, ask
-from meshproof.providers.lab.packages import program
-from meshproof.wait import NotYet, eventually
+from meshproof.core.errors import Broken
+from meshproof.core.model import ClusterName
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.build.debian import program
+from meshproof.providers.lab.build.images import APP, CLIENT
 
 ADDRESS: Final = "127.0.0.1:5000"
 HELD: Final = {CLIENT: f"{ADDRESS}/client:1", APP: f"{ADDRESS}/app:1"}

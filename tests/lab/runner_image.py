@@ -17,10 +17,10 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from meshproof.clients.process import run
-from meshproof.model import ClusterName
-from meshproof.providers.lab.images import Image, Layer, archive
-from meshproof.providers.lab.lab import Lab, ask
-from meshproof.providers.lab.packages import program
+from meshproof.core.model import ClusterName
+from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.build.debian import program
+from meshproof.providers.lab.build.images import Image, Layer, archive
 from tests.containerfile import TOP, Containerfile
 
 PREFIX: Final = "usr/local"

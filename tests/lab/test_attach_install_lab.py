@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshproof.clients.kube import Kube
-from meshproof.install.manifests import core
-from meshproof.install.readiness import bad_states
-from meshproof.parallel import together
-from meshproof.progress import Narrator
-from meshproof.providers.base import PullSecret
-from meshproof.providers.lab import lab as labs
-from meshproof.providers.lab.images import APP, CLIENT
-from meshproof.providers.lab.lab import Lab
-from meshproof.wait import NotYet, eventually
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.clients.kubernetes.manifests import core
+from meshproof.clients.kubernetes.readiness import bad_states
+from meshproof.core.concurrency import together
+from meshproof.core.progress import Narrator
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.access import PullSecret
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab.api import Lab
+from meshproof.providers.lab.build.images import APP, CLIENT
 
 from .conftest import CLUSTERS
 from .objects import differences, everything

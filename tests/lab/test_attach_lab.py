@@ -15,21 +15,21 @@ import yaml
 from pyroute2 import IPRoute
 from pyroute2.netlink.rtnl import rt_type
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
-from meshproof.cluster_role import FILE, READ_SECRETS, VERIFY
-from meshproof.facts import service_facts
+from meshproof.clients.istio.configuration import istio
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.manifests import core
+from meshproof.clients.kubernetes.readiness import deployment_ready
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import load_topology
 from meshproof.install.attach import PROBE_NAMESPACES
-from meshproof.install.manifests import core
-from meshproof.install.mesh import install_mesh, uninstall_mesh
-from meshproof.install.readiness import deployment_ready
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
-from meshproof.istio_config import istio
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.progress import Narrator
-from meshproof.providers.lab.lab import Lab
-from meshproof.topology import load_topology
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import service_facts
+from meshproof.providers.lab.api import Lab
+from meshproof.tools.docs.cluster_role import FILE, READ_SECRETS, VERIFY
 
 from .objects import differences, everything
 from .test_install_lab import TOPOLOGY
@@ -152,7 +152,7 @@ def test_a_run_on_clusters_of_others_leaves_no_trace(
     before = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     assert all(namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES) for cluster in mesh.clusters)
-    looked = visit.run("meshproof.cli", "detect", "--cluster1-context=arn:east", "--cluster2-context=arn:west")
+    looked = visit.run("meshproof.cli.main", "detect", "--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert looked.returncode == 0, looked.stderr
     found = {cluster["name"]: cluster for cluster in yaml.safe_load(looked.stdout)["clusters"]}
     assert (found["east"]["ingress"], found["east"]["east_west"]) == (
@@ -205,7 +205,7 @@ def test_an_upgrade_is_checked_without_a_write_and_with_what_may_not_be_read(
     """The visitor may not read roles, so what they give the reader account is not known, and that is said."""
     recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     contexts = ("--cluster1-context=arn:east", "--cluster2-context=arn:west")
-    done = visit.run("meshproof.cli", "upgrade", "check", "--to=1.32", "--no-claims", "--json", *contexts)
+    done = visit.run("meshproof.cli.main", "upgrade", "check", "--to=1.32", "--no-claims", "--json", *contexts)
     assert done.returncode == 3, done.stdout + done.stderr
     verdict = json.loads(done.stdout)
     found = {(reason["rule"], reason["where"], reason["what"].partition(" could")[0]) for reason in verdict["reasons"]}

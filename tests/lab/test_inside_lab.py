@@ -17,18 +17,18 @@ import yaml
 from kubernetes import client
 from kubernetes.stream import stream
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
+from meshproof.claims.required import FLOOR
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import load_topology
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.install.marker import MARKER
-from meshproof.install.mesh import install_mesh, uninstall_mesh
 from meshproof.install.removal import remove_these_namespaces
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.progress import Narrator
-from meshproof.providers.lab.lab import Lab
-from meshproof.report.floor import FLOOR
-from meshproof.topology import load_topology
-from meshproof.wait import NotYet, eventually
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.providers.lab.api import Lab
 from tests.containerfile import TOP
 
 from .runner_image import load, write_image
@@ -139,7 +139,7 @@ def fetched(kube: Kube, pod: str) -> dict[str, bytes]:
             client.CoreV1Api(api).connect_get_namespaced_pod_exec,
             *(pod, NAMESPACE),
             container="results",
-            command=["python", "-m", "meshproof.inside", "fetch"],
+            command=["python", "-m", "meshproof.cli.in_cluster", "fetch"],
             stdout=True,
             stderr=True,
             stdin=False,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import _KINDS, ApiError, Kube, path_of
+from meshproof.clients.kubernetes.client import _KINDS, ApiError, Kube, path_of
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import load_topology
 from meshproof.install.injection import PodOutcome
-from meshproof.install.mesh import install_mesh, leftovers, uninstall_mesh
-from meshproof.mesh import Mesh
-from meshproof.progress import Narrator
-from meshproof.providers.lab.lab import Lab
-from meshproof.topology import load_topology
+from meshproof.install.lifecycle import install_mesh, leftovers, uninstall_mesh
+from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab.api import Lab
 
 pytestmark = pytest.mark.lab
 

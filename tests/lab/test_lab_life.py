@@ -10,15 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kube import Kube
-from meshproof.errors import BadInput, Broken
-from meshproof.progress import Silent
-from meshproof.providers.lab import doctor, gobuild, images, network, remains
-from meshproof.providers.lab import lab as labs
-from meshproof.providers.lab.lab import Lab
-from meshproof.providers.lab.releases import CURRENT
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.progress import Silent
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab import cleanup as remains
+from meshproof.providers.lab import doctor
+from meshproof.providers.lab.api import Lab
+from meshproof.providers.lab.build import go as gobuild
+from meshproof.providers.lab.build import images
+from meshproof.providers.lab.build.istio_releases import CURRENT
+from meshproof.providers.lab.node import network
 from meshproof.providers.lab.state import LabFolder
-from meshproof.wait import NotYet, eventually
 
 from .conftest import CLUSTERS
 
@@ -65,7 +69,7 @@ def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_na
 def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str, tmp_path: Path) -> None:
     """And leaves no keys where temporary files are, though its processes are ended by signals."""
     code = (
-        "from meshproof.providers.lab import lab; from meshproof.progress import Silent\n"
+        "from meshproof.providers.lab import lab; from meshproof.core.progress import Silent\n"
         f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
         "print('up', flush=True); input()"
     )
@@ -89,7 +93,7 @@ def hear_interrupts() -> None:
 
 
 def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
-    argv = [sys.executable, "-m", "meshproof.cli", "lab", "up", f"--lab-name={scratch_name}"]
+    argv = [sys.executable, "-m", "meshproof.cli.main", "lab", "up", f"--lab-name={scratch_name}"]
     with subprocess.Popen(
         argv, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
     ) as started:
@@ -142,7 +146,7 @@ def test_a_process_that_ends_later_is_noticed_and_named(scratch_name: str) -> No
 def test_a_host_route_in_the_way_is_named(monkeypatch: pytest.MonkeyPatch, scratch_name: str) -> None:
     from ipaddress import IPv4Network
 
-    from meshproof.providers.lab.plan import HostRoute
+    from meshproof.providers.lab.address_plan import HostRoute
 
     route = HostRoute(network=IPv4Network("198.18.0.0/15"), device="vpn0")
     monkeypatch.setattr(network, "host_routes", lambda: (route,))

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from pyroute2 import IPRoute, NetNS
 
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import Broken, NotReady
-from meshproof.providers.lab.images import CLIENT
-from meshproof.providers.lab.lab import Lab, ask
-from meshproof.providers.lab.network import NAMESPACES
-from meshproof.wait import NotYet, eventually
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core.errors import Broken, NotReady
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.build.images import CLIENT
+from meshproof.providers.lab.node.network import NAMESPACES
 
 pytestmark = pytest.mark.lab
 

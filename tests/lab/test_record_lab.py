@@ -10,29 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.rbac import FOR_RECORD
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import load_topology
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.discovery.endpoints import APP_CLUSTER
 from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
-from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import Journal
 from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart
-from meshproof.install.mesh import install_mesh, uninstall_mesh
-from meshproof.mesh import Cluster, Mesh
-from meshproof.mesh_state import APP_CLUSTER
-from meshproof.parallel import together
-from meshproof.progress import Narrator
+from meshproof.health.mesh import must_be_well
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
+from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.providers.kubeconfig import access_of
-from meshproof.providers.lab.lab import Lab
-from meshproof.rights import FOR_RECORD
-from meshproof.topology import load_topology
-from meshproof.upgrade.record.compare import Comparison, compare
-from meshproof.upgrade.record.differences import Difference
-from meshproof.upgrade.record.file import text_of
-from meshproof.upgrade.record.model import Record
-from meshproof.upgrade.record.take import take
-from meshproof.upgrade.record.text import told
-from meshproof.wait import NotYet, eventually
+from meshproof.providers.lab.api import Lab
+from meshproof.upgrade.baseline.capture import take
+from meshproof.upgrade.baseline.compare import Comparison, compare
+from meshproof.upgrade.baseline.diff import Difference
+from meshproof.upgrade.baseline.file import text_of
+from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.render import told
 
 from .test_strikes import TOPOLOGY
 from .visits import plain_kubeconfig

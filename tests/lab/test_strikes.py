@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.careful import careful_application
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import load_topology
+from meshproof.core.waiting import pause
+from meshproof.failover.resilient_app import careful_application
+from meshproof.faults.components import crash_istiod, kill_east_west, remove_app, remove_remote_secrets, rotate_tokens
 from meshproof.faults.heal import heal
-from meshproof.faults.health import must_be_well
+from meshproof.faults.infrastructure import cut_links, freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.istiod import stop_istiod, two_replicas
 from meshproof.faults.journal import Journal
-from meshproof.faults.machines import cut_links, freeze_cluster, lose_cluster, stop_api_servers
-from meshproof.faults.parts import crash_istiod, kill_east_west, remove_app, remove_remote_secrets, rotate_tokens
-from meshproof.faults.strike import Bench
-from meshproof.install.mesh import install_mesh, uninstall_mesh
-from meshproof.mesh import Mesh
-from meshproof.progress import Narrator
-from meshproof.providers.lab.lab import Lab, running
-from meshproof.topology import load_topology
-from meshproof.wait import pause
+from meshproof.faults.transient import Bench
+from meshproof.health.mesh import must_be_well
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
+from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab.api import Lab, running
 
 pytestmark = pytest.mark.lab
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from meshproof.clients.kube import Json
-from meshproof.providers.base import ClusterAccess
-from meshproof.providers.lab.images import APP, CLIENT
-from meshproof.report.floor import FLOOR
+from meshproof.claims.required import FLOOR
+from meshproof.clients.kubernetes.client import Json
+from meshproof.mesh.access import ClusterAccess
+from meshproof.providers.lab.build.images import APP, CLIENT
 
 ROOT = Path(__file__).resolve().parents[2]
 

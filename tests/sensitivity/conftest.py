@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from fixtures.options import SETTINGS
-from meshproof.errors import BadInput
+from meshproof.calibration.daily_shard import part_of_day
+from meshproof.calibration.outcome import CleanPass, Outcome
+from meshproof.calibration.report import Told, read_report, write_reports
+from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
-from meshproof.options import LAB, Settings
-from meshproof.sensitivity.outcome import CleanPass, Outcome
-from meshproof.sensitivity.report import Told, read_report, write_reports
-from meshproof.sensitivity.slices import part_of_day
+from meshproof.run.settings import LAB, Settings
 
 HERE = Path(__file__).parent
 

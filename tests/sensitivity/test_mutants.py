@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from fixtures.provider import Clusters
+from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.calibration.trial import Trial
+from meshproof.claims.suite_run import run_suites
+from meshproof.core.model import Topology
+from meshproof.core.progress import Narrator
 from meshproof.faults.fault import Fault
 from meshproof.faults.journal import Journal
-from meshproof.mesh import Mesh
-from meshproof.model import Topology
-from meshproof.options import Settings
-from meshproof.progress import Narrator
-from meshproof.sensitivity.outcome import CleanPass, Fate, Outcome
-from meshproof.sensitivity.suites import run_suites
-from meshproof.sensitivity.trial import Trial
+from meshproof.mesh.handles import Mesh
+from meshproof.run.settings import Settings
 from tests.sensitivity.conftest import Book
 
 pytestmark = pytest.mark.lab

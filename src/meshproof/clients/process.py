@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from meshproof.errors import Broken
+from meshproof.core.errors import Broken
 
 
 def run(

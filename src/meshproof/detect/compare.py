@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from meshproof import names
-from meshproof.detect.join import Found, described, find, gateways_of
+from meshproof.core import names
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterSpec, Role, Topology
+from meshproof.core.progress import Narrator
+from meshproof.detect.infer import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
-from meshproof.errors import BadInput
-from meshproof.identity import CLUSTER, MESH, NETWORK
-from meshproof.mesh import Mesh
-from meshproof.model import ClusterSpec, Role, Topology
-from meshproof.progress import Narrator
+from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
+from meshproof.mesh.handles import Mesh
 
 
 def must_agree(mesh: Mesh, narrator: Narrator) -> None:

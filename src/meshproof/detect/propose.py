@@ -10,17 +10,17 @@ from typing import Final
 
 import yaml
 
-from meshproof.attachment import Attachment
-from meshproof.clients.kube import Json
-from meshproof.detect.join import Found, described, find, gateways_of
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.rbac import FOR_DETECTION
+from meshproof.core.errors import BadInput
+from meshproof.core.model import Role, Topology
+from meshproof.core.names import DEFAULT_REVISION
+from meshproof.core.topology import available, load_topology, parse_topology
+from meshproof.detect.infer import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
-from meshproof.errors import BadInput
-from meshproof.identity import MESH, NETWORK
-from meshproof.model import Role, Topology
-from meshproof.names import DEFAULT_REVISION
+from meshproof.discovery.naming import MESH, NETWORK
+from meshproof.providers.contexts import Attachment
 from meshproof.providers.kubeconfig import greeted
-from meshproof.rights import FOR_DETECTION
-from meshproof.topology import available, load_topology, parse_topology
 
 FILE: Final = "mesh.yaml"
 """How a proposed file is called."""

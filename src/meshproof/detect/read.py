@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import yaml
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import Unavailable
-from meshproof.facts import PROXY, SERVICE_OF_SLICE, ServiceFacts, service_facts
-from meshproof.identity import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core import names
+from meshproof.core.errors import Unavailable
+from meshproof.core.model import GatewayRef
+from meshproof.discovery.naming import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
+from meshproof.discovery.remote_secrets import RemoteSecret, remote_secrets
 from meshproof.install.injection import INJECTOR_LABEL
-from meshproof.model import GatewayRef
-from meshproof.remote_secrets import RemoteSecret, remote_secrets
-from meshproof.webhooks import Webhook, parse_webhook
+from meshproof.mesh.objects import PROXY, SERVICE_OF_SLICE, ServiceFacts, service_facts
+from meshproof.mesh.webhooks import Webhook, parse_webhook
 
 TRUST_DOMAIN: Final = "trust domain"
 REVISION: Final = "revision"

@@ -7,16 +7,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshproof.claims import Family, Need
-from meshproof.errors import Broken, NotReady
+from meshproof.claims.claim import Family, Need
+from meshproof.core.errors import Broken, NotReady
+from meshproof.core.model import Topology
+from meshproof.core.waiting import eventually
+from meshproof.faults.editor import Scene
 from meshproof.faults.heal import heal
-from meshproof.faults.health import must_be_well
 from meshproof.faults.journal import Journal
-from meshproof.faults.scene import Scene
-from meshproof.mesh import Mesh
-from meshproof.model import Topology
-from meshproof.providers.base import Links
-from meshproof.wait import eventually
+from meshproof.health.mesh import must_be_well
+from meshproof.mesh.access import Links
+from meshproof.mesh.handles import Mesh
 
 SHOWS_S: Final = 45.0
 """How long a fault may take until the mesh shows it; some wait for istiod's own time limit of 30 s."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from meshproof.clients.kube import Kube
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.concurrency import WIDTH, together
+from meshproof.core.model import ClusterName
 from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
-from meshproof.mesh import Mesh
-from meshproof.model import ClusterName
-from meshproof.parallel import WIDTH, together
-from meshproof.providers.base import Links
+from meshproof.mesh.access import Links
+from meshproof.mesh.handles import Mesh
 
 
 def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> tuple[str, ...]:

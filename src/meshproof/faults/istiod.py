@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
-from meshproof.deadlines import DEADLINES
-from meshproof.deployments import is_current
-from meshproof.errors import Broken, ClaimFailed, NotReady
-from meshproof.faults.strike import Bench, Strike, strike
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.deployments import is_current
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.faults.transient import Bench, Strike, strike
 from meshproof.faults.undo import ISTIOD_GRACE_S, shortage
-from meshproof.mesh import Cluster
-from meshproof.wait import NotYet, eventually
+from meshproof.mesh.handles import Cluster
 
 STOP_ISTIOD: Final = "stop_istiod"
 LABELS: Final = "app=istiod"

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from meshproof.errors import Broken
-from meshproof.providers.lab.paths import state_root
+from meshproof.core.errors import Broken
+from meshproof.core.paths import state_root
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from meshproof.clients.kube import Json
-from meshproof.errors import ClaimFailed
-from meshproof.faults.health import ills
-from meshproof.faults.scene import Prevented, Scene
-from meshproof.wait import NotYet
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.waiting import NotYet
+from meshproof.faults.editor import Prevented, Scene
+from meshproof.health.mesh import ills
 
 REPAIR_S: Final = 3.0
 """How long a changed object must stay changed: istiod puts its own objects back within a second."""

@@ -27,19 +27,19 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from meshproof import names
-from meshproof.certificates import CA_CERT, ROOT_CERT
-from meshproof.clients.kube import ApiError, Json, Kube, label_selector, path_of
-from meshproof.deployments import is_current
-from meshproof.errors import Broken, Unavailable
-from meshproof.faults.leaders import leading
-from meshproof.install.manifests import MANAGED_BY
-from meshproof.install.readiness import bad_states
-from meshproof.mesh import Cluster, Mesh
-from meshproof.model import ClusterName, ClusterSpec, GatewayRef
-from meshproof.providers.base import Links
-from meshproof.snapshot import ROOT_KEY, ROOT_MAP
-from meshproof.wait import NotYet, eventually
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
+from meshproof.clients.kubernetes.deployments import is_current
+from meshproof.clients.kubernetes.manifests import MANAGED_BY
+from meshproof.clients.kubernetes.readiness import bad_states
+from meshproof.controlplane.leader_election import leading
+from meshproof.core import names
+from meshproof.core.errors import Broken, Unavailable
+from meshproof.core.model import ClusterName, ClusterSpec, GatewayRef
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.access import Links
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import ROOT_KEY, ROOT_MAP
+from meshproof.pki.verify import CA_CERT, ROOT_CERT
 
 ISTIOD: Final = "istiod"
 WORKLOADS: Final = "workloads"
@@ -177,7 +177,7 @@ def shortage(deployment: Json, pods: Iterable[Json]) -> str:
 
 def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
     """Have the token by which `reader` reads `of` made anew, and put it into the remote secret."""
-    from meshproof.install.build import Build
+    from meshproof.install.steps import Build
 
     build = Build(mesh)
     build.make_credentials(of)

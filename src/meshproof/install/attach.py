@@ -6,19 +6,19 @@ import threading
 import time
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import BadInput, NotReady
-from meshproof.install.build import SETTLED_S, Build
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, namespaces
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput, NotReady
+from meshproof.core.progress import Narrator
+from meshproof.core.waiting import NotYet
 from meshproof.install.injection import InjectorState, PodOutcome, RemoteEvidence, injector_state, wait_for_injection
-from meshproof.install.manifests import INJECTED_NAMESPACES, namespaces
+from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
-from meshproof.install.mesh import Installed
 from meshproof.install.removal import remove_these_namespaces
-from meshproof.mesh import Cluster, Mesh
-from meshproof.parallel import together
-from meshproof.progress import Narrator
-from meshproof.wait import NotYet
+from meshproof.install.steps import SETTLED_S, Build
+from meshproof.mesh.handles import Cluster, Mesh
 
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 

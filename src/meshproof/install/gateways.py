@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from meshproof.clients.kube import Json
-from meshproof.install.manifests import core, deployment, metadata
-from meshproof.istio_config import ingress_server, istio, names_of, opened
-from meshproof.model import ClusterSpec, GatewayRef, Topology
-from meshproof.names import (
+from meshproof.clients.istio.configuration import ingress_server, istio, names_of, opened
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, deployment, metadata
+from meshproof.core.model import ClusterSpec, GatewayRef, Topology
+from meshproof.core.names import (
     APP_FQDN,
     APP_HOST,
     APP_NAMESPACE,
@@ -156,7 +156,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
 
 
 def _errors_logged() -> Json:
-    """Every proxy writes down the requests that end badly, and why: `meshproof.proxy_errors` reads it."""
+    """Every proxy writes down the requests that end badly, and why: `meshproof.report.proxy_logs` reads it."""
     logging = {"providers": [{"name": "envoy"}], "filter": {"expression": "response.code >= 500"}}
     return istio("Telemetry", "errors-are-logged", SYSTEM_NAMESPACE, {"accessLogging": [logging]})
 

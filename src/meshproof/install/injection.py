@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from meshproof.clients.kube import ApiError, Json, Kube, path_of
-from meshproof.errors import NotReady
-from meshproof.install.readiness import until
-from meshproof.install.runner import Aborted
-from meshproof.model import ClusterName
-from meshproof.names import CLIENT_NAMESPACE
-from meshproof.wait import NotYet, eventually
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.readiness import until
+from meshproof.core.errors import NotReady
+from meshproof.core.model import ClusterName
+from meshproof.core.names import CLIENT_NAMESPACE
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.install.executor import Aborted
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
 """istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""

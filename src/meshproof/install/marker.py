@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Json, Kube
-from meshproof.errors import BadInput
-from meshproof.install.manifests import core, metadata
-from meshproof.mesh import Mesh
-from meshproof.model import Topology
-from meshproof.parallel import together
-from meshproof.topology import load_topology
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput
+from meshproof.core.model import Topology
+from meshproof.core.topology import load_topology
+from meshproof.mesh.handles import Mesh
 
 MARKER: Final = "meshproof-topology"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from meshproof.clients.kube import Json
-from meshproof.model import ClusterSpec, Role, Topology
-from meshproof.names import DEFAULT_REVISION, SYSTEM_NAMESPACE
-from meshproof.providers.base import Toolbox
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.model import ClusterSpec, Role, Topology
+from meshproof.core.names import DEFAULT_REVISION, SYSTEM_NAMESPACE
+from meshproof.mesh.access import Toolbox
 
 OPERATOR = "meshproof"
 """Name of the IstioOperator; istioctl writes it into the label `install.operator.istio.io/owning-resource`."""

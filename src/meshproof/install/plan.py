@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from meshproof.install.build import Build
+from meshproof.install.executor import Step, in_order
 from meshproof.install.removal import remove_control_plane, remove_namespaces
-from meshproof.install.runner import Step, in_order
-from meshproof.mesh import Cluster, Mesh
+from meshproof.install.steps import Build
+from meshproof.mesh.handles import Cluster, Mesh
 
 ROOT = "certificates under one root"
 

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from meshproof.clients.kube import ApiError, Json, Kube, label_selector, path_of
-from meshproof.errors import NotReady
-from meshproof.install.manifests import MANAGED_BY, NAMESPACES
-from meshproof.install.readiness import until
-from meshproof.mesh import Mesh
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
+from meshproof.clients.kubernetes.manifests import MANAGED_BY, NAMESPACES
+from meshproof.clients.kubernetes.readiness import until
+from meshproof.core.errors import NotReady
+from meshproof.mesh.handles import Mesh
 
 GONE_S: Final = 90.0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from meshproof import names
-from meshproof.clients.kube import Kube
-from meshproof.errors import Broken
-from meshproof.facts import PodFacts
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core import names
+from meshproof.core.errors import Broken
+from meshproof.mesh.objects import PodFacts
 
 
 def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ import time
 from contextlib import ExitStack, closing
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Kube
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken, NotReady
-from meshproof.facts import PodFacts
-from meshproof.probes.answer import VERSION_HEADER, HttpAnswer
-from meshproof.probes.words import bracketed, curl_problem, words
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken, NotReady
+from meshproof.mesh.objects import PodFacts
+from meshproof.probes.answer_words import bracketed, curl_problem, words
+from meshproof.probes.answers import VERSION_HEADER, HttpAnswer
 
 _HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{VERSION_HEADER}}}|%{{errormsg}}\\n"
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Kube
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken
-from meshproof.facts import PodFacts
-from meshproof.parallel import together
-from meshproof.probes.words import bracketed, words
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken
+from meshproof.mesh.objects import PodFacts
+from meshproof.probes.answer_words import bracketed, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,13 @@ from typing import Final
 
 from cryptography import x509
 
-from meshproof import names
-from meshproof.certificates import parse_chain, subject
-from meshproof.clients.kube import Kube
-from meshproof.deadlines import DEADLINES
-from meshproof.errors import Broken, NotReady
-from meshproof.facts import PodFacts
-from meshproof.probes.words import bracketed, words
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken, NotReady
+from meshproof.mesh.objects import PodFacts
+from meshproof.pki.verify import parse_chain, subject
+from meshproof.probes.answer_words import bracketed, words
 
 ISTIO_ALPN: Final = "istio"
 """What sidecars offer towards 15443, whose filter chains match nothing else (pilot/pkg/networking/util)."""

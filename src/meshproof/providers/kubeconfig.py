@@ -12,17 +12,17 @@ from typing import Final
 
 import yaml
 
-from meshproof import names
-from meshproof.attachment import Attachment, NamedContext
-from meshproof.clients.kube import FORBIDDEN, ApiError, Json, Kube
-from meshproof.errors import BadInput, NotReady
-from meshproof.model import ClusterName, Topology
-from meshproof.parallel import together
-from meshproof.progress import Narrator
-from meshproof.providers.base import ClusterAccess, Links, PullSecret, Toolbox
-from meshproof.providers.lab.gobuild import built
-from meshproof.providers.release import release_toolbox
-from meshproof.rights import NEEDED, Rule, missing_rights
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
+from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput, NotReady
+from meshproof.core.model import ClusterName, Topology
+from meshproof.core.progress import Narrator
+from meshproof.mesh.access import ClusterAccess, Links, PullSecret, Toolbox
+from meshproof.providers.cli_tools.release import release_toolbox
+from meshproof.providers.contexts import Attachment, NamedContext
+from meshproof.providers.lab.build.go import built
 
 NAME: Final = "kubeconfig"
 

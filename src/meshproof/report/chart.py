@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from meshproof.history import Outcome, Request, Window
+from meshproof.load.history import Outcome, Request, Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from meshproof.drill import Drill
-from meshproof.proxy_errors import proxy_errors
+from meshproof.claims.evidence import Evidence
+from meshproof.failover.drill import Drill
 from meshproof.report.chart import history_chart
-from meshproof.report.evidence import Evidence
+from meshproof.report.proxy_logs import proxy_errors
 
 
 def attach(evidence: Evidence, drill: Drill, name: str) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Final
 
-from meshproof.claims import Claim
-from meshproof.findings import INDENT, listed
-from meshproof.model import Topology
-from meshproof.options import KEEP
+from meshproof.claims.claim import Claim
+from meshproof.claims.findings import INDENT, listed
+from meshproof.core.model import Topology
+from meshproof.run.settings import KEEP
 
 MOST_IN_LINE: Final = 160
 

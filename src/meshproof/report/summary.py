@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshproof.claims import Family
-from meshproof.report.results import ClaimResult, Ledger, Result
+from meshproof.claims.claim import Family
+from meshproof.claims.results import ClaimResult, Ledger, Result
 
 
 def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:

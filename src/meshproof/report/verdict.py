@@ -69,7 +69,7 @@ from typing import Any, Final, Protocol
 import yaml
 
 from meshproof import __version__
-from meshproof.report.results import ClaimResult, Ledger, Result
+from meshproof.claims.results import ClaimResult, Ledger, Result
 
 SCHEMA: Final = "meshproof/verdict/1"
 FILE_NAME: Final = "verdict.yaml"

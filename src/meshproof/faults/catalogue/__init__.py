@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from meshproof.errors import BadInput
+from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue.discovery import DISCOVERY
 from meshproof.faults.catalogue.failover import FAILOVER
 from meshproof.faults.catalogue.gateways import GATEWAYS

@@ -7,17 +7,17 @@ from typing import Final
 
 import yaml
 
-from meshproof import names
-from meshproof.claims import Need
-from meshproof.clients.istioctl import READER_ACCOUNT
-from meshproof.clients.kube import Json
-from meshproof.errors import Broken
-from meshproof.faults.parts import reader_tokens
-from meshproof.faults.scene import Scene
+from meshproof.claims.claim import Need
+from meshproof.clients.istio.configuration import istio
+from meshproof.clients.istio.istioctl import READER_ACCOUNT
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
+from meshproof.core.errors import Broken
+from meshproof.core.model import GatewayRef
+from meshproof.faults.components import reader_tokens
+from meshproof.faults.editor import Scene
 from meshproof.faults.undo import ISTIOD
-from meshproof.istio_config import istio
-from meshproof.mesh import Cluster
-from meshproof.model import GatewayRef
+from meshproof.mesh.handles import Cluster
 
 TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-09")
 """Fall wherever requests cannot cross from one cluster to the other, or answers of one version are missing."""

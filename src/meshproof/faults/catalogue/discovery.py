@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Final
 
-from meshproof import names
-from meshproof.clients.kube import Json
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
 from meshproof.faults import undo
 from meshproof.faults.catalogue.common import (
     ACROSS,
@@ -19,8 +19,8 @@ from meshproof.faults.catalogue.common import (
     revoke_tokens,
     without_label,
 )
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 
 SECRET_LABEL: Final = "istio/multiCluster"

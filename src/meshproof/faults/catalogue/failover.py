@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof import careful, names, pki
-from meshproof.claims import ACROSS_NETWORKS, TWO_PRIMARIES
-from meshproof.clients.kube import Json
+from meshproof.claims.claim import ACROSS_NETWORKS, TWO_PRIMARIES
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.failover import resilient_app as careful
 from meshproof.faults.catalogue.common import config, edit_mesh_config, edit_reader_rights, revoke_tokens
 from meshproof.faults.catalogue.injection import MUTATING, injectors
 from meshproof.faults.catalogue.trust import break_key, set_ca
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD, WORKLOADS
-from meshproof.install.app import app_deployment_name
-from meshproof.install.manifests import core, metadata
-from meshproof.mesh import Cluster
+from meshproof.mesh.handles import Cluster
+from meshproof.pki import issue as pki
+from meshproof.workloads.app import app_deployment_name
 
 OUTAGE: Final = ("FAILOVER-01", "FAILOVER-02", "FAILOVER-03", "FAILOVER-04", "FAILOVER-12", "FAILOVER-13")
 """Claims that judge the same outages: to run one is to run all."""

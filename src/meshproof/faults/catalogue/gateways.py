@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from meshproof import names
-from meshproof.claims import ACROSS_NETWORKS, REMOTES
-from meshproof.clients.kube import Json
+from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
 from meshproof.faults.catalogue.common import (
     ACROSS,
     NEW_PODS,
@@ -16,13 +16,13 @@ from meshproof.faults.catalogue.common import (
     deployment_of,
     service_of,
 )
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
 from meshproof.faults.istiod import await_gone
-from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
-from meshproof.gateways import pods_of
 from meshproof.install.gateways import cross_network_gateway_of
+from meshproof.mesh.gateways import pods_of
 
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from typing import Final
 
-from meshproof import names
-from meshproof.claims import ACROSS_NETWORKS, REMOTES
-from meshproof.clients.kube import Json
+from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.readiness import deployment_ready
+from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
-from meshproof.install.app import app_deployment_name
-from meshproof.install.readiness import deployment_ready
+from meshproof.workloads.app import app_deployment_name
 
 
 def _no_network_label(scene: Scene) -> None:

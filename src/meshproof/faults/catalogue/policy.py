@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof import names
-from meshproof.claims import ACROSS_NETWORKS, REMOTES, TWO_PRIMARIES
-from meshproof.clients.kube import Json
+from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES, TWO_PRIMARIES
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
 from meshproof.faults.catalogue.common import (
     ACROSS,
     IDENTITY_ACROSS,
@@ -15,8 +15,8 @@ from meshproof.faults.catalogue.common import (
     TRAFFIC_ACROSS,
     config,
 )
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.scene import Scene
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import WORKLOADS
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from meshproof import names, pki
-from meshproof.claims import TWO_PRIMARIES
-from meshproof.clients.kube import Json
+from meshproof.claims.claim import TWO_PRIMARIES
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.scene import Scene
 from meshproof.faults.shows import stays
 from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
-from meshproof.mesh import Cluster
-from meshproof.snapshot import ROOT_KEY, ROOT_MAP
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import ROOT_KEY, ROOT_MAP
+from meshproof.pki import issue as pki
 
 OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)

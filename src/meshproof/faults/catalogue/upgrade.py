@@ -8,22 +8,22 @@ from typing import Final
 
 import yaml
 
-from meshproof import names
-from meshproof.claims import TWO_PRIMARIES
-from meshproof.clients.kube import Json
-from meshproof.errors import Unavailable
+from meshproof.claims.claim import TWO_PRIMARIES
+from meshproof.clients.istio.release_notes import REMOVED
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core
+from meshproof.controlplane.versions import Version, next_release
+from meshproof.core import names
+from meshproof.core.errors import Unavailable
 from meshproof.faults.catalogue.common import READER_ROLE, config, deployment_of
 from meshproof.faults.catalogue.trust import near_ends_in
+from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.health import must_be_well
-from meshproof.faults.scene import Scene
 from meshproof.faults.undo import ISTIOD
-from meshproof.install.app import app_deployment_name
-from meshproof.install.manifests import core
-from meshproof.options import ISTIO_VERSION, UPGRADE_TO
-from meshproof.providers.lab.releases import RELEASES, find_release
-from meshproof.upgrade.check.releases import REMOVED
-from meshproof.versions import Version, next_release
+from meshproof.health.mesh import must_be_well
+from meshproof.providers.lab.build.istio_releases import RELEASES, find_release
+from meshproof.run.settings import ISTIO_VERSION, UPGRADE_TO
+from meshproof.workloads.app import app_deployment_name
 
 TAG: Final = "prod"
 GONE: Final = "1-20"

@@ -1,6 +1,6 @@
 """The process that a lab is: it starts everything, reaps everything, answers on a socket, and takes it all down.
 
-Started by `meshproof.providers.lab.lab`, in a session of its own. It ends on TERM, on `down`, when its owner ends,
+Started by `meshproof.providers.lab.api`, in a session of its own. It ends on TERM, on `down`, when its owner ends,
 and when it fails; whatever way it ends, the kernel ends the clusters with it.
 """
 
@@ -22,17 +22,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from meshproof.clients.kube import ApiError, Json, Kube
-from meshproof.errors import Broken, MeshproofError, NotReady
-from meshproof.providers.lab import addons, components, network
-from meshproof.providers.lab.images import copy_for_node
-from meshproof.providers.lab.machines import Machines
-from meshproof.providers.lab.node import Node, start_node
-from meshproof.providers.lab.plan import NodePlan
-from meshproof.providers.lab.processes import Exit, ProcessSpec, Supervisor
-from meshproof.providers.lab.remains import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.core.errors import Broken, MeshproofError, NotReady
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.providers.lab.address_plan import NodePlan
+from meshproof.providers.lab.build.images import copy_for_node
+from meshproof.providers.lab.cleanup import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
+from meshproof.providers.lab.node import components, network
+from meshproof.providers.lab.node import coredns as addons
+from meshproof.providers.lab.node.namespaces import Node, start_node
+from meshproof.providers.lab.node.power import Machines
+from meshproof.providers.lab.node.supervisor import Exit, ProcessSpec, Supervisor
 from meshproof.providers.lab.state import LabFolder, LabSpec
-from meshproof.wait import NotYet, eventually
 
 START_S = 120.0
 POLL_S = 0.05
@@ -209,7 +210,7 @@ class Daemon:
             for n in self.plan.nodes
         }
         (self.folder / "balancer.json").write_text(json.dumps(facts))
-        argv = (sys.executable, "-m", "meshproof.providers.lab.loadbalancer", str(self.folder / "balancer.json"))
+        argv = (sys.executable, "-m", "meshproof.providers.lab.node.load_balancer", str(self.folder / "balancer.json"))
         log = self.folder.logs / "loadbalancer.log"
         self.supervisor.start(ProcessSpec(name="loadbalancer", argv=argv, log=log))
 

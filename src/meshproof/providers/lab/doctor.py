@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from meshproof.errors import BadInput
-from meshproof.model import ClusterName
-from meshproof.progress import Narrator
-from meshproof.providers.lab import network, packages, remains
-from meshproof.providers.lab.paths import cache_root, state_root
-from meshproof.providers.lab.plan import SLOTS, overlaps, plan_slot
-from meshproof.providers.lab.releases import CURRENT
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterName
+from meshproof.core.paths import cache_root, state_root
+from meshproof.core.progress import Narrator
+from meshproof.providers.lab import cleanup as remains
+from meshproof.providers.lab.address_plan import SLOTS, overlaps, plan_slot
+from meshproof.providers.lab.build import debian as packages
+from meshproof.providers.lab.build.istio_releases import CURRENT
+from meshproof.providers.lab.node import network
 
 MEMORY_GIB = 4
 """Two clusters with a mesh take under 3 GiB; building takes about 3 GiB."""

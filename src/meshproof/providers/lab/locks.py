@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from meshproof.errors import BadInput
-from meshproof.progress import Narrator
-from meshproof.providers.lab.paths import cache_root, private_folder
+from meshproof.core.errors import BadInput
+from meshproof.core.paths import cache_root, private_folder
+from meshproof.core.progress import Narrator
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from meshproof.errors import BadInput
-from meshproof.model import ClusterName
-from meshproof.providers.lab.paths import private_folder, state_root
-from meshproof.providers.lab.plan import LabPlan, plan_slot
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterName
+from meshproof.core.paths import private_folder, state_root
+from meshproof.providers.lab.address_plan import LabPlan, plan_slot
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 

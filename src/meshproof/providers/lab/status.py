@@ -6,10 +6,10 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
-from meshproof.clients.kube import Kube
-from meshproof.errors import BadInput, Broken
-from meshproof.providers.lab import lab as labs
-from meshproof.providers.lab import remains
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core.errors import BadInput, Broken
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab import cleanup as remains
 from meshproof.providers.lab.state import LabFolder
 
 

@@ -1,0 +1,155 @@
+"""`sensitivity.md` and `sensitivity.json`: every mutant on every topology, and what a user would have read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.core.errors import Broken
+from meshproof.faults.fault import Fault
+
+SCHEMA: Final = "meshproof/sensitivity/1"
+TEXT: Final = "sensitivity.md"
+DATA: Final = "sensitivity.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a report holds."""
+
+    outcomes: Sequence[Outcome] = ()
+    passes: Sequence[CleanPass] = ()
+
+
+def write_reports(folder: Path, faults: Sequence[Fault], told: Told) -> tuple[Path, Path]:
+    """Write both files into `folder`; returns them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text, data = folder / TEXT, folder / DATA
+    text.write_text(render_markdown(faults, told))
+    whole = {
+        "schema": SCHEMA,
+        "counts": counts(told.outcomes),
+        "mutants": [asdict(outcome) | {"told": outcome.told} for outcome in told.outcomes],
+        "passes": [asdict(clean) for clean in told.passes],
+    }
+    data.write_text(json.dumps(whole, indent=2) + "\n")
+    return text, data
+
+
+def read_report(folder: Path) -> Told:
+    """What earlier runs have written into the same folder. Raises `Broken` if the file is not such a report."""
+    path = folder / DATA
+    if not path.exists():
+        return Told()
+    try:
+        told = json.loads(path.read_text())
+        if told["schema"] != SCHEMA:
+            raise Broken(str(path), f"its schema is {told['schema']}, not {SCHEMA}", "move it away")
+        passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in told.get("passes") or []]
+        return Told(outcomes=[_outcome(row) for row in told["mutants"]], passes=passes)
+    except (ValueError, KeyError, TypeError) as problem:
+        raise Broken(str(path), f"it cannot be read: {problem}", "move it away") from problem
+
+
+def _outcome(row: dict[str, Any]) -> Outcome:
+    row.pop("told")
+    lists = {key: tuple(row[key]) for key in ("red", "unwritten")}
+    return Outcome(**(row | lists | {"fate": Fate(row["fate"])}))
+
+
+def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    return {str(fate): sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
+
+
+def render_markdown(faults: Sequence[Fault], told: Told) -> str:
+    """A table of mutants and topologies, then each mutant that ran with its times, its evidence and its text."""
+    outcomes = told.outcomes
+    lines = _summary(faults, told)
+    for fault in _shown(faults, told):
+        lines += [
+            line
+            for outcome in outcomes
+            if outcome.fault == fault.id and outcome.fate is not Fate.NOT_HERE
+            for line in _section(fault, outcome)
+        ]
+    unavailable = [outcome for outcome in outcomes if outcome.fate is Fate.NOT_HERE]
+    if unavailable:
+        lines += ["", "## Not available here", ""]
+        lines += [f"- {outcome.fault} on {outcome.topology}: {outcome.reason}" for outcome in unavailable]
+    return "\n".join(lines) + "\n"
+
+
+def render_summary(faults: Sequence[Fault], told: Told) -> str:
+    """The tables of that alone: mutants and topologies, and false alarms."""
+    return "\n".join(_summary(faults, told)) + "\n"
+
+
+def _shown(faults: Sequence[Fault], told: Told) -> list[Fault]:
+    return [fault for fault in faults if any(fault.id == outcome.fault for outcome in told.outcomes)]
+
+
+def _summary(faults: Sequence[Fault], told: Told) -> list[str]:
+    outcomes = told.outcomes
+    topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
+    by_key = {(outcome.fault, outcome.topology): outcome for outcome in outcomes}
+    lines = [
+        "# Sensitivity",
+        "",
+        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than",
+        "those that it truly breaks.",
+        "",
+        ", ".join(f"{count} {fate}" for fate, count in counts(outcomes).items() if count) or "nothing ran",
+        "",
+        f"| mutant | what is wrong | must notice | {' | '.join(topologies)} |",
+        f"|---|---|---|{'---|' * len(topologies)}",
+    ]
+    for fault in _shown(faults, told):
+        cells = [_cell(by_key.get((fault.id, topology))) for topology in topologies]
+        lines.append(f"| {fault.id} | {fault.sentence} | {', '.join(fault.kills)} | {' | '.join(cells)} |")
+    return lines + _false_alarms(told.passes)
+
+
+def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
+    if not passes:
+        return []
+    lines = ["", "## False alarms", "", "Runs of the same claims on meshes without a fault.", ""]
+    lines += ["| topology | passes | claims that held in each | red | seconds (median) |", "|---|---|---|---|---|"]
+    for topology in dict.fromkeys(clean.topology for clean in passes):
+        ours = [clean for clean in passes if clean.topology == topology]
+        held = sorted({clean.held for clean in ours})
+        red = [f"{code} ({clean.ran} UTC)" for clean in ours for code in clean.red]
+        seconds = median(clean.seconds for clean in ours)
+        shown = f"{held[0]} to {held[-1]}" if len(held) > 1 else str(held[0])
+        lines.append(f"| {topology} | {len(ours)} | {shown} | {', '.join(red) or 'none'} | {seconds:.0f} |")
+    return lines
+
+
+def _cell(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return ""
+    seconds = f" {outcome.inject_s + outcome.run_s + outcome.heal_s:.0f} s" if outcome.run_s else ""
+    return f"{outcome.fate}{seconds}"
+
+
+def _section(fault: Fault, outcome: Outcome) -> list[str]:
+    lines = ["", f"## {fault.id} on {outcome.topology}: {outcome.fate}", "", f"{fault.sentence}. {_seen(fault)}", ""]
+    if outcome.told:
+        lines += [outcome.told, ""]
+    if outcome.run_s:
+        lines.append(
+            f"Injected in {outcome.inject_s:.1f} s, verified in {outcome.run_s:.1f} s, "
+            f"healed in {outcome.heal_s:.1f} s; {outcome.ran} UTC. "
+            f"Red: {', '.join(outcome.red) or 'nothing'}."
+        )
+    for text in outcome.texts.values():
+        lines += ["", "```text", text.rstrip(), "```"]
+    return lines
+
+
+def _seen(fault: Fault) -> str:
+    return f"A user sees: {fault.seen}."

@@ -1,0 +1,101 @@
+"""One mutant from the healthy mesh and back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from meshproof.calibration.outcome import Fate, Outcome, judge
+from meshproof.claims.suite_run import run_suites
+from meshproof.controlplane.versions import next_release
+from meshproof.core.errors import MeshproofError, Unavailable
+from meshproof.core.progress import Narrator
+from meshproof.faults.editor import Prevented
+from meshproof.faults.fault import Fault, inject
+from meshproof.faults.heal import heal
+from meshproof.faults.journal import Journal
+from meshproof.health.mesh import must_be_well
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
+from meshproof.mesh.access import Links
+from meshproof.mesh.handles import Mesh
+
+
+class Trial:
+    """A fault on a mesh that is well: broken, verified as a user would, healed, and proven well."""
+
+    def __init__(
+        self,
+        fault: Fault,
+        mesh: Mesh,
+        journal: Journal,
+        links: Links | None,
+        narrator: Narrator,
+        *,
+        lab_name: str,
+        report_dir: Path,
+        root: Path,
+    ) -> None:
+        self.fault = fault
+        self.mesh = mesh
+        self.journal = journal
+        self.links = links
+        self.narrator = narrator
+        self.lab_name = lab_name
+        self.report_dir = report_dir / "sensitivity" / mesh.topology.name / fault.id
+        self.root = root
+
+    def run(self) -> Outcome:
+        """The outcome. The mesh is well afterwards: healed, or if that does not help built anew, which is told."""
+        begin = time.monotonic()
+        broken = begin
+        try:
+            with self.narrator.step(f"{self.fault.id}: {self.fault.sentence}"):
+                inject(self.fault, self.mesh, self.journal, self.links)
+            broken = time.monotonic()
+            outcome = self._verify()
+        except Prevented as problem:
+            broken = max(broken, time.monotonic())
+            outcome = self._outcome(Fate.PREVENTED, str(problem))
+        except Unavailable as problem:
+            outcome = self._outcome(Fate.NOT_HERE, str(problem))
+        except MeshproofError as problem:
+            outcome = self._outcome(Fate.TROUBLE, str(problem))
+        finally:
+            healing = time.monotonic()
+            trouble = self._heal()
+        outcome = replace(outcome, inject_s=broken - begin, heal_s=time.monotonic() - healing)
+        if trouble:
+            reason = f"{outcome.told}; healing failed, the mesh was built anew: {trouble}".removeprefix("; ")
+            outcome = replace(outcome, fate=Fate.TROUBLE, reason=reason)
+        return outcome
+
+    def _verify(self) -> Outcome:
+        asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.journeys)
+        with self.narrator.step(f"{self.fault.id}: the suites"):
+            told = run_suites(
+                self.root,
+                self.mesh.topology.name,
+                self.lab_name,
+                self.report_dir,
+                drills=self.fault.drills,
+                journeys=self.fault.journeys,
+                upgrade_to=next_release(self.mesh.toolbox.istio_version) if asks_for_upgrade else "",
+            )
+        return judge(self.fault, self.mesh.topology.name, told)
+
+    def _outcome(self, fate: Fate, reason: str) -> Outcome:
+        return Outcome(fault=self.fault.id, topology=self.mesh.topology.name, fate=fate, reason=reason)
+
+    def _heal(self) -> str:
+        """Heal; returns what went wrong, after the mesh was built anew."""
+        try:
+            with self.narrator.step(f"{self.fault.id}: healed, and the mesh is well"):
+                heal(self.mesh, self.journal, self.links)
+                must_be_well(self.mesh)
+        except MeshproofError as problem:
+            self.narrator.say(f"healing {self.fault.id} failed: {problem}")
+            uninstall_mesh(self.mesh, self.narrator)
+            install_mesh(self.mesh, self.narrator)
+            return str(problem)
+        return ""

@@ -1,0 +1,243 @@
+"""Claims as records: one sentence that must hold, who promises it, to what it applies, and what to try if it fails."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from meshproof.claims.references import Page, cited, linked
+from meshproof.claims.scheduler import Manners
+from meshproof.core.errors import Broken
+from meshproof.core.model import Topology
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Family(StrEnum):
+    """What a claim is about; the first part of its code, in the order in which reports list them."""
+
+    TRUST = "TRUST"
+    DISCOVERY = "DISCOVERY"
+    GATEWAYS = "GATEWAYS"
+    CONTROL = "CONTROL"
+    TRAFFIC = "TRAFFIC"
+    FAILOVER = "FAILOVER"
+    UPGRADE = "UPGRADE"
+
+
+CODE: Final = re.compile(rf"({'|'.join(Family)})-\d\d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a topology must have for a claim to say anything about it.
+
+    `name` is how documentation and markers call it, `applies` decides, `otherwise` is the reason that a report gives
+    for NOT_APPLICABLE.
+    """
+
+    name: str
+    applies: Callable[[Topology], bool]
+    otherwise: str
+
+
+EVERYWHERE: Final = Need(
+    name="every topology",
+    applies=lambda topology: True,
+    otherwise="",
+)
+ACROSS_NETWORKS: Final = Need(
+    name="more than one network",
+    applies=lambda topology: len(topology.networks) > 1,
+    otherwise="all clusters are on one network",
+)
+ONE_NETWORK_PAIRS: Final = Need(
+    name="clusters that share a network",
+    applies=lambda topology: any(True for _ in topology.pairs_on_one_network),
+    otherwise="no two clusters share a network",
+)
+REMOTES: Final = Need(
+    name="a remote cluster",
+    applies=lambda topology: bool(topology.remotes),
+    otherwise="every cluster is a primary",
+)
+TWO_PRIMARIES: Final = Need(
+    name="at least two primaries",
+    applies=lambda topology: len(topology.primaries) > 1,
+    otherwise="there is only one primary",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One sentence that must hold.
+
+    `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
+    to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
+    `manners` how it gets on with claims that are proven at the same time. `credentials` says which
+    credentials of the mesh the proof makes for itself; empty for none. `last` is for what leaves the mesh well, but
+    slower: it comes after the others of its suite. `option` is the flag without which the claim says nothing.
+    """
+
+    code: str
+    sentence: str
+    promised_by: str
+    hint: str
+    needs: tuple[Need, ...]
+    disruptive: bool
+    manners: Manners = Manners.EASY
+    credentials: str = ""
+    last: bool = False
+    option: str = ""
+
+    @property
+    def family(self) -> Family:
+        return Family(self.code.partition("-")[0])
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """The web pages that `promised_by` cites."""
+        return cited(self.promised_by)
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.sentence}"
+
+
+class Registry:
+    """Every claim that was declared, by code. One code, one function that proves it."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, Claim] = {}
+        self._places: dict[str, str] = {}
+
+    def add(self, claim: Claim, place: str) -> None:
+        """Register `claim`, declared at `place` (`module.function`).
+
+        Raises `Broken` for a malformed code, for an empty text, and for a code that another place has taken.
+        The same place again is the same claim: pytest may import a module twice.
+        """
+        if not CODE.fullmatch(claim.code):
+            raise Broken(
+                f"claim {claim.code!r} at {place}",
+                "a code is a family, a dash and two digits",
+                f"use one of {', '.join(f'{family}-01' for family in Family)}",
+            )
+        for field in ("sentence", "promised_by", "hint"):
+            if not getattr(claim, field).strip():
+                raise Broken(f"claim {claim.code} at {place}", f"{field} is empty", "say it in one sentence")
+        taken = self._places.get(claim.code)
+        if taken is not None and taken != place:
+            raise Broken(f"claim {claim.code} at {place}", f"{taken} has this code", "take the next free number")
+        self._claims[claim.code] = claim
+        self._places[claim.code] = place
+
+    def __iter__(self) -> Iterator[Claim]:
+        """The claims by family, then by number."""
+        order = list(Family)
+        return iter(sorted(self._claims.values(), key=lambda c: (order.index(c.family), c.code)))
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def __contains__(self, code: object) -> bool:
+        return code in self._claims
+
+    def __getitem__(self, code: str) -> Claim:
+        """The claim of that code; `KeyError` if none is declared (its test module may not be imported)."""
+        return self._claims[code]
+
+
+REGISTRY: Final = Registry()
+"""The claims of every suite that has been imported."""
+
+
+def claim(
+    code: str,
+    sentence: str,
+    *,
+    promised_by: str,
+    hint: str,
+    needs: Need | tuple[Need, ...] = EVERYWHERE,
+    disruptive: bool = False,
+    manners: Manners = Manners.EASY,
+    credentials: str = "",
+    last: bool = False,
+    option: str = "",
+    registry: Registry = REGISTRY,
+) -> Callable[[F], F]:
+    """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
+
+    Raises what `Registry.add` raises.
+    """
+    record = Claim(
+        code=code,
+        sentence=sentence,
+        promised_by=promised_by,
+        hint=hint,
+        needs=needs if isinstance(needs, tuple) else (needs,),
+        disruptive=disruptive,
+        manners=manners,
+        credentials=credentials,
+        last=last,
+        option=option,
+    )
+
+    def declare(function: F) -> F:
+        registry.add(record, f"{function.__module__}.{function.__qualname__}")
+        function.__claim__ = record  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def claim_of(function: object) -> Claim | None:
+    """The claim that a function proves, or None if it declares none."""
+    found = getattr(function, "__claim__", None)
+    return found if isinstance(found, Claim) else None
+
+
+def not_applicable(claim: Claim, topology: Topology) -> str | None:
+    """Why a claim says nothing about a topology, or None if it applies."""
+    for need in claim.needs:
+        if not need.applies(topology):
+            return f"{topology.name}: {need.otherwise}"
+    return None
+
+
+def render_claims_markdown(claims: Iterable[Claim]) -> str:
+    """The text of docs/claims.md: one table per family that has claims, in the order given."""
+    by_family: dict[Family, list[Claim]] = {}
+    for record in claims:
+        by_family.setdefault(record.family, []).append(record)
+    lines = [
+        "# Claims",
+        "",
+        "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
+        "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
+        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
+        "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
+        "A claim has its code as its address: `claims.md#TRUST-03`.",
+    ]
+    for family in Family:
+        if family not in by_family:
+            continue
+        lines += [
+            "",
+            f"## {family}",
+            "",
+            "| code | claim | applies to | promised by | if it fails |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [_row(record) for record in by_family[family]]
+    return "\n".join(lines) + "\n"
+
+
+def _row(record: Claim) -> str:
+    needs = " and ".join(need.name for need in record.needs) + (f", with `{record.option}`" if record.option else "")
+    mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
+    code = f'{record.code}{mark}<a id="{record.code}"></a>'
+    cells = (code, record.sentence, needs, linked(record.promised_by), record.hint)
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

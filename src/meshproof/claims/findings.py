@@ -1,0 +1,79 @@
+"""Collecting what is wrong over many things, so that one failure tells all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
+
+from meshproof.core.errors import Broken, ClaimFailed
+
+MOST_SHOWN: Final = 12
+INDENT: Final = " " * 14
+
+_BEGUN: Final[ContextVar[list[Findings] | None]] = ContextVar("findings that were begun", default=None)
+
+
+@contextmanager
+def begun() -> Iterator[list[Findings]]:
+    """The findings that this thread begins while the block lasts, for reports that list what was examined."""
+    found: list[Findings] = []
+    before = _BEGUN.set(found)
+    try:
+        yield found
+    finally:
+        _BEGUN.reset(before)
+
+
+class Findings:
+    """What was examined and what was wrong with it. Passes only if something was examined and nothing was wrong."""
+
+    def __init__(self, things: str) -> None:
+        """`things` is the plural of what is examined, for the texts (`certificates`)."""
+        self._things = things
+        self.examined: list[str] = []
+        self.wrong: dict[str, list[str]] = {}
+        self._notes: list[str] = []
+        self._doubts: list[str] = []
+        if (found := _BEGUN.get()) is not None:
+            found.append(self)
+
+    def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
+        """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""
+        self.examined.append(thing)
+        found = list(problems)
+        if found:
+            self.wrong.setdefault(thing, []).extend(found)
+
+    def note(self, line: str) -> None:
+        """Something to be told beside a failure."""
+        self._notes.append(line)
+
+    def doubt(self, reason: str) -> None:
+        """Why what is wrong, if something is, need not be wrong with the mesh."""
+        self._doubts.append(reason)
+
+    def conclude(self, *, also: str = "") -> None:
+        """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
+        something is wrong and there is doubt.
+
+        `also` is added to the text of a failure (what was seen beside it).
+        """
+        if not self.examined:
+            raise Broken(f"no {self._things}", "nothing was there to be examined", "check that the mesh is installed")
+        if not self.wrong:
+            return
+        lines = [f"{thing}: {problem}" for thing, problems in self.wrong.items() for problem in problems]
+        head = f"{len(self.wrong)} of {len(self.examined)} {self._things} are wrong"
+        text = "\n".join([f"{head}\n{listed('last seen', lines)}", *([also] if also else []), *self._notes])
+        if self._doubts:
+            raise Broken("; ".join(dict.fromkeys(self._doubts)), text, "run it again when the machine has time")
+        raise ClaimFailed(text)
+
+
+def listed(label: str, lines: Sequence[str], *, most: int = MOST_SHOWN) -> str:
+    """Lines under a label, in the two columns that failure texts have; too many are counted instead of shown."""
+    shown = [*lines[:most], f"… and {len(lines) - most} more"] if len(lines) > most else list(lines)
+    body = f"\n{INDENT}".join(line.replace("\n", f"\n{INDENT}  ") for line in shown or ["nothing"])
+    return f"  {label:<12}{body}"

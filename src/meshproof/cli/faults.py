@@ -1,0 +1,123 @@
+"""`meshproof fault …`: break the mesh of a running lab on purpose, look at it, and heal it."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from typing import Any
+
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.controlplane.versions import next_release
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.progress import LineNarrator
+from meshproof.core.topology import available, load_topology
+from meshproof.faults.catalogue import FAULTS, fault
+from meshproof.faults.editor import Prevented
+from meshproof.faults.fault import Fault, inject
+from meshproof.faults.heal import heal, heal_machines
+from meshproof.faults.journal import default_journal
+from meshproof.health.mesh import must_be_well
+from meshproof.install.marker import running_topology
+from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab.api import Lab
+from meshproof.run.settings import UPGRADE_TO
+
+
+def add_parsers(commands: Any) -> None:
+    """The sub-commands, on what `add_subparsers` returned."""
+    actions = commands.add_parser("fault", help="break a running mesh on purpose, and heal it").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    listing = actions.add_parser("list", help="every fault: what is wrong, what a user sees, which claims notice")
+    breaking = actions.add_parser("inject", help="break the mesh; it stays broken until `meshproof fault heal`")
+    breaking.add_argument("id", metavar="ID", help="one of `meshproof fault list`")
+    healing = actions.add_parser("heal", help="take back every fault that is open, and prove the mesh well")
+    for each in (listing, breaking, healing):
+        each.add_argument(
+            "--topology",
+            metavar="NAME|FILE",
+            help=f"one of {', '.join(available())}, or a YAML file (default: what the running mesh says it is)",
+        )
+    for each in (breaking, healing):
+        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One of the actions; raises `BadInput` and `Broken` as every command does."""
+    return {"list": _list, "inject": _inject, "heal": _heal}[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    topology = load_topology(arguments.topology) if arguments.topology else None
+    for each in FAULTS:
+        reason = each.not_here(topology) if topology else None
+        print(described(each, reason))
+    return 0
+
+
+def described(each: Fault, reason: str | None = None) -> str:
+    """A fault in a few lines of text; `reason` says why a topology cannot have it."""
+    rows = [("user sees", each.seen), ("noticed by", ", ".join(each.kills))]
+    rows += [("needs", " and ".join(need.name for need in each.needs))] if each.needs else []
+    rows += [("Istio", each.note)] if each.note else []
+    rows += [("not here", reason)] if reason else []
+    lines = [f"{each.id:<5} {each.sentence}"]
+    for label, text in rows:
+        lines += textwrap.wrap(text, 100, initial_indent=f"      {label:<12}", subsequent_indent=" " * 18)
+    return "\n".join(lines)
+
+
+def _inject(arguments: argparse.Namespace) -> int:
+    chosen = fault(arguments.id)
+    lab, mesh = _running(arguments)
+    narrator = LineNarrator()
+    try:
+        with narrator.step(f"fault {chosen.id}: {chosen.sentence}"):
+            inject(chosen, mesh, default_journal(), lab.links)
+    except Prevented as problem:
+        print(f"{chosen.id} does not come about: {problem}")
+    print(f"a user sees: {chosen.seen}")
+    print(f"claims that must notice: {', '.join(chosen.kills)}")
+    again = f"--topology={mesh.topology.name} --lab-name={arguments.lab_name}"
+    if chosen.before_upgrade:
+        again += f" {UPGRADE_TO.flag}={next_release(mesh.toolbox.istio_version)}"
+    print(f"look:  pytest {again} --mesh=existing -k '{' or '.join(chosen.kills)}'")
+    print(f"heal:  meshproof fault heal --lab-name={arguments.lab_name}")
+    return 0
+
+
+def _heal(arguments: argparse.Namespace) -> int:
+    narrator = LineNarrator()
+    machines = _lab(arguments)
+    kubes = {access.name: Kube(access.kubeconfig, access.context, name=access.name) for access in machines.clusters}
+    done = heal_machines(kubes, default_journal(), machines.links)  # before that nobody can say which mesh it is
+    lab, mesh = _running(arguments)
+    done |= heal(mesh, default_journal(), lab.links)
+    for name, clusters in done.items():
+        narrator.say(f"healed {name} on {', '.join(clusters)}")
+    if not done:
+        narrator.say("no fault is open on these clusters")
+    with narrator.step("the mesh is well"):
+        must_be_well(mesh)
+    return 0
+
+
+def _lab(arguments: argparse.Namespace) -> Lab:
+    from meshproof.providers.lab import api as labs
+
+    lab = labs.running(arguments.lab_name)
+    if lab is None:
+        raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up --topology=NAME`")
+    return lab
+
+
+def _running(arguments: argparse.Namespace) -> tuple[Lab, Mesh]:
+    lab = _lab(arguments)
+    if arguments.topology:
+        topology = load_topology(arguments.topology)
+    else:
+        topology = running_topology(Kube(a.kubeconfig, a.context, name=a.name) for a in lab.clusters)
+    names = {access.name for access in lab.clusters}
+    if missing := [c.name for c in topology.clusters if c.name not in names]:
+        raise Broken(f"lab {arguments.lab_name}", f"it has no cluster {', '.join(missing)}", "name another topology")
+    return lab, Mesh.of(topology, lab.clusters, lab.toolbox)

@@ -1,0 +1,199 @@
+"""The `meshproof` command: the lab, faults, what mesh is there, its picture, and the doctor, all without pytest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from meshproof import __version__
+from meshproof.cli import detect as detect_command
+from meshproof.cli import diagram as diagram_command
+from meshproof.cli import faults as fault_commands
+from meshproof.cli import upgrade as upgrade_command
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.model import ClusterName, Topology
+from meshproof.core.progress import LineNarrator
+from meshproof.core.topology import available, load_topology
+from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
+
+DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
+
+_DESCRIPTION = """\
+Two real Kubernetes clusters with an Istio mesh on this machine, and faults to break it with.
+The claims that prove a mesh are pytest's, in a checkout: pytest --topology=NAME, and pytest --help."""
+_EPILOG = """\
+for example (what touches a lab needs root):
+  meshproof doctor                                     is this machine fit? what to do if not
+  meshproof lab up --topology=primary-remote-multinet  clusters, mesh and application
+  meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
+  meshproof fault list                                 what can be broken, and who notices
+  meshproof fault inject S1                            break it; then: meshproof fault heal
+  meshproof lab down                                   take all of it away
+  meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
+  meshproof upgrade check --to=1.31                    is the mesh ready for that Istio?
+  meshproof upgrade record -o before.json              what a mesh is, for `compare` after it
+
+`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong.
+`meshproof upgrade check` has 3 and 4 besides, which its --help explains."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="meshproof",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    measuring = commands.add_parser(
+        "measure", help="how long things take here; writes docs/performance.md (about sixteen minutes)"
+    )
+    measuring.add_argument(
+        "--upgrades",
+        nargs="+",
+        type=Path,
+        metavar="REPORT_DIR",
+        help="write its part about upgrades only, from runs of --upgrade-to that have been made here",
+    )
+    lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
+    up.add_argument("--topology", metavar="NAME|FILE", help=f"one of {', '.join(available())}, or a YAML file")
+    up.add_argument(
+        "--istio-version",
+        action="append",
+        metavar="VERSION",
+        help=f"a release of Istio whose images the clusters get, one of {', '.join(map(str, RELEASES))}; the first is "
+        f"installed, others are what it can be upgraded to (default: {CURRENT})",
+    )
+    up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
+    others = (
+        lab.add_parser("down", help="remove a lab, or what a killed run left of it"),
+        lab.add_parser("status", help="clusters, addresses, memory, versions"),
+        lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster"),
+    )
+    for each in (up, *others):
+        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+    fault_commands.add_parsers(commands)
+    diagram_command.add_parser(commands)
+    detect_command.add_parser(commands)
+    upgrade_command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
+    arguments = _parser().parse_args(argv)
+    try:
+        if arguments.command == "doctor":
+            return _doctor()
+        if arguments.command == "measure":
+            return _measure(arguments.upgrades)
+        if arguments.command == "fault":
+            return fault_commands.run(arguments)
+        if arguments.command == "diagram":
+            return diagram_command.run(arguments)
+        if arguments.command == "detect":
+            return detect_command.run(arguments)
+        if arguments.command == "upgrade":
+            return upgrade_command.run(arguments)
+        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
+    except BadInput as problem:
+        print(f"meshproof: {problem}", file=sys.stderr)
+        return 2
+    except Broken as problem:
+        print(f"meshproof: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("meshproof: interrupted; nothing is left behind", file=sys.stderr)
+        return 130
+
+
+def _doctor() -> int:
+    from meshproof.providers.lab import doctor
+
+    findings = doctor.examine()
+    for finding in findings:
+        print(f"{finding.grade.upper():5} {finding.subject}: {finding.seen}")
+        if finding.repair:
+            print(f"      repair: {finding.repair}")
+    return 1 if any(f.grade is doctor.Grade.STOP for f in findings) else 0
+
+
+def _measure(upgrades: Sequence[Path] | None) -> int:
+    from meshproof.tools.benchmarks.measure import TARGET, machine, measure
+    from meshproof.tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
+
+    if not TARGET.parent.is_dir():
+        raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
+    before = TARGET.read_text() if TARGET.exists() else ""
+    if upgrades:
+        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
+    else:
+        TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
+    return 0
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab import api as labs
+
+    narrator = LineNarrator()
+    topology: Topology | None = load_topology(arguments.topology) if arguments.topology else None
+    clusters = tuple(c.name for c in topology.clusters) if topology else DEFAULT_CLUSTERS
+    given = arguments.istio_version or [CURRENT.number]
+    releases = [release_of(version, "--istio-version") for version in given]
+    lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot, releases=releases)
+    if topology is not None:
+        from meshproof.install.lifecycle import install_mesh
+
+        lab.connect(topology)
+        with narrator.step(f"mesh {topology.name}"):
+            install_mesh(Mesh.of(topology, lab.clusters, lab.toolbox), narrator)
+    narrator.say(f"ready; `meshproof lab kubeconfig --lab-name={arguments.lab_name}` prints the kubeconfig")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab import api as labs
+
+    there = labs.down(arguments.lab_name, LineNarrator())
+    print(f"removed {there}" if there else f"lab {arguments.lab_name}: nothing was there")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab.status import describe
+
+    print(describe(arguments.lab_name))
+    return 0
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    from meshproof.providers.lab import api as labs
+
+    lab = labs.running(arguments.lab_name)
+    if lab is None:
+        raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up`")
+    merged: dict[str, object] = {}
+    for access in lab.clusters:
+        part = yaml.safe_load(access.kubeconfig.read_text())
+        for key in ("clusters", "users", "contexts"):
+            merged[key] = [*_items(merged.get(key)), *part[key]]
+    print(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": lab.clusters[0].context, **merged}))
+    return 0
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""`meshproof upgrade record` and `compare`: what a mesh is now, and what has become of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from meshproof.cli.select_mesh import add_choosers, chosen_mesh
+from meshproof.clients.kubernetes.rbac import FOR_RECORD
+from meshproof.controlplane.versions import Version
+from meshproof.core.errors import BadInput
+from meshproof.upgrade.baseline.capture import take
+from meshproof.upgrade.baseline.compare import compare
+from meshproof.upgrade.baseline.file import read_record, text_of, write_record
+from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.render import told
+
+
+def add_parser(actions: Any) -> None:
+    """Both actions, on what `add_subparsers` returned."""
+    recording = actions.add_parser(
+        "record",
+        help="what proxies hold and who decides it, as a file",
+        description="Asks one proxy of every workload, the istiods and the API servers, and changes nothing. "
+        "For example: meshproof upgrade record --lab-name=default -o before.json",
+    )
+    recording.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="default: standard output")
+    comparing = actions.add_parser(
+        "compare",
+        help="two records: every difference with the rule that explains it, or red",
+        description="Exit code 0: every difference is explained; 1: some are not; 2: the input was wrong.",
+    )
+    comparing.add_argument("before", type=Path, metavar="BEFORE.json")
+    comparing.add_argument("after", type=Path, nargs="?", metavar="AFTER.json", help="default: the mesh as it is now")
+    for option in ("--from", "--to"):
+        comparing.add_argument(
+            option, dest=f"version_{option[2:]}", default="", metavar="VERSION", help="default: that of the istiods"
+        )
+    for each in (recording, comparing):
+        each.add_argument("--no-traffic", action="store_true", help="send no requests to the demonstration service")
+        add_choosers(each)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """One of the two; raises `BadInput` and `Broken` as every command does."""
+    return _record(arguments) if arguments.action == "record" else _compare(arguments)
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    if arguments.output is None:
+        sys.stdout.write(text_of(_taken(arguments)))
+        return 0
+    _must_be_writable(arguments.output)
+    record = _taken(arguments)
+    write_record(record, arguments.output)
+    asked = ", ".join(record.samples) or "nobody: no client or no demonstration service is there"
+    print(
+        f"wrote {arguments.output}: {len(record.parts)} parts of {len(record.holders)} holders, "
+        f"Istio {', '.join(record.istiods) or 'unknown'}; requests from {asked}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _must_be_writable(path: Path) -> None:
+    """Before a mesh is asked for nothing."""
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"-o {path}", "there is no such folder", "name a file in a folder that exists")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    for flag, text in (("--from", arguments.version_from), ("--to", arguments.version_to)):
+        if text and Version.parse(text) is None:
+            raise BadInput(f"{flag}={text}", "it is no version", "write it as 1.31 or 1.31.0")
+    before = read_record(arguments.before)
+    after = read_record(arguments.after) if arguments.after else _taken(arguments)
+    found = compare(before, after, from_version=arguments.version_from, to_version=arguments.version_to)
+    print(told(found))
+    return 1 if found.unexplained else 0
+
+
+def _taken(arguments: argparse.Namespace) -> Record:
+    return take(chosen_mesh(arguments, FOR_RECORD).mesh, traffic=not arguments.no_traffic)

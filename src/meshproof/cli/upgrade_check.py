@@ -1,0 +1,109 @@
+"""`meshproof upgrade check --to=VERSION`: go or no-go for an upgrade of Istio, with every reason."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from meshproof.calibration.outcome import SuiteRun
+from meshproof.claims.suite_run import SUITES, run_claims
+from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
+from meshproof.clients.kubernetes.rbac import FOR_DETECTION
+from meshproof.core.errors import BadInput
+from meshproof.core.progress import LineNarrator
+from meshproof.core.versions import parse_target
+from meshproof.mesh.handles import Mesh
+from meshproof.run.settings import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET
+from meshproof.tools.docs.claims import ROOT
+from meshproof.upgrade.precheck.check import check
+from meshproof.upgrade.precheck.verdict import Outcome, render
+
+FOLDER: Final = "upgrade-check"
+FOR_PROBES: Final = (CLIENT_IMAGE, APP_IMAGE, IMAGE_PULL_SECRET)
+"""Options of the claims, which make pods of their own."""
+_EPILOG: Final = (
+    "Exit code "
+    + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in Outcome)
+    + "; 1: it could not be found out; 2: the input was wrong."
+)
+
+
+def add_parser(actions: Any) -> None:
+    """The sub-command, on what `add_subparsers` returned."""
+    parser = actions.add_parser(
+        "check",
+        help="go or no-go for an upgrade of Istio, before it begins",
+        description="Reads every cluster of a mesh, judges it by what the target version wants and changes, runs "
+        "istioctl x precheck and analyze, and all claims that break nothing. Changes nothing but the claims' probes.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
+    parser.add_argument(
+        "--no-claims", action="store_true", help="leave the claims away: then nothing is written to any cluster"
+    )
+    parser.add_argument(
+        "--istioctl",
+        type=Path,
+        metavar="FILE",
+        help="the istioctl of the target, which knows what it wants (default: the lab's, or the one in PATH)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    parser.add_argument(
+        "--report-dir",
+        metavar="FOLDER",
+        default="reports",
+        help=f"where verdict and evidence go, in a folder {FOLDER} (default: reports)",
+    )
+    add_choosers(parser)
+    for option in FOR_PROBES:
+        parser.add_argument(
+            option.flag, dest=option.dest, metavar=option.metavar, help=f"for the claims: {option.help}"
+        )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the verdict; the exit code says the same. Raises `BadInput` and `Broken` as every command does."""
+    target = parse_target(arguments.to)
+    folder = Path(arguments.report_dir).absolute() / FOLDER
+    narrator = LineNarrator()
+    with narrator.step("clusters"):
+        chosen = chosen_mesh(arguments, FOR_DETECTION)
+    claims = None
+    if not arguments.no_claims:
+        with narrator.step("claims about the mesh as it is"):
+            claims = _claims(chosen, folder, arguments)
+    with narrator.step(f"rules for {target}"):
+        mesh = _with_tool(chosen.mesh, arguments.istioctl)
+        verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
+    text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "verdict.txt").write_text(text)
+    (folder / "verdict.json").write_text(plain)
+    print(plain if arguments.json else text, end="")
+    return verdict.outcome.exit_code
+
+
+def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
+    if istioctl is None:
+        return mesh
+    if not istioctl.is_file():
+        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
+    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute(), istioctls={}))
+
+
+def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun:
+    """As a user would run them. Raises `BadInput` where there are no suites: they come with a checkout only."""
+    if not (ROOT / "suites").is_dir():
+        raise BadInput("the claims", "they come with a checkout, and this is an installed package", "use --no-claims")
+    given = {option.flag: getattr(arguments, option.dest) for option in FOR_PROBES}
+    options = (*chosen.options, *(f"{flag}={value}" for flag, value in given.items() if value))
+    if chosen.text:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "mesh.yaml"
+        file.write_text(chosen.text)
+        options = (f"--topology={file}", *options)
+    return run_claims(ROOT, (*(f"suites/{suite}" for suite in SUITES), *options), folder / "claims")

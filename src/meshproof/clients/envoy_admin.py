@@ -1,0 +1,288 @@
+"""Envoy's admin interface, asked from inside the proxy's container, parsed into records without private keys."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+from urllib.parse import quote
+
+from cryptography import x509
+
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core.errors import Broken
+from meshproof.pki.verify import parse_chain
+
+CONTAINER: Final = "istio-proxy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Endpoint:
+    """One endpoint that a proxy may choose. `health` is Envoy's word (`HEALTHY`, `UNHEALTHY`, `DEGRADED`)."""
+
+    address: str
+    port: int
+    weight: int
+    health: str
+    locality: str
+    priority: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.address}:{self.port}"
+
+    def __str__(self) -> str:
+        place = f" in {self.locality}" if self.locality else ""
+        return f"{self.key} weight {self.weight} {self.health.lower()}{place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a proxy shows (its leaf and what it sends above it) and whom it trusts. No key."""
+
+    chain: tuple[x509.Certificate, ...]
+    roots: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """How a proxy speaks to an endpoint: with `tls`, with a certificate of its own (`mutual`), to whom (`sans`)."""
+
+    tls: bool
+    mutual: bool = False
+    sans: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCounters:
+    """Counters of one upstream host since it was added (Envoy docs, "Per host statistics" of `GET /clusters`)."""
+
+    cluster: str
+    address: str
+    port: int
+    cx_total: int
+    cx_active: int
+    rq_total: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.address}:{self.port}"
+
+
+def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[Endpoint, ...]:
+    """The endpoints of one cluster (`outbound|80||shop.ns.svc.cluster.local`), sorted; empty if there are none."""
+    return parse_endpoints(_dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
+
+
+def security_of(kube: Kube, namespace: str, pod: str, cluster: str) -> Mapping[str, Security]:
+    """How the proxy speaks to each endpoint (`address:port`) of one cluster; empty if there are none."""
+    clusters = _dump(kube, namespace, pod, "resource=dynamic_active_clusters", cluster)
+    return parse_security(clusters, _dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
+
+
+def hosts_of_routes(kube: Kube, namespace: str, pod: str, route: str) -> frozenset[str]:
+    """The domains for which the proxy has routes in one route configuration (a sidecar's is named after its port)."""
+    return parse_hosts_of_routes(_dump(kube, namespace, pod, ROUTES, route), route)
+
+
+def weights_of_route(kube: Kube, namespace: str, pod: str, route: str, host: str) -> Mapping[str, int]:
+    """The weighted clusters of the first route for a host, by name of the Envoy cluster; empty if there are none."""
+    return parse_weights_of_route(_dump(kube, namespace, pod, ROUTES, route), route, host)
+
+
+def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
+    """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
+    text = admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
+    return parse_identity(text, f"{namespace}/{pod} on {kube.name}")
+
+
+def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[HostCounters, ...]:
+    """Counters of every host of the clusters whose name contains `part`.
+
+    These come from `/clusters`, because Istio's default stats matcher drops the counters of listeners and clusters
+    (istio.io/istio, pkg/bootstrap/config.go, `requiredEnvoyStatsMatcherInclusionPrefixes`) but not those of hosts.
+    """
+    return parse_host_counters(admin(kube, namespace, pod, "/clusters?format=json"), part)
+
+
+def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
+    """Counters and gauges whose name matches the regular expression, as far as the stats matcher keeps them."""
+    return parse_stats(admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
+
+
+ENDPOINTS: Final = "include_eds&resource=dynamic_endpoint_configs"
+ROUTES: Final = "resource=dynamic_route_configs"
+
+
+def _dump(kube: Kube, namespace: str, pod: str, what: str, name: str) -> str:
+    """The part of the proxy's configuration that has exactly this name."""
+    pattern = quote("^" + re.escape(name) + "$", safe="")
+    return admin(kube, namespace, pod, f"/config_dump?{what}&name_regex={pattern}")
+
+
+def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
+    """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
+    answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=CONTAINER)
+    if answer.exit_code != 0:
+        said = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line]
+        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(said)[-500:])
+    return answer.stdout
+
+
+def _parse(text: str, what: str) -> Json:
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        raise Broken(f"Envoy's {what}", f"not JSON: {text[:200]!r}") from None
+    if not isinstance(parsed, dict):
+        raise Broken(f"Envoy's {what}", f"not an object: {text[:200]!r}")
+    return parsed
+
+
+def parse_endpoints(text: str, cluster: str) -> tuple[Endpoint, ...]:
+    """From a config dump with `include_eds`."""
+    found: list[Endpoint] = []
+    for config in _parse(text, "config_dump").get("configs") or []:
+        assignment = config.get("endpoint_config") or {}
+        if assignment.get("cluster_name") != cluster:
+            continue
+        for group in assignment.get("endpoints") or []:
+            found.extend(_endpoints_of_locality(group))
+    return tuple(sorted(found))
+
+
+_MATCHED: Final = "envoy.transport_socket_match"
+
+
+def parse_security(clusters: str, endpoints: str, cluster: str) -> Mapping[str, Security]:
+    """From config dumps: each endpoint gets the first transport socket whose match its metadata fulfil (Envoy API,
+    `Cluster.transport_socket_matches`), else the cluster's own, else none."""
+    found: dict[str, Security] = {}
+    configs = [c.get("cluster") or {} for c in _parse(clusters, "config_dump").get("configs") or []]
+    config = next((c for c in configs if c.get("name") == cluster), {})
+    for assignment in _parse(endpoints, "config_dump").get("configs") or []:
+        told = assignment.get("endpoint_config") or {}
+        for group in (told.get("endpoints") or []) if told.get("cluster_name") == cluster else []:
+            for endpoint in group.get("lb_endpoints") or []:
+                address = endpoint["endpoint"]["address"]["socket_address"]
+                metadata = ((endpoint.get("metadata") or {}).get("filter_metadata") or {}).get(_MATCHED) or {}
+                found[f"{address['address']}:{address['port_value']}"] = _security(config, metadata)
+    return MappingProxyType(found)
+
+
+def _security(config: Json, metadata: Json) -> Security:
+    matches = config.get("transport_socket_matches") or []
+    fitting = [m["transport_socket"] for m in matches if (m.get("match") or {}).items() <= metadata.items()]
+    socket: Json = fitting[0] if fitting else config.get("transport_socket") or {}
+    if socket.get("name") != "envoy.transport_sockets.tls":
+        return Security(tls=False)
+    context = (socket.get("typed_config") or {}).get("common_tls_context") or {}
+    validation = (context.get("combined_validation_context") or {}).get("default_validation_context") or {}
+    return Security(
+        tls=True,
+        mutual=bool(context.get("tls_certificate_sds_secret_configs") or context.get("tls_certificates")),
+        sans=tuple(san["exact"] for san in validation.get("match_subject_alt_names") or [] if "exact" in san),
+    )
+
+
+def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:
+    place = group.get("locality") or {}
+    locality = "/".join(part for part in (place.get("region"), place.get("zone"), place.get("sub_zone")) if part)
+    for entry in group.get("lb_endpoints") or []:
+        socket = ((entry.get("endpoint") or {}).get("address") or {}).get("socket_address") or {}
+        yield Endpoint(
+            address=socket.get("address") or "",
+            port=int(socket.get("port_value") or 0),
+            weight=int(entry.get("load_balancing_weight") or 1),
+            health=entry.get("health_status") or "UNKNOWN",
+            locality=locality,
+            priority=int(group.get("priority") or 0),
+        )
+
+
+def _virtual_hosts(text: str, route: str) -> Iterator[Json]:
+    for config in _parse(text, "config_dump").get("configs") or []:
+        routes = config.get("route_config") or {}
+        if routes.get("name") == route:
+            yield from routes.get("virtual_hosts") or []
+
+
+def parse_hosts_of_routes(text: str, route: str) -> frozenset[str]:
+    """From a config dump of route configurations."""
+    return frozenset(domain for host in _virtual_hosts(text, route) for domain in host.get("domains") or [])
+
+
+def parse_weights_of_route(text: str, route: str, host: str) -> Mapping[str, int]:
+    """From a config dump of route configurations."""
+    for candidate in _virtual_hosts(text, route):
+        if host in (candidate.get("domains") or []):
+            first: Json = next(iter(candidate.get("routes") or []), {})
+            clusters = ((first.get("route") or {}).get("weighted_clusters") or {}).get("clusters") or []
+            return MappingProxyType({entry["name"]: int(entry.get("weight") or 0) for entry in clusters})
+    return MappingProxyType({})
+
+
+def parse_identity(text: str, whose: str) -> Identity:
+    """From a config dump of secrets. istiod names them `default` (own certificate) and `ROOTCA` (trust)."""
+    chain: tuple[x509.Certificate, ...] = ()
+    roots: tuple[x509.Certificate, ...] = ()
+    for config in _parse(text, "config_dump").get("configs") or []:
+        secret = config.get("secret") or {}
+        if config.get("name") == "default":
+            chain = _pem((secret.get("tls_certificate") or {}).get("certificate_chain"))
+        elif config.get("name") == "ROOTCA":
+            context: dict[str, Any] = secret.get("validation_context") or {}
+            roots = _pem(context.get("trusted_ca"))
+    if not chain or not roots:
+        missing = " and ".join(word for word, got in (("certificate", chain), ("root", roots)) if not got)
+        raise Broken(
+            f"the proxy in {whose}", f"it holds no {missing} yet", "look at its log: it may not reach its istiod"
+        )
+    return Identity(chain=chain, roots=roots)
+
+
+def _pem(source: Json | None) -> tuple[x509.Certificate, ...]:
+    """A data source: bytes in base64, or text."""
+    entry = source or {}
+    try:
+        raw = base64.b64decode(entry["inline_bytes"]) if "inline_bytes" in entry else entry.get("inline_string", "")
+        return parse_chain(raw) if raw else ()
+    except (ValueError, binascii.Error):
+        return ()
+
+
+def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
+    """From `/clusters?format=json`; Envoy leaves out values that are zero."""
+    found = []
+    for status in _parse(text, "clusters").get("cluster_statuses") or []:
+        name = status.get("name") or ""
+        if part not in name:
+            continue
+        for host in status.get("host_statuses") or []:
+            socket = (host.get("address") or {}).get("socket_address") or {}
+            values = {entry["name"]: int(entry.get("value") or 0) for entry in host.get("stats") or []}
+            found.append(
+                HostCounters(
+                    cluster=name,
+                    address=socket.get("address") or "",
+                    port=int(socket.get("port_value") or 0),
+                    cx_total=values.get("cx_total", 0),
+                    cx_active=values.get("cx_active", 0),
+                    rq_total=values.get("rq_total", 0),
+                )
+            )
+    return tuple(found)
+
+
+def parse_stats(text: str) -> Mapping[str, int]:
+    entries = _parse(text, "stats").get("stats") or []
+    return MappingProxyType({e["name"]: int(e["value"]) for e in entries if "name" in e and "value" in e})

@@ -1,0 +1,88 @@
+"""Clusters, listeners and routes of one proxy, as istiod would send them and as Envoy holds them.
+
+Both tell them as an `envoy.admin.v3.ConfigDump` in JSON. istiod (`/debug/config_dump?proxyID=`) writes fields in
+camelCase, Envoy (`/config_dump`) as they stand in the definition. `istioctl proxy-status POD` compares the same two.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core.errors import Broken
+
+Held = Mapping[str, Json]
+"""By kind and name (`cluster outbound|80||shop.ns.svc.cluster.local`) what is in it, fields in camelCase."""
+
+REDACTED: Final = "[redacted]"
+"""What Envoy tells in place of what may be secret."""
+
+
+def wanted(kube: Kube, replica: str, proxy: str) -> Held:
+    """What this istiod would send to a proxy (`<pod>.<namespace>`) that is connected to it, made anew."""
+    return parse_dump(istiod.debug(kube, replica, f"config_dump?proxyID={proxy}"), f"istiod {replica} on {kube.name}")
+
+
+def held(kube: Kube, namespace: str, pod: str) -> Held:
+    """What a proxy works with. A listener that it has no good form of has its `errorState` in place of it."""
+    return parse_dump(envoy.admin(kube, namespace, pod, "/config_dump"), f"{namespace}/{pod} on {kube.name}")
+
+
+def parse_dump(text: str, whose: str) -> Held:
+    try:
+        parts = camel(json.loads(text))["configs"]
+    except (ValueError, KeyError, TypeError):
+        raise Broken(f"config dump of {whose}", f"it cannot be read: {text[:200]!r}", "is it connected?") from None
+    return {f"{kind} {thing['name']}": thing for part in parts for kind, thing in things(part)}
+
+
+def things(part: Json) -> Iterator[tuple[str, Json]]:
+    """Kind and content of what is in one part of a dump, fields in camelCase."""
+    match str(part.get("@type")).rpartition(".")[2]:
+        case "ClustersConfigDump":
+            for each in part.get("dynamicActiveClusters") or []:
+                yield "cluster", each["cluster"]
+        case "ListenersConfigDump":
+            for each in part.get("dynamicListeners") or []:
+                # One that has only a drainingState was removed: it lives on for the sake of its connections.
+                if "activeState" in each:
+                    yield "listener", each["activeState"]["listener"]
+                elif "errorState" in each:
+                    yield "listener", {"name": each["name"], "errorState": each["errorState"]}
+        case "RoutesConfigDump":
+            for each in part.get("dynamicRouteConfigs") or []:
+                yield "route", each["routeConfig"]
+
+
+def camel(value: Any) -> Any:
+    """A value with the names of all its fields in camelCase."""
+    if isinstance(value, dict):
+        return {_SNAKE.sub(lambda found: found[1].upper(), key): camel(each) for key, each in value.items()}
+    return [camel(each) for each in value] if isinstance(value, list) else value
+
+
+_SNAKE: Final = re.compile(r"_([a-z0-9])")
+
+
+def difference(wants: object, holds: object, path: str = "") -> str:
+    """The first place in which two parts differ, with what both say there; empty if they are the same."""
+    if holds in (wants, REDACTED):
+        return ""
+    if isinstance(wants, dict) and isinstance(holds, dict):
+        for key in sorted({*wants, *holds}):
+            if found := difference(wants.get(key), holds.get(key), f"{path}.{key}".lstrip(".")):
+                return found
+        return ""
+    if isinstance(wants, list) and isinstance(holds, list) and len(wants) == len(holds):
+        pairs = enumerate(zip(wants, holds, strict=True))
+        return next((found for number, (a, b) in pairs if (found := difference(a, b, f"{path}[{number}]"))), "")
+    return f"{path}: istiod says {_shown(wants)}, the proxy has {_shown(holds)}"
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else json.dumps(value)[:80]

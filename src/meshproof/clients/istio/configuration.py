@@ -1,0 +1,134 @@
+"""Istio's configuration objects: where istiod reads them, what is there, and ours for the time of a probe."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.clients.kubernetes.manifests import metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import ClaimFailed
+from meshproof.mesh.handles import Cluster
+
+KINDS: Final = (
+    "Gateway",
+    "VirtualService",
+    "DestinationRule",
+    "ServiceEntry",
+    "Sidecar",
+    "EnvoyFilter",
+    "PeerAuthentication",
+    "RequestAuthentication",
+    "AuthorizationPolicy",
+    "Telemetry",
+)
+"""The kinds of which istiod reads objects in a config cluster, as far as people write them by hand."""
+
+_GROUPS: Final[Mapping[str, str]] = {
+    "EnvoyFilter": "networking.istio.io/v1alpha3",
+    "PeerAuthentication": "security.istio.io/v1",
+    "RequestAuthentication": "security.istio.io/v1",
+    "AuthorizationPolicy": "security.istio.io/v1",
+    "Telemetry": "telemetry.istio.io/v1",
+}
+
+PROBE_DOMAIN: Final = "meshproof.invalid"
+"""Of host names that nobody can own (RFC 2606), for routes of our own."""
+
+
+def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
+    """A configuration object of ours."""
+    group = _GROUPS.get(kind, "networking.istio.io/v1")
+    return {"apiVersion": group, "kind": kind, "metadata": metadata(name, namespace), "spec": spec}
+
+
+def opened(
+    name: str, namespace: str, selectors: Sequence[Mapping[str, str]], servers: Sequence[Json]
+) -> tuple[Json, ...]:
+    """A Gateway for each of these selections of pods, all with the same servers; the first has the plain name."""
+    return tuple(
+        istio(
+            "Gateway",
+            name if number == 1 else f"{name}-{number}",
+            namespace,
+            {"selector": dict(selector), "servers": list(servers)},
+        )
+        for number, selector in enumerate(selectors, start=1)
+    )
+
+
+def ingress_server(hosts: Iterable[str]) -> Json:
+    """What an ingress gateway opens for requests to these hosts."""
+    return {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
+
+
+def names_of(items: Iterable[Json]) -> list[str]:
+    return [item["metadata"]["name"] for item in items]
+
+
+def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
+    """All objects of these kinds in one cluster; a kind whose CRD is not there has none."""
+
+    def read(kind: str) -> list[Json]:
+        try:
+            return [{**item, "kind": kind} for item in kube.list(kind)]
+        except ApiError as problem:
+            if problem.status == 404:
+                return []
+            raise
+
+    return [item for items in together(read, kinds, width=5) for item in items]
+
+
+def place_of(item: Json) -> str:
+    """`VirtualService chapter08/mockshop`."""
+    meta = item["metadata"]
+    return f"{item['kind']} {meta['namespace']}/{meta['name']}"
+
+
+def is_probe(item: Json) -> bool:
+    """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
+    meta = item["metadata"]
+    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(names.OUR_NAMESPACES)
+
+
+PROBE_PREFIX: Final = "meshproof-probe-"
+
+
+def probe_route(word: str) -> tuple[str, Json]:
+    """A VirtualService for a host that nobody has, answered by the proxy itself; also returns the host."""
+    name = f"{PROBE_PREFIX}{word}-{uuid.uuid4().hex[:8]}"
+    host = f"{name}.{PROBE_DOMAIN}"
+    spec = {"hosts": [host], "http": [{"directResponse": {"status": 200, "body": {"string": word}}}]}
+    return host, istio("VirtualService", name, names.OUTSIDE_NAMESPACE, spec)
+
+
+@contextmanager
+def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
+    """These objects, for the time of the block; all are removed afterwards, even if only some could be applied."""
+    everything = list(wanted)
+    try:
+        together(lambda item: apply_config(*item), everything)
+        yield
+    finally:
+        together(lambda item: removed(*item), everything)
+
+
+def apply_config(cluster: Cluster, item: Json) -> None:
+    """Apply an object of Istio's configuration. Raises `ClaimFailed` if admission refuses it, or cannot be asked."""
+    try:
+        cluster.kube.apply(item)
+    except ApiError as problem:
+        if "webhook" not in problem.reason:
+            raise
+        text = f"{cluster}: configuration cannot be changed, so nothing can be proven by it; see CONTROL-07"
+        raise ClaimFailed(f"{text}\n  last seen   {problem.reason}") from None
+
+
+def removed(cluster: Cluster, item: Json) -> None:
+    """Delete an object that may not be there."""
+    cluster.kube.delete(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"])

@@ -1,0 +1,256 @@
+"""What releases of Istio want and changed, as data. Each record says where it is written, or is not here.
+
+`istio.io` is the documentation of the release that is named, paths are those of the repository istio/istio in the
+source of 1.30 or 1.31.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.controlplane.versions import Version
+
+LAST_KNOWN: Final = Version(1, 31)
+"""The last release whose source and notes are behind these records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kubernetes:
+    """The first and last minor version of Kubernetes that a release supports."""
+
+    istio: Version
+    first: Version
+    last: Version
+    source: str
+
+
+KUBERNETES: Final = (
+    Kubernetes(
+        istio=Version(1, 28),
+        first=Version(1, 29),
+        last=Version(1, 34),
+        source="istio.io, Announcing Istio 1.28.0",
+    ),
+    Kubernetes(
+        istio=Version(1, 29),
+        first=Version(1, 31),
+        last=Version(1, 35),
+        source="istio.io, Announcing Istio 1.29.0",
+    ),
+    Kubernetes(
+        istio=Version(1, 30),
+        first=Version(1, 32),
+        last=Version(1, 36),
+        source="istio.io, Announcing Istio 1.30.0; istio/istio, istioctl/pkg/install/k8sversion/version.go",
+    ),
+    Kubernetes(
+        istio=Version(1, 31),
+        first=Version(1, 32),
+        last=Version(1, 36),
+        source="istio.io, Announcing Istio 1.31.0; istio/istio, istioctl/pkg/install/k8sversion/version.go",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """An environment variable of istiod that a release no longer reads. `instead` is what holds, or is to be used."""
+
+    name: str
+    since: Version
+    instead: str
+    source: str
+
+
+REMOVED: Final = (
+    Removed(
+        name="METRIC_ROTATION_INTERVAL",
+        since=Version(1, 28),
+        instead="use the pod annotation sidecar.istio.io/statsEvictionInterval",
+        source="istio.io, 1.28 Upgrade Notes; istio/istio, releasenotes/notes/remove-metric-rotation.yaml",
+    ),
+    Removed(
+        name="METRIC_GRACEFUL_DELETION_INTERVAL",
+        since=Version(1, 28),
+        instead="use the pod annotation sidecar.istio.io/statsEvictionInterval",
+        source="istio.io, 1.28 Upgrade Notes; istio/istio, releasenotes/notes/remove-metric-rotation.yaml",
+    ),
+    Removed(
+        name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
+        since=Version(1, 31),
+        instead="gateways always make a span for each upstream request: see that tracing can take them",
+        source="istio.io, 1.31 Upgrade Notes; releasenotes/notes/remove-spawn-upstream-span-for-gateway.yaml",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """An environment variable of istiod with another default than before.
+
+    `now` is what the default does, `before` the value that keeps things as they were. `touches` is the key in
+    `ClusterSeen.configured` of what it changes; empty if nothing that can be looked for tells.
+    """
+
+    name: str
+    since: Version
+    now: str
+    before: str
+    source: str
+    touches: str = ""
+
+
+OUTLIERS: Final = "outlierDetection"
+MIRRORS: Final = "mirror"
+
+CHANGED: Final = (
+    Changed(
+        name="DISABLE_SHADOW_HOST_SUFFIX",
+        since=Version(1, 28),
+        now="the host of mirrored requests has no suffix -shadow any more",
+        before="false",
+        touches=MIRRORS,
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.27.yaml",
+    ),
+    Changed(
+        name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
+        since=Version(1, 28),
+        now="gateways make a span for each upstream request",
+        before="false",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.27.yaml",
+    ),
+    Changed(
+        name="DISABLE_TRACK_REMAINING_CB_METRICS",
+        since=Version(1, 29),
+        now="proxies no longer count what circuit breakers have left",
+        before="false",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.28.yaml",
+    ),
+    Changed(
+        name="ENABLE_DEBUG_ENDPOINT_AUTH",
+        since=Version(1, 29),
+        now="istiod's debug endpoints tell other namespaces than its own hardly anything",
+        before="false",
+        source="istio.io, 1.29 Upgrade Notes; istio/istio, pilot/pkg/features/pilot.go",
+    ),
+    Changed(
+        name="PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE",
+        since=Version(1, 30),
+        now="of services with one host in several namespaces, those of Kubernetes win, then the oldest",
+        before="false",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.29.yaml",
+    ),
+    Changed(
+        name="PILOT_ENABLE_STRICT_GATEWAY_MERGING",
+        since=Version(1, 31),
+        now="Istio's Gateways of other namespaces no longer join those that the Gateway API makes",
+        before="false",
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
+    ),
+    Changed(
+        name="PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
+        since=Version(1, 31),
+        now="endpoints that are not ready are sent to proxies too, unless outlierDetection has minHealthPercent",
+        before="false",
+        touches=OUTLIERS,
+        source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoneAnnotation:
+    """An annotation of pods that a release no longer reads."""
+
+    name: str
+    since: Version
+    instead: str
+    source: str
+
+
+GONE_ANNOTATIONS: Final = (
+    GoneAnnotation(
+        name="sidecar.istio.io/statsCompression",
+        since=Version(1, 29),
+        instead="set statsCompression in the annotation proxy.istio.io/config",
+        source="istio.io, 1.29 Upgrade Notes; istio/istio, releasenotes/notes/48051.yaml",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastBundle:
+    """The Gateway API release from which a CRD must come at least, or istiod does not look at its objects."""
+
+    crd: str
+    least: tuple[int, int, int]
+    since: Version
+
+
+BUNDLES_SOURCE: Final = "istio/istio, pkg/config/schema/gatewayapi/minimumversions.go"
+BUNDLES: Final = (
+    LeastBundle(crd="grpcroutes.gateway.networking.k8s.io", least=(1, 1, 0), since=Version(1, 30)),
+    LeastBundle(crd="backendtlspolicies.gateway.networking.k8s.io", least=(1, 4, 0), since=Version(1, 30)),
+    LeastBundle(crd="tlsroutes.gateway.networking.k8s.io", least=(1, 5, 0), since=Version(1, 30)),
+    LeastBundle(crd="tcproutes.gateway.networking.k8s.io", least=(1, 6, 0), since=Version(1, 31)),
+)
+
+ALL_NETWORKING: Final = frozenset({"v1", "v1beta1", "v1alpha3"})
+CRDS_SOURCE: Final = "istio/istio, manifests/charts/base/files/crd-all.gen.yaml"
+CRDS: Final[dict[str, frozenset[str]]] = {
+    "destinationrules.networking.istio.io": ALL_NETWORKING,
+    "envoyfilters.networking.istio.io": frozenset({"v1alpha3"}),
+    "gateways.networking.istio.io": ALL_NETWORKING,
+    "proxyconfigs.networking.istio.io": frozenset({"v1beta1"}),
+    "serviceentries.networking.istio.io": ALL_NETWORKING,
+    "sidecars.networking.istio.io": ALL_NETWORKING,
+    "virtualservices.networking.istio.io": ALL_NETWORKING,
+    "workloadentries.networking.istio.io": ALL_NETWORKING,
+    "workloadgroups.networking.istio.io": ALL_NETWORKING,
+    "authorizationpolicies.security.istio.io": frozenset({"v1", "v1beta1"}),
+    "peerauthentications.security.istio.io": frozenset({"v1", "v1beta1"}),
+    "requestauthentications.security.istio.io": frozenset({"v1", "v1beta1"}),
+    "telemetries.telemetry.istio.io": frozenset({"v1", "v1alpha1"}),
+    "trafficextensions.extensions.istio.io": frozenset({"v1alpha1"}),
+    "wasmplugins.extensions.istio.io": frozenset({"v1alpha1"}),
+}
+"""The CRDs of 1.30 and of 1.31, which have the same ones, and the versions that they serve."""
+
+COMPATIBILITY_SOURCE: Final = "istio/istio, manifests/helm-profiles/compatibility-version-*.yaml"
+COMPATIBILITY: Final = {
+    Version(1, 30): (Version(1, 25), Version(1, 29)),
+    Version(1, 31): (Version(1, 25), Version(1, 30)),
+}
+"""The oldest and newest release that a release can be told to behave like."""
+
+READER_SOURCE: Final = "istio/istio, manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
+_READ: Final = ("get", "list", "watch")
+READER_RIGHTS: Final = (
+    Right(group="", resources=("namespaces", "nodes", "pods", "services", "secrets", "configmaps"), verbs=_READ),
+    Right(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ),
+    Right(group="networking.istio.io", resources=("workloadentries",), verbs=_READ),
+    Right(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=_READ),
+    Right(group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",)),
+    Right(group="authorization.k8s.io", resources=("subjectaccessreviews",), verbs=("create",)),
+)
+"""What istiod wants of a cluster that it reads: `configmaps` since 1.29, for the trust domain that is written there."""
+READER_RIGHTS_OF_REMOTES: Final = (
+    Right(group="", resources=("configmaps",), verbs=("create", "update")),
+    Right(
+        group="admissionregistration.k8s.io",
+        resources=("mutatingwebhookconfigurations",),
+        verbs=(*_READ, "update", "patch"),
+    ),
+    Right(
+        group="admissionregistration.k8s.io",
+        resources=("validatingwebhookconfigurations",),
+        verbs=(*_READ, "update"),
+    ),
+)
+"""What it wants besides of one that it controls."""
+
+CLOSED_HUBS_SINCE: Final = Version(1, 31)
+CLOSED_HUBS: Final = ("gcr.io/istio-release", "registry.istio.io")
+CLOSED_HUBS_SOURCE: Final = "istio.io, 1.31 Upgrade Notes: GCP hosting"

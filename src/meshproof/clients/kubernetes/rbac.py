@@ -1,0 +1,154 @@
+"""What a run needs to be allowed on clusters that are not its own, and whether it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.core.concurrency import together
+
+READ: Final = ("get", "list", "watch")
+PROBE: Final = (*READ, "create", "patch", "delete")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Verbs on resources of one API group, in all namespaces, as in a ClusterRole."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+    def as_rbac(self) -> Json:
+        return {"apiGroups": [self.group], "resources": [*self.resources], "verbs": [*self.verbs]}
+
+
+NEEDED: Final = (
+    Rule(group="", resources=("namespaces", "services", "configmaps", "serviceaccounts", "pods"), verbs=PROBE),
+    Rule(group="", resources=("pods",), verbs=("deletecollection",)),
+    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    Rule(group="apps", resources=("deployments",), verbs=PROBE),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list", "create", "delete")),
+    Rule(
+        group="networking.istio.io",
+        resources=("gateways", "virtualservices", "destinationrules"),
+        verbs=("list", "create", "patch", "delete"),
+    ),
+    Rule(group="networking.istio.io", resources=("serviceentries", "sidecars", "envoyfilters"), verbs=("list",)),
+    Rule(
+        group="security.istio.io",
+        resources=("peerauthentications", "authorizationpolicies"),
+        verbs=("list", "create", "patch", "delete"),
+    ),
+    Rule(group="security.istio.io", resources=("requestauthentications",), verbs=("list",)),
+    Rule(group="telemetry.istio.io", resources=("telemetries",), verbs=("list",)),
+    Rule(
+        group="admissionregistration.k8s.io",
+        resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+        verbs=("list",),
+    ),
+    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+)
+"""Without these a run cannot begin."""
+
+FOR_DETECTION: Final = (
+    Rule(group="", resources=("namespaces",), verbs=("get",)),
+    Rule(group="", resources=("services", "configmaps"), verbs=("list",)),
+    Rule(group="apps", resources=("deployments",), verbs=("list",)),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    Rule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
+)
+"""For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
+
+FOR_UPGRADE_CHECK: Final = (
+    Rule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
+    Rule(
+        group="gateway.networking.k8s.io",
+        resources=("grpcroutes", "backendtlspolicies", "tlsroutes", "tcproutes"),
+        verbs=("list",),
+    ),
+)
+"""For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
+
+FOR_RECORD: Final = (
+    Rule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
+    Rule(group="", resources=("services",), verbs=("get",)),
+    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    Rule(
+        group="admissionregistration.k8s.io",
+        resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+        verbs=("list",),
+    ),
+    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+)
+"""For `meshproof upgrade record`, which asks proxies and istiods by `exec`; all of it is in `NEEDED`."""
+
+FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
+"""For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
+
+FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
+"""To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
+FOR_PULL_SECRET: Final = (Rule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
+"""For `--image-pull-secret`, which is copied into probe namespaces."""
+FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
+"""For `--allow-credentials`."""
+FOR_DISRUPTION: Final = (Rule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
+"""For `--allow-disruptive`."""
+
+
+def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
+    """What of these rules the user may not do, as `create pods/exec`.
+
+    Asks for all rights of the user in one request. What is not among them is asked for one by one, since authorizers
+    other than RBAC need not list theirs (Kubernetes, SelfSubjectRulesReview).
+    """
+    spec = {"namespace": "default"}
+    review = _review(kube, "SelfSubjectRulesReview", "selfsubjectrulesreviews", spec)
+    granted = review["status"].get("resourceRules") or []
+    doubtful = [right for right in _each(rules) if not any(_covers(rule, *right) for rule in granted)]
+    allowed = together(lambda right: _may(kube, *right), doubtful)
+    return [_shown(*right) for right, may in zip(doubtful, allowed, strict=True) if not may]
+
+
+def _each(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
+    for rule in rules:
+        for resource in rule.resources:
+            for verb in rule.verbs:
+                yield rule.group, resource, verb
+
+
+def _covers(granted: Json, group: str, resource: str, verb: str) -> bool:
+    """Whether a rule of the review grants it without a limit to named objects."""
+
+    def has(key: str, *words: str) -> bool:
+        return not {"*", *words}.isdisjoint(granted.get(key) or [])
+
+    wild = (f"*/{resource.partition('/')[2]}",) if "/" in resource else ()
+    return (
+        not granted.get("resourceNames")
+        and has("apiGroups", group)
+        and has("resources", resource, *wild)
+        and has("verbs", verb)
+    )
+
+
+def _may(kube: Kube, group: str, resource: str, verb: str) -> bool:
+    name, _, sub = resource.partition("/")
+    attributes = {"group": group, "resource": name, "subresource": sub, "verb": verb}
+    spec = {"resourceAttributes": attributes}
+    return bool(_review(kube, "SelfSubjectAccessReview", "selfsubjectaccessreviews", spec)["status"].get("allowed"))
+
+
+def _review(kube: Kube, kind: str, plural: str, spec: dict[str, Any]) -> Json:
+    """Ask the API server about ourselves; nothing is stored."""
+    return kube.post(
+        f"/apis/authorization.k8s.io/v1/{plural}",
+        {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec},
+    )
+
+
+def _shown(group: str, resource: str, verb: str) -> str:
+    return f"{verb} {resource}{f'.{group}' if group else ''}"

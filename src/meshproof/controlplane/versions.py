@@ -1,0 +1,156 @@
+"""Versions of everything that belongs to Istio, and which of them go together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken
+from meshproof.mesh.snapshot import Snapshot
+
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+.].*)?")
+
+BEHIND: Final = 1
+"""Minor versions by which a proxy may be behind its istiod, and by which istiods and istioctl may differ.
+
+istio.io, Supported Releases: "The Istio control plane can be one version ahead of the data plane. However, the data
+plane cannot be ahead of control plane."
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """Major and minor count; patch releases of one minor go together."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Version | None:
+        """From `1.31.0`, `v1.30.4-distroless` or `1.31-alpha.<commit>`; None if it is none."""
+        found = _VERSION.fullmatch(text.strip())
+        return cls(int(found[1]), int(found[2])) if found else None
+
+    def ahead_of(self, other: Version) -> int | None:
+        """By how many minor versions; None if the major versions differ."""
+        return self.minor - other.minor if self.major == other.major else None
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+def next_release(text: str) -> str:
+    """The minor version that follows, to which an upgrade may go in place. Raises `Broken` if `text` is no version."""
+    version = Version.parse(text)
+    if version is None:
+        raise Broken(f"Istio {text}", "that is no version, so none follows it", "name the one that is meant")
+    return str(Version(version.major, version.minor + 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """What runs: text of the version by name of the thing (`cluster1 istiod-x`), and per proxy that of its istiod."""
+
+    istiods: Mapping[str, str]
+    proxies: Mapping[str, tuple[str, str]]
+    crds: Mapping[str, str]
+    istioctl: str
+
+    def problems(self) -> dict[str, list[str]]:
+        """Everything with what is wrong about it; empty lists are good."""
+        newest = max((v for text in self.istiods.values() if (v := Version.parse(text))), default=None)
+        found = {name: _near(text, newest, "the newest istiod") for name, text in self.istiods.items()}
+        found["istioctl"] = _near(self.istioctl, newest, "the newest istiod")
+        found |= {name: _near(text, newest, "the newest istiod") for name, text in self.crds.items()}
+        found |= {name: _proxy(proxy, istiod) for name, (proxy, istiod) in self.proxies.items()}
+        return found
+
+
+def _near(text: str, newest: Version | None, whose: str) -> list[str]:
+    own = Version.parse(text)
+    if own is None or newest is None:
+        return [f"its version {text!r} is none" if own is None else "no istiod tells a version"]
+    ahead = newest.ahead_of(own)
+    if ahead is None or abs(ahead) > BEHIND:
+        return [f"version {text} and {newest} of {whose} are too far apart (one minor version is supported)"]
+    return []
+
+
+def _proxy(text: str, istiod: str) -> list[str]:
+    own, home = Version.parse(text), Version.parse(istiod)
+    if own is None or home is None:
+        return [f"its version {text!r} or that of its istiod {istiod!r} is none"]
+    ahead = home.ahead_of(own)
+    if ahead is None or ahead > BEHIND:
+        return [f"version {text} is too old for its istiod, {istiod}: restart the pod"]
+    return [f"version {text} is ahead of its istiod, {istiod}: upgrade istiod first"] if ahead < 0 else []
+
+
+def served_crds(crds: Sequence[Json]) -> dict[str, frozenset[str]]:
+    """The versions that each of Istio's CRDs serves."""
+    return {
+        crd["metadata"]["name"]: frozenset(v["name"] for v in crd["spec"]["versions"] if v.get("served"))
+        for crd in crds
+        if crd["metadata"]["name"].endswith(".istio.io")
+    }
+
+
+def crd_versions(crds: Sequence[Json]) -> dict[str, str]:
+    """The version that Istio's CRDs carry as a label, where the way of installing wrote one; each version once."""
+    found: dict[str, str] = {}
+    for crd in crds:
+        labels = crd["metadata"].get("labels") or {}
+        text = next((labels[label] for label in _CRD_LABELS if label in labels), "")
+        if crd["metadata"]["name"].endswith(".istio.io") and text:
+            found.setdefault(text.removeprefix("base-"), crd["metadata"]["name"])
+    return {name: text for text, name in found.items()}
+
+
+_CRD_LABELS: Final = ("operator.istio.io/version", "app.kubernetes.io/version", "helm.sh/chart")
+
+
+def crd_problems(served: Mapping[str, frozenset[str]], reference: Mapping[str, frozenset[str]]) -> list[str]:
+    """What a cluster's CRDs lack of what another cluster's have; both map a CRD's name to the versions it serves."""
+    problems = [f"CRD {name} is missing" for name in sorted(reference.keys() - served.keys())]
+    for name in sorted(reference.keys() & served.keys()):
+        if lacking := sorted(reference[name] - served[name]):
+            problems.append(f"CRD {name} does not serve {', '.join(lacking)}, another cluster's does")
+    return problems
+
+
+def union(served: Iterable[Mapping[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
+    """Every CRD with every version that some cluster serves."""
+    found: dict[str, frozenset[str]] = {}
+    for one in served:
+        for name, versions in one.items():
+            found[name] = found.get(name, frozenset()) | versions
+    return found
+
+
+def gather(snapshot: Snapshot, istioctl: str) -> tuple[Versions, dict[str, dict[str, frozenset[str]]]]:
+    """Ask every istiod for its version and that of its proxies, and read all CRDs; the second part is by cluster."""
+    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    clusters = snapshot.mesh.clusters
+    told = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas)
+    connected = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
+    crds = together(lambda cluster: cluster.kube.list("CustomResourceDefinition"), clusters)
+    versions = Versions(
+        istiods={f"{c} {pod.name}": text for (c, pod), text in zip(replicas, told, strict=True)},
+        proxies={
+            f"{proxy.cluster} {proxy.proxy}": (proxy.version, text)
+            for proxies, text in zip(connected, told, strict=True)
+            for proxy in proxies
+        },
+        crds={
+            f"{cluster} CRD {name}": text
+            for cluster, found in zip(clusters, crds, strict=True)
+            for name, text in crd_versions(found).items()
+        },
+        istioctl=istioctl,
+    )
+    return versions, {str(c): served_crds(found) for c, found in zip(clusters, crds, strict=True)}

@@ -1,0 +1,157 @@
+"""Topology as data: which clusters, in which role, on which network, and who controls whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import permutations
+from pathlib import Path
+from typing import NewType
+
+from meshproof.core import names
+
+ClusterName = NewType("ClusterName", str)
+NetworkName = NewType("NetworkName", str)
+
+
+class Role(StrEnum):
+    """What a cluster is to the mesh: `primary` runs an istiod of its own, `remote` is controlled from a primary."""
+
+    PRIMARY = "primary"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRef:
+    """Where a gateway is: `name` is that of its Service, and of its Deployment where meshproof makes it."""
+
+    namespace: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The label `istio` of its pods where nobody chose another (chart gateway, _helpers.tpl)."""
+        return self.name.removeprefix("istio-")
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+INGRESS = GatewayRef(names.SYSTEM_NAMESPACE, names.INGRESS)
+EAST_WEST = GatewayRef(names.SYSTEM_NAMESPACE, names.EAST_WEST)
+"""Where these gateways are unless a topology says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """One cluster of a topology.
+
+    `control_plane` is the cluster whose istiod controls this one: itself for a primary.
+    `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
+    `pods` is the range of pod addresses (CIDR), if the topology fixes one. `revision` is that of the istiod that
+    controls this cluster. `context` is the context of a kubeconfig that leads to it, if the topology names one.
+    `ingress` and `east_west` are its gateways, the second where the topology needs one.
+    """
+
+    name: ClusterName
+    role: Role
+    network: NetworkName
+    control_plane: ClusterName
+    app_version: str
+    pods: str | None = None
+    revision: str = names.DEFAULT_REVISION
+    context: str | None = None
+    ingress: GatewayRef = INGRESS
+    east_west: GatewayRef = EAST_WEST
+
+    @property
+    def mesh_namespaces(self) -> tuple[str, ...]:
+        """Where istiod and the gateways are, each once."""
+        return tuple(dict.fromkeys((names.SYSTEM_NAMESPACE, self.ingress.namespace, self.east_west.namespace)))
+
+    @property
+    def proxy_namespaces(self) -> tuple[str, ...]:
+        """Where proxies are that stay: gateways, the demonstration service, the client in the mesh; istiod as well."""
+        return (*self.mesh_namespaces, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
+
+    @property
+    def istiod(self) -> str:
+        """The name of istiod's Service here, and in a primary of its Deployment."""
+        return names.of_revision(names.ISTIOD, self.revision)
+
+    @property
+    def injection_labels(self) -> dict[str, str]:
+        """What a namespace must be labelled with, so that its pods get a sidecar."""
+        if self.revision == names.DEFAULT_REVISION:
+            return {"istio-injection": "enabled"}
+        return {names.REVISION_LABEL: self.revision}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """A whole topology; loaded by `meshproof.core.topology.load_topology`, which has checked every rule below."""
+
+    name: str
+    title: str
+    mesh_id: str
+    trust_domain: str
+    clusters: tuple[ClusterSpec, ...]
+    source: Path
+
+    @property
+    def primaries(self) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.PRIMARY)
+
+    @property
+    def remotes(self) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.REMOTE)
+
+    @property
+    def networks(self) -> tuple[NetworkName, ...]:
+        """Each network once, in the order of the clusters."""
+        return tuple(dict.fromkeys(c.network for c in self.clusters))
+
+    def cluster(self, name: str) -> ClusterSpec:
+        """The cluster of that name; `KeyError` if there is none."""
+        for candidate in self.clusters:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def control_plane_of(self, cluster: ClusterSpec) -> ClusterSpec:
+        return self.cluster(cluster.control_plane)
+
+    def controlled_by(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
+        """The clusters whose sidecars connect to `primary`'s istiod, `primary` included."""
+        return tuple(c for c in self.clusters if c.control_plane == primary.name)
+
+    def remotes_of(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
+        return tuple(c for c in self.controlled_by(primary) if c.name != primary.name)
+
+    def crosses_network(self, a: ClusterSpec, b: ClusterSpec) -> bool:
+        return a.network != b.network
+
+    @property
+    def pairs(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        """Every ordered pair of different clusters (client, server)."""
+        return permutations(self.clusters, 2)
+
+    @property
+    def pairs_across_networks(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        return ((a, b) for a, b in self.pairs if self.crosses_network(a, b))
+
+    @property
+    def pairs_on_one_network(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
+        return ((a, b) for a, b in self.pairs if not self.crosses_network(a, b))
+
+    def exposes_services(self, cluster: ClusterSpec) -> bool:
+        """Whether 15443 must be open here: some other cluster is on another network."""
+        return any(self.crosses_network(cluster, other) for other in self.clusters)
+
+    def exposes_istiod(self, cluster: ClusterSpec) -> bool:
+        """Whether 15012 and 15017 must be open here: remotes dial in."""
+        return cluster.role is Role.PRIMARY and bool(self.remotes_of(cluster))
+
+    def needs_east_west_gateway(self, cluster: ClusterSpec) -> bool:
+        return self.exposes_services(cluster) or self.exposes_istiod(cluster)

@@ -1,0 +1,197 @@
+"""What several claims ask of a mesh: are the proxies in sync, what shares are promised, who owns an endpoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.clients.envoy_admin import Endpoint
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.statistics import expected_shares
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+
+APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{names.APP_FQDN}"
+"""The application's port as sidecars and ingress gateways name its Envoy cluster."""
+
+
+def app_endpoints(cluster: Cluster, pod: PodFacts) -> tuple[Endpoint, ...]:
+    """The application's endpoints as the proxy of `pod` has them now."""
+    return envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
+
+
+def expected_weights(snapshot: Snapshot, viewer: Cluster, *, unready: bool = False) -> dict[str, float]:
+    """What a proxy in `viewer` should have: address:port -> weight, in units of one ready pod.
+
+    On its own network the ready pods of every cluster; for every other network the addresses of the east-west gateways
+    of the pods' own cluster (istio.io/istio, pilot/pkg/xds/endpoints/ep_filters.go, `selectNetworkGateways`), which
+    share the number of ready pods behind them; if that cluster has none, the gateways of its network. `unready` counts
+    pods that are not ready behind gateways too, beside ready ones, as istiod does from 1.31 on (docs/record.md).
+    """
+    weights: Counter[str] = Counter()
+    shared: dict[str, float] = {}
+    for facts in snapshot.facts:
+        if not snapshot.mesh.crosses_network(viewer, facts.cluster):
+            weights.update(f"{e.address}:{e.port}" for e in facts.ready_endpoints)
+            continue
+        gateways = _gateways_to(snapshot, facts)
+        behind = facts.app_endpoints if unready and facts.ready_endpoints else facts.ready_endpoints
+        for address in gateways:
+            key = f"{address}:{names.PORT_SERVICES}"
+            shared[key] = shared.get(key, 0.0) + len(behind) / len(gateways)
+    return {**weights, **{key: weight for key, weight in shared.items() if weight}}
+
+
+def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
+    return facts.gateway_addresses or tuple(
+        address
+        for other in snapshot.facts
+        if other.cluster.network == facts.cluster.network
+        for address in other.gateway_addresses
+    )
+
+
+def _reachable(snapshot: Snapshot, viewer: Cluster, facts: ClusterFacts) -> bool:
+    return not snapshot.mesh.crosses_network(viewer, facts.cluster) or bool(_gateways_to(snapshot, facts))
+
+
+def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoint]) -> list[str]:
+    """How the endpoints that a proxy has differ from those that it should have. Weights are compared as shares.
+
+    Whether istiod tells of pods that are not ready, and counts them behind gateways, is its release's affair: both are
+    right, as long as it says that they are unhealthy.
+    """
+    expected = expected_weights(snapshot, viewer)
+    waiting = _unready(facts for facts in snapshot.facts if not snapshot.mesh.crosses_network(viewer, facts.cluster))
+    actual = {endpoint.key: endpoint for endpoint in seen if not _is_told_unready(endpoint, waiting)}
+    owners = _owners(snapshot)
+    problems = [
+        f"{facts.cluster} on {facts.cluster.network} has ready pods, but no east-west gateway has an address there"
+        for facts in snapshot.facts
+        if facts.ready_endpoints and not _reachable(snapshot, viewer, facts)
+    ]
+    problems += [f"{key} is missing ({owners.get(key, 'unknown')})" for key in sorted(expected.keys() - actual.keys())]
+    for key in sorted(actual.keys() - expected.keys()):
+        problems.append(f"{key} should not be there: {owners.get(key, 'nobody owns it')}")
+    problems += [f"{key} is {e.health}" for key, e in sorted(actual.items()) if e.health != "HEALTHY"]
+    if problems or not expected:
+        return problems or ["no cluster has a ready endpoint"]
+    wrong = _weight_problems(expected, actual)
+    return wrong and _weight_problems(expected_weights(snapshot, viewer, unready=True), actual) and wrong
+
+
+def _weight_problems(expected: Mapping[str, float], actual: Mapping[str, Endpoint]) -> list[str]:
+    problems = []
+    total_expected, total_actual = sum(expected.values()), sum(e.weight for e in actual.values())
+    for key, weight in sorted(expected.items()):
+        wanted, got = weight / total_expected, actual[key].weight / total_actual
+        if abs(wanted - got) > 0.005:  # istiod divides by the number of gateways in integers
+            problems.append(f"{key} has {got:.1%} of the weight, its ready pods are {wanted:.1%}")
+    return problems
+
+
+def _unready(of: Iterable[ClusterFacts]) -> frozenset[str]:
+    return frozenset(f"{e.address}:{e.port}" for facts in of for e in facts.app_endpoints if not e.ready)
+
+
+def _is_told_unready(endpoint: Endpoint, unready: frozenset[str]) -> bool:
+    """Whether a proxy has an endpoint of a pod that is not ready, and knows that it must not use it."""
+    return endpoint.health == "UNHEALTHY" and endpoint.key in unready
+
+
+def _owners(snapshot: Snapshot) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for facts in snapshot.facts:
+        place = f"{facts.cluster} on {facts.cluster.network}"
+        for address in facts.gateway_addresses:
+            owners[f"{address}:{names.PORT_SERVICES}"] = f"east-west gateway of {place}"
+        for endpoint in facts.app_endpoints:
+            owners[f"{endpoint.address}:{endpoint.port}"] = f"{'' if endpoint.ready else 'unready '}pod of {place}"
+    return owners
+
+
+def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int]:
+    """The clusters that an endpoint leads to, with their ready pods there. Raises `ClaimFailed` if nobody owns it."""
+    for facts in snapshot.facts:
+        if any((e.address, e.port) == (endpoint.address, endpoint.port) for e in facts.app_endpoints):
+            return {facts.cluster: 1}
+    for facts in snapshot.facts:
+        if endpoint.address in facts.gateway_addresses and endpoint.port == names.PORT_SERVICES:
+            return {
+                other.cluster: len(other.ready_endpoints)
+                for other in snapshot.facts
+                if other.cluster.network == facts.cluster.network and other.ready_endpoints
+            }
+    raise ClaimFailed(f"endpoint {endpoint} belongs to no cluster of the mesh")
+
+
+def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
+    """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
+    weights: dict[str, int] = {}
+    unready = _unready(snapshot.facts)
+    for endpoint in endpoints:
+        if _is_told_unready(endpoint, unready):
+            continue
+        behind = clusters_behind(snapshot, endpoint)
+        pods = sum(behind.values())
+        for cluster, count in behind.items():
+            version = cluster.spec.app_version
+            weights[version] = weights.get(version, 0) + round(1000 * endpoint.weight * count / pods)
+    if not weights:
+        raise ClaimFailed("the proxy has no endpoint for the application")
+    return expected_shares(weights)
+
+
+def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
+
+    A rejection that istiod remembers is in it; one that it has forgotten is not, see `meshproof.discovery.sync`.
+    """
+    return {str(found): found.problems(snapshot.mesh.control_plane_of(found.cluster)) for found in connected(snapshot)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """A proxy, and the istiods that say it is connected to them: one, if all is well. `homes` are their clusters and
+    pods, and how far in sync they think it is."""
+
+    cluster: Cluster
+    pod: PodFacts
+    homes: tuple[tuple[Cluster, PodFacts, istiod.ProxySync], ...]
+
+    def __str__(self) -> str:
+        return f"{self.cluster} {self.pod}"
+
+    def problems(self, own: Cluster) -> list[str]:
+        """What is wrong if its control plane is that of `own`."""
+        if not self.homes:
+            return [f"not connected to any istiod (its control plane is {own})"]
+        strange = [home for home, _, _ in self.homes if home is not own]
+        problems = [f"connected to istiod of {home}, its control plane is {own}" for home in strange]
+        return problems + [problem for _, _, proxy in self.homes for problem in proxy.problems]
+
+
+def connected(snapshot: Snapshot) -> list[Connected]:
+    """Every proxy, and where it is connected. Asks every replica of every istiod."""
+    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    answers = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
+    homes: dict[tuple[str, str], list[tuple[Cluster, PodFacts, istiod.ProxySync]]] = {}
+    for (home, replica), proxies in zip(replicas, answers, strict=True):
+        for proxy in proxies:
+            homes.setdefault((proxy.cluster, proxy.proxy), []).append((home, replica, proxy))
+    return [
+        Connected(
+            cluster=facts.cluster,
+            pod=pod,
+            homes=tuple(homes.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), ())),
+        )
+        for facts in snapshot.facts
+        for pod in facts.proxies
+    ]

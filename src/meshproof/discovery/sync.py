@@ -1,0 +1,47 @@
+"""Whether proxies hold what their istiod would send them now.
+
+A proxy that rejects a part keeps its old form of it. istiod notes the rejection (`syncz`), and forgets it with the next
+push of that kind that is acknowledged, though that need not have the rejected part in it; so both sides are compared.
+"""
+
+from __future__ import annotations
+
+from meshproof.clients.istio import config_dump as xds_dump
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.istio.config_dump import Held, difference
+from meshproof.controlplane.versions import Version
+from meshproof.core.concurrency import together
+from meshproof.discovery.endpoints import Connected, connected
+from meshproof.discovery.probe_filter import without_probes
+from meshproof.mesh.snapshot import Snapshot
+
+
+def held_problems(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Per proxy (`cluster namespace/pod`) what it is not connected to, has rejected, or holds in another form than its
+    istiod would send; empty lists are good."""
+    proxies = connected(snapshot)
+    replicas = {f"{home} {replica}": (home, replica) for proxy in proxies for home, replica, _ in proxy.homes}
+    told = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas.values())
+    versions = {name: Version.parse(text) for name, text in zip(replicas, told, strict=True)}
+
+    def look(proxy: Connected) -> list[str]:
+        if problems := proxy.problems(snapshot.mesh.control_plane_of(proxy.cluster)):
+            return problems
+        home, replica, sync = proxy.homes[0]
+        wants = xds_dump.wanted(home.kube, replica.name, sync.proxy)
+        holds = xds_dump.held(proxy.cluster.kube, proxy.pod.namespace, proxy.pod.name)
+        return differences(wants, holds, contents=Version.parse(sync.version) == versions[f"{home} {replica}"])
+
+    return {str(proxy): found for proxy, found in zip(proxies, together(look, proxies), strict=True)}
+
+
+def differences(wants: Held, holds: Held, *, contents: bool = True) -> list[str]:
+    """What is missing, left over, or (`contents`) in another form: a proxy of another version than its istiod may tell
+    the same thing with other fields. What probes of ours have left is no matter: on a busy machine it goes late."""
+    wants, holds = without_probes(wants), without_probes(holds)
+    problems = [f"{part} is missing, though istiod would send it" for part in sorted(wants.keys() - holds.keys())]
+    problems += [f"{part} is there, though istiod would not send it" for part in sorted(holds.keys() - wants.keys())]
+    for part in sorted(wants.keys() & holds.keys()):
+        if contents and (found := difference(wants[part], holds[part])):
+            problems.append(f"{part} is in an old form: {found}")
+    return problems

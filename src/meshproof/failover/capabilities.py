@@ -1,0 +1,163 @@
+"""Full control, asserted live: what an istiod that is left must still do, tried and not looked up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+import yaml
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.clients.istio.configuration import applied, probe_route
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.controlplane.config_propagation import hosts_arrive
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import BOUNDS, DEADLINES
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import subject
+from meshproof.probes.http import http_from_pod
+from meshproof.workloads.app import LISTEN_PORT, envoy_config, envoy_container
+from meshproof.workloads.canary_service import canary_endpoint, canary_services, wait_known
+from meshproof.workloads.ephemeral import await_root, fresh_namespace, ready_pod
+
+SERVED: Final = "meshproof-served"
+SKEW: Final = timedelta(minutes=2)
+"""istiod dates certificates back by so much (`ClockSkewGracePeriod`)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Control:
+    """What was tried, what was wrong with it (empty is good), and how long it took, in seconds."""
+
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> Control:
+    """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all at once.
+
+    The pod comes into `namespace`, or into a new one, of which nothing can be left over from before.
+    """
+    tasks: dict[str, Callable[[], object]] = {
+        "a new pod is injected, gets a new certificate, and serves": lambda: _pod_serves(snapshot, primary, namespace),
+        "a new route is seen": lambda: _route_arrives(snapshot, primary),
+    }
+    for server in snapshot.mesh.clusters:
+        tasks[f"an endpoint in {server} is followed"] = partial(_endpoint_followed, snapshot, primary, server)
+    control = Control()
+
+    def attempt(name: str) -> None:
+        start = time.monotonic()
+        try:
+            tasks[name]()
+            control.problems[name] = []
+        except (ClaimFailed, Broken) as problem:
+            control.problems[name] = [str(problem)]
+        control.seconds[name] = round(time.monotonic() - start, 2)
+
+    together(attempt, tasks)
+    return control
+
+
+@contextmanager
+def served_namespace(primary: Cluster) -> Iterator[str]:
+    """The name of a new namespace that istiod has served already; removed afterwards."""
+    with fresh_namespace(primary) as namespace:
+        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map)
+        yield namespace
+
+
+def new_namespace_served_s(primary: Cluster) -> float | None:
+    """Seconds from making a namespace until istiod has put its root certificate there; None if not within the bound.
+
+    It is the one duty here that only one replica has, the leader; pods of a new namespace wait for it.
+    """
+    with fresh_namespace(primary) as namespace:
+        begin = time.monotonic()
+        try:
+            await_root(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
+        except NotReady:
+            return None
+        return time.monotonic() - begin
+
+
+def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
+    begin = datetime.now(UTC)
+    kube, client = primary.kube, snapshot.of(primary).client
+    with nullcontext(given) if given else fresh_namespace(primary) as namespace:
+        text = yaml.safe_dump(envoy_config(primary.spec), sort_keys=False)
+        kube.apply(core("ConfigMap", metadata(SERVED, namespace), data={"envoy.yaml": text}))
+        port = {"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT}
+        kube.apply(core("Service", metadata(SERVED, namespace), spec={"selector": {"app": SERVED}, "ports": [port]}))
+        pod = ready_pod(primary, namespace, _pod(namespace, snapshot.mesh.toolbox.images["app"]))
+        leaf = envoy.identity_of(kube, namespace, pod.name).leaf
+        if leaf.not_valid_before_utc + SKEW < begin - timedelta(seconds=5):
+            raise ClaimFailed(f"its certificate is from {leaf.not_valid_before_utc}, before the pod")
+        issuer = snapshot.of(primary).ca_files().issuer.subject
+        if leaf.issuer != issuer:
+            raise ClaimFailed(f"its certificate {subject(leaf)} is signed by {leaf.issuer.rfc4514_string()}")
+        url = f"http://{names.fqdn(SERVED, namespace)}:{names.APP_PORT}/"
+
+        def answers() -> None:
+            found = http_from_pod(kube, client, url, 2, timeout_s=2.0)
+            if bad := [answer.outcome for answer in found if not answer.ok]:
+                raise NotYet(f"a request to it came to {bad[0]}")
+
+        eventually(answers, what="the new pod serves", timeout_s=DEADLINES.canary, error=ClaimFailed)
+
+
+def _pod(namespace: str, image: str) -> Json:
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [envoy_container(SERVED, image, LISTEN_PORT)],
+        "volumes": [{"name": "config", "configMap": {"name": SERVED}}],
+    }
+    return core("Pod", metadata(SERVED, namespace, labels={"app": SERVED}), spec=spec)
+
+
+def _route_arrives(snapshot: Snapshot, primary: Cluster) -> None:
+    host, manifest = probe_route("control")
+    governed = [str(cluster.name) for cluster in snapshot.mesh.controlled_by(primary)]
+    with applied([(primary, manifest)]):
+        hosts_arrive(snapshot, {name: {host} for name in governed}, of={host})
+
+
+def _endpoint_followed(snapshot: Snapshot, primary: Cluster, server: Cluster) -> None:
+    """It comes and goes in `server`, and the clients that `primary` governs know of it."""
+    viewers = snapshot.mesh.controlled_by(primary)
+    with canary_services(snapshot) as name, ExitStack() as stack:
+        stack.enter_context(canary_endpoint(server, snapshot.of(server).client, name))
+        late = [v for v in viewers if wait_known(snapshot, v, name, server) is None]
+        if late:
+            raise ClaimFailed(f"not known in {', '.join(map(str, late))} within {DEADLINES.canary:g} s")
+        stack.close()
+        late = [v for v in viewers if wait_known(snapshot, v, name, None) is None]
+        if late:
+            raise ClaimFailed(f"known, but not forgotten in {', '.join(map(str, late))} within {DEADLINES.canary:g} s")
+
+
+# -- how proxies look for their control plane -------------------------------------------------------------------------
+
+Dials = int
+"""How often a proxy has opened a stream to its control plane so far."""
+_STREAMS: Final = r"^cluster\.xds-grpc;?\.upstream_rq_total$"
+
+
+def dials(snapshot: Snapshot, clusters: Iterable[Cluster]) -> Mapping[str, Dials]:
+    """For every proxy of these clusters, by `cluster namespace/pod`.
+
+    The proxy's own agent takes these streams, and ends them while it cannot reach istiod itself.
+    """
+    proxies = [(cluster, pod) for cluster in clusters for pod in snapshot.of(cluster).proxies]
+    found = together(lambda p: envoy.stats(p[0].kube, p[1].namespace, p[1].name, _STREAMS), proxies)
+    return {f"{c} {pod}": sum(counted.values()) for (c, pod), counted in zip(proxies, found, strict=True)}

@@ -1,0 +1,285 @@
+"""A fault under load, from a mesh proven well to a mesh proven well again: what FAILOVER claims judge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from meshproof.claims.findings import Findings
+from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.errors import Broken, MeshproofError, NotReady
+from meshproof.core.progress import Narrator
+from meshproof.core.waiting import pause
+from meshproof.faults.transient import Bench, Strike
+from meshproof.health.mesh import WELL_S, must_be_well
+from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on
+from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
+from meshproof.load.pod_generator import PodLoad
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+
+STEADY_S = 15.0
+"""How long a mesh may take to be well before a fault: the last claim's objects may just be leaving."""
+ON_ITS_WAY_S = 0.25
+"""Long enough for every request of a mesh that is well to end: 99 of 100 were seen to take 19 ms at most."""
+
+LATE_S = 1.0
+"""How late a request may be sent: as long as the shortest time limit that anything here has (the connect timeout of the
+careful settings). In a drill on two cores with a load average of 16 it was 0.16 s at worst."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Drill:
+    """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
+    mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
+    was at its end, `late_s` by source how late a request was sent at worst: where it runs the clusters as well, pods
+    without CPU time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
+
+    mesh: Mesh
+    snapshot: Snapshot
+    history: History
+    sources: tuple[Source, ...]
+    begin: Mark
+    strike: Strike | None = None
+    end: Mark | None = None
+    healed_s: float | None = None
+    unhealed: str = ""
+    busy: str = ""
+    late_s: Mapping[str, float] = field(default_factory=dict)
+    rebuilt: bool = False
+
+    @property
+    def moments(self) -> Strike:
+        """Raises `Broken` if the fault did not come to its end."""
+        if self.strike is None or self.strike.gone is None or self.strike.heal is None:
+            raise Broken("the drill", "its fault did not come to its end, so nothing can be said")
+        return self.strike
+
+    @property
+    def steady(self) -> Window:
+        """From the first request to those that were on their way when the fault came: they may be lost with it."""
+        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s - ON_ITS_WAY_S)
+
+    @property
+    def down(self) -> Window:
+        """From the order to break until the order to heal."""
+        moments = self.moments
+        assert moments.heal is not None
+        return Window(begin_s=moments.told.monotonic_s, end_s=moments.heal.monotonic_s)
+
+    @property
+    def recovery(self) -> Window:
+        """From the order to heal until the load ended."""
+        moments = self.moments
+        assert moments.heal is not None
+        return Window(begin_s=moments.heal.monotonic_s, end_s=(self.end or Mark.now()).monotonic_s)
+
+    @property
+    def whole(self) -> Window:
+        return Window(begin_s=self.begin.monotonic_s, end_s=(self.end or Mark.now()).monotonic_s)
+
+    @property
+    def ill(self) -> list[str]:
+        """What was still wrong when the mesh should have been well again; empty if it was."""
+        return [] if self.healed_s is not None else [f"it did not get well: {self.unhealed}"]
+
+    @property
+    def leaves_ill(self) -> bool:
+        """Whether a next drill on the same mesh would be void."""
+        return self.healed_s is None and not self.rebuilt
+
+    def of(
+        self, *, cluster: str | None = None, target: Target | None = None, ways: Sequence[Way] = tuple(Way)
+    ) -> tuple[str, ...]:
+        """The names of the sources in a cluster, for a target, of these ways."""
+        return tuple(
+            str(source)
+            for source in self.sources
+            if cluster in (None, source.cluster) and target in (None, source.target) and source.way in ways
+        )
+
+    def figures(self, sources: Iterable[str] | None = None) -> dict[str, float | int]:
+        """What a report says in numbers; see `meshproof.report.verdict`."""
+        chosen = tuple(sources) if sources is not None else self.of()
+        moments = self.moments
+        assert moments.heal is not None
+        whole = Window(begin_s=self.moments.told.monotonic_s, end_s=self.whole.end_s)
+        sent = self.history.sent_in(whole, sources=chosen)
+        down = self.history.sent_in(self.down, sources=chosen)
+        after = self.history.sent_in(self.recovery, sources=chosen)
+        found: dict[str, float | int] = {
+            "requests": len(sent),
+            "lost": sum(r.is_bad for r in sent),
+            "unknown": summarise(sent).unknown,
+            "slowest_s": round(summarise(sent).longest_s, 2),
+            "detect_s": round(bad_spell(down, moments.told.monotonic_s), 2),
+            "recover_s": round(bad_spell(after, moments.heal.monotonic_s), 2),
+        }
+        if self.healed_s is not None:
+            found["healed_s"] = round(self.healed_s, 1)
+        return found | {"late_s": round(max((self.late_s.get(source, 0.0) for source in chosen), default=0.0), 2)}
+
+    def tell(self, findings: Findings, *, but: str = "") -> None:
+        """What is to be told beside a failure: what was broken, and when; and whether the machine was to blame.
+
+        Sources of the cluster `but` are late since it was struck itself.
+        """
+        findings.note(self._fault_line())
+        late = {source: late for source, late in self.late_s.items() if not but or not source.startswith(f"{but} ")}
+        if late and late[last := max(late, key=late.__getitem__)] > LATE_S:
+            findings.doubt(f"the machine had no time for its load: {last} sent a request {late[last]:.1f} s late")
+
+    def _fault_line(self) -> str:
+        moments = self.moments
+        assert moments.gone is not None
+        assert moments.heal is not None
+        back = clock(moments.back.wall) if moments.back else "never"
+        return (
+            f"  fault       {moments.what}: told {clock(moments.told.wall)}, done {clock(moments.gone.wall)}, told to "
+            f"heal {clock(moments.heal.wall)}, back {back}{self.busy}"
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Ward:
+    """Where drills happen: the bench, who tells of them, and what is done with a mesh that does not heal.
+
+    `rebuild` makes the mesh anew; None where it is not ours. `rebuilt` has the reason of each time.
+    """
+
+    bench: Bench
+    narrator: Narrator
+    rebuild: Callable[[], None] | None = None
+    rebuilt: list[str] = field(default_factory=list)
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.bench.mesh
+
+    @contextmanager
+    def drill(
+        self,
+        what: str,
+        *,
+        targets: Sequence[Target] = (DEFAULT,),
+        ways: Sequence[Way] = tuple(Way),
+        beside: Sequence[PodLoad] = (),
+        well_s: float = WELL_S,
+    ) -> Iterator[Drill]:
+        """A mesh that is well and under load; proven well again when the block ends, under load still.
+
+        The block inflicts and heals the fault, and sets `strike`. `beside` are loads from pods of the claim's own,
+        which come into the history only. Raises `Broken` if the mesh is not well before it: then the run is void and
+        says nothing about the claim. A mesh that does not heal is rebuilt, and that is told.
+        """
+        mesh = self.mesh
+        try:
+            must_be_well(mesh, timeout_s=STEADY_S)
+        except NotReady as problem:
+            raise Broken(f"before {what}", f"the mesh was not well: {problem.reason}", problem.repair) from None
+        snapshot = Snapshot.take(mesh)
+        try:
+            with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways, beside=beside) as load:
+                drill = Drill(
+                    mesh=mesh,
+                    snapshot=snapshot,
+                    history=load.history,
+                    sources=_sources(mesh, targets, ways),
+                    begin=Mark.now(),
+                )
+                pause(SAMPLES.steady)
+                yield drill
+                self._see_well(drill, well_s)
+                pause(SAMPLES.steady)
+                drill.end = Mark.now()
+                drill.busy = f"\n  machine     load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
+        except BaseException:
+            self._leave_well(what)
+            raise
+        must_have_been_loaded(load, drill.whole)
+        drill.late_s = load.late_s
+        if drill.unhealed:
+            drill.rebuilt = self.make_anew(f"{what}: {drill.unhealed}")
+
+    def _see_well(self, drill: Drill, well_s: float) -> None:
+        heal = drill.moments.heal
+        assert heal is not None
+        if drill.moments.not_back:
+            drill.unhealed = drill.moments.not_back  # it had its time
+            return
+        try:
+            must_be_well(self.mesh, timeout_s=well_s)
+            drill.healed_s = Mark.now().monotonic_s - heal.monotonic_s
+        except NotReady as problem:
+            drill.unhealed = problem.reason
+
+    def _leave_well(self, what: str) -> None:
+        """After trouble: the next claim must find a mesh that is well."""
+        try:
+            must_be_well(self.mesh, timeout_s=WELL_S)
+        except MeshproofError as problem:
+            self.make_anew(f"{what}: {problem}")
+
+    def make_anew(self, reason: str) -> bool:
+        """Make the mesh anew, and tell why. Whether it could be done."""
+        self.rebuilt.append(reason)
+        if self.rebuild is None:
+            self.narrator.say(f"the mesh is not well, and not ours to rebuild: {reason}")
+            return False
+        with self.narrator.step(f"the mesh did not heal and is made anew: {reason.splitlines()[0][:200]}"):
+            self.rebuild()
+        return True
+
+
+def _sources(mesh: Mesh, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:
+    return tuple(
+        Source(cluster=str(cluster.name), way=way, target=target)
+        for cluster in mesh.clusters
+        for target in targets
+        for way in ways
+    )
+
+
+def must_have_been_loaded(load: Load, window: Window) -> None:
+    """A load that was not sent proves nothing: raises `Broken`."""
+    for source in load.sources:
+        sent = len(load.history.sent_in(window, sources=(source,)))
+        planned = window.seconds * load.rate
+        if sent < planned * 0.8:
+            raise Broken(
+                f"the load on {source}", f"{sent} requests sent of about {planned:.0f}", "is the machine too busy?"
+            )
+
+
+def lost(history: History, window: Window, sources: Sequence[str], *, but: Window | None = None) -> list[str]:
+    """The lost requests of a window, with the first of them; also if nothing is known of any request.
+
+    Those of the window `but` may be lost, and are left out.
+    """
+    sent = history.sent_in(window, sources=sources)
+    known = [request for request in sent if request.is_known]
+    if but is not None:
+        known = [r for r in known if not (r.is_bad and but.begin_s <= r.sent_s <= but.end_s)]
+    if not known:
+        return ["no request was sent, or nothing is known of any"]
+    gone = [request for request in known if request.is_bad]
+    return [f"{len(gone)} of {len(known)} requests lost; first {gone[0]}; {summarise(sent)}"] if gone else []
+
+
+def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[str]:
+    """What is wrong if a fault was felt for longer than `bound_s` seconds: the last request that was lost or slow."""
+    if not any(request.is_known for request in requests):
+        return ["no request was sent, or nothing is known of any"]
+    spell = bad_spell(requests, since_s, slow_s=BOUNDS.answer.seconds)
+    if spell <= bound_s:
+        return []
+    last = next(r for r in requests if r.sent_s - since_s >= spell - 1e-6)
+    return [f"requests were lost or slow for {spell:.1f} s, bound {bound_s:g} s; last {last}"]
+
+
+def must_have_been_well(drill: Drill, sources: Sequence[str]) -> None:
+    """The control: without it a lost request says nothing about the fault. Raises `Broken`."""
+    if problems := lost(drill.history, drill.steady, sources):
+        raise Broken("the load", f"it was not well before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")

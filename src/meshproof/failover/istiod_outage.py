@@ -1,0 +1,247 @@
+"""One outage of a control plane under load, with everything that the FAILOVER claims judge afterwards."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshproof.claims.findings import Findings
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.deployments import pods_of, refusal_of, status_of
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.errors import Broken, NotReady
+from meshproof.core.progress import Narrator
+from meshproof.core.waiting import NotYet, eventually, pause
+from meshproof.discovery.endpoints import sync_problems
+from meshproof.failover.capabilities import Control, Dials, dials, try_control
+from meshproof.failover.drill import Drill, Ward
+from meshproof.faults.istiod import stop_istiod
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import pod_facts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.admission import Admission
+from meshproof.probes.http import app_url, http_from_pod
+from meshproof.workloads.app import client_container
+from meshproof.workloads.short_lived_clients import Remaining, ShortLived, remaining, short_lived_clients
+
+WAITING: Final = "meshproof-waiting"
+"""Deployment that is made while its control plane is down."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Outage:
+    """What was seen: before, while and after the control plane of `victim` was down.
+
+    `before` and `during` are verdicts of admission per cluster; `pods_during` the pods that the waiting Deployments
+    had at the end (there should be none), `refusal` what Kubernetes said about them, `waiting_unserved` what became of
+    requests from them afterwards, as far as they were not answered; `waiting_ready_s` and `resynced_s` are seconds from
+    istiod being available, None if it did not happen within the bound. `control` is what
+    was wrong with the control that the other primaries had meanwhile, by what was tried; `dials` how often each proxy
+    of the governed clusters has dialled its control plane, at the beginning of the outage and at its end. `short_lived`
+    are clients whose certificates ended in it, `remaining` says how much the others' had left before it.
+    """
+
+    mesh: Mesh
+    victim: Cluster
+    drill: Drill
+    before: dict[str, Admission]
+    during: dict[str, Admission] = field(default_factory=dict)
+    pods_during: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    refusal: dict[str, str] = field(default_factory=dict)
+    waiting_ready_s: dict[str, float | None] = field(default_factory=dict)
+    waiting_last: dict[str, str] = field(default_factory=dict)
+    waiting_unserved: dict[str, list[str]] = field(default_factory=dict)
+    resynced_s: float | None = None
+    resync_last: str = ""
+    control: dict[str, Control] = field(default_factory=dict)
+    dials: dict[str, tuple[Dials, Dials]] = field(default_factory=dict)
+    short_lived: tuple[ShortLived, ...] = ()
+    remaining: Mapping[str, Remaining] = field(default_factory=dict)
+
+    @property
+    def governed(self) -> tuple[Cluster, ...]:
+        """The clusters whose pods the stopped control plane injects."""
+        return self.mesh.controlled_by(self.victim)
+
+    @property
+    def survivors(self) -> tuple[Cluster, ...]:
+        """The other primaries."""
+        return tuple(cluster for cluster in self.mesh.primaries if cluster is not self.victim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outages:
+    """One of each primary in turn; `untried` are those that could not have any more, as the mesh did not recover."""
+
+    suffered: tuple[Outage, ...]
+    untried: tuple[Cluster, ...] = ()
+
+    def __iter__(self) -> Iterator[Outage]:
+        return iter(self.suffered)
+
+    def conclude(self, findings: Findings) -> None:
+        """As the findings do; if they are good, raises `Broken` if somebody was not tried."""
+        for outage in self:
+            outage.drill.tell(findings)
+        findings.conclude()
+        if self.untried:
+            names_of = ", ".join(map(str, self.untried))
+            raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not well", "see FAILOVER-04")
+
+
+def suffer_each(ward: Ward, *, outage_s: float = DEADLINES.outage) -> Outages:
+    """Stop the control plane of each primary in turn."""
+    suffered: list[Outage] = []
+    primaries = ward.mesh.primaries
+    for victim in primaries:
+        suffered.append(suffer(ward, victim, outage_s=outage_s))
+        if suffered[-1].drill.leaves_ill:
+            break
+    return Outages(suffered=tuple(suffered), untried=primaries[len(suffered) :])
+
+
+def suffer(ward: Ward, victim: Cluster, *, outage_s: float = DEADLINES.outage) -> Outage:
+    """Stop the control plane of `victim` under load for `outage_s` seconds, or until short-lived certificates are over
+    if that takes longer, and heal it.
+
+    Judges nothing. Raises `Broken` if the fault cannot be injected; leaves nothing behind.
+    """
+    mesh = ward.mesh
+    with ward.narrator.step(f"admission asked before the outage of istiod in {victim}"):
+        before = _ask_admission(mesh)
+    with (
+        short_lived_clients(mesh, mesh.controlled_by(victim)) as clients,
+        ward.drill(f"istiod of {victim} down, and back", beside=[client.load for client in clients]) as drill,
+    ):
+        outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before, short_lived=clients)
+        outage.remaining = remaining(drill.snapshot, outage.governed)
+        try:
+            _go_down(outage, ward, outage_s)
+            _come_back(outage, ward.narrator)
+        finally:
+            _remove_waiting(outage)
+    return outage
+
+
+def _ask_admission(mesh: Mesh) -> dict[str, Admission]:
+    answers = together(lambda c: Admission.ask(c, mesh.toolbox.images["client"]), mesh.clusters)
+    return {cluster.name: answer for cluster, answer in zip(mesh.clusters, answers, strict=True)}
+
+
+def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
+    dialled = dials(outage.drill.snapshot, outage.governed)
+    with stop_istiod(ward.bench, outage.victim) as strike:
+        outage.drill.strike = strike
+        start = time.monotonic()
+        together(ShortLived.note_end, outage.short_lived)
+        over = max(client.over.monotonic_s for client in outage.short_lived) + SAMPLES.without_certificate
+        outage_s = max(outage_s, over - start)
+        outage.during = _ask_admission(outage.mesh)
+        for survivor in outage.survivors:
+            outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
+        early = max(0.0, outage_s - DEADLINES.waiting_pod - (time.monotonic() - start))
+        pause(early)
+        for cluster in outage.governed:
+            cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
+        pause(max(0.0, outage_s - (time.monotonic() - start)))
+        for cluster in outage.governed:
+            outage.pods_during[cluster.name] = pods_of(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
+            outage.refusal[cluster.name] = refusal_of(_status(cluster))
+        together(ShortLived.note_kept, outage.short_lived)
+        later = dials(outage.drill.snapshot, outage.governed)
+        outage.dials = {proxy: (dialled[proxy], later[proxy]) for proxy in dialled.keys() & later.keys()}
+
+
+def _status(cluster: Cluster) -> Json:
+    return status_of(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
+
+
+def _come_back(outage: Outage, narrator: Narrator) -> None:
+    back = time.monotonic()
+    if not_back := outage.drill.moments.not_back:
+        outage.resync_last = not_back
+        for cluster in outage.governed:
+            outage.waiting_ready_s[cluster.name], outage.waiting_last[cluster.name] = None, not_back
+        return
+    with narrator.step(f"recovery of {outage.victim}: waiting pods, proxies and certificates"):
+        for cluster in outage.governed:
+            ready, last = _wait_ready(cluster, back)
+            outage.waiting_ready_s[cluster.name] = ready
+            outage.waiting_last[cluster.name] = last
+            if ready is not None:
+                outage.waiting_unserved[cluster.name] = _unserved(cluster)
+        outage.resynced_s, outage.resync_last = _wait_in_sync(outage.mesh, back)
+        for client in outage.short_lived:
+            what = f"a new certificate in {client.cluster}"
+            client.renewed_s = _seconds_until(client.must_be_renewed, what, back)
+
+
+def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
+    last = "nothing yet"
+
+    def check() -> None:
+        nonlocal last
+        status = _status(cluster)
+        last = f"{status.get('readyReplicas', 0)} of 1 ready; {refusal_of(status) or 'no refusal reported'}"
+        if status.get("readyReplicas", 0) < 1:
+            raise NotYet(last)
+
+    return _seconds_until(check, f"pod of {WAITING} on {cluster} is ready", back), last
+
+
+def _unserved(cluster: Cluster) -> list[str]:
+    """What is wrong with requests for the application from the pod that has waited."""
+    for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}"):
+        answers = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
+        outcomes = Counter(answer.outcome for answer in answers if not answer.ok)
+        return [f"{count} of {len(answers)} of its requests came to {what}" for what, count in outcomes.items()]
+    return ["it is gone again"]
+
+
+def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:
+    last = "nothing yet"
+
+    def check() -> None:
+        nonlocal last
+        wrong = {proxy: found for proxy, found in sync_problems(Snapshot.take(mesh)).items() if found}
+        last = "; ".join(f"{proxy}: {', '.join(found)}" for proxy, found in wrong.items()) or "all in sync"
+        if wrong:
+            raise NotYet(last)
+
+    return _seconds_until(check, "every proxy is in sync", back), last
+
+
+def _seconds_until(check: Callable[[], None], what: str, back: float) -> float | None:
+    try:
+        eventually(check, what=what, timeout_s=max(1.0, DEADLINES.recovery - (time.monotonic() - back)), poll_s=0.5)
+    except NotReady:
+        return None
+    return time.monotonic() - back
+
+
+def _remove_waiting(outage: Outage) -> None:
+    for cluster in outage.governed:
+        cluster.kube.delete("Deployment", WAITING, names.CLIENT_NAMESPACE)
+
+
+def _waiting_deployment(image: str) -> Json:
+    labels = {"app": WAITING}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": WAITING, "namespace": names.CLIENT_NAMESPACE, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": {**labels, "meshproof/run": uuid.uuid4().hex[:8]}},
+                "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
+            },
+        },
+    }

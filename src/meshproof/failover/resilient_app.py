@@ -1,0 +1,145 @@
+"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
+request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.clients.istio.configuration import PROBE_DOMAIN, istio, names_of
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.waiting import NotYet, eventually, pause
+from meshproof.faults.editor import Scene
+from meshproof.faults.transient import Bench
+from meshproof.faults.undo import take_back
+from meshproof.load.generator import Target
+from meshproof.mesh.gateways import opened_at_ingress
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.http import http_from_runner
+from meshproof.workloads.app import LISTEN_PORT
+
+SERVICE: Final = f"{names.APP_SERVICE}-careful"
+FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
+HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
+CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+
+RULE: Final[Json] = {
+    "host": FQDN,
+    "trafficPolicy": {
+        # The default, LEAST_REQUEST, prefers an endpoint that fails fast, and chooses it again for the retry.
+        "loadBalancer": {"simple": "ROUND_ROBIN"},
+        "connectionPool": {"tcp": {"connectTimeout": "1s"}},
+        "outlierDetection": {
+            "consecutive5xxErrors": 3,
+            "interval": "1s",
+            "baseEjectionTime": "5s",
+            "maxEjectionPercent": 50,
+        },
+    },
+}
+RETRIES: Final[Json] = {
+    "attempts": 3,
+    "perTryTimeout": "2s",
+    "retryOn": "connect-failure,refused-stream,unavailable,cancelled,reset,gateway-error,retriable-status-codes",
+}
+
+
+def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
+    """The Service in every cluster (namespace sameness), and what governs it wherever an istiod reads configuration."""
+    service = core(
+        "Service",
+        metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),
+        spec={
+            "selector": {"app": names.APP_SERVICE},
+            "ports": [{"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
+        },
+    )
+    route = {
+        "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
+        "retries": RETRIES,
+        "headers": {"response": {"add": dict(names.TELLING_HEADERS)}},
+    }
+    found = [(cluster, service) for cluster in mesh.clusters]
+    for primary in mesh.primaries:
+        gateways = opened_at_ingress(mesh, primary, SERVICE, names.APP_NAMESPACE, [HOST])
+        routes = {"hosts": [HOST, FQDN], "gateways": [*names_of(gateways), "mesh"], "http": [route]}
+        rule = istio("DestinationRule", SERVICE, names.APP_NAMESPACE, RULE)
+        own = (*gateways, rule, istio("VirtualService", SERVICE, names.APP_NAMESPACE, routes))
+        found += [(primary, manifest) for manifest in own]
+    return found
+
+
+SETTLED_S: Final = 5
+SETTLE_AT_MOST_S: Final = 60.0
+"""A Service more on a pod's port changes its sidecar's listener, which closes its connections: no fault of the mesh's,
+so that the load begins only after some seconds without an error."""
+ASKED: Final = 20
+
+
+@contextmanager
+def careful_application(bench: Bench) -> Iterator[Target]:
+    """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
+    mesh = bench.mesh
+    before = {entry.key for entry in bench.journal.unhealed()}
+    scene = Scene(mesh, bench.journal, "careful_application", bench.links)
+    try:
+        for cluster, manifest in objects(mesh):
+            scene.add(cluster, manifest)
+        await_known(mesh)
+        await_settled(mesh)
+        yield CAREFUL
+    finally:
+        for entry in bench.journal.unhealed():
+            if entry.fault == scene.fault and entry.key not in before:
+                take_back(mesh, mesh.cluster(entry.cluster), entry.undo, bench.links)
+                bench.journal.healed(entry)
+
+
+def await_settled(mesh: Mesh) -> None:
+    """Wait until both Services have answered through every ingress gateway for `SETTLED_S` seconds, all requests."""
+    addresses = [facts.ingress_address for facts in Snapshot.take(mesh).facts]
+
+    def ask(address: str) -> list[str]:
+        answers = [a for host in (HOST, names.APP_HOST) for a in http_from_runner(address, ASKED, host=host)]
+        return [f"{address}: {answer.outcome}" for answer in answers if not answer.ok]
+
+    def check() -> None:
+        for _ in range(SETTLED_S):
+            if wrong := [text for found in together(ask, addresses) for text in found]:
+                raise NotYet("; ".join(wrong[:4]))
+            pause(1.0)
+
+    eventually(check, what=f"{SERVICE} answers steadily", timeout_s=SETTLE_AT_MOST_S)
+
+
+def await_known(mesh: Mesh) -> None:
+    """Wait until every client and ingress gateway has endpoints of all clusters, and the ingress has its route."""
+    snapshot = Snapshot.take(mesh)
+    name = f"outbound|{names.APP_PORT}||{FQDN}"
+    clients = [(facts.cluster, facts.client, str(names.APP_PORT), FQDN) for facts in snapshot.facts]
+    ingresses = [(facts.cluster, facts.ingress_pod, facts.ingress_route, HOST) for facts in snapshot.facts]
+
+    def look(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
+        cluster, pod, route, host = proxy
+        found = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, name)
+        if len(found) < len(mesh.clusters):
+            return f"{cluster} {pod} has {len(found)} endpoints of {SERVICE}"
+        known = envoy.hosts_of_routes(cluster.kube, pod.namespace, pod.name, route)
+        return "" if any(host in each for each in known) else f"{cluster} {pod} has no route for {host}"
+
+    def check() -> None:
+        if missing := [text for text in together(look, clients + ingresses) if text]:
+            raise NotYet("; ".join(missing))
+
+    eventually(check, what=f"{SERVICE} is known to all proxies", timeout_s=DEADLINES.configuration)

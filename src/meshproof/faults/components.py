@@ -1,0 +1,165 @@
+"""Killing and removing parts of a mesh that Kubernetes runs: possible on any cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from meshproof.clients.istio.istioctl import READER_ACCOUNT
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
+from meshproof.core.errors import Broken
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.faults.istiod import LABELS as ISTIOD_LABELS
+from meshproof.faults.istiod import await_gone, deployment_of
+from meshproof.faults.transient import Bench, Strike, strike
+from meshproof.faults.undo import bare, reissue
+from meshproof.install.steps import remote_secret_name
+from meshproof.mesh import gateways
+from meshproof.mesh.handles import Cluster
+from meshproof.workloads.app import app_deployment_name
+
+ISTIOD_PROGRAM: Final = "pilot-discovery"
+Pair = tuple[Cluster, Cluster]
+"""A cluster that is read, and the primary whose istiod reads it."""
+
+
+def kill_east_west(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Kill the pods of the east-west gateway; back when their replacements are ready."""
+    gateway = cluster.spec.east_west
+    pods = gateways.pods_of(cluster, gateway)
+    return _kill_pods(bench, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
+
+
+def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Kill the oldest of several istiod pods: the one to which the proxies are connected, and which leads."""
+    oldest, *others = sorted(_pods(cluster, ISTIOD_LABELS), key=lambda pod: pod["metadata"]["creationTimestamp"])
+    if not others:
+        raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
+    what = f"one of {1 + len(others)} istiods of {cluster} killed"
+    return _kill_pods(bench, cluster, deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
+
+
+def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """SIGKILL istiod's process; the kubelet starts its container again. Raises `Unavailable` but in the lab."""
+    links = bench.machines("killing a process of istiod")
+    pods = _pods(cluster, ISTIOD_LABELS)
+
+    def inflict() -> None:
+        killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
+        if not killed:
+            raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
+        before = {pod["metadata"]["name"]: _restarts(pod) for pod in pods}
+        what = f"the kubelet has seen the death of istiod on {cluster}"
+        eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
+
+    undos = [(cluster, _ready(names.SYSTEM_NAMESPACE, name)) for name in sorted({deployment_of(pod) for pod in pods})]
+    return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
+
+
+def remove_app(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+    """Delete the demonstration service's Deployment in a cluster; healing makes it again and waits for no pod."""
+    name = app_deployment_name(cluster.spec)
+    original = cluster.kube.find("Deployment", name, names.APP_NAMESPACE)
+    if original is None:
+        raise Broken(f"Deployment {names.APP_NAMESPACE}/{name} on {cluster}", "is not there", "install the mesh again")
+    meta = {k: v for k, v in bare(original)["metadata"].items() if k != "annotations"}
+    whole = bare(original) | {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta}
+
+    def inflict() -> None:
+        cluster.kube.delete("Deployment", name, names.APP_NAMESPACE)
+        await_gone(cluster.kube, names.APP_NAMESPACE, f"app={names.APP_SERVICE}")
+
+    undo = {"do": "put", "original": whole}
+    return strike(bench, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inflict)
+
+
+def remove_remote_secrets(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+    """Delete the secrets by which istiods read other clusters; healing makes them again with the same tokens."""
+
+    def inflict() -> None:
+        for read, reader in pairs:
+            if not reader.kube.delete("Secret", remote_secret_name(read), names.SYSTEM_NAMESPACE):
+                raise Broken(f"remote secret of {read} on {reader}", "is not there", "install the mesh again")
+
+    return strike(
+        bench, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inflict
+    )
+
+
+def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+    """Revoke the tokens in remote secrets, and put new ones into them.
+
+    Deleting a token's Secret revokes it (Kubernetes, Managing Service Accounts); istioctl makes another.
+    """
+
+    def inflict() -> None:
+        for read in dict.fromkeys(read for read, _ in pairs):
+            for name in reader_tokens(read):
+                read.kube.delete("Secret", name, names.SYSTEM_NAMESPACE)
+        for read, reader in pairs:
+            reissue(bench.mesh, read, reader)
+
+    return strike(bench, "rotate_tokens", f"tokens for {_told(pairs)} rotated", _reissues(pairs), inflict)
+
+
+TOKEN_TYPE: Final = "kubernetes.io/service-account-token"
+
+
+def reader_tokens(cluster: Cluster) -> list[str]:
+    """The Secrets with tokens of the account by which other clusters' istiods read this one."""
+    return [
+        secret["metadata"]["name"]
+        for secret in cluster.kube.list("Secret", names.SYSTEM_NAMESPACE)
+        if secret.get("type") == TOKEN_TYPE and _account(secret) == READER_ACCOUNT
+    ]
+
+
+def _account(secret: Json) -> str:
+    return str((secret["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name", ""))
+
+
+def _told(pairs: Sequence[Pair]) -> str:
+    return ", ".join(f"{read} in {reader}" for read, reader in pairs)
+
+
+def _reissues(pairs: Sequence[Pair]) -> list[tuple[Cluster, dict[str, object]]]:
+    return [(reader, {"do": "reissue", "of": str(read.name)}) for read, reader in pairs]
+
+
+def _kill_pods(
+    bench: Bench, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
+) -> AbstractContextManager[Strike]:
+    """Delete pods without grace. In the lab their program is killed first: elsewhere the kubelet lets it say good-bye
+    for two seconds (`minimumGracePeriodInSeconds`)."""
+    if not pods:
+        raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
+    namespace = pods[0]["metadata"]["namespace"]
+
+    def inflict() -> None:
+        for pod in pods:
+            name = pod["metadata"]["name"]
+            if bench.links is not None:
+                bench.links.kill_in_pod(cluster.name, name, program)
+            cluster.kube.delete("Pod", name, namespace, grace_s=0)
+
+    return strike(bench, "kill_pods", what, [(cluster, _ready(namespace, deployment))], inflict)
+
+
+def _ready(namespace: str, deployment: str) -> dict[str, object]:
+    return {"do": "ready", "namespace": namespace, "name": deployment}
+
+
+def _pods(cluster: Cluster, labels: str) -> list[Json]:
+    return cluster.kube.list("Pod", names.SYSTEM_NAMESPACE, labels=labels)
+
+
+def _restarts(pod: Json) -> int:
+    return sum(int(c.get("restartCount", 0)) for c in (pod.get("status") or {}).get("containerStatuses") or [])
+
+
+def _must_have_restarted(cluster: Cluster, before: Mapping[str, int]) -> None:
+    after = {pod["metadata"]["name"]: _restarts(pod) for pod in _pods(cluster, ISTIOD_LABELS)}
+    if same := [name for name, count in before.items() if after.get(name, count + 1) <= count]:
+        raise NotYet(f"not restarted yet: {', '.join(same)}")

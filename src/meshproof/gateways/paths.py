@@ -1,0 +1,144 @@
+"""The way from one cluster to another: what must be open, what a client dials, and what proxies counted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import SAMPLES
+from meshproof.discovery.endpoints import APP_CLUSTER
+from meshproof.mesh import gateways
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.answers import HttpAnswer
+from meshproof.probes.http import app_url, http_from_pod
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
+
+Target = tuple[str, int]
+
+PORT_STATUS: Final = 15021
+"""Readiness of a gateway; load balancers ask there, so it is exposed wherever a gateway is."""
+
+
+def needed_ports(mesh: Mesh, client: Cluster, server: Cluster) -> tuple[int, ...]:
+    """The ports of `server`'s east-west gateway that something in `client` must reach; empty if none."""
+    ports: list[int] = []
+    if mesh.crosses_network(client, server):
+        ports.append(names.PORT_SERVICES)
+    if client is not server and mesh.control_plane_of(client) is server:
+        ports += [names.PORT_XDS, names.PORT_WEBHOOK]
+    return tuple(ports)
+
+
+def exposed_ports(mesh: Mesh, server: Cluster) -> frozenset[int]:
+    """The ports that `server`'s east-west gateway must expose to anybody, without its status port."""
+    return frozenset(port for client in mesh.clusters for port in needed_ports(mesh, client, server))
+
+
+def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Target, ...]:
+    """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
+    facts = snapshot.of(server)
+    if snapshot.mesh.crosses_network(client, server):
+        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
+    return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
+
+
+Says = tuple[str | None, str | None]
+"""Server name and ALPN."""
+PROPER: Final[Says] = (APP_SNI, ISTIO_ALPN)
+
+
+def meet(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
+    """Proper handshakes from `client`'s outside pod with everything that its clients dial for `server`."""
+    return meet_saying(snapshot, client, server, (PROPER,))[0]
+
+
+def meet_saying(
+    snapshot: Snapshot, client: Cluster, server: Cluster, says: Sequence[Says]
+) -> list[dict[Target, TlsAnswer]]:
+    """The same for each of several things to say, all at once."""
+    targets = dialled(snapshot, client, server)
+    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in says for a, p in targets]
+    answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
+    return [{target: next(answers) for target in targets} for _ in says]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathCount:
+    """Requests from a client, and what the proxies counted meanwhile.
+
+    `sent_to` is requests per endpoint by the client's proxy; `handshakes` how many bare handshakes completed at the
+    far gateway, and `forwarded` how many connections that gateway opened to the application meanwhile.
+    """
+
+    answers: tuple[HttpAnswer, ...]
+    sent_to: Mapping[str, int]
+    handshakes: int
+    forwarded: int
+
+    def answered_by(self, versions: frozenset[str]) -> int:
+        return sum(answer.ok and answer.version in versions for answer in self.answers)
+
+    def sent_to_any(self, targets: tuple[Target, ...]) -> int:
+        """Requests that the client's proxy sent to any of these."""
+        return sum(self.sent_to.get(f"{address}:{port}", 0) for address, port in targets)
+
+
+def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
+    """Send requests from the in-mesh client and follow them.
+
+    A passthrough gateway sees connections, not requests, and the client's proxy keeps its connections open, so the
+    gateway's counters cannot rise by the number of requests. What is counted instead: each request by the client's
+    proxy per endpoint that it chose, and bare handshakes, each a connection of its own, by the gateway.
+    """
+    pod = snapshot.of(client).client
+    crosses = snapshot.mesh.crosses_network(client, server)
+
+    def sent() -> dict[str, int]:
+        hosts = envoy.host_counters(client.kube, pod.namespace, pod.name, APP_CLUSTER)
+        return {host.key: host.rq_total for host in hosts if host.cluster == APP_CLUSTER}
+
+    def forwarded() -> dict[str, int]:
+        return {
+            f"{gateway.name} {host.key}": host.cx_total
+            for gateway in snapshot.of(server).east_west_pods
+            for host in envoy.host_counters(server.kube, gateway.namespace, gateway.name, APP_SNI)
+        }
+
+    forwarded_before = forwarded()
+    answers, sent_to = _counted(sent, lambda: http_from_pod(client.kube, pod, app_url(), SAMPLES.path))
+    shaken = _handshakes(snapshot, client, server) if crosses else 0
+    return PathCount(
+        answers=tuple(answers),
+        sent_to=sent_to,
+        handshakes=shaken,
+        forwarded=sum(_risen(forwarded_before, forwarded()).values()),
+    )
+
+
+def gateway_connections(cluster: Cluster) -> int:
+    """Connections that the east-west gateway's pods of now have carried to the application."""
+    metas = [pod["metadata"] for pod in gateways.pods_of(cluster, cluster.spec.east_west)]
+    found = together(lambda m: envoy.host_counters(cluster.kube, m["namespace"], m["name"], APP_SNI), metas)
+    return sum(host.cx_total for hosts in found for host in hosts)
+
+
+def _counted(
+    count: Callable[[], dict[str, int]], act: Callable[[], list[HttpAnswer]]
+) -> tuple[list[HttpAnswer], dict[str, int]]:
+    before = count()
+    answers = act()
+    return answers, _risen(before, count())
+
+
+def _risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    return {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
+
+
+def _handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
+    met = meet_saying(snapshot, client, server, (PROPER,) * SAMPLES.handshakes)
+    return sum(answer.completed for answers in met for answer in answers.values())

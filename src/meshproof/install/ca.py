@@ -1,0 +1,80 @@
+"""The plug-in CAs of a mesh: those that its clusters hold already if they fit together, else new ones."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import Broken
+from meshproof.core.model import ClusterName
+from meshproof.core.names import CACERTS, SYSTEM_NAMESPACE
+from meshproof.mesh.handles import Mesh
+from meshproof.pki import issue as pki
+
+
+def ca_bundles(mesh: Mesh) -> dict[ClusterName, pki.CaBundle]:
+    """One bundle for each cluster, all under one root.
+
+    What is there is kept: istiod does not change its root by itself. Raises `Broken` if what is there does not fit
+    together while an istiod runs on it.
+    """
+    found = {cluster.name: cluster.kube.find("Secret", CACERTS, SYSTEM_NAMESPACE) for cluster in mesh.clusters}
+    present = {name: bundle_of_secret(secret) for name, secret in found.items() if secret is not None}
+    problems = [f"{name} has no secret {CACERTS}" for name in found if name not in present]
+    problems += consistency_problems(present)
+    if not problems:
+        return present
+    running = [c.name for c in mesh.primaries if c.kube.find("Deployment", c.spec.istiod, SYSTEM_NAMESPACE)]
+    if running:
+        raise Broken(
+            f"secrets {CACERTS}",
+            f"{'; '.join(problems)}, and istiod is installed in {', '.join(running)}",
+            "remove the mesh, then install it again: a root cannot be replaced under a running mesh",
+        )
+    root = pki.make_root()
+    return {cluster.name: pki.plugin_ca(root, cluster.name) for cluster in mesh.clusters}
+
+
+def bundle_of_secret(secret: Json) -> pki.CaBundle:
+    """The bundle in a secret `cacerts`; files that are missing are empty."""
+    data: Mapping[str, str] = secret.get("data") or {}
+
+    def decoded(name: str) -> bytes:
+        return base64.b64decode(data.get(name, ""))
+
+    return pki.CaBundle(
+        ca_cert=decoded(pki.CA_CERT),
+        ca_key=decoded(pki.CA_KEY),
+        cert_chain=decoded(pki.CERT_CHAIN),
+        root_cert=decoded(pki.ROOT_CERT),
+    )
+
+
+def consistency_problems(bundles: Mapping[ClusterName, pki.CaBundle]) -> list[str]:
+    """What keeps these bundles from being one mesh's CAs: one that does not verify by itself, or different roots."""
+    now = datetime.now(UTC)
+    problems = []
+    roots: dict[str, list[ClusterName]] = {}
+    for name, bundle in bundles.items():
+        wrong = pki.check_ca_bundle(bundle.files(), now, timedelta(0))
+        problems += [f"{name}: {text}" for text in wrong]
+        if not wrong:
+            prints = sorted(pki.fingerprint(cert) for cert in pki.parse_chain(bundle.root_cert))
+            roots.setdefault(", ".join(prints), []).append(name)
+    if len(roots) > 1:
+        which = "; ".join(f"{', '.join(names)} {prints}" for prints, names in roots.items())
+        problems.append(f"different roots: {which}")
+    return problems
+
+
+def cacerts_secret(bundle: pki.CaBundle) -> Json:
+    """The secret that istiod reads its CA from (istio.io, "Plug in CA Certificates")."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": CACERTS, "namespace": SYSTEM_NAMESPACE},
+        "type": "Opaque",
+        "data": bundle.secret_data(),
+    }

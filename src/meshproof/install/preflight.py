@@ -1,0 +1,78 @@
+"""`--mesh=install` on clusters of others: what is in the way is named and stays, what will be made is told before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from meshproof.clients.kubernetes.manifests import is_ours, namespaces
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterSpec, Topology
+from meshproof.install.gateways import gateways_of
+from meshproof.install.removal import leftovers_in
+from meshproof.mesh.handles import Cluster, Mesh
+
+
+def refuse_foreign(mesh: Mesh) -> None:
+    """Raises `BadInput` with all that is not ours and has a name of ours, or is Istio's: it would go with our mesh."""
+    found = [text for part in together(foreign_in, mesh.clusters) for text in part]
+    if found:
+        told = "".join(f"\n  - {text}" for text in found)
+        raise BadInput(
+            "--mesh=install",
+            f"there is something that meshproof did not make:{told}",
+            "verify what is there with --mesh=existing, or take clusters without a mesh; if it is only what an Istio "
+            "that is gone has left, remove it first",
+        )
+
+
+def foreign_in(cluster: Cluster) -> list[str]:
+    """What of a mesh is in a cluster that we did not make. Cluster-wide objects are ours if istio-system is."""
+    kube = cluster.kube
+    found = {name: kube.find("Namespace", name) for name in namespaces_of(cluster.spec)}
+    ours = {f"{kube.name}: Namespace {name}" for name, there in found.items() if there and is_ours(there)}
+    others = [f"{kube.name}: Namespace {name}" for name, there in found.items() if there and not is_ours(there)]
+    if f"{kube.name}: Namespace {names.SYSTEM_NAMESPACE}" in ours:
+        return others
+    left = [text for text in leftovers_in(kube) if text.partition(" (being deleted")[0] not in ours]
+    return list(dict.fromkeys((*others, *left)))
+
+
+def namespaces_of(spec: ClusterSpec) -> tuple[str, ...]:
+    """All that an install makes in a cluster."""
+    return tuple(manifest["metadata"]["name"] for manifest in namespaces(spec))
+
+
+def must_be_dialled_from_elsewhere(mesh: Mesh) -> None:
+    """Raises `BadInput` for an API server that only this machine can dial: its URL goes into remote secrets."""
+    for cluster in mesh.clusters:
+        server = cluster.access.server_for_peers
+        host = urlsplit(server).hostname or ""
+        if len(mesh.clusters) > 1 and (host in ("localhost", "::1") or host.startswith("127.")):
+            raise BadInput(
+                f"context {cluster.access.context} for {cluster}",
+                f"its API server is {server}, which other clusters cannot dial",
+                "use a kubeconfig with an address that istiod in the other clusters can reach",
+            )
+
+
+def what_will_be_made(topology: Topology, *, keep: bool) -> Iterator[str]:
+    """In a line for each cluster, and one for what is not ours to make."""
+    for cluster in topology.clusters:
+        yield f"{cluster.name} gets {_made_in(topology, cluster)}"
+    yield "it stays (--keep)" if keep else "all of it is removed in the end, with all that is in these namespaces"
+    for network in topology.networks:
+        there = [cluster.name for cluster in topology.clusters if cluster.network == network]
+        if len(there) > 1:
+            who = f"pods of {', '.join(there)} ({network})"
+            yield f"{who} must reach each other by address: meshproof makes no routes there"
+
+
+def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
+    gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
+    return (
+        f"the namespaces {', '.join(namespaces_of(cluster))}; Istio's CRDs, cluster roles and webhooks; a ConfigMap "
+        f"with istiod's root in every namespace; load balancers for {gateways}"
+    )

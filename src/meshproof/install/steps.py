@@ -1,0 +1,242 @@
+"""What the steps of a plan do. Each is idempotent: it applies what should be there, and waits until it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final
+
+from meshproof.clients.istio.istioctl import READER_ACCOUNT, Istioctl
+from meshproof.clients.kubernetes.client import ApiError, Json
+from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, namespaces
+from meshproof.clients.kubernetes.readiness import deployment_ready, external_address, until
+from meshproof.core.model import ClusterName, GatewayRef
+from meshproof.core.names import (
+    APP_NAMESPACE,
+    CLIENT_NAMESPACE,
+    CLIENT_POD,
+    OUTSIDE_NAMESPACE,
+    SYSTEM_NAMESPACE,
+)
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.install.ca import ca_bundles, cacerts_secret
+from meshproof.install.gateways import (
+    app_exposed,
+    gateway_deployment,
+    gateway_services,
+    gateways_of,
+    mesh_configuration,
+)
+from meshproof.install.injection import (
+    InjectorState,
+    RemoteEvidence,
+    injector_state,
+    state_before,
+    wait_for_injection,
+)
+from meshproof.install.operator import istio_operator
+from meshproof.mesh.gateways import ingress_selectors
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.pki.issue import CaBundle
+from meshproof.workloads.app import app_deployment_name, app_manifests, client_manifest
+from meshproof.workloads.pull_secret import give_pull_secret
+
+READY_S: Final = 180.0
+"""How long anything with pods may take: on a real cluster images are pulled, and nodes may be added."""
+ADDRESS_S: Final = 300.0
+"""Clouds take minutes to make a load balancer."""
+SETTLED_S: Final = 60.0
+"""How long the API server and istiod may take for what needs no pods."""
+
+
+class Build:
+    """The steps of one mesh's plan, and what they find out. Every method is safe to call from several threads."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.aborted = threading.Event()
+        self._lock = threading.Lock()
+        self._bundles: dict[ClusterName, CaBundle] = {}
+        self._addresses: dict[ClusterName, dict[GatewayRef, str]] = {}
+        self._remote_secrets: dict[ClusterName, Json] = {}
+        self._before: dict[ClusterName, tuple[bool, InjectorState]] = {}
+        self._after: dict[ClusterName, InjectorState] = {}
+
+    def evidence(self) -> tuple[RemoteEvidence, ...]:
+        """What was seen in each remote, in the topology's order; complete once the plan has run."""
+        return tuple(
+            RemoteEvidence(
+                cluster=cluster.name,
+                secret_was_there=self._before[cluster.name][0],
+                before=self._before[cluster.name][1],
+                after=self._after[cluster.name],
+            )
+            for cluster in self.mesh.remotes
+        )
+
+    def istioctl(self, cluster: Cluster) -> Istioctl:
+        return Istioctl(self.mesh.toolbox.require_istioctl(), cluster.access.kubeconfig, cluster.access.context)
+
+    # -- before istiod --------------------------------------------------------------------------------------------
+
+    def make_certificates(self) -> None:
+        self._bundles = ca_bundles(self.mesh)
+
+    def apply_namespaces(self, cluster: Cluster) -> None:
+        """Apply the namespaces; where one is just being deleted, wait for its end first."""
+        for manifest in namespaces(cluster.spec):
+            self.apply_namespace(cluster, manifest)
+
+    def apply_namespace(self, cluster: Cluster, manifest: Json) -> None:
+        """Apply one namespace, after the end of an old one of that name that is just being deleted."""
+        name = manifest["metadata"]["name"]
+        until(
+            cluster.kube,
+            "Namespace",
+            name,
+            None,
+            lambda found: None if found and found["metadata"].get("deletionTimestamp") else True,
+            what=f"end of the old namespace {name}",
+            timeout_s=SETTLED_S,
+            aborted=self.aborted,
+        )
+        cluster.kube.apply(manifest)
+        give_pull_secret(cluster, name)
+
+    def apply_cacerts(self, cluster: Cluster) -> None:
+        cluster.kube.apply(cacerts_secret(self._bundles[cluster.name]))
+
+    def apply_gateway_services(self, cluster: Cluster) -> None:
+        for gateway in gateways_of(self.mesh.topology, cluster.spec):
+            self._apply_all(cluster, gateway_services(gateway))
+
+    def await_addresses(self, cluster: Cluster) -> None:
+        """Wait until every gateway's Service has an external address, and keep them."""
+        found = {
+            gateway.ref: external_address(
+                cluster.kube, gateway.namespace, gateway.name, timeout_s=ADDRESS_S, aborted=self.aborted
+            )
+            for gateway in gateways_of(self.mesh.topology, cluster.spec)
+        }
+        with self._lock:
+            self._addresses[cluster.name] = found
+
+    def start_outside_client(self, cluster: Cluster) -> None:
+        self._start_client(cluster, OUTSIDE_NAMESPACE)
+
+    # -- istiod and discovery -------------------------------------------------------------------------------------
+
+    def install_control_plane(self, cluster: Cluster) -> None:
+        """`istioctl install`: an istiod, or for a remote the webhook and Service that point to its primary's."""
+        address = None
+        if not cluster.is_primary:
+            primary = self.mesh.topology.control_plane_of(cluster.spec)
+            address = self._addresses[primary.name][primary.east_west]
+        operator = istio_operator(self.mesh.topology, cluster.spec, self.mesh.toolbox, remote_pilot_address=address)
+        self.istioctl(cluster).install(operator, timeout_s=READY_S)
+
+    def make_credentials(self, cluster: Cluster) -> None:
+        """The secret with which istiods elsewhere read this cluster, kept in memory for them."""
+        until(
+            cluster.kube,
+            "ServiceAccount",
+            READER_ACCOUNT,
+            SYSTEM_NAMESPACE,
+            lambda found: found,
+            what=f"ServiceAccount {READER_ACCOUNT}",
+            timeout_s=READY_S,
+            aborted=self.aborted,
+            repair="istioctl install makes it",
+        )
+        secret = self.istioctl(cluster).create_remote_secret(cluster.name, cluster.access.server_for_peers)
+        with self._lock:
+            self._remote_secrets[cluster.name] = secret
+
+    def look_before_secret(self, cluster: Cluster) -> None:
+        """Note what injection is like in a remote that its primary does not know yet."""
+        primary = self.mesh.control_plane_of(cluster)
+        known = primary.kube.find("Secret", remote_secret_name(cluster), SYSTEM_NAMESPACE) is not None
+        state = state_before(cluster.kube, aborted=self.aborted)
+        with self._lock:
+            self._before[cluster.name] = (known, state)
+
+    def apply_remote_secret(self, cluster: Cluster, primary: Cluster) -> None:
+        primary.kube.apply(self._remote_secrets[cluster.name])
+
+    def remove_remote_secret(self, cluster: Cluster, primary: Cluster) -> None:
+        primary.kube.delete("Secret", remote_secret_name(cluster), SYSTEM_NAMESPACE)
+
+    def apply_mesh_configuration(self, cluster: Cluster) -> None:
+        """Apply the Gateways and VirtualServices. istiod's validation may be called before its Service is reached."""
+        self._apply_configuration(cluster, mesh_configuration(self.mesh.topology, cluster.spec))
+
+    def apply_app_configuration(self, cluster: Cluster) -> None:
+        """Only what exposes the demonstration service at the ingress gateways, whoever made these."""
+        self._apply_configuration(cluster, app_exposed(ingress_selectors(self.mesh, cluster)))
+
+    def _apply_configuration(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
+        for manifest in manifests:
+            eventually(
+                _unless_webhook_fails(partial(cluster.kube.apply, manifest)),
+                what=f"{manifest['kind']} {manifest['metadata']['name']} on {cluster}",
+                timeout_s=SETTLED_S,
+                poll_s=0.3,
+            )
+
+    # -- pods with proxies ----------------------------------------------------------------------------------------
+
+    def await_injection(self, cluster: Cluster) -> None:
+        """Wait until a new pod gets a sidecar; for a remote note the webhooks' state as evidence."""
+        injected = (*cluster.spec.mesh_namespaces, *INJECTED_NAMESPACES)
+        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=self.aborted)
+        if not cluster.is_primary:
+            state = injector_state(cluster.kube)
+            with self._lock:
+                self._after[cluster.name] = state
+
+    def start_gateways(self, cluster: Cluster) -> None:
+        gateways = gateways_of(self.mesh.topology, cluster.spec)
+        for gateway in gateways:
+            cluster.kube.apply(gateway_deployment(gateway))
+        for gateway in gateways:
+            self._await_ready(cluster, gateway.namespace, gateway.name)
+
+    def start_app(self, cluster: Cluster) -> None:
+        image, secret = self.mesh.toolbox.images["app"], cluster.access.pull_secret
+        self._apply_all(cluster, app_manifests(cluster.spec, image, secret))
+        self._await_ready(cluster, APP_NAMESPACE, app_deployment_name(cluster.spec))
+
+    def start_client(self, cluster: Cluster) -> None:
+        self._start_client(cluster, CLIENT_NAMESPACE)
+
+    def _start_client(self, cluster: Cluster, namespace: str) -> None:
+        cluster.kube.apply(client_manifest(namespace, self.mesh.toolbox.images["client"]))
+        self._await_ready(cluster, namespace, CLIENT_POD)
+
+    def _await_ready(self, cluster: Cluster, namespace: str, name: str) -> None:
+        deployment_ready(cluster.kube, namespace, name, timeout_s=READY_S, aborted=self.aborted)
+
+    def _apply_all(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
+        """Apply in parallel: objects of one step do not depend on each other's order."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            for _ in pool.map(cluster.kube.apply, manifests):
+                pass
+
+
+def remote_secret_name(cluster: Cluster) -> str:
+    """As istioctl names it (istioctl/pkg/multicluster/remote_secret.go, `remoteSecretPrefix`)."""
+    return f"istio-remote-secret-{cluster}"
+
+
+def _unless_webhook_fails(do: Callable[[], object]) -> Callable[[], object]:
+    def attempt() -> object:
+        try:
+            return do()
+        except ApiError as problem:
+            if "failed calling webhook" in problem.reason:
+                raise NotYet(problem.reason) from None
+            raise
+
+    return attempt

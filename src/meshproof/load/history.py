@@ -1,0 +1,225 @@
+"""What became of every request of a load: kept as it happened, judged afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final
+
+from meshproof.core.errors import Broken
+
+MOST_RECORDS: Final = 200_000
+"""A load of 20 requests a second fills this in almost three hours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A moment on both clocks."""
+
+    monotonic_s: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Mark:
+        return cls(monotonic_s=time.monotonic(), wall=time.time())
+
+    def at(self, monotonic_s: float) -> Mark:
+        """The moment at which the monotonic clock showed this, by the distance from here."""
+        return Mark(monotonic_s=monotonic_s, wall=self.wall + monotonic_s - self.monotonic_s)
+
+
+class Outcome(StrEnum):
+    """What became of a request. `UNKNOWN`: nobody waited for its end, so it counts neither way."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What came back: `status` 0 means no answer, and `error` says why. `flags` and `attempts` as the gateway tells."""
+
+    status: int
+    version: str = ""
+    error: str = ""
+    flags: str = ""
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request: `sent_s` is monotonic, `wall` seconds since 1970, `latency_s` until the answer or error.
+
+    `cluster` is who answered. `flags` (Envoy's response flags, `-` for none) and `attempts` are what an ingress gateway
+    told of itself; empty and 0 where nobody tells them: a sidecar does only for hosts with a route of ours.
+    """
+
+    sent_s: float
+    wall: float
+    source: str
+    outcome: Outcome
+    status: int
+    version: str
+    latency_s: float
+    error: str = ""
+    cluster: str = ""
+    flags: str = ""
+    attempts: int = 0
+
+    @property
+    def is_bad(self) -> bool:
+        """Refused or lost; what nobody waited for is neither good nor bad."""
+        return self.outcome in (Outcome.REFUSED, Outcome.LOST)
+
+    @property
+    def is_known(self) -> bool:
+        return self.outcome is not Outcome.UNKNOWN
+
+    def __str__(self) -> str:
+        what = f"HTTP {self.status}" if self.status else self.error or self.outcome
+        what += f" {self.flags}" if self.flags.strip("-") else ""
+        return f"{clock(self.wall)} {self.source}: {what} after {self.latency_s:.2f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A span of the monotonic clock, both ends included."""
+
+    begin_s: float
+    end_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end_s - self.begin_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The requests of one window, counted. Latencies are of answered requests, in seconds (0 if there are none)."""
+
+    total: int
+    outcomes: dict[Outcome, int]
+    versions: dict[str, int]
+    p50_s: float
+    p99_s: float
+    longest_s: float
+
+    @property
+    def answered(self) -> int:
+        return self.outcomes.get(Outcome.ANSWERED, 0)
+
+    @property
+    def unknown(self) -> int:
+        return self.outcomes.get(Outcome.UNKNOWN, 0)
+
+    def __str__(self) -> str:
+        versions = ", ".join(f"{version} {count}" for version, count in sorted(self.versions.items()))
+        others = "".join(
+            f", {count} {outcome}" for outcome, count in self.outcomes.items() if outcome is not Outcome.ANSWERED
+        )
+        figures = f"p50 {self.p50_s * 1000:.0f} ms, p99 {self.p99_s * 1000:.0f} ms, max {self.longest_s:.2f} s"
+        return f"{self.answered} of {self.total} answered ({versions or 'no version'}){others}; {figures}"
+
+
+class History:
+    """Requests in the order in which they ended. Safe to write from several threads; bounded."""
+
+    def __init__(self) -> None:
+        self._requests: list[Request] = []
+        self._lock = threading.Lock()
+
+    def add(self, request: Request) -> None:
+        """Raises `Broken` when it is full."""
+        with self._lock:
+            if len(self._requests) >= MOST_RECORDS:
+                raise Broken(
+                    "the history of requests", f"it is full ({MOST_RECORDS})", "send fewer or for a shorter time"
+                )
+            self._requests.append(request)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        with self._lock:
+            return iter(sorted(self._requests, key=lambda request: request.sent_s))
+
+    def sent_in(self, window: Window, *, sources: Container[str] | None = None) -> list[Request]:
+        """The requests that were sent in a window, in the order of sending; of all sources, or of these."""
+        return [
+            request
+            for request in self
+            if window.begin_s <= request.sent_s <= window.end_s and (sources is None or request.source in sources)
+        ]
+
+    def lost_in(self, window: Window, *, sources: Container[str] | None = None) -> list[Request]:
+        """Requests of a window that got an error or no answer; `UNKNOWN` ones are not among them."""
+        return [request for request in self.sent_in(window, sources=sources) if request.is_bad]
+
+    def as_csv(self) -> str:
+        """The whole history, one line per request, times in UTC."""
+        lines = ["time,source,outcome,status,cluster,version,latency_ms,attempts,flags,error"]
+        for request in self:
+            error = request.error.replace('"', "'")
+            lines.append(
+                f"{datetime.fromtimestamp(request.wall, UTC).isoformat(timespec='milliseconds')},{request.source},"
+                f"{request.outcome},{request.status},{request.cluster},{request.version},"
+                f'{request.latency_s * 1000:.1f},{request.attempts or ""},"{request.flags}","{error}"'
+            )
+        return "\n".join(lines) + "\n"
+
+
+def summarise(requests: Iterable[Request]) -> Summary:
+    """Count requests and say how long answers took (nearest rank)."""
+    all_of_them = list(requests)
+    answered = [request for request in all_of_them if request.outcome is Outcome.ANSWERED]
+    latencies = sorted(request.latency_s for request in answered)
+    return Summary(
+        total=len(all_of_them),
+        outcomes=dict(Counter(request.outcome for request in all_of_them)),
+        versions=dict(Counter(request.version for request in answered)),
+        p50_s=_rank(latencies, 0.50),
+        p99_s=_rank(latencies, 0.99),
+        longest_s=latencies[-1] if latencies else 0.0,
+    )
+
+
+SLOW_S: Final = 1.0
+"""An answer that took longer is as good as none to the person who waits for it."""
+
+
+def bad_spell(requests: Iterable[Request], since_s: float, *, slow_s: float = SLOW_S) -> float:
+    """Seconds from `since_s` until the last request was sent that was refused, lost, or slower than `slow_s`; else 0.
+
+    This is how long a user felt a fault that began then.
+    """
+    felt = [r.sent_s for r in requests if r.sent_s >= since_s and (r.is_bad or r.latency_s > slow_s)]
+    return max(felt) - since_s if felt else 0.0
+
+
+def silence(requests: Iterable[Request], window: Window, cluster: str) -> float:
+    """The longest span of a window, in seconds, in which no answered request came from `cluster`."""
+    answered = [
+        r.sent_s
+        for r in requests
+        if r.outcome is Outcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
+    ]
+    moments = [window.begin_s, *sorted(answered), window.end_s]
+    return max(later - sooner for sooner, later in pairwise(moments))
+
+
+def _rank(ordered: list[float], share: float) -> float:
+    return ordered[max(0, -(-int(share * 100) * len(ordered) // 100) - 1)] if ordered else 0.0
+
+
+def clock(wall: float) -> str:
+    """Seconds since 1970 as local time of day, as it stands in logs beside it."""
+    return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S")

@@ -1,0 +1,42 @@
+"""Gateways as clusters have them: found by their Service, whatever their pods are labelled with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meshproof.clients.istio.configuration import ingress_server, opened
+from meshproof.clients.kubernetes.client import Json, label_selector
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken
+from meshproof.core.model import GatewayRef
+from meshproof.mesh.handles import Cluster, Mesh
+
+
+def selector_of(cluster: Cluster, gateway: GatewayRef) -> dict[str, str]:
+    """The labels by which a gateway's Service selects its pods. Raises `Broken` if there is no such Service."""
+    service = cluster.kube.find("Service", gateway.name, gateway.namespace)
+    selector: dict[str, str] = ((service or {}).get("spec") or {}).get("selector") or {}
+    if not selector:
+        reason = "it selects no pods" if service else "it is not there"
+        raise Broken(f"Service {gateway} on {cluster}", reason, "name the cluster's gateways in the topology's file")
+    return selector
+
+
+def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
+    """The pods behind a gateway's Service."""
+    return cluster.kube.list("Pod", gateway.namespace, labels=label_selector(selector_of(cluster, gateway)))
+
+
+def opened_at_ingress(
+    mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
+) -> tuple[Json, ...]:
+    """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts."""
+    return opened(name, namespace, ingress_selectors(mesh, primary), [ingress_server(hosts)])
+
+
+def ingress_selectors(mesh: Mesh, primary: Cluster) -> list[dict[str, str]]:
+    """What selects the pods of the ingress gateways of all clusters that `primary` controls; each once."""
+    found: list[dict[str, str]] = []
+    for selector in together(lambda cluster: selector_of(cluster, cluster.spec.ingress), mesh.controlled_by(primary)):
+        found += [] if selector in found else [selector]
+    return found

@@ -1,0 +1,337 @@
+"""One reading of both clusters, shared by all claims that judge the same moment."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from cryptography import x509
+
+from meshproof.clients.envoy_admin import Identity, identity_of
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Kube, label_selector, path_of
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken, ClaimFailed, NotReady, Unavailable
+from meshproof.core.model import GatewayRef
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import (
+    SERVICE_OF_SLICE,
+    EndpointFacts,
+    PodFacts,
+    ServiceFacts,
+    endpoint_facts,
+    pod_facts,
+    service_facts,
+)
+from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
+
+ROOT_MAP: Final = "istio-ca-root-cert"
+ROOT_KEY: Final = "root-cert.pem"
+"""The ConfigMap, and its key, from which every proxy of a namespace takes the root that it trusts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CaFiles:
+    """The decoded files of a secret `cacerts`. `repr` shows nothing of them, since one is a private key."""
+
+    files: Mapping[str, bytes]
+
+    def __repr__(self) -> str:
+        return f"CaFiles({', '.join(sorted(self.files))})"
+
+    @property
+    def issuer(self) -> x509.Certificate:
+        return self._certificates(CA_CERT)[0]
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        return self._certificates(CERT_CHAIN)
+
+    @property
+    def roots(self) -> tuple[x509.Certificate, ...]:
+        return self._certificates(ROOT_CERT)
+
+    def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
+        try:
+            return parse_chain(self.files.get(name, b""))
+        except ValueError:
+            raise ClaimFailed(f"{name} of secret {names.CACERTS} holds no certificate") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace.
+
+    `ca_withheld` is what the API server said if the user may not read the plug-in CA. `ingress_shut` says why the
+    ingress gateway takes no configuration of ours, if it does not.
+    """
+
+    cluster: Cluster
+    pods: tuple[PodFacts, ...]
+    services: tuple[ServiceFacts, ...]
+    app_endpoints: tuple[EndpointFacts, ...]
+    ca: CaFiles | None
+    root_maps: Mapping[str, str]
+    ca_withheld: str = ""
+    ingress_shut: str = ""
+
+    def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
+        """The live pods of a namespace that carry all these labels."""
+        return tuple(
+            pod
+            for pod in self.pods
+            if pod.live and pod.namespace == namespace and labels.items() <= dict(pod.labels).items()
+        )
+
+    def one_pod(self, namespace: str, **labels: str) -> PodFacts:
+        """A ready pod with these labels. Raises `Broken` if there is none: a probe needs it."""
+        for pod in self.pods_of(namespace, **labels):
+            if pod.ready:
+                return pod
+        raise Broken(
+            f"pod {label_selector(labels)} in {namespace} on {self.cluster}",
+            "none is ready",
+            "kubectl describe it; install the mesh again",
+        )
+
+    @property
+    def client(self) -> PodFacts:
+        """The in-mesh client."""
+        return self.one_pod(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)
+
+    @property
+    def outside(self) -> PodFacts:
+        """The client without a sidecar."""
+        return self.one_pod(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)
+
+    @property
+    def ingress_pods(self) -> tuple[PodFacts, ...]:
+        return self._behind(self.ingress)
+
+    @property
+    def ingress_pod(self) -> PodFacts:
+        """A ready pod of the ingress gateway. Raises `Broken` if there is none: a probe needs it."""
+        for pod in self.ingress_pods:
+            if pod.ready:
+                return pod
+        what = f"pod of {self.cluster.spec.ingress} on {self.cluster}"
+        raise Broken(what, "none is ready", "kubectl describe it; install the mesh again")
+
+    @property
+    def ingress_route(self) -> str:
+        """What Envoy calls the routes of the ingress gateway's port 80: by the port of its pods, which is another
+        where the Service says so (8080 with istioctl's own gateways). Raises `Unavailable` if none can be ours."""
+        self._must_take_routes()
+        ports = self.ingress.ports if self.ingress else ()
+        target = next((port.target for port in ports if port.number == names.PORT_INGRESS), 0)
+        return f"http.{target or names.PORT_INGRESS}"
+
+    @property
+    def east_west_pods(self) -> tuple[PodFacts, ...]:
+        return self._behind(self.east_west)
+
+    def _behind(self, service: ServiceFacts | None) -> tuple[PodFacts, ...]:
+        """The live pods that a Service selects."""
+        return self.pods_of(service.namespace, **service.selector) if service and service.selector else ()
+
+    @property
+    def istiods(self) -> tuple[PodFacts, ...]:
+        """Every replica of every revision."""
+        return self.pods_of(names.SYSTEM_NAMESPACE, app="istiod")
+
+    @property
+    def proxies(self) -> tuple[PodFacts, ...]:
+        """Every live pod with a proxy: sidecars and gateways. Probes of ours come and go, and are left out."""
+        return tuple(
+            p for p in self.pods if p.live and p.has_proxy and not p.namespace.startswith(names.OUR_NAMESPACES)
+        )
+
+    @property
+    def ready_endpoints(self) -> tuple[EndpointFacts, ...]:
+        """The application's ready endpoints here."""
+        return tuple(endpoint for endpoint in self.app_endpoints if endpoint.ready)
+
+    def service(self, namespace: str, name: str) -> ServiceFacts | None:
+        return next((s for s in self.services if (s.namespace, s.name) == (namespace, name)), None)
+
+    @property
+    def ingress(self) -> ServiceFacts | None:
+        return self._front_of(self.cluster.spec.ingress)
+
+    @property
+    def east_west(self) -> ServiceFacts | None:
+        return self._front_of(self.cluster.spec.east_west)
+
+    def _front_of(self, gateway: GatewayRef) -> ServiceFacts | None:
+        return self.service(gateway.namespace, gateway.name)
+
+    def is_gateway(self, service: ServiceFacts) -> bool:
+        """Whether gateways are reached by a Service from outside: the topology's, or any other beside istiod."""
+        named = service in (self.ingress, self.east_west)
+        return service.leads_in and (named or service.namespace == names.SYSTEM_NAMESPACE)
+
+    @property
+    def ingress_address(self) -> str:
+        """The first external address of the ingress gateway. Raises `Broken` if it has none, and `Unavailable` if
+        requests of ours would find no route there."""
+        self._must_take_routes()
+        service = self.ingress
+        if service is None or not service.addresses:
+            raise Broken(
+                f"Service {self.cluster.spec.ingress} on {self.cluster}",
+                "it has no external address" if service else "it is not there",
+                "check what assigns addresses to Services of type LoadBalancer, or give it externalIPs",
+            )
+        return service.addresses[0]
+
+    def _must_take_routes(self) -> None:
+        if self.ingress_shut:
+            raise Unavailable(
+                f"requests through {self.cluster.spec.ingress} of {self.cluster}",
+                self.ingress_shut,
+                "name an ingress gateway that takes them in the topology's file (docs/attach.md)",
+            )
+
+    @property
+    def gateway_addresses(self) -> tuple[str, ...]:
+        """External addresses of the east-west gateway; empty if there is none."""
+        return self.east_west.addresses if self.east_west else ()
+
+    def ca_files(self) -> CaFiles:
+        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod signs with a CA of its own.
+
+        Raises `Unavailable` if the user may not read it.
+        """
+        if self.ca_withheld:
+            raise Unavailable(
+                f"secret {names.SYSTEM_NAMESPACE}/{names.CACERTS} of {self.cluster}",
+                self.ca_withheld,
+                "ask for the right to get it (docs/attach.md)",
+            )
+        if self.ca is None:
+            raise ClaimFailed(f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS}")
+        return self.ca
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """Both clusters at one moment, and what proxies hold, read when it is first asked for."""
+
+    mesh: Mesh
+    facts: tuple[ClusterFacts, ...]
+    _identities: dict[str, Identity | None] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def take(cls, mesh: Mesh) -> Snapshot:
+        """Read all clusters at once: six requests per cluster, however many pods there are."""
+        found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
+        primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
+        looked = (replace(each, ingress_shut=_why_shut(each, primaries[name])) for name, each in found.items())
+        return cls(mesh=mesh, facts=tuple(looked))
+
+    def of(self, cluster: Cluster) -> ClusterFacts:
+        return next(facts for facts in self.facts if facts.cluster is cluster)
+
+    def issuer_of(self, cluster: Cluster) -> CaFiles:
+        """The plug-in CA of the control plane that signs for this cluster's workloads."""
+        return self.of(self.mesh.control_plane_of(cluster)).ca_files()
+
+    def identities(self) -> tuple[tuple[Cluster, PodFacts, Identity], ...]:
+        """Certificate and root of every proxy, as the proxies hold them; one `exec` each, once per snapshot.
+
+        A pod that has left since the snapshot was taken is left out.
+        """
+        wanted = [(facts.cluster, pod) for facts in self.facts for pod in facts.proxies]
+        with self._lock:
+            missing = [(c, pod) for c, pod in wanted if _key(c, pod) not in self._identities]
+            found = together(lambda item: _identity(*item), missing)
+            self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
+        held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
+        return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
+
+
+OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
+STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
+"""Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
+TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
+"""How Go writes truth values (strconv.ParseBool), whatever the case."""
+MANAGED: Final = "gateway.istio.io/managed"
+"""Label of pods that istiod makes for a Gateway of the Gateway API (kube-gateway.yaml)."""
+
+
+def _why_shut(facts: ClusterFacts, primary: ClusterFacts) -> str:
+    """Why the ingress gateway's istiod gives it no Gateway of other namespaces, such as ours; empty if it does."""
+    switches = [pod.istiod_env for pod in primary.istiods]
+    if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in switches):
+        return f"istiod of {primary.cluster} gives gateways what is in their own namespace only ({OWN_NAMESPACE_ONLY})"
+    managed = any(MANAGED in pod.labels for pod in facts.ingress_pods)
+    if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in switches):
+        return f"Istio made it for the Gateway API, and such take no Gateway of another namespace ({STRICT_MERGING})"
+    return ""
+
+
+def _is(env: Mapping[str, str], switch: str, value: frozenset[str]) -> bool:
+    return env.get(switch, "").lower() in value
+
+
+def _identity(cluster: Cluster, pod: PodFacts) -> Identity | None:
+    try:
+        return identity_of(cluster.kube, pod.namespace, pod.name)
+    except NotReady:
+        now = cluster.kube.find("Pod", pod.name, pod.namespace)
+        if now is None or pod_facts(now).leaving:
+            return None
+        raise
+
+
+def _key(cluster: Cluster, pod: PodFacts) -> str:
+    return f"{cluster} {pod}"
+
+
+def _read(cluster: Cluster) -> ClusterFacts:
+    kube = cluster.kube
+    ca, withheld = ca_of(kube)
+    return ClusterFacts(
+        cluster=cluster,
+        pods=tuple(pod_facts(pod) for pod in kube.list("Pod")),
+        services=tuple(service_facts(service) for service in kube.list("Service")),
+        app_endpoints=_endpoints(kube),
+        ca=ca,
+        root_maps=_roots(kube),
+        ca_withheld=withheld,
+    )
+
+
+def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
+    service = kube.find("Service", names.APP_SERVICE, names.APP_NAMESPACE)
+    if service is None:
+        return ()
+    port = next((p.name for p in service_facts(service).ports if p.number == names.APP_PORT), "")
+    slices = kube.list("EndpointSlice", names.APP_NAMESPACE, labels=f"{SERVICE_OF_SLICE}={names.APP_SERVICE}")
+    return endpoint_facts(slices, port)
+
+
+def ca_of(kube: Kube) -> tuple[CaFiles | None, str]:
+    """The plug-in CA, or why the API server does not let us read it."""
+    try:
+        secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
+    except ApiError as problem:
+        if problem.status != FORBIDDEN:
+            raise
+        return None, problem.reason
+    if secret is None:
+        return None, ""
+    decoded = {name: base64.b64decode(text) for name, text in (secret.get("data") or {}).items()}
+    return CaFiles(files=MappingProxyType(decoded)), ""
+
+
+def _roots(kube: Kube) -> Mapping[str, str]:
+    found = kube.get(path_of("ConfigMap"), fieldSelector=f"metadata.name={ROOT_MAP}")["items"]
+    return MappingProxyType(
+        {item["metadata"]["namespace"]: (item.get("data") or {}).get(ROOT_KEY, "") for item in found}
+    )

@@ -1,0 +1,244 @@
+"""Plug-in CAs in the form that Istio reads: a root, and an intermediate for each cluster, as in the book.
+
+What verifies them is in `meshproof.pki.verify`, and can be imported from here too.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from meshproof.pki.verify import (
+    CA_CERT,
+    CA_KEY,
+    CERT_CHAIN,
+    ROOT_CERT,
+    check_ca_bundle,
+    fingerprint,
+    key_usage_problems,
+    lifetime_problems,
+    parse_chain,
+    san_problems,
+    spiffe_ids,
+    subject,
+    verify_chain,
+)
+
+__all__ = [
+    "CA_CERT",
+    "CA_KEY",
+    "CERT_CHAIN",
+    "ROOT_CERT",
+    "Authority",
+    "CaBundle",
+    "bundle_of",
+    "check_ca_bundle",
+    "fingerprint",
+    "key_pem_of",
+    "key_usage_problems",
+    "lifetime_problems",
+    "make_intermediate",
+    "make_root",
+    "make_workload",
+    "parse_chain",
+    "pem_of",
+    "plugin_ca",
+    "san_problems",
+    "spiffe_ids",
+    "subject",
+    "verify_chain",
+]
+
+ROOT_LIFE: Final = timedelta(days=3650)
+INTERMEDIATE_LIFE: Final = timedelta(days=730)
+BACKDATE: Final = timedelta(minutes=5)
+"""How far validity begins in the past: the clusters' clocks may be a little behind the runner's."""
+
+KEY_BITS: Final = 2048
+"""RSA, in PKCS #1: every istiod reads it. The book's 4096 takes seconds to make, and the mesh lives for minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Authority:
+    """A certificate that may sign, with its private key and the certificates above it (nearest first)."""
+
+    cert: x509.Certificate
+    key: rsa.RSAPrivateKey
+    above: tuple[x509.Certificate, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Authority({subject(self.cert)}, SHA-256 {fingerprint(self.cert)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CaBundle:
+    """The four PEM files of a plug-in CA. `repr` shows no key."""
+
+    ca_cert: bytes
+    ca_key: bytes
+    cert_chain: bytes
+    root_cert: bytes
+
+    def files(self) -> dict[str, bytes]:
+        """The files by the names that Istio looks for."""
+        return {
+            CA_CERT: self.ca_cert,
+            CA_KEY: self.ca_key,
+            CERT_CHAIN: self.cert_chain,
+            ROOT_CERT: self.root_cert,
+        }
+
+    def secret_data(self) -> dict[str, str]:
+        """The `data` of the Kubernetes secret `cacerts` (base64)."""
+        return {name: base64.b64encode(pem).decode() for name, pem in self.files().items()}
+
+    def __repr__(self) -> str:
+        (cert,) = parse_chain(self.ca_cert)
+        return f"CaBundle({subject(cert)}, SHA-256 {fingerprint(cert)})"
+
+
+def make_root(
+    *, common_name: str = "Root CA", life: timedelta = ROOT_LIFE, now: datetime | None = None, bits: int = KEY_BITS
+) -> Authority:
+    """A self-signed root, O=Istio and CN=Root CA as in the book. `now` must carry a time zone."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    name = _name(common_name)
+    builder = _dated(_ca_builder(name, name, key.public_key(), key.public_key(), path_length=None), now, life)
+    return Authority(cert=builder.sign(key, hashes.SHA256()), key=key)
+
+
+def make_intermediate(
+    issuer: Authority,
+    *,
+    locality: str,
+    common_name: str = "Intermediate CA",
+    life: timedelta = INTERMEDIATE_LIFE,
+    now: datetime | None = None,
+    bits: int = KEY_BITS,
+    path_length: int = 0,
+) -> Authority:
+    """A cluster's intermediate: O=Istio, CN=Intermediate CA, L=the cluster's name.
+
+    `path_length` 0 means that it signs workloads and no further CA. Ends no later than its issuer.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    builder = _ca_builder(
+        _name(common_name, locality), issuer.cert.subject, key.public_key(), issuer.key.public_key(), path_length
+    )
+    builder = _dated(builder, now, life, issuer.cert.not_valid_after_utc)
+    return Authority(cert=builder.sign(issuer.key, hashes.SHA256()), key=key, above=(issuer.cert, *issuer.above))
+
+
+def bundle_of(authority: Authority) -> CaBundle:
+    """The files for an authority; the chain is its own certificate and all above it, root included, as in the book."""
+    chain = (authority.cert, *authority.above)
+    return CaBundle(
+        ca_cert=pem_of(authority.cert),
+        ca_key=key_pem_of(authority.key),
+        cert_chain=b"".join(pem_of(cert) for cert in chain),
+        root_cert=pem_of(chain[-1]),
+    )
+
+
+def plugin_ca(root: Authority, cluster: str, *, life: timedelta = INTERMEDIATE_LIFE) -> CaBundle:
+    """A new intermediate under `root` for one cluster, ready for its secret `cacerts`."""
+    return bundle_of(make_intermediate(root, locality=cluster, life=life))
+
+
+def make_workload(
+    issuer: Authority,
+    spiffe_id: str,
+    *,
+    life: timedelta = timedelta(hours=1),
+    now: datetime | None = None,
+    key: rsa.RSAPrivateKey | None = None,
+) -> tuple[bytes, bytes]:
+    """Certificate chain and key (PEM) as istiod would give a workload, for callers that probe the mesh from outside.
+
+    The subject is empty and the only SAN is the URI `spiffe_id`, which is critical then (RFC 5280, 4.1.2.6). Without a
+    `key` a new one is made, which takes a tenth of a second and more.
+    """
+    key = key or rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(issuer.cert.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(key_usage(for_ca=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+        )
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)]), critical=True)
+    )
+    leaf = _dated(builder, now, life).sign(issuer.key, hashes.SHA256())
+    chain = b"".join(pem_of(cert) for cert in (leaf, issuer.cert, *issuer.above))
+    return chain, key_pem_of(key)
+
+
+def pem_of(cert: x509.Certificate) -> bytes:
+    return cert.public_bytes(serialization.Encoding.PEM)
+
+
+def key_pem_of(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+
+
+def _name(common_name: str, locality: str = "") -> x509.Name:
+    parts = [(NameOID.ORGANIZATION_NAME, "Istio"), (NameOID.COMMON_NAME, common_name)]
+    if locality:
+        parts.append((NameOID.LOCALITY_NAME, locality))
+    return x509.Name([x509.NameAttribute(oid, text) for oid, text in parts])
+
+
+def _dated(
+    builder: x509.CertificateBuilder, now: datetime | None, life: timedelta, latest: datetime | None = None
+) -> x509.CertificateBuilder:
+    begin = (now or datetime.now(UTC)) - BACKDATE
+    end = begin + BACKDATE + life
+    return builder.not_valid_before(begin).not_valid_after(min(end, latest) if latest else end)
+
+
+def key_usage(*, for_ca: bool) -> x509.KeyUsage:
+    """Key usage of a CA (signs certificates and lists) or of an end of a TLS connection (RFC 5280, 4.2.1.3)."""
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=not for_ca,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=for_ca,
+        crl_sign=for_ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _ca_builder(
+    name: x509.Name,
+    issuer_name: x509.Name,
+    key: rsa.RSAPublicKey,
+    issuer_key: rsa.RSAPublicKey,
+    path_length: int | None,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer_name)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(key_usage(for_ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+    )

@@ -1,0 +1,158 @@
+"""What a cluster's admission says to a new pod of an injected namespace and to Istio configuration, asked by dry runs.
+
+A dry run goes through the same webhooks (they declare `sideEffects: None`) and stores nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.objects import SERVICE_OF_SLICE, pod_facts
+
+VALIDATOR: Final = "validation.istio.io"
+"""Webhook by which istiod validates all configuration (chart base); that of a revision sees labelled objects only."""
+
+
+class Verdict(StrEnum):
+    """What became of a dry run. `BARE` is a pod that would have started without a proxy."""
+
+    ACCEPTED = "accepted"
+    BARE = "accepted without a proxy"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A verdict and the API server's words if it refused."""
+
+    verdict: Verdict
+    words: str = ""
+
+    @property
+    def by_webhook(self) -> bool:
+        """Whether a webhook could not be asked (k8s.io/apiserver, pkg/admission/plugin/webhook/errors)."""
+        return self.verdict is Verdict.REFUSED and "failed calling webhook" in self.words
+
+    def __str__(self) -> str:
+        return f"{self.verdict} ({self.words[:200]})" if self.words else str(self.verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """One cluster's answers. `guarded` tells whether a validation webhook of istiod is set to fail closed there.
+
+    istiod sets the webhook of its own cluster to `Fail`; that of a remote stays `Ignore`, and configuration written
+    there has no effect anyway.
+    """
+
+    pod: Answer
+    good_config: Answer
+    bad_config: Answer
+    guarded: bool
+
+    @classmethod
+    def ask(cls, cluster: Cluster, image: str) -> Admission:
+        """Ask all at once: a webhook behind which nobody answers has a time limit of 10 s each."""
+        kube = cluster.kube
+        good = _rule("meshproof-good", {"tcp": {"maxConnections": 100}})
+        bad = _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})
+        pod, good_config, bad_config = together(lambda manifest: _dry_run(kube, manifest), (_pod(image), good, bad))
+        return cls(pod=pod, good_config=good_config, bad_config=bad_config, guarded=_is_guarded(kube))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigAdmission:
+    """One cluster's word on a valid and an invalid object, and where Istio's validation webhooks point.
+
+    `targets` maps each webhook to its service (`namespace/name` or a URL); `dead` has those without ready endpoints.
+    """
+
+    good: Answer
+    bad: Answer
+    guarded: bool
+    targets: Mapping[str, str]
+    dead: Mapping[str, str]
+
+    @classmethod
+    def ask(cls, cluster: Cluster) -> ConfigAdmission:
+        kube = cluster.kube
+        targets = _targets(kube)
+        live = {target: _is_live(kube, target) for target in set(targets.values()) if "://" not in target}
+        return cls(
+            good=_dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
+            bad=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
+            guarded=_is_guarded(kube),
+            targets=targets,
+            dead={hook: target for hook, target in targets.items() if not live.get(target, True)},
+        )
+
+
+def _targets(kube: Kube) -> dict[str, str]:
+    found = {}
+    for configuration in kube.list("ValidatingWebhookConfiguration"):
+        for hook in configuration.get("webhooks") or []:
+            service = (hook.get("clientConfig") or {}).get("service")
+            if not str(hook.get("name", "")).endswith(VALIDATOR):
+                continue
+            name = f"{configuration['metadata']['name']} {hook['name']}"
+            found[name] = f"{service['namespace']}/{service['name']}" if service else hook["clientConfig"]["url"]
+    return found
+
+
+def _is_live(kube: Kube, service: str) -> bool:
+    namespace, _, name = service.partition("/")
+    slices = kube.list("EndpointSlice", namespace, labels=f"{SERVICE_OF_SLICE}={name}")
+    return any(
+        (endpoint.get("conditions") or {}).get("ready") is not False
+        for part in slices
+        for endpoint in part.get("endpoints") or []
+    )
+
+
+def _dry_run(kube: Kube, manifest: Json) -> Answer:
+    path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
+    try:
+        answer = json.loads(kube.request("POST", path, body=manifest, query={"dryRun": "All"}, timeout_s=30))
+    except ApiError as problem:
+        if problem.status in (401, 429):  # not admission's word
+            raise
+        return Answer(verdict=Verdict.REFUSED, words=problem.reason)
+    if manifest["kind"] == "Pod" and not pod_facts(answer).has_proxy:
+        return Answer(verdict=Verdict.BARE)
+    return Answer(verdict=Verdict.ACCEPTED)
+
+
+def _is_guarded(kube: Kube) -> bool:
+    return any(
+        hook.get("name") == VALIDATOR and hook.get("failurePolicy") == "Fail"
+        for configuration in kube.list("ValidatingWebhookConfiguration")
+        for hook in configuration.get("webhooks") or []
+    )
+
+
+def _pod(image: str) -> Json:
+    container = {"name": names.CLIENT_POD, "image": image, "command": ["sleep", "1"]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshproof-dry-run", "namespace": names.CLIENT_NAMESPACE},
+        "spec": {"containers": [container]},
+    }
+
+
+def _rule(name: str, pool: Json) -> Json:
+    """A DestinationRule for a host that nobody has; a negative number passes the CRD's schema but not istiod."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": name, "namespace": names.CLIENT_NAMESPACE},
+        "spec": {"host": "meshproof.invalid", "trafficPolicy": {"connectionPool": pool}},
+    }

@@ -1,0 +1,185 @@
+"""Calls to an istiod as proxies and API servers make them, from a client pod, with curl: gRPC and admission reviews.
+
+Tokens go into the pod by standard input only (`meshproof.probes.mtls_clients`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken
+from meshproof.mesh.objects import PodFacts
+from meshproof.probes.answer_words import bracketed
+from meshproof.probes.mtls_clients import STDIN_FILES, stdin_of
+
+XDS: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
+SIGNING: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
+SERVICES: Final = {"xDS": XDS, "certificate signing": SIGNING}
+
+UNAUTHENTICATED: Final = 16
+"""gRPC status (google.golang.org/grpc/codes)."""
+
+AUDIENCE: Final = "istio-ca"
+"""Of the tokens that proxies show to istiod (chart istio-discovery, volume `istio-token`)."""
+TOKEN_LIFE_S: Final = 600
+"""The shortest that Kubernetes gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a call came to: HTTP status (0: no answer), gRPC status (None: not told), and what was said.
+
+    `error` is curl's: with it TLS or the connection failed.
+    """
+
+    http: int
+    grpc: int | None
+    said: str
+    error: str = ""
+    body: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """istiod answered, and wants to know who asks."""
+        return self.grpc == UNAUTHENTICATED
+
+    @property
+    def let_in(self) -> bool:
+        """istiod answered with something else than that: the caller was taken for somebody."""
+        return self.http == 200 and self.grpc != UNAUTHENTICATED
+
+    def __str__(self) -> str:
+        if self.error:
+            return f"no answer ({self.error})"
+        status = f"gRPC status {self.grpc}" if self.grpc is not None else f"HTTP {self.http}"
+        return f"{status}{f': {self.said[:160]}' if self.said else ''}"
+
+
+def token_of(kube: Kube, pod: PodFacts) -> str:
+    """A token of the pod's account as its proxy has one. Nothing is stored by asking for it (TokenRequest API)."""
+    path = f"{path_of('ServiceAccount', pod.namespace, pod.account)}/token"
+    body = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"audiences": [AUDIENCE], "expirationSeconds": TOKEN_LIFE_S},
+    }
+    try:
+        answer = json.loads(kube.request("POST", path, body=body))
+    except ApiError as problem:
+        raise Broken(
+            f"a token for {pod} on {kube.name}", problem.reason, "the right to create tokens is needed"
+        ) from None
+    return str(answer["status"]["token"])
+
+
+_SCRIPT: Final = (
+    STDIN_FILES
+    + """
+limit=$1; host=$2; port=$3; target=$4; path=$5; frame=$6
+set -- -s -S --http2 --max-time "$limit" --cacert ca --connect-to "$host:$port:$target" -K headers
+[ "$frame" != frame ] || printf '\\000\\000\\000\\000\\000' >body
+[ -f body ] && set -- "$@" --data-binary @body
+curl "$@" -X POST -D head -o answer "https://$host:$port$path" 2>error
+echo "meshproof exit $?"
+for part in head answer error; do echo "meshproof part"; [ -f "$part" ] && cat "$part"; echo; done
+"""
+)
+
+
+def call_istiod(
+    kube: Kube,
+    pod: PodFacts,
+    *,
+    host: str,
+    port: int,
+    target: tuple[str, int],
+    path: str,
+    ca: str,
+    headers: Mapping[str, str],
+    body: Json | None = None,
+    empty_message: bool = False,
+    timeout_s: float = DEADLINES.call,
+) -> Call:
+    """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
+
+    Without a body it is a gRPC call, with an empty message or with none.
+    """
+    kind = "application/json" if body is not None else "application/grpc"
+    wanted = {"content-type": kind, "te": "trailers", "expect": "", **headers}
+    lines = "".join(
+        f"header = {json.dumps(f'{key}: {value}' if value else f'{key}:')}\n" for key, value in wanted.items()
+    )
+    files = {"ca": ca, "headers": lines}
+    files |= {"body": json.dumps(body)} if body is not None else {}
+    argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}", host, str(port), f"{bracketed(target[0])}:{target[1]}", path]
+    argv.append("frame" if empty_message else "none")
+    answer = kube.exec(
+        pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=timeout_s + 20
+    )
+    return parse_call(answer.stdout, f"{path} from {pod} on {kube.name}", answer.stderr)
+
+
+_STATUS: Final = re.compile(r"^HTTP/\S+ (\d{3})", re.MULTILINE)
+_GRPC: Final = re.compile(r"^grpc-status: *(\d+)", re.MULTILINE | re.IGNORECASE)
+_SAID: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
+
+
+def parse_call(text: str, what: str, stderr: str = "") -> Call:
+    """From the output of the script above: curl's exit code, headers and trailers, body, and its complaint."""
+    first, *parts = text.split("meshproof part\n")
+    code = re.search(r"meshproof exit (\d+)", first)
+    if code is None or len(parts) != 3:
+        raise Broken(what, f"curl told nothing: {stderr.strip()[-200:]!r}", "the client image needs curl with HTTP/2")
+    head, body, complaint = (part.strip() for part in parts)
+    status, grpc, said = _STATUS.findall(head), _GRPC.search(head), _SAID.search(head)
+    http = int(status[-1]) if status else 0
+    return Call(
+        http=http,
+        grpc=int(grpc[1]) if grpc else None,
+        said=said[1] if said else body[:160] if http >= 400 else "",
+        error="" if http else next(iter(complaint.splitlines()), "")[:200] or f"curl exit code {code[1]}",
+        body=body,
+    )
+
+
+# -- injection --------------------------------------------------------------------------------------------------------
+
+
+def review(namespace: str) -> Json:
+    """An admission review of a pod that is to be injected, as an API server sends it."""
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "meshproof-review", "namespace": namespace},
+        "spec": {"containers": [{"name": "probe", "image": "probe"}]},
+    }
+    request = {
+        "uid": "00000000-0000-0000-0000-000000000001",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "namespace": namespace,
+        "operation": "CREATE",
+        "object": pod,
+        "dryRun": True,
+    }
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+def review_problems(call: Call) -> list[str]:
+    """Why an answer is no injection; empty if it is one."""
+    if call.error or call.http != 200:
+        return [str(call)]
+    try:
+        response = json.loads(call.body).get("response") or {}
+    except (ValueError, AttributeError):
+        return [f"answers something else than an admission review: {call.body[:100]!r}"]
+    if not response.get("allowed"):
+        return [f"refuses: {(response.get('status') or {}).get('message', 'without a reason')}"]
+    return [] if response.get("patch") else ["answers without a patch: the pod would start without a sidecar"]

@@ -1,0 +1,230 @@
+"""Callers with certificates of their own: who they say they are, and what servers answer them.
+
+Keys go into the pod by standard input only, lie there in a folder that only its user can read for as long as the
+probe runs, and are nowhere else: not in arguments, not in texts, not in evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from meshproof.clients.kubernetes.client import Kube
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import CaFiles
+from meshproof.pki.issue import CA_KEY, Authority, make_root, make_workload
+from meshproof.probes.answer_words import bracketed
+from meshproof.probes.tls import TlsAnswer, parse_s_client
+
+# -- who calls --------------------------------------------------------------------------------------------------------
+
+PROPER: Final = "a proper certificate"
+"""The positive control: signed by the cluster's own CA, as a sidecar's is."""
+WRONG_ROOT: Final = "another root"
+EXPIRED: Final = "an expired certificate"
+OTHER_DOMAIN: Final = "another trust domain"
+NOBODY: Final = "no certificate"
+
+LIFE: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Credentials:
+    """A client certificate (leaf), the certificates above it, and its key, all PEM. `repr` shows none of them."""
+
+    leaf: str
+    above: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+
+def authority_of(ca: CaFiles) -> Authority:
+    """The plug-in CA as a signer. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
+    try:
+        key = serialization.load_pem_private_key(ca.files.get(CA_KEY, b""), password=None)
+    except (ValueError, TypeError):
+        raise ClaimFailed(f"{CA_KEY} of secret {names.CACERTS} cannot be read") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise Broken(f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys can be tried so far")
+    return Authority(cert=ca.issuer, key=key, above=tuple(cert for cert in ca.chain if cert != ca.issuer))
+
+
+def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
+    """The proper caller and those that must be refused, each wrong in one thing only; None has no certificate."""
+    proper = authority_of(ca)
+    who = f"spiffe://{trust_domain}/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
+    elsewhere = f"spiffe://meshproof.invalid/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
+    stranger = make_root(common_name="Another Root CA")
+    key = stranger.key  # one for all: certificates differ, and keys take time
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    return {
+        PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
+        WRONG_ROOT: _credentials(make_workload(stranger, who, life=LIFE, key=key)),
+        EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
+        OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE, key=key)),
+        NOBODY: None,
+    }
+
+
+def _credentials(made: tuple[bytes, bytes]) -> Credentials:
+    chain, key = made
+    first, end, rest = chain.decode().partition("-----END CERTIFICATE-----\n")
+    return Credentials(leaf=first + end, above=rest, key=key.decode())
+
+
+# -- what they are answered -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One connection: TLS with this server name and these ALPN protocols, as this caller, then one HTTP request."""
+
+    address: str
+    port: int
+    sni: str
+    alpn: tuple[str, ...]
+    caller: str = NOBODY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What became of an attempt. `status` is that of the HTTP answer, 0 if there was none, and `reason` says why."""
+
+    tls: TlsAnswer
+    status: int
+    reason: str = ""
+
+    @property
+    def answered(self) -> bool:
+        return self.status > 0
+
+    def __str__(self) -> str:
+        if self.answered:
+            return f"answered HTTP {self.status}"
+        if self.tls.completed:
+            return f"{self.tls}, and did not answer ({self.reason})"
+        return str(self.tls)
+
+
+# Reads files from standard input until the last line (which is why nothing here may need its end), and removes them.
+STDIN_FILES: Final = """
+umask 077; work=/tmp/meshproof-$$
+mkdir "$work" && cd "$work" || exit 97
+trap 'rm -rf "$work"' EXIT; trap 'exit 98' HUP INT TERM
+while IFS= read -r line; do
+  case $line in
+    "meshproof file "*) file=${line#meshproof file };;
+    "meshproof end") break;;
+    *) printf '%s\\n' "$line" >>"$file";;
+  esac
+done
+"""
+
+# In TLS 1.3 the client is done before the server has seen its certificate: only the answer to a request tells.
+_SCRIPT: Final = (
+    STDIN_FILES
+    + """
+attempt() {
+  out=$1; target=$2; sni=$3; alpn=$4; who=$5
+  set -- -connect "$target" -servername "$sni" -alpn "$alpn" -showcerts -state -ign_eof
+  [ -f "$who.leaf" ] && set -- "$@" -cert "$who.leaf" -cert_chain "$who.above" -key "$who.key"
+  printf 'GET / HTTP/1.1\\r\\nHost: meshproof\\r\\nConnection: close\\r\\n\\r\\n' |
+    openssl s_client "$@" >"$out" 2>&1 & probe=$!
+  (sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
+  wait "$probe"; code=$?
+  kill "$watch" 2>/dev/null
+  [ "$code" -le 128 ] || echo "meshproof: no end within $limit s" >>"$out"
+}
+limit=$1; shift; count=0
+while [ $# -ge 4 ]; do
+  count=$((count + 1))
+  attempt "$count.out" "$1" "$2" "$3" "$4" &
+  shift 4
+done
+wait
+for number in $(seq 1 $count); do echo "meshproof attempt"; cat "$number.out"; done
+"""
+)
+
+MOST_AT_ONCE: Final = 24
+"""Attempts in one `exec`: each is a process of its own in the client pod."""
+
+
+def call_from_pod(
+    kube: Kube,
+    pod: PodFacts,
+    attempts: Sequence[Attempt],
+    credentials: Mapping[str, Credentials | None] | None = None,
+    *,
+    timeout_s: float = DEADLINES.call,
+) -> list[Reply]:
+    """Make all attempts from a client pod, some at once, and tell their replies in order."""
+    known = credentials or {}
+    numbers = {name: str(number) for number, name in enumerate(known)}
+    replies: list[Reply] = []
+    for start in range(0, len(attempts), MOST_AT_ONCE):
+        batch = attempts[start : start + MOST_AT_ONCE]
+        wanted = {attempt.caller for attempt in batch}
+        files = {
+            f"{numbers[name]}.{part}": getattr(found, part)
+            for name, found in known.items()
+            if found is not None and name in wanted
+            for part in ("leaf", "above", "key")
+        }
+        argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}"]
+        for attempt in batch:
+            target = f"{bracketed(attempt.address)}:{attempt.port}"
+            argv += [target, attempt.sni, ",".join(attempt.alpn), numbers.get(attempt.caller, "none")]
+        answer = kube.exec(
+            pod.namespace,
+            pod.name,
+            argv,
+            container=names.CLIENT_POD,
+            stdin=stdin_of(files),
+            timeout_s=timeout_s + 30,
+        )
+        outputs = answer.stdout.split("meshproof attempt\n")[1:]
+        if len(outputs) != len(batch) or "openssl: not found" in answer.stdout:
+            raise Broken(
+                f"{len(batch)} connections from {pod} on {kube.name}",
+                f"its openssl told of {len(outputs)} (exit code {answer.exit_code}): {answer.stderr.strip()[-200:]!r}",
+                "the client image needs sh, seq and openssl 1.1.1 or newer",
+            )
+        replies += [parse_reply(output) for output in outputs]
+    return replies
+
+
+def stdin_of(files: Mapping[str, str]) -> str:
+    """Text files in the form that `STDIN_FILES` reads."""
+    parts = [
+        f"meshproof file {name}\n{text if text.endswith(chr(10)) else text + chr(10)}" for name, text in files.items()
+    ]
+    return "".join(parts) + "meshproof end\n"
+
+
+_STATUS: Final = re.compile(r"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
+_LIMIT: Final = re.compile(r"^meshproof: (.+)$", re.MULTILINE)
+_ALERT: Final = re.compile(r"^SSL3 alert read:fatal:(.+)$", re.MULTILINE)
+_ERROR: Final = re.compile(r"SSL routines:[^:]*:([^:\n]+)")
+
+
+def parse_reply(text: str) -> Reply:
+    """From the output of `openssl s_client -showcerts -state` into which a request was piped."""
+    tls = parse_s_client(text)
+    status = _STATUS.search(text)
+    if status:
+        return Reply(tls=tls, status=int(status[1]))
+    limit, alert, error = (pattern.search(text) for pattern in (_LIMIT, _ALERT, _ERROR))
+    words = limit[1] if limit else f"alert: {alert[1]}" if alert else error[1] if error else "the connection was closed"
+    return Reply(tls=tls, status=0, reason=words.strip())

@@ -1,0 +1,265 @@
+"""Clusters that we make with the command-line tools of others: written down, made, handed over, and removed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from meshproof.core.errors import BadInput, Broken
+from meshproof.core.model import ClusterName, Topology
+from meshproof.core.paths import private_folder, state_root
+from meshproof.core.progress import Narrator
+from meshproof.mesh.access import ClusterAccess, Links, Toolbox
+from meshproof.providers.cli_tools.commands import Command
+from meshproof.providers.cli_tools.release import release_toolbox
+from meshproof.providers.cli_tools.settings import Making
+from meshproof.providers.contexts import Attachment, NamedContext
+from meshproof.providers.kubeconfig import access_of, greeted
+from meshproof.providers.lab.locks import WAIT, by_one_run
+from meshproof.providers.lab.state import NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is written down before clusters are made, since a killed run can say nothing more.
+
+    `clusters` are names as the tool knows them; `where` is what else it takes to find them. `kept` is set by a run that
+    left its clusters on purpose, whole.
+    """
+
+    clusters: tuple[str, ...]
+    where: str
+    kept: bool
+
+
+class RunFolder:
+    """What a provider keeps about the clusters of one name: the record, their kubeconfigs, and a lock."""
+
+    def __init__(self, provider: str, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise BadInput(
+                f"--lab-name={name}", "must be 1 to 16 of a-z, 0-9 and '-', a letter first", "choose another one"
+            )
+        self.what = f"{provider} clusters of --lab-name={name}"
+        self.path = state_root() / "made" / f"{provider}-{name}"
+
+    def kubeconfig(self, cluster: ClusterName) -> Path:
+        return self.path / f"{cluster}.kubeconfig"
+
+    def read(self) -> Record | None:
+        """None if there is none. Raises `BadInput` if it cannot be understood: clusters may hang on it."""
+        path = self.path / "record.json"
+        try:
+            raw = json.loads(path.read_text())
+            return Record(clusters=tuple(map(str, raw["clusters"])), where=str(raw["where"]), kept=bool(raw["kept"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as problem:
+            raise BadInput(
+                f"file {path}", f"cannot be read: {problem}", "see whether its clusters are there, and remove it"
+            ) from None
+
+    def write(self, record: Record) -> None:
+        fresh = self.path / "record.new"
+        fresh.write_text(json.dumps(asdict(record)))
+        fresh.replace(self.path / "record.json")
+
+    def forget(self) -> None:
+        shutil.rmtree(self.path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """For one run at a time. Raises `BadInput` at once, naming the process, if another run holds it."""
+        private_folder(self.path.parent)
+        private_folder(self.path)
+
+        def busy(holder: str) -> BadInput:
+            return BadInput(self.what, f"another run is using them (process {holder})", WAIT)
+
+        with by_one_run(self.path.with_suffix(".lock"), busy):
+            yield
+
+
+class Maker(Protocol):
+    """A tool that makes the clusters of one topology. `names` are the clusters' names as the tool knows them."""
+
+    name: str
+    folder: RunFolder
+
+    @property
+    def names(self) -> Mapping[ClusterName, str]: ...
+
+    @property
+    def where(self) -> str:
+        """What it takes besides a name to find a cluster: the project and the zone, for example."""
+        ...
+
+    def context(self, cluster: ClusterName) -> str: ...
+
+    def existing(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of these clusters that are there."""
+        ...
+
+    def create(self) -> None:
+        """Make all of them, with kubeconfigs in the folder, and with load balancers."""
+        ...
+
+    def removal(self, name: str) -> Command: ...
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Remove these clusters, and what `connect` made besides. Tries all before it raises."""
+        ...
+
+    def connect(self, topology: Topology) -> None:
+        """As `Provider.connect`."""
+        ...
+
+    def peers(self) -> Mapping[ClusterName, str]:
+        """API servers' URLs as other clusters dial them, where these differ from the kubeconfigs'."""
+        ...
+
+
+class MadeClusters:
+    """Clusters that a maker made; a `Provider`. Their machines are the tool's, so no links are cut."""
+
+    def __init__(self, maker: Maker, clusters: tuple[ClusterAccess, ...], toolbox: Toolbox) -> None:
+        self.name = maker.name
+        self.clusters = clusters
+        self.toolbox = toolbox
+        self._maker = maker
+
+    @property
+    def links(self) -> Links | None:
+        return None
+
+    def connect(self, topology: Topology) -> None:
+        self._maker.connect(topology)
+
+    def problems(self) -> tuple[str, ...]:
+        """Nothing: what runs beneath these clusters cannot be seen from here."""
+        return ()
+
+
+def toolbox_of(making: Making) -> Toolbox:
+    """What fits new clusters. Raises `BadInput` if there is no istioctl, or none with published images."""
+    return release_toolbox(making.istioctl, making.images)
+
+
+def is_kept(maker: Maker) -> bool:
+    """Whether a run with `--keep` has left these very clusters, as far as the record says."""
+    return _is_whole(maker, maker.folder.read())
+
+
+def _is_whole(maker: Maker, record: Record | None) -> bool:
+    return (
+        record is not None
+        and record.kept
+        and record.where == maker.where
+        and set(maker.names.values()) <= set(record.clusters)
+        and all(maker.folder.kubeconfig(cluster).is_file() for cluster in maker.names)
+    )
+
+
+@contextmanager
+def open_made(
+    maker: Maker, topology: Topology, toolbox: Toolbox, narrator: Narrator, *, keep: bool
+) -> Iterator[MadeClusters]:
+    """The clusters of `topology`, made by `maker`, or those that a run with `--keep` left; removed in the end.
+
+    What a killed run of this name left is removed first. Raises `BadInput` for clusters of these names that we did not
+    make, `Broken` with the command that failed; then what was made is removed.
+    """
+    with maker.folder.held():
+        left, usable = _look(maker)
+        try:
+            if usable:
+                narrator.say(f"{maker.folder.what} are there already: using them")
+            else:
+                _make(maker, left, narrator)
+            clusters = MadeClusters(maker, _greet(maker, topology, narrator), toolbox)
+        except BaseException as problem:
+            _clean_up_after(problem, maker)
+            raise
+        try:
+            yield clusters
+        finally:
+            if keep:
+                _write(maker, maker.folder.read(), kept=True)
+                narrator.say(f"{maker.folder.what} stay (--keep); the next run without --keep removes them")
+            else:
+                _remove_all(maker)
+
+
+def _look(maker: Maker) -> tuple[tuple[str, ...], bool]:
+    """Which clusters of ours are there, and whether they can be used; what this run will make is written down.
+
+    Raises `BadInput` for what is there and not in our record: it is somebody else's.
+    """
+    record = maker.folder.read()
+    if record is not None and record.where != maker.where:
+        raise BadInput(
+            maker.folder.what,
+            f"an earlier run has left them in {record.where}, this one is for {maker.where}",
+            "run for the same place once, without --keep, or choose another --lab-name",
+        )
+    known = record.clusters if record else ()
+    there = maker.existing(tuple(dict.fromkeys((*maker.names.values(), *known))))
+    if strangers := [name for name in there if name not in known]:
+        raise BadInput(
+            f"cluster {strangers[0]} of {maker.name}",
+            "is there, and nothing on this machine says that meshproof made it",
+            f"choose another --lab-name, or remove it: {maker.removal(strangers[0]).text}",
+        )
+    usable = _is_whole(maker, record) and set(maker.names.values()) <= set(there)
+    _write(maker, record, kept=False)
+    return there, usable
+
+
+def _make(maker: Maker, left: Sequence[str], narrator: Narrator) -> None:
+    if left:
+        narrator.say(f"what an earlier run left is removed: {', '.join(left)}")
+        maker.remove(left)
+    maker.create()
+
+
+def _greet(maker: Maker, topology: Topology, narrator: Narrator) -> tuple[ClusterAccess, ...]:
+    source = f"--provider={maker.name}"
+    attachment = Attachment(
+        files=tuple(maker.folder.kubeconfig(cluster) for cluster in maker.names),
+        source=source,
+        contexts={
+            cluster: NamedContext(name=maker.context(cluster), source=f"{source}: {cluster}") for cluster in maker.names
+        },
+        istioctl=None,
+        images={},
+    )
+    with narrator.step(f"clusters of {maker.name} answer"):
+        kubes = greeted(attachment, [cluster.name for cluster in topology.clusters])
+        peers = maker.peers()
+    return tuple(access_of(kube, server_for_peers=peers.get(ClusterName(kube.name), "")) for kube in kubes)
+
+
+def _write(maker: Maker, record: Record | None, *, kept: bool) -> None:
+    known = record.clusters if record else ()
+    names = tuple(dict.fromkeys((*known, *maker.names.values())))
+    maker.folder.write(Record(clusters=names, where=maker.where, kept=kept))
+
+
+def _remove_all(maker: Maker) -> None:
+    """Remove what the record names. It goes only when all is gone, so that the next run can try again."""
+    record = maker.folder.read()
+    maker.remove(maker.existing(record.clusters if record else ()))
+    maker.folder.forget()
+
+
+def _clean_up_after(problem: BaseException, maker: Maker) -> None:
+    """Nothing of a start that failed stays; what cannot be removed is told beside it."""
+    try:
+        _remove_all(maker)
+    except Broken as other:
+        problem.add_note(f"and what was made could not be removed: {other}")

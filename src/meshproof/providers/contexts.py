@@ -1,0 +1,159 @@
+"""Which clusters of a kubeconfig a run is for, as the options and the environment name them. Nothing is read here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from meshproof.core.errors import BadInput
+from meshproof.core.model import ClusterName, Topology
+from meshproof.mesh.access import PullSecret
+
+KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
+CONTEXT_VARIABLE: Final = "CTX_CLUSTER"
+"""With the cluster's place in the topology behind it: CTX_CLUSTER1, as in Istio's documentation."""
+DEFAULT_KUBECONFIG: Final = "~/.kube/config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedContext:
+    """A context of a kubeconfig, and who named it, for error texts: `--context=cluster1=east`."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """Clusters that exist, and what is needed to look at them.
+
+    `files` are kubeconfigs in the order in which kubectl would merge them, `source` says who named them. A cluster
+    that is not in `contexts` has the context of its own name. `istioctl` None: look for one. `images` has those that
+    were given, by purpose. `istio_values` are laid over the spec of each IstioOperator, if a mesh is installed.
+    `pull_secret` is that of probe pods, if one was named.
+    """
+
+    files: tuple[Path, ...]
+    source: str
+    contexts: Mapping[ClusterName, NamedContext]
+    istioctl: Path | None
+    images: Mapping[str, str]
+    istio_values: Mapping[str, object] = field(default_factory=dict)
+    pull_secret: PullSecret | None = None
+
+    @property
+    def kubeconfig(self) -> Path:
+        """As `Kube` takes it: one file, or several joined as in KUBECONFIG."""
+        return Path(os.pathsep.join(str(file) for file in self.files))
+
+
+def kubeconfig_files(given: str | None, environment: Mapping[str, str]) -> tuple[tuple[Path, ...], str]:
+    """The kubeconfigs to read, and who named them: the option, else KUBECONFIG, else the default, as kubectl does.
+
+    Raises `BadInput` if a file that the option names is not there, or none of those of KUBECONFIG.
+    """
+    if given is not None:
+        files, source = _split(given), f"--kubeconfig={given}"
+        there = [file for file in files if file.is_file()]
+        missing = [file for file in files if file not in there]
+    else:
+        listed = environment.get(KUBECONFIG_VARIABLE)
+        files, source = _split(listed or DEFAULT_KUBECONFIG), f"{KUBECONFIG_VARIABLE}={listed}" if listed else ""
+        there = [file for file in files if file.is_file()]
+        missing = [] if there else files  # kubectl does not mind that some of a list are not there
+    if missing or not there:
+        raise BadInput(
+            source or f"kubeconfig {DEFAULT_KUBECONFIG}",
+            f"there is no file {', '.join(map(str, missing)) or 'in it'}",
+            f"name one with --kubeconfig, or with {KUBECONFIG_VARIABLE}",
+        )
+    return tuple(there), source or DEFAULT_KUBECONFIG
+
+
+def _split(paths: str) -> list[Path]:
+    return [Path(path).expanduser().absolute() for path in paths.split(os.pathsep) if path]
+
+
+def named_contexts(
+    topologies: Sequence[Topology],
+    named: Iterable[str],
+    by_place: Mapping[int, tuple[str, str | None]],
+    environment: Mapping[str, str],
+) -> dict[ClusterName, NamedContext]:
+    """The contexts that were named, by cluster.
+
+    `named` are `CLUSTER=CONTEXT`; `by_place` has the option's flag and value for a place in the (first) topology, from
+    1. Where no option speaks, the topology's file or CTX_CLUSTER<place> does. Without a topology clusters have the
+    names that are given to them, or `cluster<place>`. Raises `BadInput` for a cluster that the topologies do not have,
+    for two words about one cluster, and for one context for two clusters.
+    """
+    known = list(dict.fromkeys(cluster.name for topology in topologies for cluster in topology.clusters))
+    places = [cluster.name for cluster in topologies[0].clusters] if topologies else _PLACES
+    found: dict[ClusterName, NamedContext] = {}
+    for text in named:
+        _add(found, *_parsed(text, known))
+    for place, (flag, context) in by_place.items():
+        if context is not None:
+            _add(found, _at(places, place, flag), NamedContext(name=context, source=f"{flag}={context}"))
+    chosen = set(found)
+    for cluster, written in _in_files(topologies):
+        if cluster not in chosen:
+            _add(found, cluster, written)
+    for place, cluster in enumerate(places, start=1):
+        variable = f"{CONTEXT_VARIABLE}{place}"
+        value = environment.get(variable)
+        if value and cluster not in chosen and not (cluster in found and found[cluster].name == value):
+            _add(found, cluster, NamedContext(name=value, source=f"{variable}={value}"))
+    _must_differ(found)
+    return found
+
+
+_PLACES: Final = [ClusterName(f"cluster{place}") for place in range(1, 10)]
+
+
+def _in_files(topologies: Sequence[Topology]) -> Iterator[tuple[ClusterName, NamedContext]]:
+    for topology in topologies:
+        for cluster in topology.clusters:
+            if cluster.context is not None:
+                source = f"context of {cluster.name} in {topology.source}"
+                yield cluster.name, NamedContext(name=cluster.context, source=source)
+
+
+def _parsed(text: str, known: Sequence[ClusterName]) -> tuple[ClusterName, NamedContext]:
+    cluster, _, context = text.partition("=")
+    source = f"--context={text}"
+    if not cluster or not context:
+        raise BadInput(source, "it does not say which cluster has which context", "use --context=CLUSTER=CONTEXT")
+    if known and cluster not in known:
+        raise BadInput(source, f"the topology has no cluster {cluster}", f"use one of {', '.join(known)}")
+    return ClusterName(cluster), NamedContext(name=context, source=source)
+
+
+def _at(places: Sequence[ClusterName], place: int, flag: str) -> ClusterName:
+    if place > len(places):
+        raise BadInput(flag, f"the topology has {len(places)} clusters", f"leave {flag} away")
+    return places[place - 1]
+
+
+def _add(found: dict[ClusterName, NamedContext], cluster: ClusterName, context: NamedContext) -> None:
+    if not context.name:
+        raise BadInput(context.source, "it names no context", f"name the context of {cluster}")
+    if cluster in found:
+        raise BadInput(
+            context.source, f"{found[cluster].source} names the context of {cluster} already", "use one of the two"
+        )
+    found[cluster] = context
+
+
+def _must_differ(found: Mapping[ClusterName, NamedContext]) -> None:
+    by_context: dict[str, ClusterName] = {}
+    for cluster, context in found.items():
+        if context.name in by_context:
+            other = by_context[context.name]
+            raise BadInput(
+                context.source, f"{found[other].source} has the same context", f"{other} and {cluster} are two clusters"
+            )
+        by_context[context.name] = cluster

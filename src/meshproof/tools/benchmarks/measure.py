@@ -1,0 +1,190 @@
+"""`meshproof measure`: how long things take on this machine, measured, and written to docs/performance.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import yaml
+
+from meshproof import __version__
+from meshproof.core.errors import Broken
+from meshproof.core.model import ClusterName
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import available
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab import cleanup as remains
+from meshproof.providers.lab.build import go as gobuild
+from meshproof.providers.lab.state import LabFolder
+from meshproof.providers.lab.status import memory_kib
+from meshproof.run.spread import Spread, measure_spread, render_spread
+from meshproof.tools.benchmarks.scale import BASE, Growth, measure_scale, render_scale, run_claims
+
+TARGET = Path("docs/performance.md")
+FOLDER = Path("reports/measure")
+LAB = "measure"
+CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A figure that we want to reach: seconds or GiB."""
+
+    clusters_s: float = 15.0
+    mesh_s: float = 20.0
+    change_s: float = 30.0
+    pass_s: float = 25.0
+    memory_gib: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologyTimes:
+    """One topology: removing what was there, installing it, all claims but failover on the ready mesh (seconds)."""
+
+    name: str
+    remove_s: float
+    install_s: float
+    pass_s: float
+    claims: int
+    requests: int
+    memory_gib: float
+
+
+def machine() -> str:
+    """This machine in a line: processor, cores, memory, kernel."""
+    cpu = next((x.split(":")[1].strip() for x in _lines("/proc/cpuinfo") if x.startswith("model name")), "?")
+    memory = int(next(x.split()[1] for x in _lines("/proc/meminfo") if x.startswith("MemTotal"))) / 2**20
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def measure(narrator: Narrator, *, rounds: int = 3) -> str:
+    """Measure and return the document. Takes about sixteen minutes; starts and removes a lab of its own, `measure`."""
+    remains.clear(LAB)
+    gobuild.ensure_programs(narrator)
+    ups, downs = [], []
+    for number in range(1, rounds + 1):
+        begin = time.monotonic()
+        labs.up(LAB, CLUSTERS, narrator, stays=True)
+        ups.append(time.monotonic() - begin)
+        if number < rounds:
+            begin = time.monotonic()
+            labs.down(LAB, narrator)
+            downs.append(time.monotonic() - begin)
+    try:
+        times = [_topology(name, narrator) for name in available()]
+        # Once more the first, now as a change from the last.
+        times.append(_topology(available()[0], narrator))
+        spreads = measure_spread(LAB, narrator, FOLDER / "spread")
+    finally:
+        labs.down(LAB, narrator)
+    return render(ups, downs, times, spreads, measure_scale(LAB, narrator, FOLDER))
+
+
+def _topology(name: str, narrator: Narrator) -> TopologyTimes:
+    first = run_claims(name, LAB, "-k", "DISCOVERY-01")
+    with narrator.step(f"all claims but failover on {name}"):
+        begin = time.monotonic()
+        run_claims(name, LAB, "--ignore=suites/failover", f"--report-dir={FOLDER / name}")
+        spent = time.monotonic() - begin
+    verdict = yaml.safe_load((FOLDER / name / "verdict.yaml").read_text())
+    daemon = LabFolder(LAB).daemon
+    return TopologyTimes(
+        name=name,
+        remove_s=_told(first, "the mesh that was there is removed", default=0.0),
+        install_s=_told(first, f"mesh {name}"),
+        pass_s=spent,
+        claims=verdict["counts"]["SUCCEEDED"],
+        requests=verdict["api_requests"]["total"],
+        memory_gib=memory_kib(daemon.pid) / 2**20 if daemon else 0.0,
+    )
+
+
+def _told(output: str, title: str, default: float | None = None) -> float:
+    """The seconds that the narration gives for a step."""
+    match = re.search(rf"\+ *([\d.]+) s  {re.escape(title)}$", output, re.MULTILINE)
+    if match:
+        return float(match[1])
+    if default is None:
+        raise Broken("measuring", f"no step {title!r} was told")
+    return default
+
+
+def render(
+    ups: Sequence[float],
+    downs: Sequence[float],
+    times: Sequence[TopologyTimes],
+    spreads: Sequence[Spread],
+    growth: Growth,
+) -> str:
+    """The document."""
+    goal = Goal()
+    rows = "\n".join(
+        f"| {t.name} | {t.remove_s:.1f} s | {t.install_s:.1f} s | {t.remove_s + t.install_s:.1f} s "
+        f"| {t.claims} | {t.pass_s:.1f} s | {t.requests} | {t.memory_gib:.2f} GiB |"
+        for t in times
+    )
+    return f"""\
+# Performance
+
+Made by `sudo ./in-venv meshproof measure` with meshproof {__version__}; do not edit. Measured on:
+{machine()}; warm build cache, nothing else running.
+
+## Clusters
+
+| what | goal | median | all |
+|---|---|---|---|
+| two clusters: nodes ready, DNS answering | {goal.clusters_s:g} s | {median(ups):.1f} s | {_list(ups)} |
+| taken down, nothing left | | {median(downs):.1f} s | {_list(downs)} |
+
+## Meshes, claims, memory
+
+Removing is what a change of topology on running clusters costs before the install; the install ends when gateways,
+application and clients are ready. A pass is every claim but failover on a ready mesh, pytest's start included.
+
+| topology | removing the one before | install (goal {goal.mesh_s:g} s) | change (goal {goal.change_s:g} s) \
+| claims proven | pass (goal {goal.pass_s:g} s) | API requests | memory (goal {goal.memory_gib:g} GiB) |
+|---|---|---|---|---|---|---|---|
+{rows}
+
+## Passes by several processes
+
+The same pass on a ready mesh ({BASE}), in one process and with workers (`-n`) in turn, the start of all
+processes included. One process proves its claims at the same time already, in threads, and workers together prove no
+more at once than it does: what bounds a pass is the clusters' work on this machine. So workers can gain no more than
+Python's own part of a pass, and only where cores are left for it; each costs a start and a reading of the clusters.
+
+{render_spread(spreads)}
+
+## How a pass grows
+
+Multi-primary on different networks, with a service mesh that holds more and more services (each with an endpoint, the
+same in every cluster), and with a third cluster. API requests are all that the run makes, set-up and clean-up included;
+an `exec` counts as one.
+
+{render_scale(growth)}
+
+## What the time is made of
+
+- Clusters: about 3 s until the API servers answer (all start at once on the machine's cores), about 3 s until the
+  controllers have made service accounts and the node is registered, about 3 s until CoreDNS's pod runs and is ready.
+- Install: istioctl applies Istio's CRDs and waits for istiod (it polls every two seconds); a remote's gateways wait for
+  the primary's istiod, its webhook, and the remote secret; sidecars take two to three seconds from pod to ready.
+- Removing: Kubernetes' namespace controller waits five seconds by design before it looks again.
+- Pass: claims are proven at the same time, so that the machine's cores bound it: a quarter goes into Envoys that pass
+  on the requests of samples, another into `exec` (some 50 ms of processor time each, most of it runc's), the rest into
+  API servers, kubelets and Python. The longest wait is TRAFFIC-04's, for an ejection of 7 s to end.
+"""
+
+
+def _list(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values) + " s"

@@ -1,0 +1,156 @@
+"""How time and API requests of a pass grow with the mesh: with more services, and with a third cluster."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import run
+from typing import Any, Final
+
+import yaml
+
+from meshproof.claims.results import Result
+from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken
+from meshproof.core.model import ClusterName
+from meshproof.core.progress import Narrator
+from meshproof.core.topology import TOPOLOGIES, load_topology
+from meshproof.health.mesh import must_be_well
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.objects import SERVICE_OF_SLICE
+from meshproof.providers.lab import api as labs
+from meshproof.report.verdict import FILE_NAME
+
+BASE: Final = "multi-primary-multinet"
+"""Every primary watches every cluster, and every cluster has a gateway: what grows, grows here."""
+EXTRA_SERVICES: Final = (0, 10, 100, 500)
+RED: Final = tuple(f"{result:<7} " for result in (Result.FAILED, Result.BROKEN))
+"""How the closing table of a run names a claim that does not hold."""
+NAMESPACE: Final = "scale"
+PORT: Final = 80
+KNOWN_S: Final = 180.0
+"""How long proxies may take to know new services before a pass begins: it is the pass that is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """One pass: how big the mesh was, how long it took (seconds), and what it asked of the API servers."""
+
+    clusters: int
+    services: int
+    seconds: float
+    requests: int
+    claims: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """The passes, and by what was measured why there is no figure of it: this machine could not bear it."""
+
+    passes: Sequence[Pass]
+    missing: Mapping[str, str]
+
+
+def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> Growth:
+    """Passes over meshes of two and of three clusters, each with more and more services. Takes about eight minutes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[Pass] = []
+    missing: dict[str, str] = {}
+    for count in (2, 3):
+        topology = _topology_of(count, folder)
+        names = tuple(ClusterName(f"cluster{number}") for number in range(1, count + 1))
+        with narrator.step(f"a lab of {count} clusters"):
+            labs.up(lab_name, names, narrator, stays=True)
+        what = f"{count} clusters"
+        try:
+            run_claims(str(topology), lab_name, "-k", "DISCOVERY-01", f"--report-dir={folder}")  # installs the mesh
+            for services in EXTRA_SERVICES:
+                what = f"{count} clusters, {services} more services in each"
+                with narrator.step(what):
+                    found.append(_pass(topology, lab_name, folder, count, services))
+        except Broken as problem:  # more than this machine can bear: what was measured before stands
+            missing[what] = problem.reason
+            narrator.say(f"no figures of {what}: {problem}")
+        finally:
+            labs.down(lab_name, narrator)
+    return Growth(passes=found, missing=missing)
+
+
+def _topology_of(count: int, folder: Path) -> Path:
+    """The base topology with `count` clusters, each a primary on a network of its own."""
+    told: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
+    for number in range(len(told["clusters"]) + 1, count + 1):
+        extra = {"name": f"cluster{number}", "role": "primary", "network": f"network{number}"}
+        told["clusters"].append(extra | {"app_version": f"v{number}"})
+    path = folder / f"{BASE}-of-{count}.yaml"
+    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    return path
+
+
+def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: int) -> Pass:
+    lab = labs.running(lab_name)
+    if lab is None:
+        raise Broken(f"lab {lab_name}", "it is not up any more")
+    mesh = Mesh.of(load_topology(str(topology)), lab.clusters, lab.toolbox)
+    together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
+    must_be_well(mesh, timeout_s=KNOWN_S)
+    begin = time.monotonic()
+    run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
+    seconds = time.monotonic() - begin
+    told = yaml.safe_load((folder / FILE_NAME).read_text())
+    return Pass(
+        clusters=clusters,
+        services=services,
+        seconds=seconds,
+        requests=told["api_requests"]["total"],
+        claims=told["counts"]["SUCCEEDED"],
+    )
+
+
+def run_claims(topology: str, lab_name: str, *extra: str) -> str:
+    """Run claims with the mesh kept, and return what pytest printed. Raises `Broken` unless all hold."""
+    argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", "--keep", *extra]
+    done = run(argv, capture_output=True, text=True)
+    if done.returncode:
+        red = [line.strip() for line in done.stdout.splitlines() if line.startswith((*RED, "  last seen "))]
+        why = "; ".join(red) or done.stdout[-2000:]
+        raise Broken(f"claims on {topology}", why, "figures of a mesh that is not well mean nothing")
+    return done.stdout
+
+
+def _add_services(kube: Kube, count: int) -> None:
+    """Services with one endpoint each, up to `count` of them, the same in every cluster."""
+    kube.apply(core("Namespace", {"name": NAMESPACE}))
+    present = {item["metadata"]["name"] for item in kube.list("Service", NAMESPACE)}
+    wanted = [name for name in (f"extra-{number}" for number in range(count)) if name not in present]
+    together(lambda manifest: kube.apply(manifest), [m for name in wanted for m in _service(name)])
+
+
+def _service(name: str) -> Iterable[Json]:
+    """The endpoint's address is for documentation (RFC 5737): nobody calls it, all proxies are told of it."""
+    yield core("Service", metadata(name, NAMESPACE), spec={"ports": [{"name": "http", "port": PORT}]})
+    yield {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": metadata(name, NAMESPACE, labels={SERVICE_OF_SLICE: name}),
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["192.0.2.80"], "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+    }
+
+
+def render_scale(growth: Growth) -> str:
+    """A table of passes, and what could not be measured."""
+    rows = "\n".join(
+        f"| {p.clusters} | {p.services} | {p.claims} | {p.seconds:.1f} s | {p.requests} |" for p in growth.passes
+    )
+    missing = "".join(f"\n\nNo figures of {what}: {why}." for what, why in growth.missing.items())
+    return f"""\
+| clusters | extra services in each | claims proven | pass | API requests |
+|---|---|---|---|---|
+{rows}{missing}"""

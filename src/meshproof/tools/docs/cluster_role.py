@@ -1,0 +1,79 @@
+"""deploy/clusterrole.yaml, made from the rights that a run needs; whoever manages the clusters applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.rbac import (
+    FOR_CREDENTIALS,
+    FOR_DISRUPTION,
+    FOR_PULL_SECRET,
+    FOR_SECRETS,
+    FOR_UPGRADE_CHECK,
+    NEEDED,
+    Rule,
+)
+
+ROOT: Final = Path(__file__).resolve().parents[4]
+FILE: Final = ROOT / "deploy" / "clusterrole.yaml"
+
+VERIFY: Final = "meshproof-verify"
+READ_SECRETS: Final = "meshproof-read-secrets"
+
+_RBAC: Final = "rbac.authorization.k8s.io"
+_HEADER: Final = f"""\
+# What meshproof must be allowed on a cluster whose mesh it verifies. Apply it to each cluster, and bind what is wanted:
+#
+#   kubectl apply -f deploy/clusterrole.yaml
+#   kubectl create clusterrolebinding {VERIFY} --clusterrole={VERIFY} --user=NAME
+#
+# Made from src/meshproof/clients/kubernetes/rbac.py by
+# `python -m meshproof.tools.docs.cluster_role`: change it there. docs/attach.md tells more.
+"""
+
+ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (
+    (VERIFY, "Without it a run does not begin.", NEEDED),
+    (
+        READ_SECRETS,
+        "Without it the claims about CAs, issuers and remote secrets are skipped. It lets read all secrets.",
+        FOR_SECRETS,
+    ),
+    (
+        "meshproof-upgrade-check",
+        "For meshproof upgrade check and --upgrade-to: without it some of the rules say that they do not know.",
+        FOR_UPGRADE_CHECK,
+    ),
+    ("meshproof-credentials", "For --allow-credentials only.", FOR_CREDENTIALS),
+    ("meshproof-pull-secret", "For --image-pull-secret only.", FOR_PULL_SECRET),
+    ("meshproof-disruptive", "For --allow-disruptive only.", FOR_DISRUPTION),
+)
+"""Name, what for, and rules."""
+
+
+def current() -> str:
+    """The text that the file should have."""
+    return _HEADER + "".join(_document(*role) for role in ROLES)
+
+
+def _document(name: str, why: str, rules: Iterable[Rule]) -> str:
+    return f"---\n# {why}\n{yaml.safe_dump(cluster_role(name, rules), sort_keys=False, width=120)}"
+
+
+def cluster_role(name: str, rules: Iterable[Rule]) -> Json:
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [rule.as_rbac() for rule in rules],
+    }
+
+
+if __name__ == "__main__":
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text(current())
+    print(f"wrote {FILE}")

@@ -1,0 +1,86 @@
+"""What a cluster's API server and its istiods tell: versions, webhooks, the mesh's settings, gateways."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any, Final
+
+import yaml
+
+from meshproof.clients.istio import istiod_debug as istiod
+from meshproof.clients.kubernetes.client import Json, path_of
+from meshproof.controlplane.versions import served_crds
+from meshproof.core import names
+from meshproof.install.removal import WEBHOOKS
+from meshproof.mesh.objects import service_facts
+from meshproof.upgrade.baseline.certificates import trusted
+from meshproof.upgrade.baseline.model import ISTIOD, KUBERNETES, VERSION, Content, Key
+from meshproof.upgrade.baseline.normalise import normal
+from meshproof.upgrade.baseline.workload_identity import Directory, Member, Raw
+
+ISTIOS: Final = ".istio.io"
+"""How the names of Istio's webhooks and of its CRDs end."""
+
+
+def objects_of(raw: Raw, istiods: list[Member], directory: Directory) -> dict[Key, Content]:
+    """All that is not in proxies."""
+    kube = raw.cluster.kube
+    found: list[tuple[str, str, Content]] = [(VERSION, KUBERNETES, kube.get("/version")["gitVersion"])]
+    for kind in WEBHOOKS:
+        found += [("webhook", name, content) for name, content in webhooks(kube.list(kind), directory)]
+    for config in kube.get(path_of("ConfigMap", names.SYSTEM_NAMESPACE))["items"]:
+        found += settings(config, directory)
+    for service in raw.services:
+        found += gateways(service)
+    for name, versions in served_crds(kube.list("CustomResourceDefinition")).items():
+        found.append(("crd", name, sorted(versions)))
+    cluster = str(raw.cluster)
+    parts = {Key(cluster=cluster, workload="", kind=kind, name=name): content for kind, name, content in found}
+    for member in istiods:
+        key = Key(cluster=cluster, workload=member.workload, kind=VERSION, name=ISTIOD)
+        parts[key] = {"istio": istiod.version(kube, member.pod.name)}
+    return parts
+
+
+def webhooks(configurations: list[Json], directory: Directory) -> Iterator[tuple[str, Content]]:
+    """Istio's: those that are named as its own, by configuration and name."""
+    for configuration in configurations:
+        labels = configuration["metadata"].get("labels") or {}
+        for hook in configuration.get("webhooks") or []:
+            if not str(hook.get("name", "")).endswith(ISTIOS):
+                continue
+            content = {key: value for key, value in hook.items() if key not in ("name", "clientConfig")}
+            target = dict(hook.get("clientConfig") or {})
+            bundle = _decoded(target.pop("caBundle", "") or "")
+            content |= {"target": target, "trusted": trusted(bundle) if bundle else "nobody"}
+            content |= {"revision": labels.get(names.REVISION_LABEL, ""), "tag": labels.get(names.TAG_LABEL, "")}
+            yield f"{configuration['metadata']['name']} {hook['name']}", normal(content, directory.named)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except binascii.Error:
+        return b"?"
+
+
+def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
+    """The mesh configuration of an istiod, if this ConfigMap has one."""
+    text = (config.get("data") or {}).get("mesh")
+    if text is None:
+        return
+    try:
+        parsed: Any = yaml.load(text, Loader=yaml.CSafeLoader) if hasattr(yaml, "CSafeLoader") else yaml.safe_load(text)
+    except yaml.YAMLError:
+        parsed = text
+    yield "mesh configuration", config["metadata"]["name"], normal(parsed, directory.named)
+
+
+def gateways(service: Json) -> Iterator[tuple[str, str, Content]]:
+    """A Service that others come in by: its addresses and ports."""
+    facts = service_facts(service)
+    if facts.leads_in and not facts.namespace.startswith(names.OUR_NAMESPACES):
+        ports = [f"{port.name} {port.number}" for port in facts.ports]
+        yield "gateway", str(facts), {"addresses": sorted(facts.addresses), "ports": sorted(ports)}

@@ -1,0 +1,81 @@
+"""Compare two records of a mesh: every difference is explained by a rule, or red."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshproof.controlplane.versions import Version
+from meshproof.core.errors import BadInput
+from meshproof.upgrade.baseline.diff import Difference, record_differences
+from meshproof.upgrade.baseline.expected_changes import RULES
+from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.revisions import without_revision
+from meshproof.upgrade.baseline.rule import Rule, explanation
+from meshproof.upgrade.baseline.samples import sample_problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """A difference, and the rule that says why it is there."""
+
+    difference: Difference
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What has changed between two records. It is good if nothing is unexplained."""
+
+    before: Record
+    after: Record
+    from_version: str
+    to_version: str
+    explained: tuple[Explained, ...]
+    unexplained: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether there is no difference at all."""
+        return not self.explained and not self.unexplained
+
+
+def compare(
+    before: Record, after: Record, *, from_version: str = "", to_version: str = "", rules: Sequence[Rule] = RULES
+) -> Comparison:
+    """Versions that are not given are those of the istiods. Raises `BadInput` if the records are of two meshes."""
+    if before.mesh != after.mesh:
+        raise BadInput(
+            f"records of {before.mesh} and {after.mesh}", "they are of two meshes", "compare records of one mesh"
+        )
+    old, new = from_version or _version(before), to_version or _version(after)
+    explained, unexplained = [], []
+    found = record_differences(without_revision(before), without_revision(after))
+    for difference in [*found, *_of_samples(before, after)]:
+        rule = explanation(difference, old, new, rules)
+        if rule is None:
+            unexplained.append(difference)
+        else:
+            explained.append(Explained(difference=difference, rule=rule))
+    return Comparison(
+        before=before,
+        after=after,
+        from_version=old,
+        to_version=new,
+        explained=tuple(explained),
+        unexplained=tuple(unexplained),
+    )
+
+
+def _version(record: Record) -> str:
+    """That of its istiods, the newest if there are several: a plain number, whatever build it is."""
+    return max(record.istiods, key=lambda text: Version.parse(text) or Version(0, 0), default="").partition("-")[0]
+
+
+def _of_samples(before: Record, after: Record) -> list[Difference]:
+    """Only sources that were asked both times can be judged."""
+    return [
+        Difference(places=(source,), kind="answers", name="sample", path=what, before=was, after=now)
+        for source in sorted(before.samples.keys() & after.samples.keys())
+        for what, was, now in sample_problems(before.samples[source], after.samples[source])
+    ]

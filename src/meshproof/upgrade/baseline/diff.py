@@ -1,0 +1,132 @@
+"""Where two values differ: by the names of what is in them, so that one thing more does not shift the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from meshproof.upgrade.baseline.model import Key, Record
+from meshproof.upgrade.baseline.normalise import canonical
+
+HOLDER = "holder"
+"""The kind of a difference that is a whole workload, or a cluster, that came or went."""
+THERE = "there"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One thing that is different in one or more places. None means that it is not there.
+
+    `places` are `cluster namespace/name`, or the cluster alone. `path` leads into the part; empty is all of it.
+    """
+
+    places: tuple[str, ...]
+    kind: str
+    name: str
+    path: str
+    before: object
+    after: object
+
+
+def record_differences(before: Record, after: Record) -> list[Difference]:
+    """All of them, each once with all places where it is the same. What samples say is not in it."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    values: dict[tuple[str, ...], tuple[object, object]] = {}
+
+    def note(place: str, kind: str, name: str, path: str, was: object, now: object) -> None:
+        key = (kind, name, path, canonical(was), canonical(now))
+        found.setdefault(key, []).append(place)
+        values[key] = (was, now)
+
+    for cluster, workload in sorted(before.holders - after.holders):
+        note(cluster, HOLDER, workload or cluster, "", THERE, None)
+    for cluster, workload in sorted(after.holders - before.holders):
+        note(cluster, HOLDER, workload or cluster, "", None, THERE)
+    both = before.holders & after.holders
+    for key in sorted(before.parts.keys() | after.parts.keys()):
+        if (key.cluster, key.workload) in both:
+            for path, was, now in differences(before.parts.get(key), after.parts.get(key)):
+                note(_place(key), key.kind, key.name, path, was, now)
+    return [
+        Difference(
+            places=tuple(places), kind=key[0], name=key[1], path=key[2], before=values[key][0], after=values[key][1]
+        )
+        for key, places in found.items()
+    ]
+
+
+def _place(key: Key) -> str:
+    return f"{key.cluster} {key.workload}".strip()
+
+
+def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """Path, what was there, what is there now; None for nothing."""
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            yield from differences(before.get(key), after.get(key), _into(path, key))
+    elif isinstance(before, list) and isinstance(after, list):
+        yield from _of_lists(before, after, path)
+    else:
+        yield path, before, after
+
+
+def _into(path: str, key: str) -> str:
+    if not key.replace("_", "").isalnum():
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def _of_lists(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[str, object, object]]:
+    """Things with names by their names, all others by what is in one list only."""
+    if not all(isinstance(item, dict) and _name(item) for item in (*before, *after)):
+        yield from _of_nameless(before, after, path)
+        return
+    was, now = _by_name(before), _by_name(after)
+    for name in sorted(was.keys() | now.keys()):
+        yield from differences(was.get(name), now.get(name), f"{path}[{name}]")
+    common = [[name for name in one if name in other] for one, other in ((was, now), (now, was))]
+    if common[0] != common[1]:
+        yield f"{path} (order)", common[0], common[1]
+
+
+def _name(item: dict[str, Any]) -> str:
+    """Its own, or the server names of a chain of filters that has none."""
+    match = item.get("filterChainMatch")
+    return str(item.get("name") or ", ".join(match.get("serverNames") or [] if isinstance(match, dict) else []))
+
+
+def _by_name(items: list[Any]) -> dict[str, Any]:
+    seen: Counter[str] = Counter()
+    found = {}
+    for item in items:
+        name = _name(item)
+        seen[name] += 1
+        found[name if seen[name] == 1 else f"{name} #{seen[name]}"] = item
+    return found
+
+
+def _of_nameless(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[str, object, object]]:
+    gone, come = _left(before, after), _left(after, before)
+    if not gone and not come:
+        yield f"{path} (order)", before, after
+    elif len(gone) == len(come) and all(isinstance(item, dict | list) for item in (*gone, *come)):
+        for was, now in zip(gone, come, strict=True):
+            yield from differences(was, now, f"{path}[{before.index(was)}]")
+    else:
+        yield path, gone or None, come or None
+
+
+def _left(these: list[Any], those: list[Any]) -> list[Any]:
+    """What is in these more often than in those."""
+    spare = Counter(canonical(item) for item in those)
+    found = []
+    for item in these:
+        text = canonical(item)
+        spare[text] -= 1
+        if spare[text] < 0:
+            found.append(item)
+    return found

@@ -1,0 +1,93 @@
+"""A record as a file: JSON with one fact a line, so that two of them can be compared by other programs as well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from meshproof.core.errors import BadInput
+from meshproof.upgrade.baseline.model import FORMAT, Content, Key, Record, Sample
+from meshproof.upgrade.baseline.normalise import canonical
+
+AGAIN: Final = "take it again: meshproof upgrade record"
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Raises `BadInput` if it cannot be written."""
+    try:
+        path.write_text(text_of(record), encoding="utf-8")
+    except OSError as problem:
+        raise BadInput(f"-o {path}", problem.strerror or str(problem), "name a file in a folder that exists") from None
+
+
+def text_of(record: Record) -> str:
+    document = {
+        "format": FORMAT,
+        "mesh": record.mesh,
+        "taken": record.taken.isoformat(),
+        "samples": {source: asdict(sample) for source, sample in record.samples.items()},
+        "parts": list(_parts(record)),
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _parts(record: Record) -> Iterator[dict[str, object]]:
+    """What several workloads of a cluster hold alike is written once."""
+    alike: dict[tuple[str, str, str, str], list[str]] = {}
+    contents: dict[tuple[str, str, str, str], Content] = {}
+    for key, content in record.parts.items():
+        same = (key.cluster, key.kind, key.name, canonical(content))
+        alike.setdefault(same, []).append(key.workload)
+        contents[same] = content
+    for same in sorted(alike):
+        cluster, kind, name, text = same
+        yield {"cluster": cluster, "kind": kind, "name": name, "workloads": alike[same], "content": json.loads(text)}
+
+
+def read_record(path: Path) -> Record:
+    """Raises `BadInput` that says what is wrong with the file."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no text"
+        raise BadInput(f"record {path}", reason, "name a file that `meshproof upgrade record` wrote") from None
+    except ValueError as problem:
+        raise BadInput(f"record {path}", f"it is no JSON: {problem}", AGAIN) from None
+    return parse_record(document, f"record {path}")
+
+
+def parse_record(document: Any, what: str) -> Record:
+    """From the parsed text. `what` is how errors call it."""
+    if not isinstance(document, dict) or "format" not in document:
+        raise BadInput(what, "it is no record", "name a file that `meshproof upgrade record` wrote")
+    if document["format"] != FORMAT:
+        raise BadInput(what, f"it has format {document['format']}, this meshproof writes and reads {FORMAT}", AGAIN)
+    try:
+        return Record(
+            mesh=str(document["mesh"]),
+            taken=datetime.fromisoformat(document["taken"]),
+            parts={key: content for part in document["parts"] for key, content in _read_part(part)},
+            samples={str(source): _read_sample(sample) for source, sample in document["samples"].items()},
+        )
+    except KeyError as problem:
+        raise BadInput(what, f"{problem.args[0]} is missing in it", AGAIN) from None
+    except (TypeError, ValueError, AttributeError) as problem:
+        raise BadInput(what, f"something in it is of another kind: {problem}", AGAIN) from None
+
+
+def _read_part(part: Mapping[str, Any]) -> Iterator[tuple[Key, Content]]:
+    for workload in part["workloads"]:
+        key = Key(cluster=part["cluster"], workload=workload, kind=part["kind"], name=part["name"])
+        yield key, part["content"]
+
+
+def _read_sample(sample: Mapping[str, Any]) -> Sample:
+    return Sample(
+        counts={str(outcome): int(count) for outcome, count in sample["counts"].items()},
+        promised={str(version): float(share) for version, share in sample["promised"].items()},
+        latency={float(bound): int(count) for bound, count in sample["latency"].items()},
+    )

@@ -1,0 +1,88 @@
+"""Why a record may differ after an upgrade: each rule explains one thing, and says who says so.
+
+There is none that explains whatever comes: each names a kind and a path, and what was or is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshproof.controlplane.versions import Version
+from meshproof.upgrade.baseline.diff import Difference
+from meshproof.upgrade.baseline.normalise import canonical
+
+ANY: Final = "(?s:.*)"
+NOTHING: Final = ""
+"""What is matched where there is nothing."""
+OLD: Final = "{from}"
+NEW: Final = "{to}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One explanation. Patterns are regular expressions that must match all of a text.
+
+    `before` and `after` match values as JSON, nothing as an empty text; `{from}` and `{to}` in them stand for the
+    versions of the upgrade. `since` is the release that has brought the change: the rule explains upgrades that come
+    to it or past it; None stands for what installing once more does, whatever the version.
+    """
+
+    id: str
+    sentence: str
+    source: str
+    kind: str
+    path: str
+    before: str
+    after: str
+    name: str = ANY
+    since: Version | None = None
+
+    def applies(self, from_version: str, to_version: str) -> bool:
+        """Whether this upgrade passes the release; where the version stays the same no other one is explained."""
+        if self.since is None:
+            return from_version != to_version or OLD not in self.before
+        old, new = Version.parse(from_version), Version.parse(to_version)
+        return old is not None and new is not None and old < self.since <= new
+
+    def explains(self, difference: Difference, from_version: str, to_version: str) -> bool:
+        """Whether it is this; `applies` is not asked."""
+        pairs = (
+            (self.kind, difference.kind),
+            (self.name, difference.name),
+            (self.path, difference.path),
+            (self.before, text_of(difference.before)),
+            (self.after, text_of(difference.after)),
+        )
+        versions = {OLD: version_pattern(from_version), NEW: version_pattern(to_version)}
+        return all(re.fullmatch(_filled(pattern, versions), text) for pattern, text in pairs)
+
+
+def _filled(pattern: str, values: dict[str, str]) -> str:
+    for name, value in values.items():
+        pattern = pattern.replace(name, value)
+    return pattern
+
+
+def version_pattern(version: str) -> str:
+    """`1.31` stands for all of its builds, `1.31.0` for `1.31.0-<commit>` too."""
+    return re.escape(version) + r'(?:[-+.][^"]*)?'
+
+
+def text_of(value: object) -> str:
+    """As patterns see it."""
+    return NOTHING if value is None else canonical(value)
+
+
+def explanation(difference: Difference, from_version: str, to_version: str, rules: Sequence[Rule]) -> Rule | None:
+    """The first rule that explains it."""
+    return next(
+        (
+            rule
+            for rule in rules
+            if rule.applies(from_version, to_version) and rule.explains(difference, from_version, to_version)
+        ),
+        None,
+    )

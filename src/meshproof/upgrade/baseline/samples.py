@@ -1,0 +1,116 @@
+"""Answers to a small fixed number of requests, and whether two samples of them are of one kind."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.deadlines import SAMPLES
+from meshproof.core.statistics import ALPHA, test_shares
+from meshproof.discovery.endpoints import app_endpoints, expected_versions
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.answers import HttpAnswer
+from meshproof.probes.http import app_url, http_from_pod
+from meshproof.upgrade.baseline.model import Sample
+from meshproof.upgrade.baseline.workload_identity import Raw
+
+STEP: Final = 1.25
+"""Between two bounds of the distribution of latencies."""
+SLOWER: Final = 3.0
+LONGER_MS: Final = 20.0
+"""Times the median, and milliseconds beside it: less is what other work on a machine does."""
+
+
+def samples_of(mesh: Mesh, raws: Sequence[Raw]) -> dict[str, Sample]:
+    """From the client of every cluster, at the same time. Empty without clients, or without the application."""
+    if not any(_is_client(pod) for raw in raws for pod in raw.pods):
+        return {}
+    snapshot = Snapshot.take(mesh)
+    sources = [
+        (facts.cluster, pod)
+        for facts in snapshot.facts
+        for pod in facts.pods_of(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)[:1]
+        if pod.ready and pod.has_proxy
+    ]
+    if not any(facts.ready_endpoints for facts in snapshot.facts):
+        return {}
+    found = together(lambda source: _ask(snapshot, *source), sources)
+    return {f"client of {cluster}": sample for (cluster, _), sample in zip(sources, found, strict=True)}
+
+
+def _is_client(pod: Json) -> bool:
+    meta = pod["metadata"]
+    return meta["namespace"] == names.CLIENT_NAMESPACE and (meta.get("labels") or {}).get("app") == names.CLIENT_POD
+
+
+def _ask(snapshot: Snapshot, cluster: Cluster, pod: PodFacts) -> Sample:
+    promised = expected_versions(snapshot, app_endpoints(cluster, pod))
+    return sample(http_from_pod(cluster.kube, pod, app_url(), SAMPLES.record), promised)
+
+
+def sample(answers: Sequence[HttpAnswer], promised: Mapping[str, float]) -> Sample:
+    counts = Counter(answer.outcome for answer in answers)
+    latency = Counter(bound_of(answer.seconds * 1000) for answer in answers if answer.ok)
+    return Sample(counts=dict(sorted(counts.items())), promised=promised, latency=dict(sorted(latency.items())))
+
+
+def bound_of(milliseconds: float) -> float:
+    """The upper end of the class that it is in."""
+    exponent = math.ceil(math.log(max(milliseconds, 0.1), STEP))
+    return float(f"{STEP**exponent:.3g}")
+
+
+# -- judging ----------------------------------------------------------------------------------------------------------
+
+
+def sample_problems(before: Sample, after: Sample) -> Iterator[tuple[str, str, str]]:
+    """What was, and what is instead, if that is no accident: outcomes, or latency.
+
+    The answers afterwards are tested against the shares that were promised before, so a small sample shows much.
+    """
+    test = test_shares(after.counts, before.promised)
+    if not test.ok:
+        yield "outcomes", _told(before.counts), f"{_told(after.counts)} (p = {test.p_value:.1g}, alpha {ALPHA:.0e})"
+    slow = slower(before.latency, after.latency)
+    if slow is not None:
+        yield (
+            "latency",
+            f"median {median(before.latency):g} ms",
+            f"median {median(after.latency):g} ms (p = {slow:.1g})",
+        )
+
+
+def slower(before: Mapping[float, int], after: Mapping[float, int]) -> float | None:
+    """The chance of so many slow answers if nothing has changed (Fisher's exact test), if it is small, and they are
+    more than half: those that take longer than `SLOWER` times the median before, and than `LONGER_MS` more."""
+    if not before or not after:
+        return None
+    limit = max(SLOWER * median(before), LONGER_MS + median(before))
+    if median(after) <= limit:
+        return None
+    from scipy.stats import hypergeom  # slow to import, and hardly ever needed
+
+    slow = [sum(count for bound, count in each.items() if bound > limit) for each in (before, after)]
+    totals = [sum(each.values()) for each in (before, after)]
+    p_value = float(hypergeom.sf(slow[1] - 1, sum(totals), sum(slow), totals[1]))
+    return p_value if p_value < ALPHA else None
+
+
+def median(latency: Mapping[float, int]) -> float:
+    values = _each(latency)
+    return values[len(values) // 2]
+
+
+def _each(latency: Mapping[float, int]) -> list[float]:
+    return [bound for bound, count in sorted(latency.items()) for _ in range(count)]
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{outcome} {count}" for outcome, count in counts.items()) + f" of {sum(counts.values())}"

@@ -1,0 +1,185 @@
+"""Reading a mesh for an upgrade check: nothing is changed, and what may not be read is noted instead of left away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from meshproof.clients.istio.release_notes import BUNDLES, GONE_ANNOTATIONS, MIRRORS, OUTLIERS
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import SERVICE_OF_SLICE
+from meshproof.upgrade.precheck.facts import (
+    ClusterSeen,
+    Crd,
+    Facts,
+    Hook,
+    Member,
+    Namespace,
+    Proxy,
+    Withheld,
+)
+from meshproof.upgrade.precheck.filters import patches_of
+from meshproof.upgrade.precheck.read_access import endings_in, reader_accounts, reader_in
+from meshproof.upgrade.precheck.read_istiods import istiods_of, proxies_of
+from meshproof.upgrade.precheck.reading import Reading
+
+_BUNDLE: Final = "gateway.networking.k8s.io/bundle-version"
+_GATEWAY_API: Final = ".gateway.networking.k8s.io"
+_VALIDATING: Final = "ValidatingWebhookConfiguration"
+_MUTATING: Final = "MutatingWebhookConfiguration"
+
+
+def read_facts(mesh: Mesh, now: datetime) -> Facts:
+    """All clusters at once. Raises `NotReady` if an API server does not answer."""
+    accounts = reader_accounts(mesh)
+    read = together(lambda cluster: _cluster(cluster, mesh, accounts[cluster.name]), mesh.clusters)
+    return Facts(
+        now=now,
+        clusters=tuple(seen for seen, _, _ in read),
+        proxies=tuple(proxy for _, proxies, _ in read for proxy in proxies),
+        withheld=tuple(each for _, _, withheld in read for each in withheld),
+    )
+
+
+def _readers(mesh: Mesh, cluster: Cluster) -> tuple[str, ...]:
+    return tuple(str(primary) for primary in mesh.primaries if primary is not cluster)
+
+
+def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, tuple[Proxy, ...], tuple[Withheld, ...]]:
+    reading = Reading(cluster)
+    kube = cluster.kube
+    kubernetes = str(kube.get("/version")["gitVersion"])  # an API server that does not answer ends the check
+    services = reading.known("Service", names.SYSTEM_NAMESPACE)
+    slices = reading.known("EndpointSlice", names.SYSTEM_NAMESPACE)
+    injecting, validating = reading.known(_MUTATING), reading.known(_VALIDATING)
+    hooks = [*((_MUTATING, each) for each in injecting or ()), *((_VALIDATING, each) for each in validating or ())]
+    dialled = services is not None and slices is not None
+    pods = reading.all_of("Pod")
+    primary = cluster.is_primary  # the configuration of others is read by nobody
+    seen = ClusterSeen(
+        name=str(cluster),
+        is_primary=primary,
+        readers=_readers(mesh, cluster),
+        kubernetes=kubernetes,
+        istiods=tuple(istiods_of(reading)) if primary else (),
+        crds=tuple(_crds(reading)),
+        hooks=tuple(_hook(kind, found, dialled=dialled) for kind, found in hooks if _is_istios(found)),
+        services=frozenset(_full_name(service) for service in services or ()),
+        alive=frozenset(_alive(services or (), slices or ())),
+        namespaces=tuple(_namespaces(reading.all_of("Namespace"))) if injecting is not None else (),
+        members=tuple(_members(pods)) if injecting is not None else (),
+        patches=tuple(p for found in reading.all_of("EnvoyFilter") for p in patches_of(found)) if primary else (),
+        configured=MappingProxyType(_configured(reading) if primary else {}),
+        annotated=MappingProxyType(_annotated(pods)),
+        reader=reader_in(reading, account) if _readers(mesh, cluster) else None,
+        endings=tuple(endings_in(reading)),
+    )
+    return seen, tuple(proxies_of(reading)) if primary else (), tuple(reading.withheld)
+
+
+# -- objects ----------------------------------------------------------------------------------------------------------
+
+
+def _crds(reading: Reading) -> Iterator[Crd]:
+    least = {each.crd for each in BUNDLES}
+    for found in reading.all_of("CustomResourceDefinition"):
+        name = str(found["metadata"]["name"])
+        if not name.endswith((".istio.io", _GATEWAY_API)):
+            continue
+        served = [version["name"] for version in found["spec"]["versions"] if version.get("served")]
+        yield Crd(
+            name=name,
+            served=frozenset(served),
+            stored=frozenset((found.get("status") or {}).get("storedVersions") or ()),
+            bundle=(found["metadata"].get("annotations") or {}).get(_BUNDLE, ""),
+            in_use=_in_use(reading, name, served[0]) if name in least and served else None,
+        )
+
+
+def _in_use(reading: Reading, crd: str, version: str) -> bool | None:
+    plural, _, group = crd.partition(".")
+    path = f"/apis/{group}/{version}/{plural}"
+    return reading.may(f"{plural} objects", lambda: bool(reading.kube.get(path, limit="1")["items"]), None)
+
+
+def _is_istios(hook: Json) -> bool:
+    labels = hook["metadata"].get("labels") or {}
+    return names.REVISION_LABEL in labels or labels.get("app") in ("sidecar-injector", "istiod")
+
+
+def _hook(kind: str, found: Json, *, dialled: bool) -> Hook:
+    """Without the Services that it dials where nobody knows which of them are alive."""
+    labels = found["metadata"].get("labels") or {}
+    targets = [(hook.get("clientConfig") or {}).get("service") for hook in found.get("webhooks") or []]
+    return Hook(
+        name=found["metadata"]["name"],
+        revision=str(labels.get(names.REVISION_LABEL) or names.DEFAULT_REVISION),
+        tag=str(labels.get(names.TAG_LABEL) or ""),
+        services=tuple(dict.fromkeys(f"{t['namespace']}/{t['name']}" for t in targets if t and dialled)),
+        injects=kind == _MUTATING,
+    )
+
+
+def _full_name(thing: Json) -> str:
+    return f"{thing['metadata']['namespace']}/{thing['metadata']['name']}"
+
+
+def _alive(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
+    """Services with an endpoint that is ready, or with a name elsewhere, of which nothing is known here."""
+    yield from (_full_name(service) for service in services if (service.get("spec") or {}).get("externalName"))
+    for found in slices:
+        service = (found["metadata"].get("labels") or {}).get(SERVICE_OF_SLICE)
+        ready = [(e.get("conditions") or {}).get("ready") is not False for e in found.get("endpoints") or []]
+        if service and any(ready):
+            yield f"{found['metadata']['namespace']}/{service}"
+
+
+def _namespaces(found: Iterable[Json]) -> Iterator[Namespace]:
+    for each in found:
+        revision = (each["metadata"].get("labels") or {}).get(names.REVISION_LABEL)
+        if revision:
+            yield Namespace(name=each["metadata"]["name"], revision=str(revision))
+
+
+def _members(pods: Iterable[Json]) -> Iterator[Member]:
+    for pod in pods:
+        meta = pod["metadata"]
+        wants = (meta.get("labels") or {}).get(names.REVISION_LABEL, "")
+        has = (meta.get("annotations") or {}).get(names.REVISION_LABEL, "")
+        if (wants or has) and not meta["namespace"].startswith(names.OUR_NAMESPACES):
+            yield Member(name=_full_name(pod), wants=str(wants), has=str(has))
+
+
+def _configured(reading: Reading) -> dict[str, tuple[str, ...]]:
+    """Configuration that a changed default touches, by what it uses."""
+    rules = [rule for rule in reading.all_of("DestinationRule") if _has_unlimited_outliers(rule["spec"])]
+    routes = [
+        service
+        for service in reading.all_of("VirtualService")
+        if any(route.get("mirror") or route.get("mirrors") for route in service["spec"].get("http") or [])
+    ]
+    return {
+        OUTLIERS: tuple(f"DestinationRule {_full_name(rule)}" for rule in rules),
+        MIRRORS: tuple(f"VirtualService {_full_name(service)}" for service in routes),
+    }
+
+
+def _has_unlimited_outliers(spec: Json) -> bool:
+    """Whether some outlierDetection is without `minHealthPercent`, so that a changed default of 1.31 touches it."""
+    policies = [spec.get("trafficPolicy") or {}, *(s.get("trafficPolicy") or {} for s in spec.get("subsets") or [])]
+    policies += [port for policy in policies for port in policy.get("portLevelSettings") or []]
+    found = [policy["outlierDetection"] for policy in policies if policy.get("outlierDetection") is not None]
+    return any(not detection.get("minHealthPercent") for detection in found)
+
+
+def _annotated(pods: Iterable[Json]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for pod in pods:
+        for annotation in {each.name for each in GONE_ANNOTATIONS} & (pod["metadata"].get("annotations") or {}).keys():
+            found.setdefault(annotation, []).append(_full_name(pod))
+    return {annotation: tuple(names_) for annotation, names_ in found.items()}

@@ -1,0 +1,84 @@
+"""What the account may do by which other clusters' istiods read a cluster, from its roles and their bindings."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.upgrade.precheck.facts import Reader
+
+_PREFIX = "system:serviceaccount:"
+
+
+def account_of(token: str) -> str:
+    """`namespace:name` of the service account whose token this is (the claim `sub`); empty if it is none."""
+    try:
+        part = token.split(".")[1]
+        subject = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["sub"]
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return ""
+    return str(subject).removeprefix(_PREFIX) if str(subject).startswith(_PREFIX) else ""
+
+
+def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> Reader:
+    """All that ClusterRoles give the account, by its name or by a group that it is in, aggregated roles included."""
+    by_name = {role["metadata"]["name"]: role for role in roles}
+    bound = {
+        binding["roleRef"]["name"]: None
+        for binding in bindings
+        if binding.get("roleRef", {}).get("kind") == "ClusterRole"
+        and any(_is(subject, account) for subject in binding.get("subjects") or [])
+    }
+    rights = [right for name in bound if name in by_name for right in _rights(by_name[name], roles)]
+    return Reader(account=account, rights=tuple(dict.fromkeys(rights)))
+
+
+def _is(subject: Json, account: str) -> bool:
+    namespace, _, name = account.partition(":")
+    if subject.get("kind") == "ServiceAccount":
+        return (subject.get("namespace"), subject.get("name")) == (namespace, name)
+    if subject.get("kind") == "User":
+        return bool(subject.get("name") == f"{_PREFIX}{account}")
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return subject.get("kind") == "Group" and subject.get("name") in groups
+
+
+def _rights(role: Json, roles: Sequence[Json]) -> Iterator[Right]:
+    """Its own rules, and those of roles that it gathers: the controller copies them, but perhaps not yet."""
+    rules = list(role.get("rules") or [])
+    for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
+        wanted = selector.get("matchLabels") or {}
+        for other in roles:
+            labels = other["metadata"].get("labels") or {}
+            if wanted and other is not role and wanted.items() <= labels.items():
+                rules += other.get("rules") or []
+    for rule in rules:
+        if rule.get("resourceNames"):
+            continue  # about some objects only; istiod lists all
+        for group in rule.get("apiGroups") or []:
+            yield Right(group=group, resources=tuple(rule.get("resources") or ()), verbs=tuple(rule["verbs"]))
+
+
+def lacking(reader: Reader, wanted: Iterable[Right]) -> list[str]:
+    """What it may not do of that, as `list secrets`, all verbs of a resource together."""
+    found = []
+    for right in wanted:
+        for resource in right.resources:
+            verbs = [
+                verb for verb in right.verbs if not any(_gives(r, right.group, resource, verb) for r in reader.rights)
+            ]
+            if verbs:
+                found.append(f"{', '.join(verbs)} {resource}{f'.{right.group}' if right.group else ''}")
+    return found
+
+
+def _gives(right: Right, group: str, resource: str, verb: str) -> bool:
+    return (
+        right.group in ("*", group)
+        and not {"*", resource}.isdisjoint(right.resources)
+        and not {"*", verb}.isdisjoint(right.verbs)
+    )

@@ -1,0 +1,129 @@
+"""What an upgrade check has come to: go, go with warnings, or no-go, and every reason with its repair."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.upgrade.precheck.facts import Facts
+from meshproof.upgrade.precheck.rule import Reason, Severity
+
+WIDTH: Final = 118
+MOST_PLACES: Final = 8
+SCHEMA: Final = "meshproof/upgrade-check/1"
+
+
+class Outcome(StrEnum):
+    """The verdict in a word. `exit_code` is the command's; 1 and 2 mean what they mean for every command."""
+
+    GO = "GO"
+    WARNED = "GO WITH WARNINGS"
+    NO_GO = "NO-GO"
+
+    @property
+    def exit_code(self) -> int:
+        return {Outcome.GO: 0, Outcome.WARNED: 3, Outcome.NO_GO: 4}[self]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """About one mesh and one target. `reasons` are the heaviest first; `asked` says what was examined."""
+
+    mesh: str
+    target: str
+    versions: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    asked: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        severities = {reason.severity for reason in self.reasons}
+        if Severity.NO_GO in severities:
+            return Outcome.NO_GO
+        return Outcome.WARNED if Severity.WARNING in severities else Outcome.GO
+
+    def of(self, severity: Severity) -> tuple[Reason, ...]:
+        return tuple(reason for reason in self.reasons if reason.severity is severity)
+
+    def as_plain(self) -> Json:
+        """For machines: the same, with the outcome first."""
+        return {"schema": SCHEMA, "outcome": str(self.outcome), "exit_code": self.outcome.exit_code, **asdict(self)}
+
+
+_ORDER: Final = list(Severity)
+
+
+def verdict_of(mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], asked: Sequence[str]) -> Verdict:
+    """The verdict over these reasons."""
+    return Verdict(
+        mesh=mesh,
+        target=target,
+        versions=tuple(_versions(facts)),
+        reasons=tuple(sorted(_joined(reasons), key=lambda reason: _ORDER.index(reason.severity))),
+        asked=tuple(asked),
+    )
+
+
+def _joined(reasons: Sequence[Reason]) -> Iterator[Reason]:
+    """What is the same at several places is told once, with all of them."""
+    places: dict[Reason, dict[str, None]] = {}
+    for reason in reasons:
+        places.setdefault(replace(reason, where=""), {})[reason.where] = None
+    for reason, where in places.items():
+        shown = [
+            *list(where)[:MOST_PLACES],
+            *([f"{len(where) - MOST_PLACES} more"] if len(where) > MOST_PLACES else []),
+        ]
+        yield replace(reason, where=", ".join(shown))
+
+
+def _versions(facts: Facts) -> Iterator[str]:
+    for cluster in facts.clusters:
+        istiods = ", ".join(f"{istiod.name} {istiod.version}" for istiod in cluster.istiods) or "remote"
+        yield f"{cluster.name}: {istiods}, Kubernetes {cluster.kubernetes}"
+
+
+def render(verdict: Verdict) -> str:
+    """The verdict as text, in the columns of all failure texts."""
+    counts = [f"{len(found)} {severity}" for severity in Severity if (found := verdict.of(severity))]
+    lines = [f"{verdict.outcome}: {verdict.mesh} to Istio {verdict.target} ({', '.join(counts) or 'nothing found'})"]
+    lines += _row("mesh", *verdict.versions)
+    lines += _row("asked", *verdict.asked)
+    for reason in verdict.reasons:
+        lines += ["", *_reason(reason)]
+    return "\n".join(lines) + "\n"
+
+
+def _reason(reason: Reason) -> list[str]:
+    return [
+        f"{reason.severity:<8} {reason.rule}  {reason.where}",
+        *_row("seen", *reason.what.splitlines()),
+        *_row("repair", reason.repair),
+        *_row("source", reason.source),
+    ]
+
+
+def _row(label: str, *texts: str) -> list[str]:
+    lines: list[str] = []
+    for text in texts:
+        lines += textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=f"  {label if not lines else '':<12}",
+            subsequent_indent=" " * 14,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def summary(verdict: Verdict, severity: Severity) -> list[str]:
+    """One line for each reason of that weight, for the text of a claim."""
+    return [
+        f"{reason.rule} {reason.where}: {reason.what}\nrepair: {reason.repair}\nsource: {reason.source}"
+        for reason in verdict.of(severity)
+    ]

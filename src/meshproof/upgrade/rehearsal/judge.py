@@ -1,0 +1,72 @@
+"""What is wrong with a journey: a request that was lost, a mesh that was ill, a claim that did not hold, and where."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof.claims.findings import Findings
+from meshproof.claims.results import Result
+from meshproof.failover.drill import LATE_S
+from meshproof.upgrade.rehearsal.run import Journey, Stage, is_careful
+
+SHOWN: Final = 3
+"""Lost requests that are told one by one."""
+
+
+def judge(journey: Journey, findings: Findings) -> None:
+    """Every step is examined; those that were not taken are wrong too, since nothing is known of them.
+
+    There is doubt if there is in every step that is wrong: one without is enough.
+    """
+    wrong = []
+    for number, stage in enumerate(journey.stages, start=1):
+        problems = problems_of(stage)
+        findings.examine(f"{number}. {stage.step.name}", problems)
+        wrong += [stage] if problems else []
+    doubts = [doubt_of(stage) for stage in wrong]
+    for doubt in doubts if all(doubts) else ():
+        findings.doubt(doubt)
+    for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
+        findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
+
+
+def doubt_of(stage: Stage) -> str:
+    """Why what is wrong with a step need not be wrong with the mesh; empty if a claim failed, since claims are proven
+    when the load has ended, or if nothing speaks for it."""
+    results = stage.claims.results if stage.claims else {}
+    if Result.FAILED in results.values():
+        return ""
+    if stage.late_s > LATE_S:
+        return f"the machine had no time for its load: a request was sent {stage.late_s:.1f} s late"
+    broken = [code for code, result in results.items() if result is Result.BROKEN]
+    only = broken and not (stage.well_s is None or stage.lost or stage.silent)
+    return f"nothing is known about {', '.join(broken)}" if only else ""
+
+
+def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
+    """What is wrong with one step; empty if all is well. `seen` adds to red claims what they saw last."""
+    found = [f"not well afterwards: {stage.unwell}"] if stage.well_s is None else []
+    if lost := stage.lost:
+        shown = "; ".join(map(str, lost[:SHOWN])) + ("; …" if len(lost) > SHOWN else "")
+        asked = sum(map(is_careful, stage.requests))
+        found.append(f"{len(lost)} of {asked} requests with careful settings lost: {shown}")
+    if not stage.requests:
+        found.append("no request was sent")
+    found += [f"nothing is known of the requests of {source}" for source in stage.silent]
+    if stage.step.proven and stage.well_s is not None:
+        found += _of_claims(stage, seen=seen)
+    return found
+
+
+def _of_claims(stage: Stage, *, seen: bool) -> list[str]:
+    claims = stage.claims
+    if claims is None or not claims.held:
+        return ["no claim was proven after it"]
+    return [_short(claims.texts.get(code, f"{code} without a text"), seen=seen) for code in claims.red]
+
+
+def _short(text: str, *, seen: bool) -> str:
+    """The first line of a failure, which begins with the claim's code, and what was seen."""
+    first, *others = text.splitlines()
+    last = next((line.strip() for line in others if line.strip().startswith("last seen")), "")
+    return f"{first.strip()} | {last}" if seen and last else first.strip()

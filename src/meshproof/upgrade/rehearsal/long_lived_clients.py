@@ -1,0 +1,76 @@
+"""Client pods of our own that live through an upgrade: their proxies stay old while everything around them changes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.load.generator import Target
+from meshproof.load.pod_generator import PodLoad
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.workloads.app import client_container
+from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
+
+NAME: Final = "meshproof-passenger"
+
+
+class Passengers:
+    """One client pod in each cluster, in a namespace of its own."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
+        self._pods: dict[str, PodFacts] = {}
+
+    def board(self) -> None:
+        """Raises `ClaimFailed` if one of them is refused, or does not get ready."""
+        together(self._board, self._mesh.clusters)
+
+    def follow(self) -> None:
+        """Have them made anew, with the sidecar that new pods get now."""
+        for cluster in self._mesh.clusters:
+            cluster.kube.delete("Pod", self._pods[cluster.name].name, self._namespace, grace_s=0)
+        together(self._make, self._mesh.clusters)
+
+    def leave(self) -> None:
+        for cluster in self._mesh.clusters:
+            cluster.kube.delete("Namespace", self._namespace)
+
+    def loads(self, targets: Sequence[Target]) -> Sequence[PodLoad]:
+        """A load from each of them on every target."""
+        return [
+            PodLoad(
+                cluster.kube,
+                self._pods[cluster.name],
+                {f"{cluster} passenger {target.name}".strip(): target.url for target in targets},
+            )
+            for cluster in self._mesh.clusters
+        ]
+
+    def _board(self, cluster: Cluster) -> None:
+        make_namespace(cluster, self._namespace)
+        self._make(cluster)
+
+    def _make(self, cluster: Cluster) -> None:
+        name = f"{NAME}-{uuid.uuid4().hex[:6]}"
+        container = client_container(self._mesh.toolbox.images["client"])
+        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+        manifest = core("Pod", metadata(name, self._namespace, labels={"app": names.CLIENT_POD}), spec=spec)
+        self._pods[cluster.name] = ready_pod(cluster, self._namespace, manifest)
+
+
+@contextmanager
+def passengers_on(mesh: Mesh) -> Iterator[Passengers]:
+    """The passengers of a mesh; they leave when the block ends."""
+    found = Passengers(mesh)
+    try:
+        found.board()
+        yield found
+    finally:
+        found.leave()

@@ -1,0 +1,220 @@
+"""Going through the steps of an upgrade under load, and proving the mesh after each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from meshproof.calibration.outcome import SuiteRun
+from meshproof.claims.suite_run import run_suites
+from meshproof.core.errors import MeshproofError
+from meshproof.core.model import Role, Topology
+from meshproof.core.topology import called
+from meshproof.core.waiting import pause
+from meshproof.failover.drill import Ward
+from meshproof.failover.resilient_app import CAREFUL
+from meshproof.health.mesh import must_be_well
+from meshproof.install.marker import remove_markers, write_markers
+from meshproof.load.generator import DEFAULT, Way, load_on
+from meshproof.load.history import History, Mark, Request, Summary, Window, summarise
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.upgrade.baseline.capture import take
+from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.rehearsal.component_versions import Components, components_of
+from meshproof.upgrade.rehearsal.control_plane import ControlPlane
+from meshproof.upgrade.rehearsal.long_lived_clients import Passengers
+from meshproof.upgrade.rehearsal.steps import RETURNED, START, Step
+
+TARGETS: Final = (DEFAULT, CAREFUL)
+"""What is asked for: the application with Istio's default settings, and with those that an operator should use."""
+WAYS: Final = (Way.NEW, Way.KEPT)
+"""From outside. From inside come the requests of passengers: clients of the mesh are restarted on the way."""
+STEADY_S: Final = 1.0
+"""Seconds of load before a step, and after the mesh is well."""
+WELL_S: Final = 150.0
+"""How long a mesh may take to be well after a step. An istiod that is replaced, and has connections from another
+network, uses its whole grace of 30 s, and then leaves the leases of its remotes to run out: a new namespace there is
+not served for up to 75 s."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """What became of a step: `begin` and `end` bound its load, `done_s` is how long the step itself took, `well_s` how
+    much longer it took until the mesh was well (None: it was not, and `unwell` says why). `late_s` is how late a
+    request was sent at worst, `claims` what the suites said then (None where they were not run)."""
+
+    step: Step
+    begin: Mark
+    end: Mark | None = None
+    done_s: float = 0.0
+    well_s: float | None = None
+    unwell: str = ""
+    requests: Sequence[Request] = ()
+    late_s: float = 0.0
+    components: Mapping[str, Components] = field(default_factory=dict)
+    claims: SuiteRun | None = None
+
+    @property
+    def lost(self) -> list[Request]:
+        """With careful settings: there are no excuses."""
+        return [request for request in self.requests if request.is_bad and is_careful(request)]
+
+    @property
+    def lost_by_default(self) -> list[Request]:
+        """With Istio's default settings, which do not try again what a proxy that leaves has cut."""
+        return [request for request in self.requests if request.is_bad and not is_careful(request)]
+
+    @property
+    def summary(self) -> Summary:
+        return summarise(self.requests)
+
+    @property
+    def silent(self) -> list[str]:
+        """The sources of which no request is known to have ended well."""
+        sources = dict.fromkeys(request.source for request in self.requests)
+        good = {request.source for request in self.requests if request.is_known and not request.is_bad}
+        return [source for source in sources if source not in good]
+
+
+def is_careful(request: Request) -> bool:
+    """Whether it was made of the application with the settings that an operator should use."""
+    return request.source.endswith(f" {CAREFUL.name}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Journey:
+    """A mesh's way to another release and back. `untaken` are the steps that were given up after trouble."""
+
+    way: str
+    mesh: Mesh
+    old: ControlPlane
+    new: ControlPlane
+    stages: list[Stage] = field(default_factory=list)
+    untaken: Sequence[Step] = ()
+    records: dict[str, Record] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def window(self) -> Window:
+        ends = [stage.end or stage.begin for stage in self.stages]
+        return Window(begin_s=self.stages[0].begin.monotonic_s, end_s=ends[-1].monotonic_s)
+
+
+@dataclass(slots=True, kw_only=True)
+class Guide:
+    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this journey."""
+
+    ward: Ward
+    root: Path
+    lab_name: str
+    report_dir: Path
+
+    def travel(
+        self,
+        journey: Journey,
+        steps: Sequence[Step],
+        passengers: Passengers,
+        look: Callable[[str], object] = lambda state: None,
+    ) -> Journey:
+        """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew. `look` is called with
+        the name of every state that is arrived at.
+
+        A run that is stopped meanwhile leaves a mesh without markers: the next one takes it for a stranger's, and away.
+        """
+        shutil.rmtree(self.report_dir, ignore_errors=True)
+        remove_markers(journey.mesh)
+        try:
+            self._take_steps(journey, steps, passengers, look)
+        except MeshproofError as problem:
+            self.ward.make_anew(f"{journey.way}: {problem}")
+            raise
+        if journey.stages[-1].well_s is not None and journey.stages[-1].step.arrives == RETURNED:
+            write_markers(journey.mesh)
+        else:
+            self.ward.make_anew(f"{journey.way}: {journey.stages[-1].unwell or 'the mesh did not come back from it'}")
+        return journey
+
+    def _take_steps(
+        self, journey: Journey, steps: Sequence[Step], passengers: Passengers, look: Callable[[str], object]
+    ) -> None:
+        journey.records[START] = take(journey.mesh)
+        look(START)
+        for number, step in enumerate(steps):
+            journey.untaken = steps[number:]
+            stage = self._take(journey, step, passengers)
+            journey.untaken = steps[number + 1 :]
+            if stage.well_s is None:
+                return
+            stage.components = components_of(journey.mesh)
+            if step.arrives:
+                journey.records[step.arrives] = take(step.governs.mesh_of(journey.mesh))
+                look(step.arrives)
+            if step.proven:
+                self._prove(journey, stage, number)
+
+    def _take(self, journey: Journey, step: Step, passengers: Passengers) -> Stage:
+        mesh = step.governs.mesh_of(journey.mesh)
+        if step.before is not None:
+            step.before()
+        stage = Stage(step=step, begin=Mark.now())
+        journey.stages.append(stage)
+        with (
+            self.ward.narrator.step(f"{len(journey.stages)}. {step.name}"),
+            load_on(mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, beside=passengers.loads(TARGETS)) as load,
+        ):
+            stage.begin = Mark.now()
+            pause(STEADY_S)
+            start = Mark.now()
+            try:
+                step.do()
+                done = Mark.now()
+                stage.done_s = done.monotonic_s - start.monotonic_s
+                # Claims make new namespaces; a leader that is still to come for them is waited for only then.
+                must_be_well(mesh, timeout_s=WELL_S, leaders=step.proven)
+                stage.well_s = Mark.now().monotonic_s - done.monotonic_s
+            except MeshproofError as problem:
+                stage.unwell = str(problem)
+            pause(STEADY_S)
+            stage.end = Mark.now()
+        stage.late_s = max(load.late_s.values(), default=0.0)
+        stage.requests = list(load.history)
+        for request in stage.requests:
+            journey.history.add(request)
+        return stage
+
+    def _prove(self, journey: Journey, stage: Stage, number: int) -> None:
+        folder = self.report_dir / f"step-{number + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        topology = named(stage.step.governs.topology_of(journey.mesh), journey.mesh.topology, folder)
+        with self.ward.narrator.step("   all claims that break nothing"):
+            stage.claims = run_suites(self.root, topology, self.lab_name, folder)
+
+
+def named(topology: Topology, installed: Topology, folder: Path) -> str:
+    """What `--topology` calls it: its name or file, or where it has another revision a file that is written here."""
+    if topology == installed:
+        return called(topology)
+    path = folder / f"{topology.name}.yaml"
+    path.write_text(as_yaml(topology))
+    return str(path)
+
+
+def as_yaml(topology: Topology) -> str:
+    """A topology's file; docs/writing-a-topology.md has the form."""
+    clusters = []
+    for cluster in topology.clusters:
+        told: dict[str, str] = {"name": cluster.name, "role": str(cluster.role), "network": cluster.network}
+        told |= {"app_version": cluster.app_version} | ({"pods": cluster.pods} if cluster.pods else {})
+        remote = cluster.role is Role.REMOTE
+        told |= {"control_plane": cluster.control_plane} if remote else {"revision": cluster.revision}
+        told |= {"ingress": str(cluster.ingress), "east_west": str(cluster.east_west)}
+        clusters.append(told)
+    told_all = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
+    return yaml.safe_dump({**told_all, "clusters": clusters}, sort_keys=False)

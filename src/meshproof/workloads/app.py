@@ -1,0 +1,163 @@
+"""The demonstration service of the book, an Envoy that answers by itself, and the pods that call it."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+import yaml
+
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, deployment, metadata, pulls_with
+from meshproof.core.model import ClusterSpec
+from meshproof.core.names import APP_ACCOUNT, APP_NAMESPACE, APP_PORT, APP_SERVICE, CLIENT_POD
+from meshproof.mesh.access import PullSecret
+
+APP_CONFIG = "envoy-dummy"
+"""Name of the ConfigMap with the Envoy configuration, as in the book."""
+LISTEN_PORT = 8080
+ECHO_PATH = "/echo"
+LARGEST_ECHO_BYTES = 4 * 1024 * 1024
+
+
+def app_deployment_name(cluster: ClusterSpec) -> str:
+    return f"{APP_SERVICE}-{cluster.app_version}"
+
+
+def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | None = None) -> tuple[Json, ...]:
+    """The service in one cluster, in the version that the topology gives it.
+
+    It answers every path with `{"service": …, "version": …, "cluster": …}` and header `x-app-version`, and POSTs to
+    `/echo` with the body that they sent (up to 4 MiB). The Service is the same in every cluster (namespace sameness).
+    """
+    return (
+        core("ServiceAccount", metadata(APP_ACCOUNT, APP_NAMESPACE), **pulls_with(pull_secret)),
+        core(
+            "ConfigMap",
+            metadata(APP_CONFIG, APP_NAMESPACE),
+            data={"envoy.yaml": yaml.safe_dump(envoy_config(cluster), sort_keys=False)},
+        ),
+        core(
+            "Service",
+            metadata(APP_SERVICE, APP_NAMESPACE, labels={"app": APP_SERVICE}),
+            spec={
+                "selector": {"app": APP_SERVICE},
+                "ports": [{"name": "http", "port": APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
+            },
+        ),
+        _app_deployment(cluster, image),
+    )
+
+
+def envoy_container(name: str, image: str, port: int) -> Json:
+    """An Envoy with the configuration in volume `config`, ready when it answers on that port."""
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["envoy", "-c", "/etc/envoy/envoy.yaml", "--concurrency", "1", "--disable-hot-restart"],
+        "readinessProbe": {"httpGet": {"path": "/", "port": port}, "periodSeconds": 1, "timeoutSeconds": 2},
+        "volumeMounts": [{"name": "config", "mountPath": "/etc/envoy", "readOnly": True}],
+    }
+
+
+def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
+    container = envoy_container(APP_SERVICE, image, LISTEN_PORT) | {
+        "ports": [{"name": "http", "containerPort": LISTEN_PORT}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+    }
+    labels = {"app": APP_SERVICE, "version": cluster.app_version}
+    return deployment(
+        app_deployment_name(cluster),
+        APP_NAMESPACE,
+        selector=labels,
+        labels=labels,
+        pod={
+            "serviceAccountName": APP_ACCOUNT,
+            "terminationGracePeriodSeconds": 2,
+            "containers": [container],
+            "volumes": [{"name": "config", "configMap": {"name": APP_CONFIG}}],
+        },
+    )
+
+
+def envoy_config(cluster: ClusterSpec) -> Json:
+    """Static configuration of the answering Envoy. The echo is Lua: a direct response has no body of the caller's."""
+    body = json.dumps({"service": APP_SERVICE, "version": cluster.app_version, "cluster": cluster.name})
+    extension = "type.googleapis.com/envoy.extensions.filters"
+    answer = {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200, "body": {"inline_string": body}},
+        "response_headers_to_add": [
+            {"header": {"key": "x-app-version", "value": cluster.app_version}},
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            },
+        ],
+    }
+    manager = {
+        "@type": f"{extension}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": APP_SERVICE,
+        "http_filters": [
+            {
+                "name": "echo",
+                "typed_config": {
+                    "@type": f"{extension}.http.lua.v3.Lua",
+                    "default_source_code": {"inline_string": _echo(cluster.app_version)},
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{extension}.http.router.v3.Router"},
+            },
+        ],
+        "route_config": {
+            "name": APP_SERVICE,
+            "virtual_hosts": [{"name": "any", "domains": ["*"], "routes": [answer]}],
+        },
+    }
+    listener = {
+        "name": "http",
+        "address": {"socket_address": {"address": "0.0.0.0", "port_value": LISTEN_PORT}},
+        "per_connection_buffer_limit_bytes": LARGEST_ECHO_BYTES,
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    return {"static_resources": {"listeners": [listener]}}
+
+
+def _echo(version: str) -> str:
+    return f"""\
+function envoy_on_request(request)
+  if request:headers():get(":path") == "{ECHO_PATH}" then
+    local body = request:body(true)
+    request:respond(
+      {{[":status"] = "200", ["x-app-version"] = "{version}", ["content-type"] = "application/octet-stream"}},
+      body:getBytes(0, body:length()))
+  end
+end
+"""
+
+
+# As PID 1 it inherits what probes leave behind, and has to wait for its end: `sleep` alone would collect zombies.
+_WAITS: Final = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"
+
+
+def client_container(image: str) -> Json:
+    """A container that only waits to be told, by exec, what to call."""
+    return {
+        "name": CLIENT_POD,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", _WAITS],
+    }
+
+
+def client_manifest(namespace: str, image: str) -> Json:
+    """A pod of that container: in the mesh or outside, as its namespace decides."""
+    container = client_container(image) | {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}}
+    labels = {"app": CLIENT_POD}
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    return deployment(CLIENT_POD, namespace, selector=labels, labels=labels, pod=pod)

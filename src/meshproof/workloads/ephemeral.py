@@ -1,0 +1,129 @@
+"""A new pod in a new namespace: what injection does to it now, not what it did once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.objects import PROXY, PodFacts, pod_facts
+from meshproof.mesh.snapshot import ROOT_MAP
+from meshproof.workloads.pull_secret import give_pull_secret
+
+PREFIX: Final = "meshproof-fresh-"
+INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
+
+
+@contextmanager
+def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+    """The name of a new namespace that is labelled for injection; removed afterwards with all that is in it."""
+    namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
+    make_namespace(cluster, namespace)
+    try:
+        yield namespace
+    finally:
+        cluster.kube.delete("Namespace", namespace)
+
+
+def make_namespace(cluster: Cluster, name: str) -> None:
+    """A new namespace that is labelled for injection, whose pods can pull images."""
+    cluster.kube.create(namespace_for_probes(cluster, name))
+    give_pull_secret(cluster, name)
+
+
+def namespace_for_probes(cluster: Cluster, name: str) -> Json:
+    """A Namespace labelled for injection as the client's is. Raises `Broken` if that one is not."""
+    model = cluster.kube.find("Namespace", names.CLIENT_NAMESPACE)
+    labels = (model or {}).get("metadata", {}).get("labels") or {}
+    chosen = {key: value for key, value in labels.items() if key in INJECTION_LABELS}
+    if not chosen:
+        raise Broken(
+            f"namespace {names.CLIENT_NAMESPACE} on {cluster}",
+            "it is not labelled for injection",
+            "install the mesh again",
+        )
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": chosen}}
+
+
+def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
+    """Make a pod in a new namespace as soon as that is fit for it, and wait until it is ready.
+
+    Raises `ClaimFailed` if istiod does not serve the namespace, refuses the pod, or it does not get ready in time.
+    """
+    kube = cluster.kube
+
+    kube.wait_for(
+        "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
+    )
+    try:
+        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map)
+    except NotReady:
+        raise ClaimFailed(
+            f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map:g} s\n"
+            "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters;\n"
+            "              after an istiod was killed: its lease runs out in half a minute "
+            "(ConfigMap istio-namespace-controller-election)"
+        ) from None
+    try:
+        kube.create(manifest)
+    except ApiError as problem:
+        raise ClaimFailed(f"{cluster}: a new pod is refused\n  last seen   {problem.reason}") from None
+    return _ready(cluster, namespace, manifest["metadata"]["name"])
+
+
+def await_root(kube: Kube, namespace: str, *, timeout_s: float) -> None:
+    """Wait until istiod has put the mesh's root into a namespace; without it no proxy there starts."""
+    kube.wait_for("ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
+
+
+def _present(thing: Json | None) -> bool | None:
+    return True if thing is not None else None
+
+
+def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
+    """Wait for the sidecar to run, which may take a pull of images, and then, for less long, for it to be ready."""
+    last = "no status yet"
+
+    def ready(pod: Json | None) -> PodFacts | None:
+        nonlocal last
+        if pod is None:
+            return None
+        last = _state(pod)
+        facts = pod_facts(pod)
+        return facts if facts.ready else None
+
+    def ready_or_runs(pod: Json | None) -> PodFacts | None:
+        return ready(pod) or (pod_facts(pod) if pod is not None and _sidecar_runs(pod) else None)
+
+    def wait(check: Callable[[Json | None], PodFacts | None], what: str, timeout_s: float) -> PodFacts:
+        try:
+            return cluster.kube.wait_for("Pod", name, namespace, check, what=what, timeout_s=timeout_s)
+        except NotReady:
+            text = f"{cluster}: {what}: not within {timeout_s:g} s\n  last seen   {last}"
+            raise ClaimFailed(text) from None
+
+    wait(ready_or_runs, "the sidecar of a new pod runs, or the pod is ready", DEADLINES.fresh_pod)
+    return wait(ready, "a new pod with a running sidecar is ready", DEADLINES.fresh_sidecar)
+
+
+def _sidecar_runs(pod: Json) -> bool:
+    status = pod.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    return any(c["name"] == PROXY and "running" in (c.get("state") or {}) for c in containers)
+
+
+def _state(pod: Json) -> str:
+    status = pod.get("status") or {}
+    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    waiting = []
+    for container in containers:
+        for kind, how in (container.get("state") or {}).items():
+            if not container.get("ready"):
+                waiting.append(f"{container['name']}: {kind} {(how or {}).get('reason', '')}".rstrip())
+    return f"{status.get('phase', 'no phase')}; {'; '.join(waiting) or 'no container status'}"

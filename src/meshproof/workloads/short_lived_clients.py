@@ -1,0 +1,161 @@
+"""Clients whose certificates live for seconds: what an outage of a day does to every workload, seen in half a minute.
+
+A proxy's agent asks for a certificate of the life that `SECRET_TTL` says (istio.io/istio, pkg/security and
+security/pkg/nodeagent/cache: 24 h by default), and for the next one when half of that has passed
+(`SECRET_GRACE_PERIOD_RATIO`). Without its istiod it goes on with the one that it has, to its end.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from meshproof.clients import envoy_admin as envoy
+from meshproof.clients.istio.configuration import istio
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import Broken
+from meshproof.core.waiting import NotYet
+from meshproof.load.generator import DEFAULT
+from meshproof.load.history import Mark
+from meshproof.load.pod_generator import PodLoad
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.workloads.app import client_container
+from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
+
+LIFE_S: Final = 20
+NAME: Final = "meshproof-short-lived"
+
+
+@dataclass(slots=True, kw_only=True)
+class ShortLived:
+    """One of them, with its load on the application. `ends` is the end of the certificate that it had when istiod was
+    gone, `kept` whether it had that one still when the outage ended, `renewed_s` how many seconds after istiod was
+    back it had a new one, None if not within the bound."""
+
+    cluster: Cluster
+    pod: PodFacts
+    load: PodLoad
+    ends: Mark | None = None
+    kept: bool = False
+    renewed_s: float | None = None
+
+    @property
+    def source(self) -> str:
+        """Its name in the history."""
+        return source_of(self.cluster)
+
+    @property
+    def over(self) -> Mark:
+        """When that certificate ended. Raises `Broken` if it was never looked at."""
+        if self.ends is None:
+            raise Broken(f"the certificate of {self.cluster} {self.pod}", "it was not looked at while istiod was down")
+        return self.ends
+
+    def certificate_ends(self) -> datetime:
+        """The end of the certificate that its proxy uses now."""
+        return envoy.identity_of(self.cluster.kube, self.pod.namespace, self.pod.name).leaf.not_valid_after_utc
+
+    def note_end(self) -> None:
+        now, ends = Mark.now(), self.certificate_ends().timestamp()
+        self.ends = now.at(now.monotonic_s + ends - now.wall)
+
+    def note_kept(self) -> None:
+        """Raises `Broken` if its certificate has not ended yet: then nothing is known of what comes after."""
+        if self.over.wall > time.time():
+            raise Broken(f"the certificate of {self.cluster} {self.pod}", "it did not end while istiod was down")
+        self.kept = abs(self.certificate_ends().timestamp() - self.over.wall) < 1
+
+    def must_be_renewed(self) -> None:
+        """Raises `NotYet` while its certificate is over."""
+        ends = self.certificate_ends()
+        if ends <= datetime.now(UTC):
+            raise NotYet(f"{self.cluster} {self.pod}: its certificate ended at {ends:%H:%M:%S} UTC")
+
+
+def source_of(cluster: Cluster) -> str:
+    return f"{cluster} short-lived"
+
+
+@contextmanager
+def short_lived_clients(mesh: Mesh, clusters: Sequence[Cluster]) -> Iterator[tuple[ShortLived, ...]]:
+    """A ready client in each of these clusters, in a namespace of its own that is removed afterwards.
+
+    Each request takes a connection of its own, so that its certificate is looked at; kept ones would outlive it.
+    """
+    namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
+    readers = {mesh.control_plane_of(cluster) for cluster in clusters}
+    everywhere = [cluster for cluster in mesh.clusters if cluster in readers or cluster in clusters]
+    try:
+        for cluster in everywhere:
+            make_namespace(cluster, namespace)
+        for reader in readers:
+            reader.kube.apply(_new_connections(namespace))
+        image = mesh.toolbox.images["client"]
+        pods = together(lambda cluster: ready_pod(cluster, namespace, _pod(namespace, image)), clusters)
+        yield tuple(
+            ShortLived(cluster=cluster, pod=pod, load=PodLoad(cluster.kube, pod, {source_of(cluster): DEFAULT.url}))
+            for cluster, pod in zip(clusters, pods, strict=True)
+        )
+    finally:
+        together(lambda cluster: cluster.kube.delete("Namespace", namespace), everywhere)
+
+
+def _new_connections(namespace: str) -> Json:
+    policy = {"connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
+    return istio(
+        "DestinationRule", NAME, namespace, {"host": names.APP_FQDN, "exportTo": ["."], "trafficPolicy": policy}
+    )
+
+
+def _pod(namespace: str, image: str) -> Json:
+    manifest = core(
+        "Pod",
+        metadata(NAME, namespace, labels={"app": NAME}),
+        spec={"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
+    )
+    settings = f"proxyMetadata:\n  SECRET_TTL: {LIFE_S}s\n"
+    manifest["metadata"]["annotations"] = {"proxy.istio.io/config": settings}
+    return manifest
+
+
+# -- everybody else ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remaining:
+    """How much a proxy's certificate has left of its whole life."""
+
+    left: timedelta
+    life: timedelta
+
+    @property
+    def share(self) -> float:
+        return self.left / self.life
+
+    @property
+    def hours(self) -> float:
+        return self.left / timedelta(hours=1)
+
+
+def remaining(snapshot: Snapshot, clusters: Sequence[Cluster]) -> Mapping[str, Remaining]:
+    """For every proxy of these clusters, by `cluster namespace/pod`: so long it can do without its control plane."""
+    now = datetime.now(UTC)
+    leaves = {
+        f"{cluster} {pod}": identity.leaf
+        for cluster, pod, identity in snapshot.identities()
+        if cluster in clusters and not pod.namespace.startswith(names.OUR_NAMESPACES)
+    }
+    return {
+        proxy: Remaining(left=leaf.not_valid_after_utc - now, life=leaf.not_valid_after_utc - leaf.not_valid_before_utc)
+        for proxy, leaf in leaves.items()
+    }

@@ -1,0 +1,158 @@
+"""The stage while it is there: made, ready, and removed."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import yaml
+
+from meshproof.clients.istio.configuration import PROBE_DOMAIN, apply_config
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import ClaimFailed
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import PodFacts
+from meshproof.workloads.app import client_container, envoy_container
+from meshproof.workloads.ephemeral import make_namespace, ready_pod
+from meshproof.workloads.testbed.configuration import configurations
+from meshproof.workloads.testbed.envoy import envoy_config
+from meshproof.workloads.testbed.names import (
+    APP,
+    CLUSTER_LABEL,
+    LISTEN_GRPC,
+    LISTEN_HTTP,
+    LISTEN_TCP,
+    PORT_GRPC,
+    PORT_HTTP,
+    PORT_TCP,
+    PREFIX,
+    SHARED,
+    service_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """The probes while they are there. `addresses` has the pod address by cluster name."""
+
+    mesh: Mesh
+    namespace: str
+    addresses: dict[str, str]
+
+    def url(self, service: str, path: str = "/", *, port: int = PORT_HTTP) -> str:
+        """How a mesh client calls a service of the stage."""
+        return f"http://{names.fqdn(service, self.namespace)}:{port}{path}"
+
+    def host(self, service: str) -> str:
+        """The host name under which the ingress gateways know a service of the stage."""
+        return f"{service}.{self.namespace}.{PROBE_DOMAIN}"
+
+
+class Newcomers:
+    """A new pod in a new namespace of each cluster, and the stage that is made of them, on their way.
+
+    What a method returns, it waits for. The pods start while the configuration of the stage is applied, so that each is
+    told whatever becomes of the other.
+    """
+
+    def __init__(self, mesh: Mesh, namespace: str, pool: ThreadPoolExecutor) -> None:
+        self._mesh = mesh
+        self._namespace = namespace
+        made = pool.submit(self._make_namespaces)
+        self._pods = {cluster.name: pool.submit(self._start, made, cluster) for cluster in mesh.clusters}
+        self._configured = pool.submit(self._configure, made)
+
+    def of(self, cluster: Cluster) -> PodFacts:
+        """The new pod when it is ready, with or without a sidecar.
+
+        Raises `ClaimFailed` if istiod does not serve its namespace, refuses it, or it does not get ready in time.
+        """
+        return self._pods[cluster.name].result()
+
+    def stage(self) -> Stage:
+        """The stage, with probes in all clusters, and the configuration applied.
+
+        Raises `ClaimFailed` if the mesh refuses a probe, does not let it get ready, or refuses its configuration: what
+        is claimed for services does not hold for a new one. Anything else that is in the way is raised as it is.
+        """
+        pods = {cluster.name: self._probe(cluster) for cluster in self._mesh.clusters}
+        self._configured.result()
+        addresses = {str(name): pod.address for name, pod in pods.items()}
+        return Stage(mesh=self._mesh, namespace=self._namespace, addresses=addresses)
+
+    def _make_namespaces(self) -> None:
+        together(lambda cluster: make_namespace(cluster, self._namespace), self._mesh.clusters)
+
+    def _start(self, made: Future[None], cluster: Cluster) -> PodFacts:
+        made.result()
+        cluster.kube.apply(_config_map(cluster, self._namespace))
+        return ready_pod(cluster, self._namespace, _pod(cluster, self._namespace, self._mesh.toolbox.images))
+
+    def _configure(self, made: Future[None]) -> None:
+        made.result()
+        together(lambda item: item[0].kube.apply(item[1]), _services(self._mesh, self._namespace))
+        together(lambda item: apply_config(*item), configurations(self._mesh, self._namespace))
+
+    def _probe(self, cluster: Cluster) -> PodFacts:
+        try:
+            pod = self.of(cluster)
+        except ClaimFailed as problem:
+            text = "no new service can be started to prove it on; see CONTROL-02"
+            raise ClaimFailed(f"{text}\n  last seen   {problem}") from None
+        if pod.proxy_env is None:
+            raise ClaimFailed(f"the service to prove it on was started without a sidecar on {cluster}; see CONTROL-02")
+        return pod
+
+
+@contextmanager
+def newcomers(mesh: Mesh) -> Iterator[Newcomers]:
+    """New pods in all clusters and their stage, on their way; everything goes with the namespace."""
+    namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
+    try:
+        with ThreadPoolExecutor(max_workers=len(mesh.clusters) + 2, thread_name_prefix="stage") as pool:
+            yield Newcomers(mesh, namespace, pool)
+    finally:
+        together(lambda cluster: cluster.kube.delete("Namespace", namespace), mesh.clusters)
+
+
+def _services(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
+    services = [_service(name, namespace, {"app": APP}) for name in SHARED]
+    services += [_service(service_of(c), namespace, {"app": APP, CLUSTER_LABEL: c.name}) for c in mesh.clusters]
+    return [(cluster, service) for cluster in mesh.clusters for service in services]
+
+
+def _service(name: str, namespace: str, selector: dict[str, str]) -> Json:
+    ports = [
+        {"name": "http", "port": PORT_HTTP, "targetPort": LISTEN_HTTP},
+        {"name": "grpc", "port": PORT_GRPC, "targetPort": LISTEN_GRPC},
+        {"name": "tcp", "port": PORT_TCP, "targetPort": LISTEN_TCP},
+    ]
+    return core("Service", metadata(name, namespace), spec={"selector": selector, "ports": ports})
+
+
+DNS_CAPTURE: Final = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
+"""Has the sidecar answer what its pod asks DNS: without it Kubernetes answers, which knows its own cluster only."""
+
+
+def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
+    meta = metadata(APP, namespace, labels={"app": APP, CLUSTER_LABEL: cluster.name})
+    meta["annotations"] = {"proxy.istio.io/config": json.dumps(DNS_CAPTURE)}
+    spec = {
+        "terminationGracePeriodSeconds": 0,
+        "containers": [envoy_container(APP, images["app"], LISTEN_HTTP), client_container(images["client"])],
+        "volumes": [{"name": "config", "configMap": {"name": APP}}],
+    }
+    return core("Pod", meta, spec=spec)
+
+
+def _config_map(cluster: Cluster, namespace: str) -> Json:
+    text = yaml.safe_dump(envoy_config(cluster.name), sort_keys=False)
+    return core("ConfigMap", metadata(APP, namespace), data={"envoy.yaml": text})
