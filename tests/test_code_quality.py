@@ -17,8 +17,9 @@ TOP = Path(__file__).resolve().parents[1]
         ("ruff", "check", "--no-fix"),
         ("ruff", "format", "--check", "--diff", "--quiet"),
         ("mypy", "--no-error-summary"),
+        ("lint-imports", "--no-cache"),
     ],
-    ids=["ruff check", "ruff format", "mypy"],
+    ids=["ruff check", "ruff format", "mypy", "layers"],
 )
 def test_nothing_is_found_by(argv: tuple[str, ...]) -> None:
     """Run it as a person would; what it prints is the failure's text."""
