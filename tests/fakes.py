@@ -11,8 +11,9 @@ from typing import Any
 from meshproof.clients.kubernetes.client import ExecResult, Json, Kube
 from meshproof.core import names
 from meshproof.core.topology import load_topology
-from meshproof.mesh.access import ClusterAccess, Links, Toolbox
+from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.objects import EndpointFacts, PodFacts, PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 
@@ -120,7 +121,7 @@ def deployment(replicas: int, available: int) -> Json:
     }
 
 
-class FakeLinks(Links):
+class FakeLinks(MachineControl):
     """Machines that only remember what was asked of them."""
 
     identity = "machines of a test"

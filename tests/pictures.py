@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshproof.claims.claim import REGISTRY
 from meshproof.claims.results import Result
+from meshproof.claims.suite_run import import_suites
 from meshproof.core import names
 from meshproof.core.model import Topology
 from meshproof.core.topology import available, load_topology
@@ -19,7 +20,6 @@ from meshproof.pki import issue as pki
 from meshproof.report.diagram.build import plan, with_facts, with_results
 from meshproof.report.diagram.model import Picture, Proof
 from meshproof.report.diagram.svg import render
-from meshproof.tools.docs.claims import import_suites
 from tests.fakes import facts_of, mesh_of, pod
 
 import_suites()

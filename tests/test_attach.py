@@ -10,6 +10,7 @@ import pytest
 
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import BadInput, Broken
+from meshproof.core.model import PullSecret
 from meshproof.core.names import OUTSIDE_NAMESPACE
 from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
@@ -20,7 +21,6 @@ from meshproof.install.executor import run_plan
 from meshproof.install.injection import PodOutcome
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
-from meshproof.mesh.access import PullSecret
 from meshproof.mesh.handles import Mesh
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import yaml
 
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION, FOR_RECORD, NEEDED, Rule
-from meshproof.tools.docs.cluster_role import FILE, READ_SECRETS, ROLES, VERIFY, current
+from tools.docs.cluster_role import FILE, READ_SECRETS, ROLES, VERIFY, current
 
 
 def test_the_file_is_made_from_the_rights() -> None:
-    assert FILE.read_text() == current(), "run `python -m meshproof.tools.docs.cluster_role`"
+    assert FILE.read_text() == current(), "run `python -m tools.docs.cluster_role`"
 
 
 def test_its_roles_have_their_names_and_rules() -> None:

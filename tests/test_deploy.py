@@ -13,8 +13,8 @@ from fixtures import junit
 from meshproof import __version__
 from meshproof.cli import in_cluster as inside
 from meshproof.run.settings import OPTIONS, read_settings
-from meshproof.tools.docs.cluster_role import READ_SECRETS, VERIFY
 from tests.containerfile import TOP, Containerfile
+from tools.docs.cluster_role import READ_SECRETS, VERIFY
 
 DEPLOY = TOP / "deploy"
 IMAGE = Containerfile.read()

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 
+from meshproof.claims.suite_run import ROOT
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.statistics import smallest_sample
-from meshproof.tools.docs import statistics as statistics_doc
-from meshproof.tools.docs.claims import ROOT
 from meshproof.upgrade.precheck.check import RULES
+from tools.docs import statistics as statistics_doc
 
 FAILOVER = ROOT / "docs" / "failover.md"
 
 
 def test_the_document_on_statistics_is_current() -> None:
-    assert statistics_doc.DOCUMENT.read_text() == statistics_doc.current(), (
-        "run python -m meshproof.tools.docs.statistics"
-    )
+    assert statistics_doc.DOCUMENT.read_text() == statistics_doc.current(), "run python -m tools.docs.statistics"
 
 
 def test_samples_expose_the_skews_that_they_are_said_to() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kubernetes.manifests import MANAGED_BY
 from meshproof.core.errors import BadInput
+from meshproof.core.names import MANAGED_BY
 from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
 from meshproof.install.executor import run_plan

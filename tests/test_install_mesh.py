@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kubernetes.readiness import bad_states, deployment_ready, load_balancer_address, pod_line, until
-from meshproof.core.errors import Broken, NotReady
+from meshproof.core.errors import Aborted, Broken, NotReady
 from meshproof.core.model import ClusterName
 from meshproof.core.progress import Silent
 from meshproof.core.topology import available, load_topology
 from meshproof.install.ca import bundle_of_secret, ca_bundles, cacerts_secret, consistency_problems
-from meshproof.install.executor import Aborted, run_plan, undo_of
+from meshproof.install.executor import run_plan, undo_of
 from meshproof.install.injection import InjectorState, PodOutcome, new_pod
 from meshproof.install.lifecycle import leftovers
 from meshproof.install.plan import plan_for

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from meshproof.claims.results import FILE_NAME
 from meshproof.core.errors import BadInput
-from meshproof.report.verdict import FILE_NAME
-from meshproof.tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
+from tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
 
 STEPS = {
     "1. istiod of cluster1 to 1.31": {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.controlplane.versions import Version
 from meshproof.core.errors import BadInput
+from meshproof.core.versions import Version
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.baseline.compare import Comparison, compare
 from meshproof.upgrade.baseline.diff import Difference, differences

@@ -21,7 +21,7 @@ from meshproof.report.claim_links import claim_url
 from meshproof.report.failure import in_one_line, render_broken, render_failure
 from meshproof.report.summary import summary_lines
 from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
-from meshproof.tools.docs.claims import DOCUMENT, current
+from tools.docs.claims import DOCUMENT, current
 
 CLAIM = Claim(
     code="TRUST-03",
@@ -243,7 +243,7 @@ def test_secrets_do_not_get_into_evidence(tmp_path: Path, secret: str) -> None:
 
 
 def test_the_document_of_claims_is_up_to_date() -> None:
-    assert DOCUMENT.read_text() == current(), "run: python -m meshproof.tools.docs.claims"
+    assert DOCUMENT.read_text() == current(), "run: python -m tools.docs.claims"
 
 
 def test_every_claim_of_the_floor_is_declared() -> None:

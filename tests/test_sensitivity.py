@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from meshproof.calibration.daily_shard import part_of_day
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome, SuiteRun, judge
+from meshproof.calibration.outcome import CleanPass, Fate, Outcome, judge
 from meshproof.calibration.report import Told, read_report, write_reports
 from meshproof.claims import suite_run as suites
 from meshproof.claims.results import Result
-from meshproof.claims.suite_run import _results, _texts
-from meshproof.controlplane.versions import next_release
+from meshproof.claims.suite_run import SuiteRun, _results, _texts
 from meshproof.core.errors import BadInput, Broken
+from meshproof.core.versions import next_release
 from meshproof.faults.catalogue import FAULTS
 from meshproof.faults.fault import Fault
-from meshproof.tools.docs.calibration import document
+from tools.docs.calibration import document
 
 OK, FAILED, BROKEN, NA = Result.SUCCEEDED, Result.FAILED, Result.BROKEN, Result.NOT_APPLICABLE
 

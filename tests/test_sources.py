@@ -8,7 +8,7 @@ import pytest
 
 from meshproof.claims.claim import REGISTRY, Claim
 from meshproof.claims.references import ISTIO, PAGES, cited, linked
-from meshproof.tools.docs.claims import import_suites
+from meshproof.claims.suite_run import import_suites
 
 import_suites()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meshproof.calibration.outcome import SuiteRun
 from meshproof.claims.results import Result
+from meshproof.claims.suite_run import SuiteRun
 from meshproof.cli import main as cli
 from meshproof.cli import upgrade_check as command
 from meshproof.cli.select_mesh import Chosen

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from meshproof.calibration.outcome import SuiteRun
 from meshproof.claims.findings import Findings
 from meshproof.claims.results import Result
+from meshproof.claims.suite_run import SuiteRun
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.topology import TOPOLOGIES, load_topology

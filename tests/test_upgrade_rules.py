@@ -20,9 +20,8 @@ from meshproof.clients.istio.release_notes import (
     REMOVED,
 )
 from meshproof.clients.kubernetes.rbac import Rule as Right
-from meshproof.controlplane.versions import Version
 from meshproof.core.errors import BadInput
-from meshproof.core.versions import parse_target
+from meshproof.core.versions import Version, parse_target
 from meshproof.upgrade.precheck.check import RULES, judged
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.controlplane.versions import Version, Versions, crd_problems, crd_versions, served_crds, union
+from meshproof.controlplane.versions import Versions, crd_problems, crd_versions, served_crds, union
+from meshproof.core.versions import Version
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.claims.scheduler import Manners
-from meshproof.clients.istio.configuration import applied, objects_of, probe_route
+from meshproof.clients.istio.configuration import objects_of, probe_route
 from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
+from meshproof.mesh.configuration import applied
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import ConfigAdmission, Verdict

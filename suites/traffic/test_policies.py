@@ -12,8 +12,8 @@ from meshproof.clients.envoy_admin import Security, security_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.names import APP_CLUSTER
 from meshproof.core.settle import settled
-from meshproof.discovery.endpoints import APP_CLUSTER
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot

@@ -11,7 +11,8 @@ from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import HORIZONS
-from meshproof.mesh.snapshot import ROOT_MAP, Snapshot
+from meshproof.core.names import ROOT_MAP
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import check_ca_bundle, fingerprint, parse_chain
 
 

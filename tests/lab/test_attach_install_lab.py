@@ -13,9 +13,9 @@ from meshproof.clients.kubernetes.client import Kube
 from meshproof.clients.kubernetes.manifests import core
 from meshproof.clients.kubernetes.readiness import bad_states
 from meshproof.core.concurrency import together
+from meshproof.core.model import PullSecret
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.mesh.access import PullSecret
 from meshproof.providers.lab import api as labs
 from meshproof.providers.lab.api import Lab
 from meshproof.providers.lab.build.images import APP, CLIENT

@@ -29,7 +29,7 @@ from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
 from meshproof.providers.lab.api import Lab
-from meshproof.tools.docs.cluster_role import FILE, READ_SECRETS, VERIFY
+from tools.docs.cluster_role import FILE, READ_SECRETS, VERIFY
 
 from .objects import differences, everything
 from .test_install_lab import TOPOLOGY

@@ -14,10 +14,10 @@ from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.clients.kubernetes.rbac import FOR_RECORD
 from meshproof.core import names
 from meshproof.core.concurrency import together
+from meshproof.core.names import APP_CLUSTER
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import load_topology
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.discovery.endpoints import APP_CLUSTER
 from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.journal import Journal

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
 
 from meshproof.claims.results import Result
+from meshproof.claims.suite_run import SuiteRun
 from meshproof.faults.fault import Fault
-
-RED: Final = (Result.FAILED, Result.BROKEN)
 
 
 class Fate(StrEnum):
@@ -27,23 +25,6 @@ class Fate(StrEnum):
     @property
     def good(self) -> bool:
         return self not in (Fate.SURVIVED, Fate.TROUBLE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteRun:
-    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds."""
-
-    results: Mapping[str, Result]
-    texts: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-
-    @property
-    def held(self) -> tuple[str, ...]:
-        return tuple(sorted(code for code, result in self.results.items() if result is Result.SUCCEEDED))
-
-    @property
-    def red(self) -> tuple[str, ...]:
-        return tuple(sorted(code for code, result in self.results.items() if result in RED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,17 +8,17 @@ from pathlib import Path
 
 from meshproof.calibration.outcome import Fate, Outcome, judge
 from meshproof.claims.suite_run import run_suites
-from meshproof.controlplane.versions import next_release
 from meshproof.core.errors import MeshproofError, Unavailable
 from meshproof.core.progress import Narrator
+from meshproof.core.versions import next_release
 from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault, inject
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
 from meshproof.health.mesh import must_be_well
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Mesh
+from meshproof.mesh.machine_control import MachineControl
 
 
 class Trial:
@@ -29,7 +29,7 @@ class Trial:
         fault: Fault,
         mesh: Mesh,
         journal: Journal,
-        links: Links | None,
+        links: MachineControl | None,
         narrator: Narrator,
         *,
         lab_name: str,

@@ -113,3 +113,9 @@ class Ledger:
         """How many results of each kind, over all topologies or on one; kinds that did not occur are zero."""
         counted = Counter(r.result for r in self._results.values() if topology in (None, r.topology))
         return {result: counted[result] for result in Result}
+
+
+RED: Final = (Result.FAILED, Result.BROKEN)
+
+
+FILE_NAME: Final = "verdict.yaml"

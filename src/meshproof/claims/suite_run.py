@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import yaml
 
-from meshproof.calibration.outcome import SuiteRun
 from meshproof.claims.claim import CODE
-from meshproof.claims.results import Result
+from meshproof.claims.results import FILE_NAME, RED, Result
 from meshproof.core.errors import Broken
-from meshproof.report.verdict import FILE_NAME
-from meshproof.run.settings import UPGRADE_TO
+from meshproof.core.option_names import UPGRADE_TO_FLAG
 
+ROOT: Final = Path(__file__).resolve().parents[3]
+"""The checkout, with `suites/`."""
 SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
 """Those that prove a mesh without breaking it."""
 LIMIT_S: Final = 900.0
@@ -45,10 +47,10 @@ def run_suites(
     if drills:
         return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
     if journeys:
-        named = ("suites/upgrade", "-k", " or ".join(journeys), f"{UPGRADE_TO.flag}={upgrade_to}")
+        named = ("suites/upgrade", "-k", " or ".join(journeys), f"{UPGRADE_TO_FLAG}={upgrade_to}")
         return run_claims(root, (*named, *chosen), report_dir, limit_s=JOURNEYS_S)
     suites = [f"suites/{suite}" for suite in SUITES]
-    asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO.flag}={upgrade_to}") if upgrade_to else ()
+    asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO_FLAG}={upgrade_to}") if upgrade_to else ()
     return run_claims(root, (*suites, *asked, *chosen), report_dir)
 
 
@@ -105,3 +107,28 @@ def _texts(junit: Path) -> dict[str, str]:
                 if match := CODE.match(text):
                     found.setdefault(match.group(), text)
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteRun:
+    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds."""
+
+    results: Mapping[str, Result]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        return tuple(sorted(code for code, result in self.results.items() if result is Result.SUCCEEDED))
+
+    @property
+    def red(self) -> tuple[str, ...]:
+        return tuple(sorted(code for code, result in self.results.items() if result in RED))
+
+
+def import_suites(root: Path = ROOT) -> None:
+    """Import every test module below `suites/`, so that the registry knows its claims."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    for path in sorted(root.glob("suites/**/test_*.py")):
+        importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts))

@@ -79,7 +79,7 @@ def _kubes(lab: Lab) -> list[Kube]:
 def _planned(topology: Topology) -> Picture:
     """With the claims of the suites, where they are: they do not come with the installed package."""
     from meshproof.claims.claim import REGISTRY
-    from meshproof.tools.docs.claims import import_suites
+    from meshproof.claims.suite_run import import_suites
 
     import_suites()
     return plan(topology, REGISTRY)

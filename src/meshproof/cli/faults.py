@@ -7,10 +7,10 @@ import textwrap
 from typing import Any
 
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.controlplane.versions import next_release
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import available, load_topology
+from meshproof.core.versions import next_release
 from meshproof.faults.catalogue import FAULTS, fault
 from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault, inject

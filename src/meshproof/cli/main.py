@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
@@ -52,16 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
-    measuring = commands.add_parser(
-        "measure", help="how long things take here; writes docs/performance.md (about sixteen minutes)"
-    )
-    measuring.add_argument(
-        "--upgrades",
-        nargs="+",
-        type=Path,
-        metavar="REPORT_DIR",
-        help="write its part about upgrades only, from runs of --upgrade-to that have been made here",
-    )
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
@@ -95,8 +84,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if arguments.command == "doctor":
             return _doctor()
-        if arguments.command == "measure":
-            return _measure(arguments.upgrades)
         if arguments.command == "fault":
             return fault_commands.run(arguments)
         if arguments.command == "diagram":
@@ -126,20 +113,6 @@ def _doctor() -> int:
         if finding.repair:
             print(f"      repair: {finding.repair}")
     return 1 if any(f.grade is doctor.Grade.STOP for f in findings) else 0
-
-
-def _measure(upgrades: Sequence[Path] | None) -> int:
-    from meshproof.tools.benchmarks.measure import TARGET, machine, measure
-    from meshproof.tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
-
-    if not TARGET.parent.is_dir():
-        raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
-    before = TARGET.read_text() if TARGET.exists() else ""
-    if upgrades:
-        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
-    else:
-        TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
-    return 0
 
 
 def _up(arguments: argparse.Namespace) -> int:

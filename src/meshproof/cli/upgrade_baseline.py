@@ -9,8 +9,8 @@ from typing import Any
 
 from meshproof.cli.select_mesh import add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_RECORD
-from meshproof.controlplane.versions import Version
 from meshproof.core.errors import BadInput
+from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.capture import take
 from meshproof.upgrade.baseline.compare import compare
 from meshproof.upgrade.baseline.file import read_record, text_of, write_record

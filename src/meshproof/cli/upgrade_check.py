@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from meshproof.calibration.outcome import SuiteRun
-from meshproof.claims.suite_run import SUITES, run_claims
+from meshproof.claims.suite_run import ROOT, SUITES, SuiteRun, run_claims
 from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
 from meshproof.core.errors import BadInput
@@ -18,7 +17,6 @@ from meshproof.core.progress import LineNarrator
 from meshproof.core.versions import parse_target
 from meshproof.mesh.handles import Mesh
 from meshproof.run.settings import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET
-from meshproof.tools.docs.claims import ROOT
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.verdict import Outcome, render
 

@@ -16,9 +16,8 @@ from cryptography import x509
 
 from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core.errors import Broken
+from meshproof.core.names import PROXY
 from meshproof.pki.verify import parse_chain
-
-CONTAINER: Final = "istio-proxy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -131,7 +130,7 @@ def _dump(kube: Kube, namespace: str, pod: str, what: str, name: str) -> str:
 
 def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
     """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
-    answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=CONTAINER)
+    answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=PROXY)
     if answer.exit_code != 0:
         said = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line]
         raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(said)[-500:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,10 +9,8 @@ from typing import Final
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.concurrency import together
-from meshproof.core.errors import Broken
+from meshproof.core.versions import Version
 from meshproof.mesh.snapshot import Snapshot
-
-_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+.].*)?")
 
 BEHIND: Final = 1
 """Minor versions by which a proxy may be behind its istiod, and by which istiods and istioctl may differ.
@@ -21,35 +18,6 @@ BEHIND: Final = 1
 istio.io, Supported Releases: "The Istio control plane can be one version ahead of the data plane. However, the data
 plane cannot be ahead of control plane."
 """
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Version:
-    """Major and minor count; patch releases of one minor go together."""
-
-    major: int
-    minor: int
-
-    @classmethod
-    def parse(cls, text: str) -> Version | None:
-        """From `1.31.0`, `v1.30.4-distroless` or `1.31-alpha.<commit>`; None if it is none."""
-        found = _VERSION.fullmatch(text.strip())
-        return cls(int(found[1]), int(found[2])) if found else None
-
-    def ahead_of(self, other: Version) -> int | None:
-        """By how many minor versions; None if the major versions differ."""
-        return self.minor - other.minor if self.major == other.major else None
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}"
-
-
-def next_release(text: str) -> str:
-    """The minor version that follows, to which an upgrade may go in place. Raises `Broken` if `text` is no version."""
-    version = Version.parse(text)
-    if version is None:
-        raise Broken(f"Istio {text}", "that is no version, so none follows it", "name the one that is meant")
-    return str(Version(version.major, version.minor + 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,3 +38,7 @@ class NotReady(Broken):
 
 class Unavailable(Broken):
     """This machine or provider cannot do what was asked; the claim that needs it is skipped with this text."""
+
+
+class Aborted(Broken):
+    """A step gave up since another one had failed."""

@@ -155,3 +155,14 @@ class Topology:
 
     def needs_east_west_gateway(self, cluster: ClusterSpec) -> bool:
         return self.exposes_services(cluster) or self.exposes_istiod(cluster)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSecret:
+    """A Secret by which images are pulled; its text is `NAMESPACE/NAME`."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"

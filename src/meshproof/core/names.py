@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from meshproof.core import names
 
 SYSTEM_NAMESPACE: Final = "istio-system"
 """Where istiod and the gateways live."""
@@ -77,3 +80,22 @@ FLAGS_HEADER: Final = "x-meshproof-flags"
 ATTEMPTS_HEADER: Final = "x-meshproof-attempts"
 TELLING_HEADERS: Final = {FLAGS_HEADER: "%RESPONSE_FLAGS%", ATTEMPTS_HEADER: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"}
 """Response headers by which our routes tell what their proxy knows (Envoy, Access logging: command operators)."""
+
+
+INJECTOR_LABEL: Final = "app=sidecar-injector"
+"""On every webhook configuration that injects: the revision's own and those of tags (chart istio-discovery)."""
+
+
+APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{names.APP_FQDN}"
+"""The application's port as sidecars and ingress gateways name its Envoy cluster."""
+
+
+MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
+"""On every object that we apply; what carries it is ours to remove."""
+
+
+PROXY: Final = "istio-proxy"
+"""The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
+
+
+ROOT_MAP: Final = "istio-ca-root-cert"

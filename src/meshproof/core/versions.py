@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof.controlplane.versions import Version
-from meshproof.core.errors import BadInput
+from meshproof.core.errors import BadInput, Broken
 
 _TARGET: Final = re.compile(r"v?(\d+\.\d+)(?:\.(\d+))?(-[\w.-]+)?")
 
@@ -36,3 +35,35 @@ def parse_target(text: str, flag: str = "--to") -> Target:
     if version is None or version.major != 1:
         raise BadInput(f"{flag}={text}", "that is no version of Istio", "write it as 1.31 or 1.31.2")
     return Target(text=text.strip().removeprefix("v"), version=version)
+
+
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+.].*)?")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """Major and minor count; patch releases of one minor go together."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def parse(cls, text: str) -> Version | None:
+        """From `1.31.0`, `v1.30.4-distroless` or `1.31-alpha.<commit>`; None if it is none."""
+        found = _VERSION.fullmatch(text.strip())
+        return cls(int(found[1]), int(found[2])) if found else None
+
+    def ahead_of(self, other: Version) -> int | None:
+        """By how many minor versions; None if the major versions differ."""
+        return self.minor - other.minor if self.major == other.major else None
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+def next_release(text: str) -> str:
+    """The minor version that follows, to which an upgrade may go in place. Raises `Broken` if `text` is no version."""
+    version = Version.parse(text)
+    if version is None:
+        raise Broken(f"Istio {text}", "that is no version, so none follows it", "name the one that is meant")
+    return str(Version(version.major, version.minor + 1))

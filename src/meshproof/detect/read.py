@@ -14,10 +14,10 @@ from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core import names
 from meshproof.core.errors import Unavailable
 from meshproof.core.model import GatewayRef
+from meshproof.core.names import INJECTOR_LABEL, PROXY
 from meshproof.discovery.naming import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
 from meshproof.discovery.remote_secrets import RemoteSecret, remote_secrets
-from meshproof.install.injection import INJECTOR_LABEL
-from meshproof.mesh.objects import PROXY, SERVICE_OF_SLICE, ServiceFacts, service_facts
+from meshproof.mesh.objects import SERVICE_OF_SLICE, ServiceFacts, service_facts
 from meshproof.mesh.webhooks import Webhook, parse_webhook
 
 TRUST_DOMAIN: Final = "trust domain"

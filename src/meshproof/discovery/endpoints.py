@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.envoy_admin import Endpoint
@@ -13,13 +12,11 @@ from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
+from meshproof.core.names import APP_CLUSTER
 from meshproof.core.statistics import expected_shares
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
-
-APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{names.APP_FQDN}"
-"""The application's port as sidecars and ingress gateways name its Envoy cluster."""
 
 
 def app_endpoints(cluster: Cluster, pod: PodFacts) -> tuple[Endpoint, ...]:
@@ -132,23 +129,6 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
     raise ClaimFailed(f"endpoint {endpoint} belongs to no cluster of the mesh")
 
 
-def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
-    """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
-    weights: dict[str, int] = {}
-    unready = _unready(snapshot.facts)
-    for endpoint in endpoints:
-        if _is_told_unready(endpoint, unready):
-            continue
-        behind = clusters_behind(snapshot, endpoint)
-        pods = sum(behind.values())
-        for cluster, count in behind.items():
-            version = cluster.spec.app_version
-            weights[version] = weights.get(version, 0) + round(1000 * endpoint.weight * count / pods)
-    if not weights:
-        raise ClaimFailed("the proxy has no endpoint for the application")
-    return expected_shares(weights)
-
-
 def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
     """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
 
@@ -195,3 +175,20 @@ def connected(snapshot: Snapshot) -> list[Connected]:
         for facts in snapshot.facts
         for pod in facts.proxies
     ]
+
+
+def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
+    """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
+    weights: dict[str, int] = {}
+    unready = _unready(snapshot.facts)
+    for endpoint in endpoints:
+        if _is_told_unready(endpoint, unready):
+            continue
+        behind = clusters_behind(snapshot, endpoint)
+        pods = sum(behind.values())
+        for cluster, count in behind.items():
+            version = cluster.spec.app_version
+            weights[version] = weights.get(version, 0) + round(1000 * endpoint.weight * count / pods)
+    if not weights:
+        raise ClaimFailed("the proxy has no endpoint for the application")
+    return expected_shares(weights)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from meshproof.clients.istio import config_dump as xds_dump
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.clients.istio.config_dump import Held, difference
-from meshproof.controlplane.versions import Version
 from meshproof.core.concurrency import together
+from meshproof.core.versions import Version
 from meshproof.discovery.endpoints import Connected, connected
 from meshproof.discovery.probe_filter import without_probes
 from meshproof.mesh.snapshot import Snapshot

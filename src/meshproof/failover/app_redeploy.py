@@ -12,7 +12,6 @@ from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.failover.drill import Drill, Ward
-from meshproof.failover.resilient_app import CAREFUL
 from meshproof.faults.components import remove_app
 from meshproof.faults.istiod import stop_istiod
 from meshproof.faults.transient import Strike
@@ -21,6 +20,7 @@ from meshproof.load.history import Window, clock
 from meshproof.mesh.handles import Cluster
 from meshproof.traffic.evenness import all_answer, uneven
 from meshproof.workloads.app import app_deployment_name
+from meshproof.workloads.resilient_app import CAREFUL
 
 
 @dataclass(slots=True, kw_only=True)

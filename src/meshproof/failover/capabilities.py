@@ -13,7 +13,7 @@ from typing import Final
 import yaml
 
 from meshproof.clients import envoy_admin as envoy
-from meshproof.clients.istio.configuration import applied, probe_route
+from meshproof.clients.istio.configuration import probe_route
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.controlplane.config_propagation import hosts_arrive
@@ -22,6 +22,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import BOUNDS, DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.configuration import applied
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import subject

@@ -14,8 +14,8 @@ from meshproof.core.model import Topology
 from meshproof.faults import undo
 from meshproof.faults.istiod import scale_istiod_down
 from meshproof.faults.journal import Journal
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.machine_control import MachineControl
 
 Change = Callable[[Json], "Json | None"]
 """Gets a copy of the object, and returns what it should be (or changes the copy and returns None)."""
@@ -28,7 +28,7 @@ class Prevented(MeshproofError):
 class Scene:
     """A healthy mesh that is about to be broken. Handles for faults; keeps nothing that the journal does not have."""
 
-    def __init__(self, mesh: Mesh, journal: Journal, fault: str, links: Links | None = None) -> None:
+    def __init__(self, mesh: Mesh, journal: Journal, fault: str, links: MachineControl | None = None) -> None:
         self.mesh = mesh
         self.fault = fault
         self._journal = journal
@@ -129,7 +129,7 @@ class Scene:
 
     # -- underneath -----------------------------------------------------------------------------------------------
 
-    def _require_links(self) -> Links:
+    def _require_links(self) -> MachineControl:
         if self._links is None:
             raise Unavailable(f"fault {self.fault}", "only the lab can do this to its machines", "use --provider=lab")
         return self._links

@@ -15,8 +15,8 @@ from meshproof.faults.editor import Scene
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
 from meshproof.health.mesh import must_be_well
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Mesh
+from meshproof.mesh.machine_control import MachineControl
 
 SHOWS_S: Final = 45.0
 """How long a fault may take until the mesh shows it; some wait for istiod's own time limit of 30 s."""
@@ -71,7 +71,7 @@ class Fault:
         return None
 
 
-def inject(fault: Fault, mesh: Mesh, journal: Journal, links: Links | None = None) -> None:
+def inject(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> None:
     """Break the mesh, and return when it shows, or should have. What was done is in the journal, for `heal`.
 
     Raises `Prevented` if it is refused or put right at once, `Unavailable` if the provider cannot, `Broken` if the
@@ -89,7 +89,7 @@ def inject(fault: Fault, mesh: Mesh, journal: Journal, links: Links | None = Non
 
 
 @contextmanager
-def injected(fault: Fault, mesh: Mesh, journal: Journal, links: Links | None = None) -> Iterator[None]:
+def injected(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> Iterator[None]:
     """The mesh with the fault in it; healed on the way out, and proven well, whatever happened inside."""
     try:
         inject(fault, mesh, journal, links)

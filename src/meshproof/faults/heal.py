@@ -11,11 +11,11 @@ from meshproof.core.model import ClusterName
 from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Mesh
+from meshproof.mesh.machine_control import MachineControl
 
 
-def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> tuple[str, ...]:
+def heal_leftovers(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> tuple[str, ...]:
     """Heal the faults that a killed run left in these clusters; says for each what was done.
 
     Entries of other clusters stay: a cluster is known by its UID, since another lab's have the same names.
@@ -26,7 +26,7 @@ def heal_leftovers(mesh: Mesh, journal: Journal, links: Links | None = None) -> 
     )
 
 
-def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, list[str]]:
+def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> dict[str, list[str]]:
     """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
 
     Machines first; then Secrets, since an istiod may not start without its CA; then other objects, newest change first;
@@ -48,7 +48,9 @@ def heal(mesh: Mesh, journal: Journal, links: Links | None = None) -> dict[str, 
     return healed
 
 
-def heal_machines(kubes: Mapping[ClusterName, Kube], journal: Journal, links: Links | None) -> dict[str, list[str]]:
+def heal_machines(
+    kubes: Mapping[ClusterName, Kube], journal: Journal, links: MachineControl | None
+) -> dict[str, list[str]]:
     """Take back what was done to machines of ours, newest first: before that their API servers may not answer."""
     healed: dict[str, list[str]] = {}
     names = {str(name): name for name in kubes}

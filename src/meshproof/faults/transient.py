@@ -12,8 +12,8 @@ from meshproof.core.errors import NotReady, Unavailable
 from meshproof.faults.journal import Entry, Journal
 from meshproof.faults.undo import cluster_uid, take_back
 from meshproof.load.history import Mark
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.machine_control import MachineControl
 
 Undo = Mapping[str, Any]
 
@@ -39,9 +39,9 @@ class Bench:
 
     mesh: Mesh
     journal: Journal
-    links: Links | None
+    links: MachineControl | None
 
-    def machines(self, what: str) -> Links:
+    def machines(self, what: str) -> MachineControl:
         """Raises `Unavailable` where the machines are not ours: the claim is skipped with this reason."""
         if self.links is None:
             raise Unavailable(what, "only the lab can do this to its machines", "use --provider=lab")

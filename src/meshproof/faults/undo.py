@@ -29,16 +29,16 @@ from typing import Any, Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
 from meshproof.clients.kubernetes.deployments import is_current
-from meshproof.clients.kubernetes.manifests import MANAGED_BY
 from meshproof.clients.kubernetes.readiness import bad_states
 from meshproof.controlplane.leader_election import leading
 from meshproof.core import names
 from meshproof.core.errors import Broken, Unavailable
 from meshproof.core.model import ClusterName, ClusterSpec, GatewayRef
+from meshproof.core.names import MANAGED_BY, ROOT_MAP
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.mesh.access import Links
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import ROOT_KEY, ROOT_MAP
+from meshproof.mesh.machine_control import MachineControl
+from meshproof.mesh.snapshot import ROOT_KEY
 from meshproof.pki.verify import CA_CERT, ROOT_CERT
 
 ISTIOD: Final = "istiod"
@@ -91,7 +91,7 @@ def keep_secret(kube: Kube, original: Json, name: str) -> None:
     put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
 
 
-def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Links | None) -> None:
+def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: MachineControl | None) -> None:
     """Do one undo. Safe to repeat. Raises what the cluster says, or `Unavailable` if the provider is needed."""
     kube = cluster.kube
     match undo["do"]:
@@ -122,7 +122,7 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Link
             raise Broken("fault journal", f"unknown undo {other!r}", "use the meshproof that wrote it")
 
 
-def take_back_machine(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: Links | None) -> None:
+def take_back_machine(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: MachineControl | None) -> None:
     """Do one undo of the machines; returns when the API server answers again."""
     if links is None:
         raise Unavailable("the machines of a lab", "only the lab can heal them", "heal with --provider=lab")

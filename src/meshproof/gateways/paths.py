@@ -10,7 +10,7 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
-from meshproof.discovery.endpoints import APP_CLUSTER
+from meshproof.core.names import APP_CLUSTER
 from meshproof.mesh import gateways
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot

@@ -26,6 +26,7 @@ from meshproof.core.names import (
     PORT_SERVICES,
     PORT_WEBHOOK,
     PORT_XDS,
+    PROXY,
     REVISION_LABEL,
     SYSTEM_NAMESPACE,
     TELLING_HEADERS,
@@ -107,7 +108,7 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
     view = [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": gateway.network}] if gateway.network else []
     ready = {"httpGet": {"path": "/healthz/ready", "port": PORT_STATUS}, "periodSeconds": 1, "timeoutSeconds": 3}
     container = {
-        "name": "istio-proxy",
+        "name": PROXY,
         "image": "auto",
         # The API server would default to Always, since `auto` has no tag, and that would override the template.
         "imagePullPolicy": "IfNotPresent",

@@ -10,11 +10,10 @@ from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
 from meshproof.clients.kubernetes.readiness import until
-from meshproof.core.errors import NotReady
+from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
-from meshproof.core.names import CLIENT_NAMESPACE
+from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL, PROXY
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.install.executor import Aborted
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
 """istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
@@ -23,11 +22,6 @@ ROOT_CONFIGMAP_REPAIR: Final = (
     "istiod writes it: look at its log; for a remote cluster it needs the remote secret, and the annotation "
     "topology.istio.io/controlPlaneClusters on the remote's istio-system"
 )
-
-INJECTOR_LABEL: Final = "app=sidecar-injector"
-"""On every webhook configuration that injects: the revision's own and those of tags (chart istio-discovery)."""
-
-PROXY: Final = "istio-proxy"
 
 
 class PodOutcome(StrEnum):

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
-from meshproof.clients.kubernetes.manifests import MANAGED_BY, NAMESPACES
+from meshproof.clients.kubernetes.manifests import NAMESPACES
 from meshproof.clients.kubernetes.readiness import until
 from meshproof.core.errors import NotReady
+from meshproof.core.names import MANAGED_BY
 from meshproof.mesh.handles import Mesh
 
 GONE_S: Final = 90.0

@@ -10,9 +10,7 @@ from typing import Any, Final
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.model import GatewayRef
-
-PROXY: Final = "istio-proxy"
-"""The container of the sidecar or gateway; an init container with restartPolicy Always if sidecars are native."""
+from meshproof.core.names import PROXY
 
 DISCOVERY: Final = "discovery"
 """The container of istiod."""

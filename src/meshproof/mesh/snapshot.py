@@ -17,6 +17,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.core.model import GatewayRef
+from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
@@ -29,7 +30,6 @@ from meshproof.mesh.objects import (
 )
 from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 
-ROOT_MAP: Final = "istio-ca-root-cert"
 ROOT_KEY: Final = "root-cert.pem"
 """The ConfigMap, and its key, from which every proxy of a namespace takes the root that it trusts."""
 

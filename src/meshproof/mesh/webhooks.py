@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from meshproof.clients.kubernetes.client import Json, Kube
-from meshproof.install.injection import INJECTOR_LABEL
+from meshproof.core.names import INJECTOR_LABEL
 
 DEFAULT_PORT: Final = 443
 

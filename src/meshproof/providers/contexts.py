@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from meshproof.core.errors import BadInput
-from meshproof.core.model import ClusterName, Topology
-from meshproof.mesh.access import PullSecret
+from meshproof.core.model import ClusterName, PullSecret, Topology
 
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 CONTEXT_VARIABLE: Final = "CTX_CLUSTER"

@@ -17,9 +17,10 @@ from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
-from meshproof.core.model import ClusterName, Topology
+from meshproof.core.model import ClusterName, PullSecret, Topology
 from meshproof.core.progress import Narrator
-from meshproof.mesh.access import ClusterAccess, Links, PullSecret, Toolbox
+from meshproof.mesh.access import ClusterAccess, Toolbox
+from meshproof.mesh.machine_control import MachineControl
 from meshproof.providers.cli_tools.release import release_toolbox
 from meshproof.providers.contexts import Attachment, NamedContext
 from meshproof.providers.lab.build.go import built
@@ -37,7 +38,7 @@ class KubeconfigClusters:
         self.toolbox = toolbox
 
     @property
-    def links(self) -> Links | None:
+    def links(self) -> MachineControl | None:
         return None
 
     def connect(self, topology: Topology) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from meshproof.claims.claim import Claim
 from meshproof.claims.findings import INDENT, listed
 from meshproof.core.model import Topology
-from meshproof.run.settings import KEEP
+from meshproof.core.option_names import KEEP_FLAG
 
 MOST_IN_LINE: Final = 160
 
@@ -23,7 +23,7 @@ def render_failure(
     evidence: Sequence[Path] = (),
     beneath: Sequence[str] = (),
     notes: Sequence[str] = (),
-    options: str = KEEP.flag,
+    options: str = KEEP_FLAG,
 ) -> str:
     """The whole text for a claim that does not hold.
 
@@ -50,7 +50,7 @@ def render_broken(
     *,
     beneath: Sequence[str] = (),
     notes: Sequence[str] = (),
-    options: str = KEEP.flag,
+    options: str = KEEP_FLAG,
 ) -> str:
     """The text for a claim about which nothing can be said, because our tool or its environment failed."""
     lines = [f"{claim.code} BROKEN, so nothing is known about: {claim.sentence}"]
@@ -78,7 +78,7 @@ def mesh_line(topology: Topology) -> str:
     return f"{topology.name}: {clusters}"
 
 
-def again(claim: Claim, topology: Topology, options: str = KEEP.flag) -> str:
+def again(claim: Claim, topology: Topology, options: str = KEEP_FLAG) -> str:
     """A command that runs this claim alone on this topology."""
     return f"pytest --topology={topology.name} -k {claim.code} {options}"
 

@@ -7,11 +7,11 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken
+from meshproof.core.names import PROXY
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
 
-CONTAINER: Final = "istio-proxy"
 LINES: Final = 500
 """Of the end of each log."""
 MOST_TOLD: Final = 40
@@ -33,7 +33,7 @@ def proxy_errors(mesh: Mesh) -> dict[str, list[str]]:
 def _lines(proxy: tuple[Cluster, PodFacts]) -> list[str]:
     cluster, pod = proxy
     try:
-        text = cluster.kube.logs(pod.namespace, pod.name, container=CONTAINER, tail_lines=LINES)
+        text = cluster.kube.logs(pod.namespace, pod.name, container=PROXY, tail_lines=LINES)
     except Broken:  # no right to read logs, or a pod that has just gone
         return []
     return [line for line in text.splitlines() if is_entry(line)][-MOST_TOLD:]

@@ -69,10 +69,9 @@ from typing import Any, Final, Protocol
 import yaml
 
 from meshproof import __version__
-from meshproof.claims.results import ClaimResult, Ledger, Result
+from meshproof.claims.results import FILE_NAME, ClaimResult, Ledger, Result
 
 SCHEMA: Final = "meshproof/verdict/1"
-FILE_NAME: Final = "verdict.yaml"
 
 
 class Asker(Protocol):

@@ -13,10 +13,10 @@ import yaml
 
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import BadInput
-from meshproof.core.model import Topology
+from meshproof.core.model import PullSecret, Topology
+from meshproof.core.option_names import ISTIO_VERSION_FLAG, KEEP_FLAG, UPGRADE_TO_FLAG
 from meshproof.core.topology import available, load_topology
 from meshproof.core.versions import parse_target
-from meshproof.mesh.access import PullSecret
 from meshproof.providers.cli_tools.settings import Making, container_runtime
 from meshproof.providers.contexts import Attachment, kubeconfig_files, named_contexts
 from meshproof.providers.lab.build.istio_releases import release_of
@@ -77,18 +77,18 @@ LAB_NAME: Final = Option(
     help=f"which lab to use; a lab that is up is used as it is. With {KIND} and {GKE}: a part of the clusters' names",
 )
 ISTIO_VERSION: Final = Option(
-    flag="--istio-version",
+    flag=ISTIO_VERSION_FLAG,
     metavar="VERSION",
     help="which of the releases of Istio that the lab can build is installed, for example 1.30 or 1.30.4 (default: "
     "that of a lab that is up, the newest, or the one before the version of --upgrade-to)",
 )
 UPGRADE_TO: Final = Option(
-    flag="--upgrade-to",
+    flag=UPGRADE_TO_FLAG,
     metavar="VERSION",
     help="the version of Istio that UPGRADE claims are about: the check before it, and on the lab the upgrade itself, "
     "in place and by revision, under load",
 )
-KEEP: Final = Option(flag="--keep", help="leave clusters and mesh for the next run")
+KEEP: Final = Option(flag=KEEP_FLAG, help="leave clusters and mesh for the next run")
 PLAN: Final = Option(
     flag="--plan", help="print every command that would be run to get the clusters, and what for, and start nothing"
 )

@@ -11,10 +11,10 @@ from typing import Final
 
 import yaml
 
+from meshproof.claims.results import FILE_NAME
 from meshproof.core.errors import Broken
 from meshproof.core.progress import Narrator
-from meshproof.report.verdict import FILE_NAME
-from meshproof.tools.benchmarks.scale import BASE, run_claims
+from tools.benchmarks.scale import BASE, run_claims
 
 WORKERS: Final = (0, 2, 4)
 """0: no workers, one process does it all."""

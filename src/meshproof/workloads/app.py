@@ -9,9 +9,8 @@ import yaml
 
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, deployment, metadata, pulls_with
-from meshproof.core.model import ClusterSpec
+from meshproof.core.model import ClusterSpec, PullSecret
 from meshproof.core.names import APP_ACCOUNT, APP_NAMESPACE, APP_PORT, APP_SERVICE, CLIENT_POD
-from meshproof.mesh.access import PullSecret
 
 APP_CONFIG = "envoy-dummy"
 """Name of the ConfigMap with the Envoy configuration, as in the book."""

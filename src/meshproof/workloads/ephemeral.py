@@ -11,9 +11,9 @@ from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.names import PROXY, ROOT_MAP
 from meshproof.mesh.handles import Cluster
-from meshproof.mesh.objects import PROXY, PodFacts, pod_facts
-from meshproof.mesh.snapshot import ROOT_MAP
+from meshproof.mesh.objects import PodFacts, pod_facts
 from meshproof.workloads.pull_secret import give_pull_secret
 
 PREFIX: Final = "meshproof-fresh-"

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.clients.kubernetes.manifests import metadata
 from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.core.errors import ClaimFailed
-from meshproof.mesh.handles import Cluster
 
 KINDS: Final = (
     "Gateway",
@@ -105,30 +102,3 @@ def probe_route(word: str) -> tuple[str, Json]:
     host = f"{name}.{PROBE_DOMAIN}"
     spec = {"hosts": [host], "http": [{"directResponse": {"status": 200, "body": {"string": word}}}]}
     return host, istio("VirtualService", name, names.OUTSIDE_NAMESPACE, spec)
-
-
-@contextmanager
-def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
-    """These objects, for the time of the block; all are removed afterwards, even if only some could be applied."""
-    everything = list(wanted)
-    try:
-        together(lambda item: apply_config(*item), everything)
-        yield
-    finally:
-        together(lambda item: removed(*item), everything)
-
-
-def apply_config(cluster: Cluster, item: Json) -> None:
-    """Apply an object of Istio's configuration. Raises `ClaimFailed` if admission refuses it, or cannot be asked."""
-    try:
-        cluster.kube.apply(item)
-    except ApiError as problem:
-        if "webhook" not in problem.reason:
-            raise
-        text = f"{cluster}: configuration cannot be changed, so nothing can be proven by it; see CONTROL-07"
-        raise ClaimFailed(f"{text}\n  last seen   {problem.reason}") from None
-
-
-def removed(cluster: Cluster, item: Json) -> None:
-    """Delete an object that may not be there."""
-    cluster.kube.delete(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"])

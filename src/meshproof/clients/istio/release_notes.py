@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshproof.clients.kubernetes.rbac import Rule as Right
-from meshproof.controlplane.versions import Version
+from meshproof.core.versions import Version
 
 LAST_KNOWN: Final = Version(1, 31)
 """The last release whose source and notes are behind these records."""

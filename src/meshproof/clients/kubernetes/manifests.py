@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.core.model import ClusterSpec, Role
+from meshproof.core.model import ClusterSpec, PullSecret, Role
 from meshproof.core.names import (
     APP_NAMESPACE,
     CLIENT_NAMESPACE,
     CONTROL_PLANES_ANNOTATION,
+    MANAGED_BY,
     NETWORK_LABEL,
     OUTSIDE_NAMESPACE,
     SYSTEM_NAMESPACE,
 )
-from meshproof.mesh.access import PullSecret
-
-MANAGED_BY: Mapping[str, str] = {"app.kubernetes.io/managed-by": "meshproof"}
-"""On every object that we apply; what carries it is ours to remove."""
 
 INJECTED_NAMESPACES = (APP_NAMESPACE, CLIENT_NAMESPACE)
 NAMESPACES = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES, OUTSIDE_NAMESPACE)

@@ -10,8 +10,7 @@ from typing import Final, TypeVar
 
 from meshproof.clients.kubernetes.client import Json, Kube, label_selector
 from meshproof.clients.kubernetes.deployments import is_current
-from meshproof.core.errors import NotReady
-from meshproof.install.executor import Aborted
+from meshproof.core.errors import Aborted, NotReady
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ from meshproof.claims.claim import ACROSS_NETWORKS, TWO_PRIMARIES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
-from meshproof.failover import resilient_app as careful
 from meshproof.faults.catalogue.common import config, edit_mesh_config, edit_reader_rights, revoke_tokens
 from meshproof.faults.catalogue.injection import MUTATING, injectors
 from meshproof.faults.catalogue.trust import break_key, set_ca
@@ -17,6 +16,7 @@ from meshproof.faults.fault import Fault
 from meshproof.faults.undo import ISTIOD, WORKLOADS
 from meshproof.mesh.handles import Cluster
 from meshproof.pki import issue as pki
+from meshproof.workloads import resilient_app as careful
 from meshproof.workloads.app import app_deployment_name
 
 OUTAGE: Final = ("FAILOVER-01", "FAILOVER-02", "FAILOVER-03", "FAILOVER-04", "FAILOVER-12", "FAILOVER-13")

@@ -8,13 +8,14 @@ from typing import Final
 from meshproof.claims.claim import TWO_PRIMARIES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
+from meshproof.core.names import ROOT_MAP
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
 from meshproof.faults.shows import stays
 from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
 from meshproof.mesh.handles import Cluster
-from meshproof.mesh.snapshot import ROOT_KEY, ROOT_MAP
+from meshproof.mesh.snapshot import ROOT_KEY
 from meshproof.pki import issue as pki
 
 OTHER_DOMAIN: Final = "other.local"

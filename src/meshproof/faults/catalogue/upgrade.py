@@ -12,9 +12,10 @@ from meshproof.claims.claim import TWO_PRIMARIES
 from meshproof.clients.istio.release_notes import REMOVED
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core
-from meshproof.controlplane.versions import Version, next_release
 from meshproof.core import names
 from meshproof.core.errors import Unavailable
+from meshproof.core.option_names import ISTIO_VERSION_FLAG, UPGRADE_TO_FLAG
+from meshproof.core.versions import Version, next_release
 from meshproof.faults.catalogue.common import READER_ROLE, config, deployment_of
 from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.editor import Scene
@@ -22,7 +23,6 @@ from meshproof.faults.fault import Fault
 from meshproof.faults.undo import ISTIOD
 from meshproof.health.mesh import must_be_well
 from meshproof.providers.lab.build.istio_releases import RELEASES, find_release
-from meshproof.run.settings import ISTIO_VERSION, UPGRADE_TO
 from meshproof.workloads.app import app_deployment_name
 
 TAG: Final = "prod"
@@ -49,7 +49,7 @@ def _must_be_able_to_go_on(scene: Scene) -> None:
         raise Unavailable(
             f"an upgrade from {version}",
             f"the lab can build {', '.join(map(str, RELEASES))} only",
-            f"begin with {ISTIO_VERSION.flag}={RELEASES[0]} {UPGRADE_TO.flag}={RELEASES[-1]}",
+            f"begin with {ISTIO_VERSION_FLAG}={RELEASES[0]} {UPGRADE_TO_FLAG}={RELEASES[-1]}",
         )
 
 

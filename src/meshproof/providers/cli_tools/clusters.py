@@ -14,7 +14,8 @@ from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
 from meshproof.core.paths import private_folder, state_root
 from meshproof.core.progress import Narrator
-from meshproof.mesh.access import ClusterAccess, Links, Toolbox
+from meshproof.mesh.access import ClusterAccess, Toolbox
+from meshproof.mesh.machine_control import MachineControl
 from meshproof.providers.cli_tools.commands import Command
 from meshproof.providers.cli_tools.release import release_toolbox
 from meshproof.providers.cli_tools.settings import Making
@@ -134,7 +135,7 @@ class MadeClusters:
         self._maker = maker
 
     @property
-    def links(self) -> Links | None:
+    def links(self) -> MachineControl | None:
         return None
 
     def connect(self, topology: Topology) -> None:

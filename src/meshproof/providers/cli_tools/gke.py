@@ -7,9 +7,9 @@ from functools import partial
 from typing import Final
 
 from meshproof.clients.kubernetes.client import label_selector
-from meshproof.clients.kubernetes.manifests import MANAGED_BY
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
+from meshproof.core.names import MANAGED_BY
 from meshproof.providers.cli_tools.clusters import RunFolder
 from meshproof.providers.cli_tools.commands import Command, Runner, Tool, try_all
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from meshproof.controlplane.versions import Version
 from meshproof.core.errors import BadInput
+from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.diff import Difference, record_differences
 from meshproof.upgrade.baseline.expected_changes import RULES
 from meshproof.upgrade.baseline.model import Record

@@ -9,8 +9,8 @@ import re
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.controlplane.versions import Version
 from meshproof.core import names
+from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.normalise import canonical
 from meshproof.upgrade.baseline.rule import NEW, NOTHING, OLD, Rule
 

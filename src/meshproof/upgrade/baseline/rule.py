@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof.controlplane.versions import Version
+from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.diff import Difference
 from meshproof.upgrade.baseline.normalise import canonical
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final
 
-from meshproof.calibration.outcome import SuiteRun
+from meshproof.claims.suite_run import SuiteRun
 from meshproof.core.versions import Target
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.precheck.facts import Facts

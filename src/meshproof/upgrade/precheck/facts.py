@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from meshproof.clients.kubernetes.rbac import Rule as Right
-from meshproof.controlplane.versions import Version
+from meshproof.core.versions import Version
 
 
 def _nothing() -> Mapping[str, Any]:

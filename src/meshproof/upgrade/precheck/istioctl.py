@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from meshproof.clients.istio.istioctl import Istioctl, Message
-from meshproof.controlplane.versions import Version
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken
-from meshproof.core.versions import Target
+from meshproof.core.versions import Target, Version
 from meshproof.mesh.access import Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.upgrade.precheck.rule import Reason, Severity

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from meshproof.calibration.outcome import SuiteRun
 from meshproof.claims.results import Result
+from meshproof.claims.suite_run import SuiteRun
 from meshproof.upgrade.precheck.rule import Reason, Severity
 
 CLAIM: Final = "CLAIM"

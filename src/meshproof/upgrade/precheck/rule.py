@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meshproof.controlplane.versions import Version
-from meshproof.core.versions import Target
+from meshproof.core.versions import Target, Version
 from meshproof.upgrade.precheck.facts import Facts
 
 

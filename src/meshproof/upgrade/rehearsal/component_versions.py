@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshproof.clients.istio import istiod_debug as istiod
-from meshproof.controlplane.versions import Version
 from meshproof.core.concurrency import together
+from meshproof.core.versions import Version
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 

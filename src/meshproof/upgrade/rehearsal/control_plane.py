@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from meshproof.controlplane.versions import Version
 from meshproof.core.model import Topology
 from meshproof.core.names import DEFAULT_REVISION
+from meshproof.core.versions import Version
 from meshproof.mesh.access import Toolbox
 from meshproof.mesh.handles import Mesh
 

@@ -10,14 +10,12 @@ from typing import Final
 
 import yaml
 
-from meshproof.calibration.outcome import SuiteRun
-from meshproof.claims.suite_run import run_suites
+from meshproof.claims.suite_run import SuiteRun, run_suites
 from meshproof.core.errors import MeshproofError
 from meshproof.core.model import Role, Topology
 from meshproof.core.topology import called
 from meshproof.core.waiting import pause
 from meshproof.failover.drill import Ward
-from meshproof.failover.resilient_app import CAREFUL
 from meshproof.health.mesh import must_be_well
 from meshproof.install.marker import remove_markers, write_markers
 from meshproof.load.generator import DEFAULT, Way, load_on
@@ -30,6 +28,7 @@ from meshproof.upgrade.rehearsal.component_versions import Components, component
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.upgrade.rehearsal.long_lived_clients import Passengers
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, Step
+from meshproof.workloads.resilient_app import CAREFUL
 
 TARGETS: Final = (DEFAULT, CAREFUL)
 """What is asked for: the application with Istio's default settings, and with those that an operator should use."""

@@ -12,12 +12,13 @@ from typing import Final
 
 import yaml
 
-from meshproof.clients.istio.configuration import PROBE_DOMAIN, apply_config
+from meshproof.clients.istio.configuration import PROBE_DOMAIN
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
+from meshproof.mesh.configuration import apply_config
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container, envoy_container

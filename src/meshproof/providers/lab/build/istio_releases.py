@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from meshproof.controlplane.versions import Version
 from meshproof.core.errors import BadInput, Broken
+from meshproof.core.versions import Version
 
 MODULES: Final = Path(__file__).parents[1] / "modules"
 

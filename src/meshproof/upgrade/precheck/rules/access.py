@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshproof.clients.istio.release_notes import READER_RIGHTS, READER_RIGHTS_OF_REMOTES, READER_SOURCE
-from meshproof.controlplane.versions import Version
 from meshproof.core.deadlines import HORIZONS
-from meshproof.core.versions import Target
+from meshproof.core.versions import Target, Version
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.reader_role import lacking
 from meshproof.upgrade.precheck.rule import Found, Rule, Severity

@@ -17,8 +17,7 @@ from meshproof.clients.istio.release_notes import (
     REMOVED,
     Changed,
 )
-from meshproof.controlplane.versions import Version
-from meshproof.core.versions import Target
+from meshproof.core.versions import Target, Version
 from meshproof.providers.kubeconfig import hub_and_tag
 from meshproof.upgrade.precheck.facts import ClusterSeen, Facts, Istiod, Patch
 from meshproof.upgrade.precheck.rule import Found, Rule, Severity

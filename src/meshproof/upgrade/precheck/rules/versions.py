@@ -14,8 +14,8 @@ from meshproof.clients.istio.release_notes import (
     KUBERNETES,
     LAST_KNOWN,
 )
-from meshproof.controlplane.versions import BEHIND, Version
-from meshproof.core.versions import Target
+from meshproof.controlplane.versions import BEHIND
+from meshproof.core.versions import Target, Version
 from meshproof.upgrade.precheck.facts import Crd, Facts
 from meshproof.upgrade.precheck.rule import Found, Rule, Severity
 

@@ -19,7 +19,7 @@ from meshproof.clients.kubernetes.rbac import (
     Rule,
 )
 
-ROOT: Final = Path(__file__).resolve().parents[4]
+ROOT: Final = Path(__file__).resolve().parents[2]
 FILE: Final = ROOT / "deploy" / "clusterrole.yaml"
 
 VERIFY: Final = "meshproof-verify"
@@ -33,7 +33,7 @@ _HEADER: Final = f"""\
 #   kubectl create clusterrolebinding {VERIFY} --clusterrole={VERIFY} --user=NAME
 #
 # Made from src/meshproof/clients/kubernetes/rbac.py by
-# `python -m meshproof.tools.docs.cluster_role`: change it there. docs/attach.md tells more.
+# `python -m tools.docs.cluster_role`: change it there. docs/attach.md tells more.
 """
 
 ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (

@@ -1,4 +1,4 @@
-"""docs/sensitivity.md, from what a sensitivity run has left: `python -m meshproof.tools.docs.calibration reports`."""
+"""docs/sensitivity.md, from what a sensitivity run has left: `python -m tools.docs.calibration reports`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from meshproof import __version__
 from meshproof.calibration.report import DATA, TEXT, read_report, render_summary
 from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS
-from meshproof.tools.benchmarks.measure import machine
+from tools.benchmarks.measure import machine
 
-DOCUMENT: Final = Path(__file__).resolve().parents[4] / "docs" / "sensitivity.md"
+DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "sensitivity.md"
 
 
 def document(folder: Path) -> str:
@@ -26,7 +26,7 @@ def document(folder: Path) -> str:
     return f"""\
 # What the claims notice
 
-Made by `python -m meshproof.tools.docs.calibration` from a sensitivity run with meshproof {__version__}; do not edit.
+Made by `python -m tools.docs.calibration` from a sensitivity run with meshproof {__version__}; do not edit.
 Measured from {moments[0][:16]} to {moments[-1][:16]} UTC on: {machine()}.
 All mutants took {seconds / 60:.0f} minutes, each from the healthy mesh and back. What each of these runs said is in
 its `{TEXT}`; what the words mean is in [faults.md](faults.md).

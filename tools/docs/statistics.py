@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from meshproof.claims.suite_run import ROOT
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.statistics import ALPHA, power, smallest_sample
-from meshproof.tools.docs.claims import ROOT
 
 DOCUMENT: Final = ROOT / "docs" / "statistics.md"
 
@@ -22,7 +22,7 @@ def current() -> str:
     return f"""\
 # Statistics
 
-Generated from the code (`python -m meshproof.tools.docs.statistics`); do not edit.
+Generated from the code (`python -m tools.docs.statistics`); do not edit.
 
 Who answers a request is a matter of chance, so a share is never exactly what it should be. A claim about shares
 therefore takes **one sample of a size fixed beforehand** and makes **one exact two-sided test** of it:

@@ -1,7 +1,12 @@
-"""`meshproof measure`: how long things take on this machine, measured, and written to docs/performance.md."""
+"""How long things take on this machine, measured, and written to docs/performance.md (about sixteen minutes).
+
+python -m tools.benchmarks.measure                            at the top of the checkout, as root
+python -m tools.benchmarks.measure --upgrades REPORT_DIR …    its part about upgrades only, from runs made here
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import re
@@ -14,9 +19,9 @@ from statistics import median
 import yaml
 
 from meshproof import __version__
-from meshproof.core.errors import Broken
+from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName
-from meshproof.core.progress import Narrator
+from meshproof.core.progress import LineNarrator, Narrator
 from meshproof.core.topology import available
 from meshproof.providers.lab import api as labs
 from meshproof.providers.lab import cleanup as remains
@@ -24,7 +29,8 @@ from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.state import LabFolder
 from meshproof.providers.lab.status import memory_kib
 from meshproof.run.spread import Spread, measure_spread, render_spread
-from meshproof.tools.benchmarks.scale import BASE, Growth, measure_scale, render_scale, run_claims
+from tools.benchmarks.scale import BASE, Growth, measure_scale, render_scale, run_claims
+from tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
 
 TARGET = Path("docs/performance.md")
 FOLDER = Path("reports/measure")
@@ -136,7 +142,7 @@ def render(
     return f"""\
 # Performance
 
-Made by `sudo ./in-venv meshproof measure` with meshproof {__version__}; do not edit. Measured on:
+Made by `sudo ./in-venv python -m tools.benchmarks.measure` with meshproof {__version__}; do not edit. Measured on:
 {machine()}; warm build cache, nothing else running.
 
 ## Clusters
@@ -188,3 +194,22 @@ an `exec` counts as one.
 
 def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values) + " s"
+
+
+def main() -> None:
+    """Raises `BadInput` outside of a checkout."""
+    description = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.measure", description=description)
+    parser.add_argument("--upgrades", nargs="+", type=Path, metavar="REPORT_DIR", help="runs of --upgrade-to made here")
+    upgrades = parser.parse_args().upgrades
+    if not TARGET.parent.is_dir():
+        raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
+    before = TARGET.read_text() if TARGET.exists() else ""
+    if upgrades:
+        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
+    else:
+        TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from meshproof.claims.results import Result
+from meshproof.claims.results import FILE_NAME, Result
 from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core.concurrency import together
@@ -24,7 +24,6 @@ from meshproof.health.mesh import must_be_well
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.objects import SERVICE_OF_SLICE
 from meshproof.providers.lab import api as labs
-from meshproof.report.verdict import FILE_NAME
 
 BASE: Final = "multi-primary-multinet"
 """Every primary watches every cluster, and every cluster has a gateway: what grows, grows here."""

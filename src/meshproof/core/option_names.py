@@ -1,0 +1,9 @@
+"""Flags of the command line that texts quote where the options themselves are not known (`run/settings.py`)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KEEP_FLAG: Final = "--keep"
+ISTIO_VERSION_FLAG: Final = "--istio-version"
+UPGRADE_TO_FLAG: Final = "--upgrade-to"

@@ -1,0 +1,77 @@
+"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
+request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshproof.clients.istio.configuration import PROBE_DOMAIN, istio, names_of
+from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.core import names
+from meshproof.load.generator import Target
+from meshproof.mesh.gateways import opened_at_ingress
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.workloads.app import LISTEN_PORT
+
+SERVICE: Final = f"{names.APP_SERVICE}-careful"
+
+
+FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
+
+
+HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
+
+
+CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+
+
+RULE: Final[Json] = {
+    "host": FQDN,
+    "trafficPolicy": {
+        # The default, LEAST_REQUEST, prefers an endpoint that fails fast, and chooses it again for the retry.
+        "loadBalancer": {"simple": "ROUND_ROBIN"},
+        "connectionPool": {"tcp": {"connectTimeout": "1s"}},
+        "outlierDetection": {
+            "consecutive5xxErrors": 3,
+            "interval": "1s",
+            "baseEjectionTime": "5s",
+            "maxEjectionPercent": 50,
+        },
+    },
+}
+
+
+RETRIES: Final[Json] = {
+    "attempts": 3,
+    "perTryTimeout": "2s",
+    "retryOn": "connect-failure,refused-stream,unavailable,cancelled,reset,gateway-error,retriable-status-codes",
+}
+
+
+def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
+    """The Service in every cluster (namespace sameness), and what governs it wherever an istiod reads configuration."""
+    service = core(
+        "Service",
+        metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),
+        spec={
+            "selector": {"app": names.APP_SERVICE},
+            "ports": [{"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
+        },
+    )
+    route = {
+        "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
+        "retries": RETRIES,
+        "headers": {"response": {"add": dict(names.TELLING_HEADERS)}},
+    }
+    found = [(cluster, service) for cluster in mesh.clusters]
+    for primary in mesh.primaries:
+        gateways = opened_at_ingress(mesh, primary, SERVICE, names.APP_NAMESPACE, [HOST])
+        routes = {"hosts": [HOST, FQDN], "gateways": [*names_of(gateways), "mesh"], "http": [route]}
+        rule = istio("DestinationRule", SERVICE, names.APP_NAMESPACE, RULE)
+        own = (*gateways, rule, istio("VirtualService", SERVICE, names.APP_NAMESPACE, routes))
+        found += [(primary, manifest) for manifest in own]
+    return found
