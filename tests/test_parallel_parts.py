@@ -18,7 +18,6 @@ from fixtures import stagehand
 from fixtures.mesh import SNAPSHOTS
 from fixtures.options import SETTINGS
 from fixtures.parallel import pytest_xdist_auto_num_workers
-from fixtures.provider import Clusters
 from fixtures.report import FACTS
 from fixtures.stagehand import Stagehand
 from fixtures.worker import RunFolder, Worker
@@ -33,6 +32,7 @@ from meshproof.install.lifecycle import Installed
 from meshproof.mesh.access import ClusterAccess
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.report.verdict import RunFacts
+from meshproof.run.clusters import Clusters
 from meshproof.run.division import Lot, Phase, Step, divide, phases_of
 from meshproof.run.gates import Gates, at_work, who_is_at_work
 from meshproof.run.handover import Handover, handed_over, read_handover, write_handover

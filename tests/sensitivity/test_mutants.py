@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from fixtures.provider import Clusters
 from meshproof.calibration.outcome import CleanPass, Fate, Outcome
 from meshproof.calibration.trial import Trial
 from meshproof.claims.suite_run import run_suites
@@ -13,6 +12,7 @@ from meshproof.core.progress import Narrator
 from meshproof.faults.fault import Fault
 from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Mesh
+from meshproof.run.clusters import Clusters
 from meshproof.run.settings import Settings
 from tests.sensitivity.conftest import Book
 

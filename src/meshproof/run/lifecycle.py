@@ -1,0 +1,107 @@
+"""The mesh of a topology on the clusters of a run: found or made, healed before, and left as a run leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from meshproof.core.errors import BadInput
+from meshproof.core.model import Topology
+from meshproof.core.progress import Narrator
+from meshproof.detect.compare import must_agree
+from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
+from meshproof.faults.journal import Journal
+from meshproof.install.attach import add_probes, attach, recognise, refuse_strangers, remove_probes
+from meshproof.install.lifecycle import Installed, install_mesh, leftovers, uninstall_mesh
+from meshproof.install.marker import is_marked
+from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
+from meshproof.mesh.handles import Mesh
+from meshproof.report.verdict import RunFacts
+from meshproof.run.clusters import Clusters
+from meshproof.run.settings import ALLOW_DISRUPTIVE, Settings
+
+
+def connected_mesh(
+    clusters: Clusters,
+    topology: Topology,
+    journal: Journal,
+    settings: Settings,
+    narrator: Narrator,
+    facts: RunFacts,
+) -> Mesh:
+    """Handles on the clusters: connected as the topology says, old faults healed, foreign meshes removed.
+
+    With `--mesh=existing` they are left exactly as they are, but for an istiod that a killed run of ours has stopped.
+    What is there goes into `facts`. Raises `BadInput` where the clusters are not those of the topology.
+    """
+    accesses = clusters.provider.clusters
+    if missing := {c.name for c in topology.clusters} - {access.name for access in accesses}:
+        raise BadInput(
+            f"topology {topology.name}",
+            f"it wants cluster {', '.join(sorted(missing))}, there is {', '.join(a.name for a in accesses)}",
+            "run it by itself, or give the clusters the same names in all topologies",
+        )
+    mesh = Mesh.of(topology, accesses, clusters.provider.toolbox)
+    facts.count(cluster.kube for cluster in mesh.clusters)
+    if settings.installs:
+        if settings.attachment is not None:
+            _announce(mesh, settings, narrator)
+        for line in heal_leftovers(mesh, journal, clusters.provider.links):
+            narrator.say(line)
+        if _is_foreign(mesh):
+            with narrator.step("the mesh that was there is removed"):
+                uninstall_mesh(mesh, narrator)
+        clusters.provider.connect(topology)
+    elif settings.attachment is not None:
+        _start_what_we_stopped(mesh, journal, settings, narrator)
+    facts.provider = clusters.provider.name
+    facts.istio, facts.data_plane = mesh.toolbox.istio_version, mesh.toolbox.data_plane
+    facts.kubernetes = {c.name: str(c.kube.get("/version")["gitVersion"]) for c in mesh.clusters}
+    return mesh
+
+
+@contextmanager
+def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narrator: Narrator) -> Iterator[Installed]:
+    """What the install saw on its way; of an existing mesh what there is to see now."""
+    if settings.installs:
+        clusters.mesh = bare_mesh
+        with narrator.step(f"mesh {bare_mesh.topology.name}"):
+            done = install_mesh(bare_mesh, narrator)
+        yield done
+        return
+    if settings.attachment is not None:
+        must_agree(bare_mesh, narrator)
+        refuse_strangers(bare_mesh)
+    else:
+        recognise(bare_mesh)
+    made = add_probes(bare_mesh, narrator)
+    try:
+        yield attach(bare_mesh)
+    finally:
+        remove_probes(made, narrator)
+
+
+def _start_what_we_stopped(mesh: Mesh, journal: Journal, settings: Settings, narrator: Narrator) -> None:
+    """On clusters of others an outage that was not healed ends now, or the run does."""
+    left = stopped_by_a_killed_run(mesh, journal)
+    if left and not settings.may_disrupt:
+        raise BadInput(
+            f"istiod of {', '.join(left)}",
+            "a run that was killed has stopped it, and it was not started again",
+            f"run with {ALLOW_DISRUPTIVE.flag}, which starts it first",
+        )
+    for line in heal_leftovers(mesh, journal) if left else ():
+        narrator.say(line)
+
+
+def _announce(mesh: Mesh, settings: Settings, narrator: Narrator) -> None:
+    """On clusters of others nothing is installed over what is there, and nothing without being told before."""
+    refuse_foreign(mesh)
+    must_be_dialled_from_elsewhere(mesh)
+    for line in what_will_be_made(mesh.topology, keep=settings.keep):
+        narrator.say(f"  {line}")
+
+
+def _is_foreign(mesh: Mesh) -> bool:
+    """Whether something is there that was not installed for this very topology."""
+    return not is_marked(mesh) and bool(leftovers(mesh))
