@@ -10,7 +10,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted((*TOP.glob("*.md"), *TOP.glob("docs/*.md"), TOP / "reports" / "README.md"))
 
-OURS = re.compile(r"`((?:src|tests|docs|deploy|fixtures|suites|topologies|\.github)/[\w./-]*\w)`")
+OURS = re.compile(r"`((?:src|tests|tools|docs|deploy|fixtures|suites|topologies|\.github)/[\w./-]*\w)`")
 
 
 def anchors(document: Path) -> set[str]:

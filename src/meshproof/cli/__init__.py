@@ -1,0 +1,1 @@
+"""The `meshproof` command, one file for each subcommand."""

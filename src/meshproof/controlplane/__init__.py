@@ -1,0 +1,1 @@
+"""Versions, configuration and leaders: observations and judgements of CONTROL claims."""

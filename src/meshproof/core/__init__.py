@@ -1,0 +1,1 @@
+"""What everything else stands on: topology and model, errors, names, deadlines, waiting, concurrency, statistics."""

@@ -1,0 +1,1 @@
+"""Endpoints, xDS sync, remote secrets and names: observations and judgements of DISCOVERY claims."""

@@ -1,0 +1,1 @@
+"""Failover drills: a fault under load, from a healthy mesh back to a healthy mesh."""

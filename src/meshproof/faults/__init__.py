@@ -1,1 +1,1 @@
-"""Faults: values that break one thing, as context managers that also prove that it healed."""
+"""Faults: what breaks one thing, recorded before it happens, and undone afterwards whatever ends the run."""

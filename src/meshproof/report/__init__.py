@@ -1,1 +1,1 @@
-"""What a run tells: failure texts, the verdict, the documentation of claims."""
+"""What a run leaves: failure texts, the verdict, summaries, charts and pictures."""

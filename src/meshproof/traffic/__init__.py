@@ -1,0 +1,1 @@
+"""Shares and routes: observations and judgements of TRAFFIC claims."""

@@ -1,0 +1,1 @@
+"""The Kubernetes API: requests, watches, exec, credentials, manifests, rollouts and rights."""

@@ -1,0 +1,1 @@
+"""Clusters made with the command-line tools of others: kind and gcloud."""
