@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from meshproof.claims.claim import REGISTRY
+from meshproof.claims.suite_run import import_suites
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
@@ -15,6 +17,7 @@ from meshproof.core.topology import available, load_topology
 from meshproof.install.marker import is_marked, marked_topology
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
+from meshproof.providers.lab import api as labs
 from meshproof.providers.lab.api import Lab
 from meshproof.report.diagram.build import plan, with_facts, with_results
 from meshproof.report.diagram.model import Picture
@@ -50,8 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lab(name: str) -> Lab | None:
-    from meshproof.providers.lab import api as labs
-
     return labs.running(name)
 
 
@@ -78,9 +79,6 @@ def _kubes(lab: Lab) -> list[Kube]:
 
 def _planned(topology: Topology) -> Picture:
     """With the claims of the suites, where they are: they do not come with the installed package."""
-    from meshproof.claims.claim import REGISTRY
-    from meshproof.claims.suite_run import import_suites
-
     import_suites()
     return plan(topology, REGISTRY)
 

@@ -19,6 +19,7 @@ from meshproof.faults.journal import default_journal
 from meshproof.health.mesh import must_be_well
 from meshproof.install.marker import running_topology
 from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab import api as labs
 from meshproof.providers.lab.api import Lab
 from meshproof.run.settings import UPGRADE_TO
 
@@ -103,8 +104,6 @@ def _heal(arguments: argparse.Namespace) -> int:
 
 
 def _lab(arguments: argparse.Namespace) -> Lab:
-    from meshproof.providers.lab import api as labs
-
     lab = labs.running(arguments.lab_name)
     if lab is None:
         raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up --topology=NAME`")

@@ -17,8 +17,12 @@ from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import available, load_topology
+from meshproof.install.lifecycle import install_mesh
 from meshproof.mesh.handles import Mesh
+from meshproof.providers.lab import api as labs
+from meshproof.providers.lab import doctor
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
+from meshproof.providers.lab.status import describe
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
@@ -105,8 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _doctor() -> int:
-    from meshproof.providers.lab import doctor
-
     findings = doctor.examine()
     for finding in findings:
         print(f"{finding.grade.upper():5} {finding.subject}: {finding.seen}")
@@ -116,8 +118,6 @@ def _doctor() -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    from meshproof.providers.lab import api as labs
-
     narrator = LineNarrator()
     topology: Topology | None = load_topology(arguments.topology) if arguments.topology else None
     clusters = tuple(c.name for c in topology.clusters) if topology else DEFAULT_CLUSTERS
@@ -125,8 +125,6 @@ def _up(arguments: argparse.Namespace) -> int:
     releases = [release_of(version, "--istio-version") for version in given]
     lab = labs.up(arguments.lab_name, clusters, narrator, stays=True, slot=arguments.lab_slot, releases=releases)
     if topology is not None:
-        from meshproof.install.lifecycle import install_mesh
-
         lab.connect(topology)
         with narrator.step(f"mesh {topology.name}"):
             install_mesh(Mesh.of(topology, lab.clusters, lab.toolbox), narrator)
@@ -135,23 +133,17 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from meshproof.providers.lab import api as labs
-
     there = labs.down(arguments.lab_name, LineNarrator())
     print(f"removed {there}" if there else f"lab {arguments.lab_name}: nothing was there")
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from meshproof.providers.lab.status import describe
-
     print(describe(arguments.lab_name))
     return 0
 
 
 def _kubeconfig(arguments: argparse.Namespace) -> int:
-    from meshproof.providers.lab import api as labs
-
     lab = labs.running(arguments.lab_name)
     if lab is None:
         raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up`")

@@ -19,6 +19,7 @@ from meshproof.install.marker import running_topology
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.contexts import Attachment
 from meshproof.providers.kubeconfig import access_of, greeted, reading_toolbox
+from meshproof.providers.lab import api as labs
 from meshproof.run.settings import (
     ALL,
     CHOOSING,
@@ -84,8 +85,6 @@ def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[Rule]) -> Chosen:
 
 
 def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
-    from meshproof.providers.lab import api as labs
-
     lab = labs.running(name)
     if lab is None:
         raise BadInput(

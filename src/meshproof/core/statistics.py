@@ -115,7 +115,7 @@ _power = power
 
 def _acceptance(n: int, p_null: float, alpha: float) -> tuple[int, int]:
     """The lowest and the highest count that the exact two-sided test accepts (both ends included)."""
-    import numpy as np
+    import numpy as np  # slow to import, as above
     from scipy.stats import binom
 
     # binomtest's p value of k is the sum of all outcomes at most as likely as k; so sort them once for all k.

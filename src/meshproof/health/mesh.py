@@ -13,6 +13,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems, sync_problems
+from meshproof.gateways.paths import needed_ports
 from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
@@ -114,8 +115,6 @@ def _answers(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _gateways(snapshot: Snapshot) -> Iterator[str]:
-    from meshproof.gateways.paths import needed_ports
-
     mesh = snapshot.mesh
     for client, server in mesh.pairs:
         wanted = needed_ports(mesh, client, server)

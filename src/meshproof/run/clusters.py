@@ -19,7 +19,9 @@ from meshproof.core.progress import Narrator
 from meshproof.install.lifecycle import uninstall_mesh
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.base import Provider
+from meshproof.providers.kubeconfig import open_kubeconfig
 from meshproof.providers.lab.build.istio_releases import Release, before, find_release
+from meshproof.run.cluster_tools import are_kept, open_maker
 from meshproof.run.settings import Settings
 
 
@@ -35,8 +37,6 @@ class Clusters:
 def open_provider(settings: Settings, narrator: Narrator) -> AbstractContextManager[Provider]:
     """The provider that was chosen, as a context manager."""
     if settings.attachment is not None:
-        from meshproof.providers.kubeconfig import open_kubeconfig
-
         return open_kubeconfig(
             settings.attachment,
             settings.topologies[0],
@@ -45,10 +45,8 @@ def open_provider(settings: Settings, narrator: Narrator) -> AbstractContextMana
             installs=settings.installs,
         )
     if settings.making is not None:
-        from meshproof.run.cluster_tools import open_maker
-
         return open_maker(settings, settings.making, narrator)
-    from meshproof.providers.lab.api import open_lab
+    from meshproof.providers.lab.api import open_lab  # needs pyroute2, which is not where we run inside a cluster
 
     return open_lab(
         settings.lab_name,
@@ -85,10 +83,8 @@ def is_up_already(settings: Settings, narrator: Narrator) -> bool:
     if settings.attachment is not None:
         return True
     if settings.making is not None:
-        from meshproof.run.cluster_tools import are_kept
-
         return are_kept(settings, settings.making, narrator)
-    from meshproof.providers.lab.api import running
+    from meshproof.providers.lab.api import running  # needs pyroute2, as above
 
     return running(settings.lab_name) is not None
 

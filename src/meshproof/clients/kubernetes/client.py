@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -381,8 +382,6 @@ class Kube:
 
         `check` may raise to end the wait at a state that cannot get better. Raises `NotReady` after `timeout_s`.
         """
-        import time  # the deadline is over several watch streams
-
         deadline = time.monotonic() + timeout_s
         seen = self.find(kind, name, namespace)
         while True:
