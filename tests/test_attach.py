@@ -104,14 +104,14 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
     mesh = installed(fake_mesh(three_clusters(tmp_path)))
     (first, *others) = mesh.clusters
     left = {"meshproof/made-for-a-run": "true"}
-    namespace = {"kind": "Namespace", "metadata": {"name": "utilities", "annotations": left}}
+    namespace = {"kind": "Namespace", "metadata": {"name": "meshproof-clients", "annotations": left}}
     fake_of(first).put(namespace)
     made = add_probes(mesh, Silent())
-    assert made == {first: ("utilities",)} | dict.fromkeys(others, ())
-    assert left == fake_of(first).objects["/api/v1/namespaces/utilities"]["metadata"]["annotations"]
+    assert made == {first: ("meshproof-clients",)} | dict.fromkeys(others, ())
+    assert left == fake_of(first).objects["/api/v1/namespaces/meshproof-clients"]["metadata"]["annotations"]
     remove_probes(made, Silent())
-    assert first.kube.find("Namespace", "utilities") is None
-    assert all(cluster.kube.find("Namespace", "utilities") for cluster in others)
+    assert first.kube.find("Namespace", "meshproof-clients") is None
+    assert all(cluster.kube.find("Namespace", "meshproof-clients") for cluster in others)
 
 
 def test_what_was_made_goes_if_not_all_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,8 +143,10 @@ def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     refuse_strangers(mesh)
     without(mesh, *PROBE_NAMESPACES)
     refuse_strangers(mesh)
-    fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "utilities"}})
-    with pytest.raises(BadInput, match=r"namespace utilities on west: it is there without the Deployment client that"):
+    fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "meshproof-clients"}})
+    with pytest.raises(
+        BadInput, match=r"namespace meshproof-clients on west: it is there without the Deployment client that"
+    ):
         refuse_strangers(mesh)
 
 
@@ -177,7 +179,7 @@ def test_pods_of_our_namespaces_pull_with_the_secret_that_was_named(tmp_path: Pa
             assert (copy["type"], copy["data"]) == (SECRET["type"], SECRET["data"])
             account = objects[f"/api/v1/namespaces/{namespace}/serviceaccounts/default"]
             assert account["imagePullSecrets"] == [{"name": "pull"}]
-        account = objects["/api/v1/namespaces/chapter08/serviceaccounts/mockshop"]
+        account = objects["/api/v1/namespaces/meshproof-app/serviceaccounts/mockshop"]
         assert account["imagePullSecrets"] == [{"name": "pull"}], "the application has an account of its own"
     remove_probes(made, Silent())
     assert all("/api/v1/namespaces/ops/secrets/pull" in fake_of(cluster).objects for cluster in mesh.clusters)

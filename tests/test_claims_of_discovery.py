@@ -187,7 +187,7 @@ ONE, TWO = ClusterName("cluster1"), ClusterName("cluster2")
 
 def service(*ports: tuple[str, int], kind: str = "ClusterIP") -> ServiceFacts:
     return ServiceFacts(
-        namespace="chapter08",
+        namespace="meshproof-app",
         name="mockshop",
         kind=kind,
         labels={},
@@ -199,7 +199,7 @@ def service(*ports: tuple[str, int], kind: str = "ClusterIP") -> ServiceFacts:
 def test_services_are_compared_with_the_first() -> None:
     same = {ONE: service(("http", 80)), TWO: service(("http", 80))}
     assert sameness_problems(same, TWO) == []
-    assert sameness_problems({**same, TWO: None}, TWO) == ["there is no Service chapter08/mockshop"]
+    assert sameness_problems({**same, TWO: None}, TWO) == ["there is no Service meshproof-app/mockshop"]
     assert sameness_problems({**same, TWO: service(("", 80), kind="NodePort")}, TWO) == [
         "its type is NodePort, in cluster1 it is ClusterIP",
         "its ports are 80 (no name), in cluster1 they are 80 (http)",

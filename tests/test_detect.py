@@ -196,14 +196,14 @@ def test_versions_of_the_demonstration_service_are_kept() -> None:
     kubes = book()
     for kube, version in zip(kubes, ("blue", "green"), strict=True):
         template = {"metadata": {"labels": {"app": "mockshop", "version": version}}}
-        meta = {"name": "mockshop", "namespace": "chapter08"}
+        meta = {"name": "mockshop", "namespace": "meshproof-app"}
         kube.put({"kind": "Deployment", "metadata": meta, "spec": {"template": template}})
     proposal = propose(find(kubes))
     assert [c["app_version"] for c in yaml.safe_load(proposal.text)["clusters"]] == ["blue", "green"]
     assert proposal.ours == "", "it would take their pods for others"
     assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
-        "cluster1 (context a): app_version: the topology says v1, in namespace chapter08 it is blue",
-        "cluster2 (context b): app_version: the topology says v2, in namespace chapter08 it is green",
+        "cluster1 (context a): app_version: the topology says v1, in namespace meshproof-app it is blue",
+        "cluster2 (context b): app_version: the topology says v2, in namespace meshproof-app it is green",
     ]
 
 

@@ -23,7 +23,7 @@ from meshproof.core.errors import Broken
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from tests.fakes import LocalKube
 
-NAME = "outbound|80||mockshop.chapter08.svc.cluster.local"
+NAME = "outbound|80||mockshop.meshproof-app.svc.cluster.local"
 
 
 class LeavingKube(LocalKube):
@@ -117,7 +117,7 @@ def test_host_counters_treat_a_missing_value_as_zero() -> None:
     statuses = {
         "cluster_statuses": [
             {
-                "name": "outbound_.80_._.mockshop.chapter08.svc.cluster.local",
+                "name": "outbound_.80_._.mockshop.meshproof-app.svc.cluster.local",
                 "host_statuses": [
                     {
                         "address": {"socket_address": {"address": "10.1.0.2", "port_value": 8080}},

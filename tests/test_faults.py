@@ -193,12 +193,12 @@ def test_a_deployment_that_was_just_put_back_is_not_well_yet() -> None:
         meta = {"namespace": namespace, "name": name, "generation": generation}
         return {"metadata": meta, "spec": {"replicas": 1}, "status": {"observedGeneration": 1, **counts}}
 
-    settled = DeployedKube(named("chapter08", "mockshop-v1"), named("shop-of-others", "till", generation=2))
-    changed = DeployedKube(named("chapter08", "mockshop-v2", generation=2))
+    settled = DeployedKube(named("meshproof-app", "mockshop-v1"), named("shop-of-others", "till", generation=2))
+    changed = DeployedKube(named("meshproof-app", "mockshop-v2", generation=2))
     snapshot = snapshot_of("primary-remote-samenet")
     kubes = zip(snapshot.facts, (settled, changed), strict=True)
     facts = tuple(replace(each, cluster=replace(each.cluster, kube=kube)) for each, kube in kubes)
-    assert list(rollouts(replace(snapshot, facts=facts))) == ["cluster2 chapter08/mockshop-v2 is being rolled out"]
+    assert list(rollouts(replace(snapshot, facts=facts))) == ["cluster2 meshproof-app/mockshop-v2 is being rolled out"]
 
 
 class SwitchedKube(IstiodKube):

@@ -91,7 +91,7 @@ def test_what_is_installed_has_these_names_and_is_opened_by_label(renamed: Topol
         {"app": "istio-cross", "istio": "cross"},
     ]
     assert [manifest["metadata"]["name"] for manifest in namespaces(east)] == [
-        *("istio-system", "chapter08", "utilities", "istio-ingress", "edge", "meshproof-outside")
+        *("istio-system", "meshproof-app", "meshproof-clients", "istio-ingress", "edge", "meshproof-outside")
     ]
     assert gateways_in(mesh_configuration(renamed, east)) == {
         "cross-network-gateway": "cross",

@@ -43,13 +43,13 @@ def test_a_foreign_mesh_is_named_whole_and_stays() -> None:
     mesh = bare()
     run_plan(plan_for(mesh, FakeBuild(mesh)), Silent())
     kube = fake_of(mesh.clusters[0])
-    for name in ("istio-system", "utilities"):
+    for name in ("istio-system", "meshproof-clients"):
         kube.objects[f"/api/v1/namespaces/{name}"]["metadata"]["labels"] = {"istio-injection": "enabled"}
     told = refusal(mesh)
-    assert {"cluster1: Namespace istio-system", "cluster1: Namespace utilities"} < set(told)
+    assert {"cluster1: Namespace istio-system", "cluster1: Namespace meshproof-clients"} < set(told)
     assert "cluster1: CustomResourceDefinition gateways.networking.istio.io" in told
     assert "cluster1: ConfigMap default/istio-ca-root-cert" in told
-    assert not any("chapter08" in line and "Namespace" in line for line in told), "that one is ours"
+    assert not any("meshproof-app" in line and "Namespace" in line for line in told), "that one is ours"
     assert all(line.startswith("cluster1: ") for line in told)
 
 
@@ -63,9 +63,9 @@ def test_what_an_istio_has_left_is_not_taken_for_ours() -> None:
 
 def test_a_namespace_of_somebody_beside_a_mesh_of_ours_is_named() -> None:
     mesh = bare()
-    for name, labels in (("istio-system", dict(MANAGED_BY)), ("utilities", {})):
+    for name, labels in (("istio-system", dict(MANAGED_BY)), ("meshproof-clients", {})):
         fake_of(mesh.clusters[0]).put({"kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    assert refusal(mesh) == ["cluster1: Namespace utilities"]
+    assert refusal(mesh) == ["cluster1: Namespace meshproof-clients"]
 
 
 def test_an_api_server_that_only_this_machine_can_dial_is_refused() -> None:
@@ -83,7 +83,8 @@ def test_an_api_server_that_only_this_machine_can_dial_is_refused() -> None:
 def test_what_will_be_made_is_told_with_what_is_not_ours_to_make() -> None:
     lines = list(what_will_be_made(load_topology("primary-remote-samenet"), keep=False))
     made = (
-        "the namespaces istio-system, chapter08, utilities, meshproof-outside; Istio's CRDs, cluster roles and "
+        "the namespaces istio-system, meshproof-app, meshproof-clients, meshproof-outside; Istio's CRDs, cluster "
+        "roles and "
         "webhooks; a ConfigMap with istiod's root in every namespace; load balancers for"
     )
     assert lines == [

@@ -89,7 +89,7 @@ def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
 
 
 def test_a_review_asks_for_a_dry_run() -> None:
-    assert review("utilities")["request"]["dryRun"] is True
+    assert review("meshproof-clients")["request"]["dryRun"] is True
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")

@@ -13,7 +13,8 @@ from meshproof.clients.istio.istiod_debug import (
 )
 from meshproof.core.errors import Broken
 
-SYNCZ = """[{"cluster_id":"cluster2","proxy":"client-1.utilities","proxy_type":"sidecar","istio_version":"1.31.0",
+SYNCZ = """[{"cluster_id":"cluster2","proxy":"client-1.meshproof-clients","proxy_type":"sidecar",
+"istio_version":"1.31.0",
 "cluster_sent":"a","cluster_acked":"a","resources":{
 "type.googleapis.com/envoy.config.cluster.v3.Cluster":{"sent":"a","acked":"a","sentTime":"2026-01-01T00:00:00Z"},
 "type.googleapis.com/envoy.config.listener.v3.Listener":{"sent":"b","acked":"a"},
@@ -34,7 +35,7 @@ def test_clusterz_lists_the_own_cluster_without_a_secret() -> None:
 
 def test_syncz_tells_rejected_pending_and_good_resources_apart() -> None:
     (proxy,) = parse_syncz(SYNCZ)
-    assert (proxy.proxy, proxy.cluster, proxy.version) == ("client-1.utilities", "cluster2", "1.31.0")
+    assert (proxy.proxy, proxy.cluster, proxy.version) == ("client-1.meshproof-clients", "cluster2", "1.31.0")
     assert proxy.problems == ["Listener sent but not acknowledged", "RouteConfiguration rejected: duplicate port"]
 
 

@@ -33,8 +33,8 @@ def pod(container: str, image: str, **labels: str) -> Json:
 
 PODS = {
     "istio-system": pod("discovery", "registry.example:5000/istio/pilot:1.31.0"),
-    "utilities": pod("client", "client:1"),
-    "chapter08": pod("mockshop", "envoy:1"),
+    "meshproof-clients": pod("client", "client:1"),
+    "meshproof-app": pod("mockshop", "envoy:1"),
 }
 
 
@@ -211,7 +211,7 @@ def test_two_contexts_of_one_cluster_are_no_two_clusters(both: Attachment, east:
 
 def test_without_pods_to_copy_from_images_must_be_named(both: Attachment, east: Cluster, west: Cluster) -> None:
     for cluster in (east, west):
-        del cluster.pods["chapter08"]
+        del cluster.pods["meshproof-app"]
     assert refusal(both) == (
         "images of the app probes: no pod on these clusters shows which image they could run\n"
         "  repair: use --app-image=IMAGE (pytest --help says what must be in it)"

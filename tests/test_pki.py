@@ -38,7 +38,7 @@ NOW = datetime.now(UTC) + timedelta(minutes=30)
 """Later than anything that is made while the tests run, which may come minutes after this was read."""
 MONTH = timedelta(days=30)
 DAY = timedelta(days=1)
-SPIFFE = "spiffe://cluster.local/ns/chapter08/sa/mockshop"
+SPIFFE = "spiffe://cluster.local/ns/meshproof-app/sa/mockshop"
 
 SMALL_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)
 
@@ -378,8 +378,8 @@ def test_an_elliptic_curve_works_too(root: Authority, cluster1: Authority) -> No
         ),
         ((x509.DNSName("mockshop"),), f"the SAN is not a URI (DNSName mockshop), expected URI {SPIFFE}"),
         (
-            (x509.UniformResourceIdentifier("spiffe://old.domain/ns/chapter08/sa/mockshop"),),
-            f"the SAN is URI spiffe://old.domain/ns/chapter08/sa/mockshop, expected URI {SPIFFE}",
+            (x509.UniformResourceIdentifier("spiffe://old.domain/ns/meshproof-app/sa/mockshop"),),
+            f"the SAN is URI spiffe://old.domain/ns/meshproof-app/sa/mockshop, expected URI {SPIFFE}",
         ),
     ],
     ids=["none", "two", "a DNS name", "another trust domain"],

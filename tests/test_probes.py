@@ -31,7 +31,7 @@ from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
-SPIFFE = "spiffe://cluster.local/ns/chapter08/sa/mockshop"
+SPIFFE = "spiffe://cluster.local/ns/meshproof-app/sa/mockshop"
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="this machine has no openssl")
@@ -112,7 +112,7 @@ def closed_port() -> int:
 
 
 def test_the_sni_of_a_service_is_istios() -> None:
-    assert sni_of("mockshop", "chapter08", 80) == "outbound_.80_._.mockshop.chapter08.svc.cluster.local"
+    assert sni_of("mockshop", "meshproof-app", 80) == "outbound_.80_._.mockshop.meshproof-app.svc.cluster.local"
 
 
 def test_tcp_from_the_runner_tells_open_from_refused(shop: int, closed_port: int) -> None:

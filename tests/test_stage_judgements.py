@@ -341,7 +341,7 @@ def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
 
 
 def test_plain_text_one_sided_tls_and_strangers_are_told_apart() -> None:
-    account = "/ns/chapter08/sa/"
+    account = "/ns/meshproof-app/sa/"
     good = Security(tls=True, mutual=True, sans=(f"spiffe://td{account}mockshop", f"spiffe://old{account}mockshop"))
     assert security_problems({"10.0.0.1:80": good}, account) == []
     assert security_problems({}, account) == ["it has no endpoint of the application"]

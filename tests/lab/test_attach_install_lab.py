@@ -130,8 +130,8 @@ def test_a_mesh_of_a_revision_is_installed_proven_and_gone(
         done = visit.pytest(*options(lab), *PULLED, timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "east gets the namespaces istio-system, chapter08, utilities, istio-ingress, edge, meshproof-outside;"
-        in done.stdout
+        "east gets the namespaces istio-system, meshproof-app, meshproof-clients, istio-ingress, edge, "
+        "meshproof-outside;" in done.stdout
     )
     after = together(everything, kubes)
     for kube, one, other in zip(kubes, before, after, strict=True):
@@ -140,15 +140,15 @@ def test_a_mesh_of_a_revision_is_installed_proven_and_gone(
 
 
 def test_what_is_there_and_not_ours_is_in_the_way_and_stays(lab: Lab, kubes: list[Kube], visit: Visit) -> None:
-    foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "utilities"}}
+    foreign = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "meshproof-clients"}}
     kubes[1].create(foreign)
     try:
         before = together(everything, kubes)
         done = visit.pytest(*options(lab), *IMAGES)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         told = done.stdout + done.stderr
-        assert "there is something that meshproof did not make:\n  - west: Namespace utilities\n" in told
+        assert "there is something that meshproof did not make:\n  - west: Namespace meshproof-clients\n" in told
         for one, other in zip(before, together(everything, kubes), strict=True):
             assert differences(one, other) == []
     finally:
-        kubes[1].delete("Namespace", "utilities")
+        kubes[1].delete("Namespace", "meshproof-clients")

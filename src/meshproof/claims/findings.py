@@ -40,7 +40,7 @@ class Findings:
             found.append(self)
 
     def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
-        """Note that `thing` (`cluster1 utilities/client-x`) was examined, and what was wrong with it."""
+        """Note that `thing` (`cluster1 meshproof-clients/client-x`) was examined, and what was wrong with it."""
         self.examined.append(thing)
         found = list(problems)
         if found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import re
 from typing import Final
 
 from meshproof.core import names
@@ -34,8 +35,8 @@ def fqdn(service: str, namespace: str) -> str:
     return f"{service}.{namespace}.svc.{CLUSTER_DOMAIN}"
 
 
-APP_NAMESPACE: Final = "chapter08"
-"""Where the demonstration service lives, as in the book."""
+APP_NAMESPACE: Final = "meshproof-app"
+"""Where the demonstration service lives."""
 
 APP_SERVICE: Final = "mockshop"
 APP_FQDN: Final = fqdn(APP_SERVICE, APP_NAMESPACE)
@@ -43,14 +44,26 @@ APP_HOST: Final = "mockshop.com"
 APP_PORT: Final = 80
 APP_ACCOUNT: Final = "mockshop"
 
-CLIENT_NAMESPACE: Final = "utilities"
+CLIENT_NAMESPACE: Final = "meshproof-clients"
 """Injected namespace with one client pod per cluster: the in-mesh caller."""
 
 OUTSIDE_NAMESPACE: Final = "meshproof-outside"
 """Not injected: a client pod per cluster without a sidecar, for probes of the wire."""
 
-OUR_NAMESPACES: Final = "meshproof-"
-"""How the names of all namespaces begin that hold nothing but probes."""
+NAMESPACE_PREFIX: Final = "meshproof-"
+"""How the names of all our namespaces begin, and of what probes make elsewhere."""
+_OF_PROBES: Final = re.compile(rf"{NAMESPACE_PREFIX}(?!(?:app|clients)\b)")
+
+
+def mentions_probes(text: str) -> bool:
+    """Whether a text names something that is there for a probe only, which comes and goes."""
+    return _OF_PROBES.search(text) is not None
+
+
+def is_probe_namespace(namespace: str) -> bool:
+    """Whether a namespace is ours and holds nothing but probes: neither the demonstration service nor its clients."""
+    return _OF_PROBES.match(namespace) is not None
+
 
 CLIENT_POD: Final = "client"
 """Name of the Deployment, of its `app` label and of its only own container, in both client namespaces."""

@@ -252,7 +252,7 @@ class _Loader:
         if not (slash and _DNS_LABEL.fullmatch(namespace) and _DNS_LABEL.fullmatch(name)):
             reason = f"'{key}' of {fields.owner} is not the name of a gateway: '{text}'"
             self._wrong(fields.values[key], reason, "write NAMESPACE/NAME of its Service: istio-ingress/istio-ingress")
-        if namespace in _NO_GATEWAYS or namespace.startswith(names.OUR_NAMESPACES):
+        if namespace in _NO_GATEWAYS or namespace.startswith(names.NAMESPACE_PREFIX):
             reason = f"'{key}' of {fields.owner} is in namespace {namespace}, which is for probes"
             self._wrong(fields.values[key], reason, "name a gateway in another namespace, such as istio-system")
         return GatewayRef(namespace, name)

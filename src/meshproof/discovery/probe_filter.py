@@ -11,7 +11,7 @@ from meshproof.core import names
 
 def is_ours(text: str) -> bool:
     """Whether something is there for a probe of ours: for a Service in a namespace of ours, or a canary."""
-    return names.OUR_NAMESPACES in text
+    return names.mentions_probes(text)
 
 
 def is_of_probes(item: object) -> bool:

@@ -146,9 +146,7 @@ class ClusterFacts:
     @property
     def proxies(self) -> tuple[PodFacts, ...]:
         """Every live pod with a proxy: sidecars and gateways. Probes of ours come and go, and are left out."""
-        return tuple(
-            p for p in self.pods if p.live and p.has_proxy and not p.namespace.startswith(names.OUR_NAMESPACES)
-        )
+        return tuple(p for p in self.pods if p.live and p.has_proxy and not names.is_probe_namespace(p.namespace))
 
     @property
     def ready_endpoints(self) -> tuple[EndpointFacts, ...]:

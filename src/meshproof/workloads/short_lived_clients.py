@@ -153,7 +153,7 @@ def remaining(snapshot: Snapshot, clusters: Sequence[Cluster]) -> Mapping[str, R
     leaves = {
         f"{cluster} {pod}": identity.leaf
         for cluster, pod, identity in snapshot.identities()
-        if cluster in clusters and not pod.namespace.startswith(names.OUR_NAMESPACES)
+        if cluster in clusters and not names.is_probe_namespace(pod.namespace)
     }
     return {
         proxy: Remaining(left=leaf.not_valid_after_utc - now, life=leaf.not_valid_after_utc - leaf.not_valid_before_utc)

@@ -82,7 +82,7 @@ def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
 
 
 def place_of(item: Json) -> str:
-    """`VirtualService chapter08/mockshop`."""
+    """`VirtualService meshproof-app/mockshop`."""
     meta = item["metadata"]
     return f"{item['kind']} {meta['namespace']}/{meta['name']}"
 
@@ -90,7 +90,7 @@ def place_of(item: Json) -> str:
 def is_probe(item: Json) -> bool:
     """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
     meta = item["metadata"]
-    return str(meta["name"]).startswith(PROBE_PREFIX) or str(meta["namespace"]).startswith(names.OUR_NAMESPACES)
+    return str(meta["name"]).startswith(PROBE_PREFIX) or names.is_probe_namespace(str(meta["namespace"]))
 
 
 PROBE_PREFIX: Final = "meshproof-probe-"

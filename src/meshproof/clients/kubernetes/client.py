@@ -94,7 +94,7 @@ class ApiError(Broken):
 
 
 def path_of(kind: str, namespace: str | None = None, name: str | None = None) -> str:
-    """The API path of a kind (and object), e.g. `/api/v1/namespaces/chapter08/services/mockshop`."""
+    """The API path of a kind (and object), e.g. `/api/v1/namespaces/meshproof-app/services/mockshop`."""
     try:
         prefix, plural, namespaced = _KINDS[kind]
     except KeyError:

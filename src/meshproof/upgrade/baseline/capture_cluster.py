@@ -81,6 +81,6 @@ def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Con
 def gateways(service: Json) -> Iterator[tuple[str, str, Content]]:
     """A Service that others come in by: its addresses and ports."""
     facts = service_facts(service)
-    if facts.leads_in and not facts.namespace.startswith(names.OUR_NAMESPACES):
+    if facts.leads_in and not names.is_probe_namespace(facts.namespace):
         ports = [f"{port.name} {port.number}" for port in facts.ports]
         yield "gateway", str(facts), {"addresses": sorted(facts.addresses), "ports": sorted(ports)}

@@ -52,7 +52,7 @@ def members(raw: Raw) -> list[Member]:
     found: dict[str, Json] = {}
     for pod in sorted(raw.pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", ""))):
         facts = pod_facts(pod)
-        if facts.live and facts.ready and not facts.namespace.startswith(names.OUR_NAMESPACES):
+        if facts.live and facts.ready and not names.is_probe_namespace(facts.namespace):
             found[workload_of(pod)] = pod
     return [Member(cluster=raw.cluster, workload=each, pod=pod_facts(pod)) for each, pod in sorted(found.items())]
 

@@ -78,7 +78,7 @@ def _alike(messages: Iterable[Message]) -> Iterable[list[Message]]:
     """Those that weigh something, by what they say; one reason tells of many objects. Our probes are left out."""
     found: dict[str, list[Message]] = {}
     for message in messages:
-        if message.weighty and not message.origin.rpartition(" ")[2].startswith(names.OUR_NAMESPACES):
+        if message.weighty and not names.is_probe_namespace(message.origin.rpartition(" ")[2]):
             found.setdefault(message.code, []).append(message)
     return found.values()
 

@@ -151,7 +151,7 @@ def _members(pods: Iterable[Json]) -> Iterator[Member]:
         meta = pod["metadata"]
         wants = (meta.get("labels") or {}).get(names.REVISION_LABEL, "")
         has = (meta.get("annotations") or {}).get(names.REVISION_LABEL, "")
-        if (wants or has) and not meta["namespace"].startswith(names.OUR_NAMESPACES):
+        if (wants or has) and not names.is_probe_namespace(meta["namespace"]):
             yield Member(name=_full_name(pod), wants=str(wants), has=str(has))
 
 

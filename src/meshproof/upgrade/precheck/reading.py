@@ -49,4 +49,4 @@ class Reading:
 
 def _is_ours(thing: Json) -> bool:
     """Of a claim that is proven at the same time."""
-    return str(thing["metadata"].get("namespace") or thing["metadata"]["name"]).startswith(names.OUR_NAMESPACES)
+    return names.is_probe_namespace(str(thing["metadata"].get("namespace") or thing["metadata"]["name"]))
