@@ -16,7 +16,9 @@ from meshproof.cli import faults as fault_commands
 from meshproof.cli import upgrade as upgrade_command
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
+from meshproof.core.path_options import print_text, read_text, writable_file, write_text
 from meshproof.core.progress import LineNarrator
+from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.topology import available, load_topology
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
@@ -91,21 +93,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
+    reset_inherited_signals()
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "doctor":
-            return _doctor()
-        if arguments.command == "measure":
-            return _measure(arguments.upgrades)
-        if arguments.command == "fault":
-            return fault_commands.run(arguments)
-        if arguments.command == "diagram":
-            return diagram_command.run(arguments)
-        if arguments.command == "detect":
-            return detect_command.run(arguments)
-        if arguments.command == "upgrade":
-            return upgrade_command.run(arguments)
-        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
+        code = _run(arguments)
+        print_text("")  # what is still in the buffer
+        return code
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
         return 2
@@ -115,6 +108,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("meshproof: interrupted; nothing is left behind", file=sys.stderr)
         return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "doctor":
+        return _doctor()
+    if arguments.command == "measure":
+        return _measure(arguments.upgrades)
+    if arguments.command == "fault":
+        return fault_commands.run(arguments)
+    if arguments.command == "diagram":
+        return diagram_command.run(arguments)
+    if arguments.command == "detect":
+        return detect_command.run(arguments)
+    if arguments.command == "upgrade":
+        return upgrade_command.run(arguments)
+    return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
 
 
 def _doctor() -> int:
@@ -134,11 +143,13 @@ def _measure(upgrades: Sequence[Path] | None) -> int:
 
     if not TARGET.parent.is_dir():
         raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
-    before = TARGET.read_text() if TARGET.exists() else ""
+    named = f"file {TARGET}"
+    writable_file(named, TARGET)
+    before = read_text(named, TARGET, "run it at the top of the checkout") if TARGET.exists() else ""
     if upgrades:
-        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
+        write_text(named, TARGET, with_section(before, section(read_upgrades(upgrades), machine())))
     else:
-        TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
+        write_text(named, TARGET, with_section(measure(LineNarrator()), section_of(before)))
     return 0
 
 
