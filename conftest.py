@@ -2,6 +2,7 @@
 
 # A plugin stands after those that it imports: pytest can rewrite the assertions of a module only before its import.
 pytest_plugins = [
+    "fixtures.signals",
     "fixtures.options",
     "fixtures.plan",
     "fixtures.topology",

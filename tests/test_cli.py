@@ -134,7 +134,7 @@ def test_results_of_a_verdict_are_drawn_and_choose_the_topology(
 @pytest.mark.parametrize(
     ("text", "reason", "repair"),
     [
-        (None, "No such file or directory", "name a verdict.yaml that a run has written"),
+        (None, "there is no such file", "name a verdict.yaml that a run has written"),
         ("a: [", "not valid YAML: ", "name a verdict.yaml that a run has written"),
         ("\0", "not valid YAML: ", "name a verdict.yaml that a run has written"),
         ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml that a run has written"),
@@ -178,7 +178,7 @@ def test_a_picture_that_cannot_be_written_is_bad_input(tmp_path: Path, capsys: p
     target = tmp_path / "nosuch" / "mesh.svg"
     assert cli.main(["diagram", "--topology=multi-primary-samenet", "-o", str(target)]) == 2
     assert capsys.readouterr().err == (
-        f"meshproof: -o {target}: No such file or directory\n  repair: name a file in a folder that exists\n"
+        f"meshproof: -o {target}: there is no such folder\n  repair: name a file in a folder that exists\n"
     )
 
 

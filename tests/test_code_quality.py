@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,35 @@ def test_nothing_is_found_by(argv: tuple[str, ...]) -> None:
     done = subprocess.run([program, *argv[1:]], cwd=TOP, capture_output=True, text=True, timeout=300)
     if done.returncode:
         pytest.fail(f"{' '.join(argv)} (in {TOP}):\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+RUNNERS = {"run", "call", "check_call", "check_output"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((TOP / "tests").rglob("*.py")), ids=lambda path: path.relative_to(TOP).as_posix()
+)
+def test_a_test_waits_for_no_process_without_a_bound(path: Path) -> None:
+    """A test that hangs says nothing. What reads a process's output has its bound from `tests.processes.started`."""
+    text = path.read_text()
+    calls = [each for each in ast.walk(ast.parse(text)) if isinstance(each, ast.Call)] if "subprocess" in text else []
+    unbounded = [call.lineno for call in calls if _waits_without_a_bound(call, reads=path.name == "processes.py")]
+    assert unbounded == [], f"{path.relative_to(TOP)}: give these lines a timeout"
+
+
+def _waits_without_a_bound(call: ast.Call, *, reads: bool) -> bool:
+    if not isinstance(call.func, ast.Attribute) or "timeout" in (given := {word.arg for word in call.keywords}):
+        return False
+    of_subprocess = isinstance(call.func.value, ast.Name) and call.func.value.id == "subprocess"
+    match call.func.attr:
+        case "communicate":
+            return True
+        case "wait":
+            return not call.args
+        case "Popen":
+            return of_subprocess and "stdout" in given and not reads
+        case attribute:
+            return of_subprocess and attribute in RUNNERS and None not in given
 
 
 def test_the_library_never_imports_pytest() -> None:

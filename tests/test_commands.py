@@ -19,7 +19,7 @@ def test_what_is_shown_can_be_pasted_into_a_shell() -> None:
     assert ASK.text == "echo 'a b' '$HOME'"
     assert READ.text == "cat <<'END'\none: $HOME\ntwo\nEND"
     for command in (ASK, READ):
-        pasted = subprocess.run(["sh", "-c", command.text], capture_output=True, text=True, check=True)
+        pasted = subprocess.run(["sh", "-c", command.text], capture_output=True, text=True, check=True, timeout=30)
         assert pasted.stdout.strip() == Shell(Silent()).run(command)
 
 

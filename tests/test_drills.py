@@ -23,7 +23,6 @@ from meshproof.load.generator import DEFAULT, Load, Source, Way
 from meshproof.load.history import History, Mark, Outcome, Told, Window
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.report.chart import binned, history_chart
 from tests.fakes import mesh_of, snapshot_of
 from tests.test_history import request
 
@@ -46,34 +45,6 @@ def test_a_load_that_was_hardly_sent_proves_nothing() -> None:
         must_have_been_loaded(load, WINDOW)
     load.history.add(request(9.0))
     must_have_been_loaded(load, WINDOW)
-
-
-def test_requests_are_binned_by_who_answered_and_what_became_of_the_others() -> None:
-    requests = [
-        replace(request(0.01), cluster="east"),
-        replace(request(0.05), cluster="west"),
-        request(0.15),
-        request(0.25, Outcome.UNKNOWN),
-        request(11.0, Outcome.LOST),
-    ]
-    series = binned(requests, WINDOW, ["east", "west"])
-    assert series["answered by east"][:3] == [1, 0, 0]
-    assert series["answered by west"][:3] == [1, 0, 0]
-    assert series["answered, by whom is not told"][:3] == [0, 1, 0]
-    assert series["unknown"][:3] == [0, 0, 1]
-    assert sum(series["lost"]) == 0
-    assert {len(counts) for counts in series.values()} == {101}
-
-
-def test_a_chart_marks_the_fault_and_is_the_same_each_time() -> None:
-    panels = {"east": [replace(request(1.0), cluster="east"), request(2.0, Outcome.LOST)], "west": []}
-    first, second = (
-        history_chart("istiod of east stopped", panels, WINDOW, [(1.5, "fault"), (3.0, "healing")], ["east"])
-        for _ in range(2)
-    )
-    assert first == second
-    for text in ("istiod of east stopped", "fault", "healing", "answered by east", "lost"):
-        assert f">{text}<" in first
 
 
 def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ import pytest
 from meshproof.cli import in_cluster as inside
 from meshproof.core.errors import BadInput
 from meshproof.core.waiting import NotYet, eventually
+from tests.processes import ignore_interrupts, line_of, started
 
 # Stands in for pytest: `python -m` looks for modules in the working folder first. It does what its last option says.
 PYTEST = """\
@@ -63,9 +65,10 @@ class Pod:
         self.results = folder / "results"
         self.sonobuoy = folder / "sonobuoy"
 
-    def start(self, end: str, *more: str) -> subprocess.Popen[str]:
+    def start(self, end: str, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
+        """As a script would in the background: pytest must not inherit that SIGINT is ignored."""
         argv = [sys.executable, "-m", "meshproof.cli.in_cluster", "run", f"--results={self.results}", *more]
-        return subprocess.Popen([*argv, "--", f"--end={end}"], cwd=self.folder, stdout=subprocess.PIPE, text=True)
+        return started([*argv, "--", f"--end={end}"], cwd=self.folder, preexec_fn=ignore_interrupts)
 
     def run(self, end: str, *more: str) -> tuple[int, str]:
         """Exit code and log of a run that ends by itself."""
@@ -148,7 +151,7 @@ def test_whoever_ends_the_pod_interrupts_pytest(pod: Pod) -> None:
     """TERM alone would kill it, and its probe namespaces would stay."""
     with pod.start("long", f"--sonobuoy={pod.sonobuoy}") as process:
         assert process.stdout is not None
-        assert process.stdout.readline()
+        assert line_of(process)
         process.send_signal(signal.SIGTERM)
         log = process.stdout.read()
     assert process.returncode == 2
@@ -169,12 +172,11 @@ def test_a_run_that_takes_too_long_is_interrupted(pod: Pod) -> None:
 def test_a_pytest_that_does_not_end_is_killed(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inside, "GRACE_S", 0.5)
     argv = [sys.executable, "-m", "pytest", f"--report-dir={pod.results}", "--end=stubborn"]
-    with subprocess.Popen(argv, cwd=pod.folder, stdout=subprocess.PIPE, start_new_session=True) as started:
-        assert started.stdout is not None
-        assert started.stdout.readline()
+    with started(argv, cwd=pod.folder, start_new_session=True) as process:
+        assert line_of(process)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            assert inside._end_of(started, 0.5) == 137
+            assert inside._end_of(process, 0.5) == 137
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -184,8 +186,7 @@ def test_results_cannot_be_fetched_before_the_end(pod: Pod) -> None:
     with pytest.raises(BadInput, match="no run has begun"):
         pod.fetched()
     with pod.start("long") as process:
-        assert process.stdout is not None
-        orphan = int(process.stdout.readline())
+        orphan = int(line_of(process))
         with pytest.raises(BadInput, match="the run goes on"):
             pod.fetched()
         process.kill()  # the wrapper itself: nobody is left who could say that it has ended
@@ -193,9 +194,9 @@ def test_results_cannot_be_fetched_before_the_end(pod: Pod) -> None:
     pod.fetched()
 
 
-def keeping(pod: Pod, *more: str) -> subprocess.Popen[str]:
+def keeping(pod: Pod, *more: str) -> AbstractContextManager[subprocess.Popen[str]]:
     argv = [sys.executable, "-m", "meshproof.cli.in_cluster", "keep", f"--results={pod.results}", *more]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return started(argv, stderr=subprocess.PIPE)
 
 
 def test_results_are_kept_until_they_are_fetched(pod: Pod) -> None:

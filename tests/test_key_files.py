@@ -6,10 +6,14 @@ import base64
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.processes import line_of, started
 
 PROGRAM = """\
 import sys
@@ -43,14 +47,14 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def reader(kubeconfig: Path, folder: Path) -> subprocess.Popen[str]:
+@contextmanager
+def reader(kubeconfig: Path, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that has read the kubeconfig, and lives until its standard input ends."""
     argv = [sys.executable, "-c", PROGRAM, str(kubeconfig)]
     environment = {**os.environ, "TMPDIR": str(folder)}
-    process = subprocess.Popen(argv, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "https://192.0.2.1\n"
-    return process
+    with started(argv, env=environment, stdin=subprocess.PIPE) as process:
+        assert line_of(process) == "https://192.0.2.1"
+        yield process
 
 
 def keys_in(folder: Path) -> list[Path]:
@@ -63,7 +67,7 @@ def keys_in(folder: Path) -> list[Path]:
 def test_keys_go_with_their_process(kubeconfig: Path, folder: Path) -> None:
     with reader(kubeconfig, folder) as process:
         assert len(keys_in(folder)) == 1
-        process.communicate("")
+        process.communicate("", timeout=30)
     assert list(folder.iterdir()) == []
 
 
@@ -73,11 +77,11 @@ def test_keys_of_a_process_that_was_killed_go_when_the_next_begins_and_those_of_
     with reader(kubeconfig, folder) as killed, reader(kubeconfig, folder) as alive:
         assert len(keys_in(folder)) == 2
         killed.kill()
-        killed.wait()
+        killed.wait(timeout=30)
         assert len(keys_in(folder)) == 2, "nobody could remove them"
         with reader(kubeconfig, folder) as third:
             assert len(keys_in(folder)) == 2, "the third one's own, and those of the living"
-            third.communicate("")
+            third.communicate("", timeout=30)
         assert len(keys_in(folder)) == 1
-        alive.communicate("")
+        alive.communicate("", timeout=30)
     assert list(folder.iterdir()) == []

@@ -174,7 +174,7 @@ def test_a_process_that_ended_is_not_taken_for_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     mark = ProcessMark.of(child.pid)
     before = mark.alive
-    child.communicate(b"\n")
+    child.communicate(b"\n", timeout=30)
     assert (before, mark.alive) == (True, False)
     assert not ProcessMark(pid=os.getpid(), start=1).alive, "same id, another start: another process"
 

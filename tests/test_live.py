@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -121,6 +122,8 @@ def _on_a_terminal(argv: list[str], environment: dict[str, str]) -> str:
     child, terminal = pty.fork()
     if not child:
         os.execve(argv[0], argv, environment)
+    bound = threading.Timer(60, os.kill, (child, signal.SIGKILL))
+    bound.start()
     seen = b""
     while True:
         try:
@@ -131,4 +134,5 @@ def _on_a_terminal(argv: list[str], environment: dict[str, str]) -> str:
             break
         seen += chunk
     os.waitpid(child, 0)
+    bound.cancel()
     return seen.decode()

@@ -56,7 +56,7 @@ def test_clusters_that_we_make_are_ours_to_install_on_and_to_break(provider: str
 
 def test_what_is_needed_to_make_them_is_taken_over(tmp_path: Path) -> None:
     istioctl = tmp_path / "istioctl"
-    istioctl.touch()
+    istioctl.touch(mode=0o755)
     given: dict[str, object] = {"istioctl": str(istioctl), "app_image": "app:1"}
     assert settings({"KIND_EXPERIMENTAL_PROVIDER": "podman"}, provider="kind", **given).making == Making(
         istioctl=istioctl, images={"app": "app:1"}, runtime="podman"

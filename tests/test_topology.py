@@ -100,7 +100,7 @@ def test_an_unknown_name_gets_the_legal_ones_and_a_guess() -> None:
 def test_a_path_that_is_not_there_is_said_so() -> None:
     with pytest.raises(BadInput) as caught:
         load_topology("./nowhere.yaml")
-    assert str(caught.value) == "nowhere.yaml: No such file or directory\n  repair: name a readable YAML file"
+    assert str(caught.value) == "--topology=./nowhere.yaml: there is no such file\n  repair: name a readable YAML file"
 
 
 # What is replaced in GOOD, by what, and what the loader says then.
@@ -295,7 +295,7 @@ WHOLE = {
     ),
     "not UTF-8": (
         b"title: caf\xe9\n",
-        "mesh.yaml: not UTF-8 at byte 10\n  repair: save the file as UTF-8",
+        "--topology=mesh.yaml: not UTF-8 at byte 10\n  repair: save the file as UTF-8",
     ),
 }
 

@@ -23,6 +23,7 @@ from meshproof.providers.lab.build import images
 from meshproof.providers.lab.build.istio_releases import CURRENT
 from meshproof.providers.lab.node import network
 from meshproof.providers.lab.state import LabFolder
+from tests.processes import ignore_interrupts, line_of, started
 
 from .conftest import CLUSTERS
 
@@ -73,40 +74,29 @@ def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str, tmp_path: Path) 
         f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
         "print('up', flush=True); input()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as owner:
-        assert owner.stdout is not None
-        assert owner.stdout.readline() == "up\n"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with started([sys.executable, "-c", code], within_s=300, stdin=subprocess.PIPE, env=environment) as owner:
+        assert line_of(owner) == "up"
         owner.kill()
     eventually(lambda: must_be_gone(scratch_name, but_folder=True), what="end of the orphaned lab", timeout_s=30)
     assert list(tmp_path.iterdir()) == []
 
 
-def hear_interrupts() -> None:
-    """A job that a shell has started in the background ignores SIGINT, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
     argv = [sys.executable, "-m", "meshproof.cli.main", "lab", "up", f"--lab-name={scratch_name}"]
-    with subprocess.Popen(
-        argv, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
-    ) as started:
+    with started(
+        argv, within_s=300, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=ignore_interrupts
+    ) as process:
 
         def begun() -> None:
             if not remains.find(scratch_name).processes:
                 raise NotYet("no process of the lab yet")
 
         eventually(begun, what="the first process of the lab", timeout_s=20, poll_s=0.1)
-        started.send_signal(signal.SIGINT)
-        assert started.stderr is not None
-        told = started.stderr.read()
-    assert started.returncode == 130
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert process.returncode == 130
     assert told.endswith("meshproof: interrupted; nothing is left behind\n")
     must_be_gone(scratch_name)
 

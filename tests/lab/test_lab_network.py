@@ -95,13 +95,13 @@ def test_nothing_leaves_the_lab(lab: Lab) -> None:
         init = ask(lab.folder, {"do": "status"})["processes"][f"{node.cluster}/kubelet"]
         child = Path(f"/proc/{init}/task/{init}/children").read_text().strip()
         resolv = subprocess.run(
-            ["nsenter", "-t", child, "-m", "cat", "/etc/resolv.conf"], capture_output=True, text=True
+            ["nsenter", "-t", child, "-m", "cat", "/etc/resolv.conf"], capture_output=True, text=True, timeout=30
         )
         assert "nameserver" not in resolv.stdout
         # TEST-NET-3 (RFC 5737) belongs to nobody: the packet must die in the router, and say so at once.
         enter = ["nsenter", f"--net={NAMESPACES / plan.node_namespace(node)}"]
         tried = subprocess.run(
-            [*enter, "busybox", "nc", "-w", "2", "203.0.113.1", "80"], capture_output=True, text=True
+            [*enter, "busybox", "nc", "-w", "2", "203.0.113.1", "80"], capture_output=True, text=True, timeout=30
         )
         assert tried.returncode != 0
         assert "unreachable" in tried.stderr.lower()

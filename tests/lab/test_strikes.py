@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ from meshproof.health.mesh import must_be_well
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab.api import Lab, running
+from tests.processes import line_of, started
 
 pytestmark = pytest.mark.lab
 
@@ -92,9 +92,8 @@ def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, recip
     call = (
         f"from tests.lab.test_strikes import leave; leave(*{(lab.folder.name, str(recipe), str(journal.path), name)})"
     )
-    with subprocess.Popen([sys.executable, "-c", call], stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == "struck\n"
+    with started([sys.executable, "-c", call], within_s=300) as run:
+        assert line_of(run) == "struck"
         os.kill(run.pid, signal.SIGKILL)
     assert journal.unhealed()
     assert heal(mesh, journal, lab.links)

@@ -10,6 +10,7 @@ import argparse
 import os
 import platform
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import yaml
 from meshproof import __version__
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName
+from meshproof.core.path_options import read_text, writable_file, write_text
 from meshproof.core.progress import LineNarrator, Narrator
 from meshproof.core.topology import available
 from meshproof.providers.lab import api as labs
@@ -196,20 +198,30 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values) + " s"
 
 
-def main() -> None:
-    """Raises `BadInput` outside of a checkout."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code 0: written; 1: it failed; 2: the input was wrong."""
     description = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.measure", description=description)
     parser.add_argument("--upgrades", nargs="+", type=Path, metavar="REPORT_DIR", help="runs of --upgrade-to made here")
-    upgrades = parser.parse_args().upgrades
+    try:
+        _write(parser.parse_args(argv).upgrades)
+    except Broken as problem:
+        print(f"meshproof: {problem}", file=sys.stderr)
+        return 2 if isinstance(problem, BadInput) else 1
+    return 0
+
+
+def _write(upgrades: Sequence[Path] | None) -> None:
     if not TARGET.parent.is_dir():
         raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
-    before = TARGET.read_text() if TARGET.exists() else ""
+    named = f"file {TARGET}"
+    writable_file(named, TARGET)
+    before = read_text(named, TARGET, "run it at the top of the checkout") if TARGET.exists() else ""
     if upgrades:
-        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
+        write_text(named, TARGET, with_section(before, section(read_upgrades(upgrades), machine())))
     else:
-        TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
+        write_text(named, TARGET, with_section(measure(LineNarrator()), section_of(before)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,6 +12,7 @@ import yaml
 
 from meshproof.claims.results import FILE_NAME
 from meshproof.core.errors import BadInput
+from meshproof.core.path_options import read_text
 
 TITLE: Final = "## Upgrades"
 WAYS: Final = {"UPGRADE-04": "in place", "UPGRADE-03": "by revision"}
@@ -41,15 +42,17 @@ def read_upgrades(folders: Sequence[Path]) -> list[Upgrade]:
     """From the report folders of runs with `--upgrade-to`. Raises `BadInput` naming a folder that tells of none."""
     found: list[Upgrade] = []
     for folder in folders:
+        named, repair = f"--upgrades {folder}", "name the --report-dir of a run"
+        text = read_text(f"{named}: {FILE_NAME}", folder / FILE_NAME, repair)
         try:
-            told = yaml.safe_load((folder / FILE_NAME).read_text(encoding="utf-8"))
-        except OSError as problem:
-            raise BadInput(
-                f"{folder}", f"has no {FILE_NAME}: {problem.strerror}", "name the --report-dir of a run"
-            ) from None
+            told = yaml.safe_load(text)
+        except yaml.YAMLError as problem:
+            raise BadInput(f"{named}: {FILE_NAME}", f"not valid YAML: {str(problem).splitlines()[0]}", repair) from None
+        if not isinstance(told, dict) or not isinstance(told.get("topologies"), dict):
+            raise BadInput(f"{named}: {FILE_NAME}", "it is no verdict", repair)
         here = [each for name, topology in told["topologies"].items() for each in _of(name, topology["claims"])]
         if not here:
-            raise BadInput(f"{folder}", "its run made no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
+            raise BadInput(named, "its run made no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
         found += here
     return found
 

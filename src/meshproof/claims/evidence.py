@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from meshproof.core.errors import Broken
+from meshproof.core.path_options import NAME_FOLDER, reason_of
 
 SECRETS: Final = re.compile(r"PRIVATE KEY-----|client-key-data|\btoken:\s*\S|eyJhbGciOi")
 """Signs of keys, kubeconfigs and tokens (a JWT's header begins with `{"alg":`, `eyJhbGciOi` in base64)."""
@@ -31,7 +32,7 @@ class Evidence:
     def attach(self, name: str, content: str | object) -> Path:
         """Write text as it is, anything else as JSON; `name` gets its suffix from that unless it has one.
 
-        Raises `Broken` if the content looks like a key, a token or a kubeconfig.
+        Raises `Broken` if the content looks like a key, a token or a kubeconfig, or cannot be written.
         """
         text = content if isinstance(content, str) else json.dumps(content, indent=2, default=str, sort_keys=True)
         if SECRETS.search(text):
@@ -40,8 +41,11 @@ class Evidence:
             )
         suffix = "" if Path(name).suffix in SUFFIXES else ".txt" if isinstance(content, str) else ".json"
         path = self.folder / f"{name}{suffix}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as problem:
+            raise Broken(f"evidence {path}", reason_of(problem), NAME_FOLDER) from None
         if path not in self.files:
             self.files.append(path)
         return path

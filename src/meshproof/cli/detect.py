@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from meshproof.core.path_options import print_text
 from meshproof.detect.propose import FILE, proposal_for
 from meshproof.run.settings import CHOOSING, ON_KUBECONFIG, PROVIDER, read_settings
 
@@ -36,5 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
     print("\n".join(proposal.lines), file=sys.stderr)
     if proposal.ours:
         print(f"{proposal.ours} says the same; to prove it: {proposal.command}", file=sys.stderr)
-    print(proposal.text, end="")
+    print_text(proposal.text)
     return 0

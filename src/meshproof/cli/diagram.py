@@ -13,6 +13,7 @@ from meshproof.claims.suite_run import import_suites
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
+from meshproof.core.path_options import print_text, writable_file, write_text
 from meshproof.core.topology import available, load_topology
 from meshproof.install.marker import is_marked, marked_topology
 from meshproof.mesh.handles import Mesh
@@ -40,6 +41,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Raises `BadInput` and `Broken` as every command does."""
+    if arguments.output is not None:
+        writable_file(f"-o {arguments.output}", arguments.output)
     verdict = read_verdict(arguments.verdict) if arguments.verdict else None
     lab = _lab(arguments.lab_name)
     topology = _topology(arguments, lab, verdict)
@@ -106,12 +109,7 @@ def _versions(picture: Picture, verdict: ReadVerdict) -> Picture:
 
 def _write(text: str, target: Path | None) -> None:
     if target is None:
-        sys.stdout.write(text)
+        print_text(text)
         return
-    try:
-        target.write_text(text, encoding="utf-8")
-    except OSError as problem:
-        raise BadInput(
-            f"-o {target}", problem.strerror or str(problem), "name a file in a folder that exists"
-        ) from None
+    write_text(f"-o {target}", target, text)
     print(f"wrote {target}", file=sys.stderr)

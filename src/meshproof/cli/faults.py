@@ -8,6 +8,7 @@ from typing import Any
 
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import BadInput, Broken
+from meshproof.core.path_options import print_text
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import available, load_topology
 from meshproof.core.versions import next_release
@@ -50,9 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     topology = load_topology(arguments.topology) if arguments.topology else None
-    for each in FAULTS:
-        reason = each.not_here(topology) if topology else None
-        print(described(each, reason))
+    texts = [described(each, each.not_here(topology) if topology else None) for each in FAULTS]
+    print_text("".join(f"{text}\n" for text in texts))
     return 0
 
 

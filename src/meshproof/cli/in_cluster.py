@@ -24,6 +24,8 @@ from typing import IO, Final
 from xml.etree import ElementTree
 
 from meshproof.core.errors import BadInput, NotReady
+from meshproof.core.path_options import writable_folder
+from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.waiting import NotYet, eventually
 
 RUN: Final = "run.xml"
@@ -57,7 +59,9 @@ EXITS: Final[Mapping[int, str]] = {
 
 def run(results: Path, options: Sequence[str], *, limit_s: float, sonobuoy: Path | None) -> int:
     """A verify pass with results in a folder, and for Sonobuoy in that folder too. Returns pytest's exit code."""
-    results.mkdir(parents=True, exist_ok=True)
+    writable_folder(f"--results={results}", results)
+    if sonobuoy is not None:
+        writable_folder(f"--sonobuoy={sonobuoy}", sonobuoy)
     with _running(results):
         try:
             code = _end_of(subprocess.Popen(command(results, options), start_new_session=True), limit_s)
@@ -84,7 +88,7 @@ class _ToldToEnd(Exception):
     """The kubelet's TERM, or Ctrl-C."""
 
 
-def _end_of(pytest: subprocess.Popen[bytes], limit_s: float) -> int:
+def _end_of(pytest: subprocess.Popen[bytes] | subprocess.Popen[str], limit_s: float) -> int:
     """Its exit code. After `limit_s`, or when we are told to end, it is interrupted as by Ctrl-C.
 
     Only so it removes its probe namespaces, and writes a verdict. It is interrupted once: a second time would break
@@ -239,6 +243,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code of `run`: pytest's. Of the others: 0 for done, 1 if no run came to an end, 2 if it is too early."""
+    reset_inherited_signals()
     given = parser().parse_args(argv)
     try:
         match given.action:

@@ -15,7 +15,9 @@ from meshproof.cli import faults as fault_commands
 from meshproof.cli import upgrade as upgrade_command
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
+from meshproof.core.path_options import print_text
 from meshproof.core.progress import LineNarrator
+from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.topology import available, load_topology
 from meshproof.install.lifecycle import install_mesh
 from meshproof.mesh.handles import Mesh
@@ -84,19 +86,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
+    reset_inherited_signals()
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "doctor":
-            return _doctor()
-        if arguments.command == "fault":
-            return fault_commands.run(arguments)
-        if arguments.command == "diagram":
-            return diagram_command.run(arguments)
-        if arguments.command == "detect":
-            return detect_command.run(arguments)
-        if arguments.command == "upgrade":
-            return upgrade_command.run(arguments)
-        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
+        code = _run(arguments)
+        print_text("")  # what is still in the buffer
+        return code
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
         return 2
@@ -106,6 +101,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("meshproof: interrupted; nothing is left behind", file=sys.stderr)
         return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "doctor":
+        return _doctor()
+    if arguments.command == "fault":
+        return fault_commands.run(arguments)
+    if arguments.command == "diagram":
+        return diagram_command.run(arguments)
+    if arguments.command == "detect":
+        return detect_command.run(arguments)
+    if arguments.command == "upgrade":
+        return upgrade_command.run(arguments)
+    return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
 
 
 def _doctor() -> int:

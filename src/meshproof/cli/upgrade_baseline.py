@@ -10,6 +10,7 @@ from typing import Any
 from meshproof.cli.select_mesh import add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_RECORD
 from meshproof.core.errors import BadInput
+from meshproof.core.path_options import print_text, writable_file
 from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.capture import take
 from meshproof.upgrade.baseline.compare import compare
@@ -50,9 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _record(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
-        sys.stdout.write(text_of(_taken(arguments)))
+        print_text(text_of(_taken(arguments)))
         return 0
-    _must_be_writable(arguments.output)
+    writable_file(f"-o {arguments.output}", arguments.output)  # before a mesh is queried in vain
     record = _taken(arguments)
     write_record(record, arguments.output)
     asked = ", ".join(record.samples) or "nobody: no client or no demonstration service is there"
@@ -64,12 +65,6 @@ def _record(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _must_be_writable(path: Path) -> None:
-    """Before a mesh is asked for nothing."""
-    if not path.absolute().parent.is_dir():
-        raise BadInput(f"-o {path}", "there is no such folder", "name a file in a folder that exists")
-
-
 def _compare(arguments: argparse.Namespace) -> int:
     for flag, text in (("--from", arguments.version_from), ("--to", arguments.version_to)):
         if text and Version.parse(text) is None:
@@ -77,7 +72,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     before = read_record(arguments.before)
     after = read_record(arguments.after) if arguments.after else _taken(arguments)
     found = compare(before, after, from_version=arguments.version_from, to_version=arguments.version_to)
-    print(told(found))
+    print_text(f"{told(found)}\n")
     return 1 if found.unexplained else 0
 
 

@@ -13,10 +13,11 @@ from meshproof.claims.suite_run import ROOT, SUITES, SuiteRun, run_claims
 from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
 from meshproof.core.errors import BadInput
+from meshproof.core.path_options import NAME_FOLDER, print_text, usable, writable_folder
 from meshproof.core.progress import LineNarrator
 from meshproof.core.versions import parse_target
 from meshproof.mesh.handles import Mesh
-from meshproof.run.settings import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET
+from meshproof.run.settings import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET, REPORT_DIR, istioctl_file
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.verdict import Outcome, render
 
@@ -66,7 +67,9 @@ def add_parser(actions: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the verdict; the exit code says the same. Raises `BadInput` and `Broken` as every command does."""
     target = parse_target(arguments.to)
-    folder = Path(arguments.report_dir).absolute() / FOLDER
+    istioctl = istioctl_file(arguments.istioctl) if arguments.istioctl else None
+    named = f"{REPORT_DIR.flag}={arguments.report_dir}"
+    folder = writable_folder(named, Path(arguments.report_dir)) / FOLDER
     narrator = LineNarrator()
     with narrator.step("clusters"):
         chosen = chosen_mesh(arguments, FOR_DETECTION)
@@ -75,22 +78,21 @@ def run(arguments: argparse.Namespace) -> int:
         with narrator.step("claims about the mesh as it is"):
             claims = _claims(chosen, folder, arguments)
     with narrator.step(f"rules for {target}"):
-        mesh = _with_tool(chosen.mesh, arguments.istioctl)
+        mesh = _with_tool(chosen.mesh, istioctl)
         verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
     text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "verdict.txt").write_text(text)
-    (folder / "verdict.json").write_text(plain)
-    print(plain if arguments.json else text, end="")
+    with usable(named, NAME_FOLDER):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "verdict.txt").write_text(text)
+        (folder / "verdict.json").write_text(plain)
+    print_text(plain if arguments.json else text)
     return verdict.outcome.exit_code
 
 
 def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
     if istioctl is None:
         return mesh
-    if not istioctl.is_file():
-        raise BadInput(f"--istioctl={istioctl}", "there is no such file", "name the program istioctl, or leave it away")
-    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl.absolute(), istioctls={}))
+    return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl, istioctls={}))
 
 
 def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 import re
+from collections.abc import Mapping
 from typing import Final
-
-from meshproof.core import names
 
 SYSTEM_NAMESPACE: Final = "istio-system"
 """Where istiod and the gateways live."""
@@ -99,7 +97,7 @@ INJECTOR_LABEL: Final = "app=sidecar-injector"
 """On every webhook configuration that injects: the revision's own and those of tags (chart istio-discovery)."""
 
 
-APP_CLUSTER: Final = f"outbound|{names.APP_PORT}||{names.APP_FQDN}"
+APP_CLUSTER: Final = f"outbound|{APP_PORT}||{APP_FQDN}"
 """The application's port as sidecars and ingress gateways name its Envoy cluster."""
 
 

@@ -15,6 +15,7 @@ import yaml
 from meshproof.core import names
 from meshproof.core.errors import BadInput
 from meshproof.core.model import EAST_WEST, INGRESS, ClusterName, ClusterSpec, GatewayRef, NetworkName, Role, Topology
+from meshproof.core.path_options import read_text
 
 TOPOLOGIES: Final = Path(__file__).resolve().parents[1] / "topologies"
 """The topologies that come with meshproof, one YAML file each. In a checkout a link to those at its top."""
@@ -49,13 +50,7 @@ def load_topology(name_or_path: str, *, folder: Path = TOPOLOGIES) -> Topology:
     Raises `BadInput` that says which file and line, what is wrong there, and how to repair it.
     """
     path = _find(name_or_path, folder)
-    try:
-        text = path.read_bytes().decode()
-    except OSError as problem:
-        raise BadInput(_shown(path), problem.strerror or str(problem), "name a readable YAML file") from None
-    except UnicodeDecodeError as problem:
-        raise BadInput(_shown(path), f"not UTF-8 at byte {problem.start}", "save the file as UTF-8") from None
-    return _Loader(path).load(text)
+    return _Loader(path).load(read_text(f"--topology={name_or_path}", path, "name a readable YAML file"))
 
 
 def parse_topology(text: str, path: Path) -> Topology:

@@ -10,6 +10,7 @@ from typing import Final
 
 from meshproof.core.errors import BadInput
 from meshproof.core.model import ClusterName, PullSecret, Topology
+from meshproof.core.path_options import readable_file
 
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 CONTEXT_VARIABLE: Final = "CTX_CLUSTER"
@@ -56,19 +57,17 @@ def kubeconfig_files(given: str | None, environment: Mapping[str, str]) -> tuple
     """
     if given is not None:
         files, source = _split(given), f"--kubeconfig={given}"
-        there = [file for file in files if file.is_file()]
-        missing = [file for file in files if file not in there]
+        there = files
     else:
         listed = environment.get(KUBECONFIG_VARIABLE)
         files, source = _split(listed or DEFAULT_KUBECONFIG), f"{KUBECONFIG_VARIABLE}={listed}" if listed else ""
-        there = [file for file in files if file.is_file()]
-        missing = [] if there else files  # kubectl does not mind that some of a list are not there
-    if missing or not there:
-        raise BadInput(
-            source or f"kubeconfig {DEFAULT_KUBECONFIG}",
-            f"there is no file {', '.join(map(str, missing)) or 'in it'}",
-            f"name one with --kubeconfig, or with {KUBECONFIG_VARIABLE}",
-        )
+        # kubectl does not mind that some of a list are not there
+        there = [file for file in files if os.path.lexists(file)] or files
+    what, repair = source or f"kubeconfig {DEFAULT_KUBECONFIG}", f"name one with --kubeconfig, or {KUBECONFIG_VARIABLE}"
+    if not there:
+        raise BadInput(what, "there is no file in it", repair)
+    for file in there:
+        readable_file(what if len(there) == 1 else f"{what}: {file}", file, repair)
     return tuple(there), source or DEFAULT_KUBECONFIG
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meshproof.claims.evidence import Evidence
 from meshproof.failover.drill import Drill
+from meshproof.load.history import Window
 from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
 
@@ -26,9 +27,11 @@ def attach(evidence: Evidence, drill: Drill, name: str) -> None:
         marks.insert(1, (moments.gone.monotonic_s, "gone"))
     if moments.back is not None:
         marks.append((moments.back.monotonic_s, "back"))
+    over_s = moments.back.monotonic_s if moments.back is not None else drill.whole.end_s
+    outages = [Window(begin_s=moments.told.monotonic_s, end_s=over_s)]
     title = f"{moments.what} ({drill.mesh.topology.name})"
     evidence.attach(f"{name}-history.csv", drill.history.as_csv())
-    evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters))
+    evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters, outages))
     if any(request.is_bad for request in drill.history.sent_in(drill.whole)) and (errors := proxy_errors(drill.mesh)):
         evidence.attach(f"{name}-proxies-logged", errors)
     for target in dict.fromkeys(source.target for source in drill.sources):

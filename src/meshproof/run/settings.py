@@ -15,6 +15,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import BadInput
 from meshproof.core.model import PullSecret, Topology
 from meshproof.core.option_names import ISTIO_VERSION_FLAG, KEEP_FLAG, UPGRADE_TO_FLAG
+from meshproof.core.path_options import program_file, read_text, writable_folder
 from meshproof.core.topology import available, load_topology
 from meshproof.core.versions import parse_target
 from meshproof.providers.cli_tools.settings import Making, container_runtime
@@ -312,7 +313,7 @@ def read_settings(
         may_disrupt=ours or bool(values.get(ALLOW_DISRUPTIVE.dest)),
         may_make_credentials=ours or bool(values.get(ALLOW_CREDENTIALS.dest)),
         keep=bool(values.get(KEEP.dest)),
-        report_dir=Path(folder).absolute() if folder else root / "reports",
+        report_dir=writable_folder(f"{REPORT_DIR.flag}={folder}", Path(folder)) if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
         mutants=text(MUTANTS) or "",
         slice=_count(SLICE, text(SLICE), "mutants"),
@@ -402,9 +403,10 @@ def _istio_values(values: Mapping[str, object]) -> Mapping[str, object]:
     given = values.get(ISTIO_VALUES.dest)
     if given is None:
         return {}
+    text = read_text(f"{ISTIO_VALUES.flag}={given}", Path(str(given)), "name a readable YAML file")
     try:
-        found = yaml.safe_load(Path(str(given)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
         reason = str(problem).splitlines()[0]
         raise BadInput(f"{ISTIO_VALUES.flag}={given}", reason, "name a readable YAML file") from None
     if not isinstance(found, dict):
@@ -424,11 +426,12 @@ def _making(provider: str, values: Mapping[str, object], environment: Mapping[st
 
 def _istioctl(values: Mapping[str, object]) -> Path | None:
     given = values.get(ISTIOCTL.dest)
-    if given is None:
-        return None
-    if not Path(str(given)).is_file():
-        raise BadInput(f"--istioctl={given}", "there is no such file", "name the program istioctl, or leave it away")
-    return Path(str(given)).absolute()
+    return None if given is None else istioctl_file(Path(str(given)))
+
+
+def istioctl_file(given: Path) -> Path:
+    """The program that was named. Raises `BadInput` if it is none."""
+    return program_file(f"{ISTIOCTL.flag}={given}", given, f"name the program istioctl, or omit {ISTIOCTL.flag}")
 
 
 def _images(values: Mapping[str, object]) -> dict[str, str]:

@@ -24,6 +24,7 @@ from typing import Any
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.core.errors import Broken, MeshproofError, NotReady
+from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.address_plan import NodePlan
 from meshproof.providers.lab.build.images import copy_for_node
@@ -318,6 +319,7 @@ def _clues(kube: Kube) -> str:
 
 def main() -> int:
     """Entry point: the name of a lab whose folder holds its spec."""
+    reset_inherited_signals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lab")
     folder = LabFolder(parser.parse_args().lab)

@@ -11,6 +11,7 @@ import yaml
 
 from meshproof.claims.results import Result
 from meshproof.core.errors import BadInput
+from meshproof.core.path_options import read_text
 from meshproof.report.diagram.model import Proof
 from meshproof.report.verdict import SCHEMA
 
@@ -38,11 +39,10 @@ class ReadVerdict:
 
 def read_verdict(path: Path) -> ReadVerdict:
     """Raises `BadInput` if it cannot be read, is no verdict, or holds no result."""
+    text = read_text(f"--verdict={path}", path, REPAIR)
     try:
-        data = yaml.safe_load(path.read_bytes())
-    except OSError as problem:
-        raise BadInput(f"--verdict={path}", problem.strerror or str(problem), REPAIR) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
         reason = str(problem).splitlines()[0]
         raise BadInput(f"--verdict={path}", f"not valid YAML: {reason}", REPAIR) from None
     schema = data.get("schema") if isinstance(data, dict) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshproof.core.errors import BadInput
+from meshproof.core.path_options import read_text, write_text
 from meshproof.upgrade.baseline.model import FORMAT, Content, Key, Record, Sample
 from meshproof.upgrade.baseline.normalise import canonical
 
@@ -18,10 +19,7 @@ AGAIN: Final = "take it again: meshproof upgrade record"
 
 def write_record(record: Record, path: Path) -> None:
     """Raises `BadInput` if it cannot be written."""
-    try:
-        path.write_text(text_of(record), encoding="utf-8")
-    except OSError as problem:
-        raise BadInput(f"-o {path}", problem.strerror or str(problem), "name a file in a folder that exists") from None
+    write_text(f"-o {path}", path, text_of(record))
 
 
 def text_of(record: Record) -> str:
@@ -50,11 +48,9 @@ def _parts(record: Record) -> Iterator[dict[str, object]]:
 
 def read_record(path: Path) -> Record:
     """Raises `BadInput` that says what is wrong with the file."""
+    text = read_text(f"record {path}", path, "name a file that `meshproof upgrade record` wrote")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no text"
-        raise BadInput(f"record {path}", reason, "name a file that `meshproof upgrade record` wrote") from None
+        document = json.loads(text)
     except ValueError as problem:
         raise BadInput(f"record {path}", f"it is no JSON: {problem}", AGAIN) from None
     return parse_record(document, f"record {path}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from meshproof.clients.kubernetes.client import Json, Kube, path_of
 from meshproof.core.errors import Broken
 from meshproof.core.model import ClusterName
+from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.waiting import pause
 
 RETRY_S = 0.5
@@ -83,6 +84,7 @@ def serve(kube: Kube, book: AddressBook) -> None:
 
 def main() -> None:
     """Entry point: a JSON file that maps clusters to kubeconfig and pool."""
+    reset_inherited_signals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clusters", type=Path)
     threads = []
