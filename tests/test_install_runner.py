@@ -8,10 +8,10 @@ from typing import NoReturn
 
 import pytest
 
-from meshproof.core.errors import NotReady
+from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.progress import LineNarrator, Silent
 from meshproof.install import executor as runner
-from meshproof.install.executor import Aborted, Step, StepFailed, in_order, run_plan, undo_of
+from meshproof.install.executor import Step, StepFailed, in_order, run_plan, undo_of
 
 
 def step(name: str, *needs: str, run: Callable[[], None] | None = None, undo: Callable[[], None] | None = None) -> Step:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from meshproof.core.errors import Broken
+from meshproof.core.errors import Aborted, Broken
 from meshproof.core.model import ClusterName
 from meshproof.core.progress import Narrator
 
@@ -33,10 +33,6 @@ class StepFailed(Broken):
     def __init__(self, step: Step, reason: str) -> None:
         self.step = step
         super().__init__(f"step '{step.name}'", reason)
-
-
-class Aborted(Broken):
-    """A step gave up since another one had failed."""
 
 
 def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:

@@ -9,12 +9,11 @@ from enum import StrEnum
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
-from meshproof.clients.kubernetes.readiness import until
-from meshproof.core.errors import NotReady
+from meshproof.clients.kubernetes.rollout import until
+from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
 from meshproof.core.names import CLIENT_NAMESPACE
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.install.executor import Aborted
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
 """istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
