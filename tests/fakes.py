@@ -16,6 +16,7 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.objects import EndpointFacts, PodFacts, PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+from meshproof.probes.pod_script import HEADERS
 
 
 class LocalKube(Kube):
@@ -76,6 +77,12 @@ def pod(name: str, namespace: str = "ns", address: str = "", **labels: str) -> P
         leaving=False,
         proxy_env=MappingProxyType({}),
     )
+
+
+def row(status: int, *, code: int = 0, message: str = "", **headers: str) -> str:
+    """What curl reports of one request; headers with underscores."""
+    values = [headers.get(name.replace("-", "_"), "") for name in HEADERS]
+    return "\t".join((f"{status:03}", str(code), "0.004", "0.001", *values, message))
 
 
 def facts_of(cluster: Cluster, number: int, *, pods: int = 1, gateway: bool = True) -> ClusterFacts:

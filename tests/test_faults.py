@@ -33,10 +33,11 @@ class IstiodKube(Kube):
         self.hurried: list[str] = []
 
     def _deployment(self) -> Json:
+        kinds = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
         return {
             "metadata": {"name": "istiod", "generation": 1},
             "spec": {"replicas": self.replicas},
-            "status": {"observedGeneration": 1, "availableReplicas": self.replicas},
+            "status": {"observedGeneration": 1, **dict.fromkeys(kinds, self.replicas)},
         }
 
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:

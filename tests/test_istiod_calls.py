@@ -12,57 +12,48 @@ from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
+from meshproof.probes.pod_script import Output
 from suites.gateways.test_istiod import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")
+DONE = Output(text="", exit_code=0)
 TRAILERS_ONLY = """\
-meshproof exit 0
-meshproof part
 HTTP/2 200
 content-type: application/grpc
 grpc-status: 16
 grpc-message: authentication failure
 
-meshproof part
-
-meshproof part
-
 """
 KNOWN = TRAILERS_ONLY.replace("16", "3").replace("authentication failure", "missing node information")
-UNVERIFIED = """\
-meshproof exit 60
-meshproof part
-
-meshproof part
-
-meshproof part
-curl: (60) SSL certificate problem: self-signed certificate in certificate chain
-More details here: https://curl.se/docs/sslcerts.html
-
-"""
+UNVERIFIED = Output(
+    text="curl: (60) SSL certificate problem: self-signed certificate in certificate chain\n"
+    "More details here: https://curl.se/docs/sslcerts.html\n\n",
+    exit_code=60,
+)
 
 
 def test_a_refused_caller_and_a_known_one_are_told_apart() -> None:
-    refused, known = parse_call(TRAILERS_ONLY, "xDS"), parse_call(KNOWN, "xDS")
+    refused, known = parse_call(DONE, TRAILERS_ONLY, "", "xDS"), parse_call(DONE, KNOWN, "", "xDS")
     assert (refused.refused, refused.let_in, str(refused)) == (True, False, "gRPC status 16: authentication failure")
     assert (known.refused, known.let_in, str(known)) == (False, True, "gRPC status 3: missing node information")
 
 
 def test_tls_that_does_not_verify_is_no_answer() -> None:
-    call = parse_call(UNVERIFIED, "xDS")
+    call = parse_call(UNVERIFIED, "", "", "xDS")
     assert not call.refused
     assert not call.let_in
     assert str(call) == "no answer (curl: (60) SSL certificate problem: self-signed certificate in certificate chain)"
 
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
-    with pytest.raises(Broken, match="curl told nothing: 'sh: curl: not found'"):
-        parse_call("", "xDS", "sh: curl: not found")
+    with pytest.raises(Broken, match=r"curl did not run: 'sh: curl: not found'\n.*needs curl with HTTP/2"):
+        parse_call(Output(text="sh: curl: not found\n", exit_code=127), "", "", "xDS")
 
 
 def test_each_caller_gets_what_it_deserves() -> None:
-    refused, known, silent = (parse_call(text, "xDS") for text in (TRAILERS_ONLY, KNOWN, UNVERIFIED))
+    refused, known = (parse_call(DONE, text, "", "xDS") for text in (TRAILERS_ONLY, KNOWN))
+    silent = parse_call(UNVERIFIED, "", "", "xDS")
     assert (
         token_problems(NO_TOKEN, refused) == token_problems(BAD_TOKEN, refused) == token_problems(PROPER, known) == []
     )
@@ -85,7 +76,7 @@ def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
         "answers something else than an admission review: 'hello'"
     ]
     assert review_problems(Call(http=404, grpc=None, said="not found")) == ["HTTP 404: not found"]
-    assert review_problems(parse_call(UNVERIFIED, "x"))[0].startswith("no answer (curl: (60)")
+    assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no answer (curl: (60)")
 
 
 def test_a_review_asks_for_a_dry_run() -> None:

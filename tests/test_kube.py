@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
 from tests.api_server import Answer, Server, kubeconfig
@@ -97,4 +98,4 @@ def test_waiting_for_an_object_ends_with_its_deadline(kube: Kube, server: Server
 
     server.reply = reply
     with pytest.raises(NotReady, match=r"a running pod on east: not within 0\.3 s"):
-        kube.wait_for("Pod", "p", "ns", lambda seen: None, what="a running pod", timeout_s=0.3)
+        until(kube, "Pod", "p", "ns", lambda seen: None, what="a running pod", timeout_s=0.3)

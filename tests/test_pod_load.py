@@ -15,7 +15,7 @@ from meshproof.core.waiting import pause
 from meshproof.load.generator import Load
 from meshproof.load.history import Mark, Outcome, Window
 from meshproof.load.pod_generator import PodLoad, lateness, parse_notes
-from tests.fakes import LocalKube, pod
+from tests.fakes import LocalKube, pod, row
 
 CLIENT = pod("client")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="this machine has no curl")
@@ -112,7 +112,8 @@ def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
 
 
 def test_notes_that_were_cut_off_tell_nothing_of_an_end() -> None:
-    text = "S 0 1 1000\nS 0 2 1020\nR 0 1 200 0 0.004|v1|-|1|\nR 0 2 200 0 0.0"
+    end = row(200, x_app_version="v1", x_meshproof_flags="-", x_meshproof_attempts="1")
+    text = f"S 0 1 1000\nS 0 2 1020\nR 0 1 {end}\nR 0 2 {end[:12]}"
     sent, ended = parse_notes(text)
     assert sent == {(0, 1): 10.0, (0, 2): 10.2}
     assert [*ended] == [(0, 1)]

@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import ssl
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,18 +19,21 @@ from typing import ClassVar
 
 import pytest
 
+from meshproof.clients.kubernetes.client import ExecResult
 from meshproof.core.errors import Broken, NotReady
 from meshproof.load.generator import DEFAULT, ask_ingress
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from meshproof.pki.verify import spiffe_ids
 from meshproof.probes import http_batch as calls
+from meshproof.probes import pod_script
 from meshproof.probes.answer_words import words
-from meshproof.probes.http import dialling, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
+from meshproof.probes.http import answer_of, dialling, http_from_pod, http_from_runner, plain_http_from_pod
 from meshproof.probes.http_batch import Call
 from meshproof.probes.http_bodies import bodies_from_pod
-from meshproof.probes.tcp import parse_tcp_row, tcp_from_pod, tcp_from_runner
+from meshproof.probes.pod_script import Output, parse, parse_curl, parse_curls
+from meshproof.probes.tcp import parse_tcp, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
-from tests.fakes import LocalKube, pod
+from tests.fakes import LocalKube, pod, row
 
 CLIENT = pod("client")
 SPIFFE = "spiffe://cluster.local/ns/meshproof-app/sa/mockshop"
@@ -133,7 +138,7 @@ def test_tcp_from_a_pod_counts_the_handshake_and_not_what_is_spoken(shop: int, c
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
     with pytest.raises(Broken, match="no answer from its curl"):
-        parse_tcp_row("", "192.0.2.1", 15443, "sh: curl: not found")
+        parse_tcp("sh: curl: not found\n", "192.0.2.1", 15443)
 
 
 def hello(port: int, *, sni: str | None = None, alpn: str | None = None) -> Hello:
@@ -201,8 +206,8 @@ def test_a_batch_ends_with_the_first_request_that_gets_no_answer(closed_port: in
 
 @needs_curl
 def test_a_batch_that_is_not_told_completely_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshproof.probes.http._HTTP_FORMAT", "")
-    with pytest.raises(NotReady, match="curl told of 0"):
+    monkeypatch.setattr(pod_script, "_CURL", ("curl", "-s"))
+    with pytest.raises(NotReady, match="curl reported 0"):
         http_from_pod(LocalKube(), CLIENT, "http://127.0.0.1:1/", 2)
 
 
@@ -216,8 +221,67 @@ def test_a_gateway_is_asked_at_its_address_for_a_host_that_no_dns_knows(shop: in
     assert dialling("fd00::1") == ["--connect-to", "::[fd00::1]:"]
 
 
+def test_rows_of_curl_are_parsed() -> None:
+    answered = parse_curl(row(200, x_app_version="v1 ", grpc_status="0"))
+    assert (answered.status, answered.seconds, answered.connect_s, answered.error) == (200, 0.004, 0.001, "")
+    assert (answered.headers["x-app-version"], answered.headers["grpc-status"]) == ("v1", "0")
+    assert parse_curl(row(0, code=28, message="Operation timed out; really")).error == "Operation timed out; really"
+    assert parse_curl(row(0, code=28)).error == "curl exit code 28"
+
+
+def test_a_curl_that_is_too_old_is_named() -> None:
+    for text in ("curl: not found", row(200, x_app_version="%header{x-app-version}"), row(200).rpartition("\t")[0]):
+        with pytest.raises(Broken, match=r"unexpected line .*\n.*needs curl 7\.84 or newer"):
+            parse_curl(text)
+
+
+def test_requests_end_early_only_with_one_that_got_no_answer() -> None:
+    lost = row(0, code=7, message="refused")
+    rows = Output(text=f"{row(200)}\n{lost}\n", exit_code=7)
+    assert [result.status for result in parse_curls(rows, 3, "3 requests")] == [200, 0]
+    with pytest.raises(NotReady, match=r"3 requests: curl reported 1 \(exit code 137\)"):
+        parse_curls(Output(text=f"{row(200)}\n", exit_code=137), 3, "3 requests")
+
+
+@pytest.mark.parametrize("shell", [("sh",), ("busybox", "sh")])
+def test_commands_run_at_the_same_time_and_are_reported_in_their_order(shell: tuple[str, ...]) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"this machine has no {shell[0]}")
+    commands = ["sleep 1; echo first; echo aside >&2", "sleep 1; printf 'no line end' | tee kept; false", "sleep 1"]
+    commands += [f"sleep 1; echo {number}" for number in range(10)]
+    text = pod_script.script(commands, then=["cat kept", "cat given"], files=True)
+    begin = time.monotonic()
+    done = subprocess.run(
+        [*shell, "-c", text],
+        input=pod_script.stdin_of({"given": "a\r\n b\n"}).encode(),
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert time.monotonic() - begin < 5
+    first, second, silent, *others, kept, given = parse(done.stdout.decode())
+    assert first == Output(text="first\naside\n", exit_code=0)
+    assert second == Output(text="no line end", exit_code=1)
+    assert silent == Output(text="", exit_code=0)
+    assert [output.text for output in others] == [f"{number}\n" for number in range(10)]
+    assert (kept.text, given.text) == ("no line end", "a\r\n b\n")
+
+
+def test_a_script_that_cannot_begin_is_our_failure() -> None:
+    class ReadOnly(LocalKube):
+        def exec(self, *args: object, **more: object) -> ExecResult:
+            return ExecResult(stdout="", stderr="mkdir: read-only file system\n", exit_code=97)
+
+    with pytest.raises(NotReady) as caught:
+        pod_script.run(ReadOnly(), CLIENT, ["true"], what="2 calls", timeout_s=5, needs="the image needs sh")
+    assert str(caught.value) == (
+        "2 calls from ns/client on local: 0 of 1 commands reported (exit code 97): 'mkdir: read-only file system'\n"
+        "  repair: the image needs sh"
+    )
+
+
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:
-    assert parse_http_row("200 0.004 0 |").outcome == "an answer without x-app-version"
+    assert answer_of(parse_curl(row(200))).outcome == "an answer without x-app-version"
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:

@@ -16,12 +16,12 @@ from meshproof.controlplane.config_consistency import (
     service_hosts,
 )
 from meshproof.controlplane.config_propagation import host_problems
-from meshproof.core.errors import NotReady
 from meshproof.core.settle import settled
 from meshproof.probes.admission import Answer, ConfigAdmission, Verdict
 from meshproof.probes.answers import HttpAnswer
-from meshproof.probes.http_batch import Call, Reply, parse_row, script, told_replies
-from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_body_row
+from meshproof.probes.http_batch import Call, Reply, reply_of, told_replies
+from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_bodies
+from meshproof.probes.pod_script import parse_curl
 from meshproof.workloads.testbed.configuration import configuration, weights
 from meshproof.workloads.testbed.envoy import envoy_config
 from suites.controlplane.test_configuration import admission_problems
@@ -29,7 +29,7 @@ from suites.traffic.test_policies import guard_problems, security_problems, stri
 from suites.traffic.test_protocols import protocol_problems
 from suites.traffic.test_refusals import refusal_problems
 from suites.traffic.test_routing import failover_problems
-from tests.fakes import mesh_of
+from tests.fakes import mesh_of, row
 
 
 def reply(server: str = "", status: int = 200, **changes: Any) -> Reply:
@@ -283,26 +283,28 @@ def test_bodies_must_come_back_unchanged_from_where_they_went() -> None:
 
 
 def test_lines_of_scripts_are_parsed() -> None:
-    assert parse_body_row("1;1024;aa;bb;200;cluster1;") == (1, body(returned="bb"))
-    _, refused = parse_body_row("1;1024;aa;cc;503;;upstream connect error, reset reason: connection termination")
+    back = f"{row(200, x_app_version='cluster1')}\naa *0.sent\nbb *0.back\n\n"
+    error = f"{row(503)}\naa *0.sent\ncc *0.back\nupstream connect error, reset reason: connection termination \n"
+    answered, refused = parse_bodies(back + error, (1024, 1024))
+    assert answered == body(returned="bb")
     assert refused.problem == "1024 bytes: HTTP 503, upstream connect error, reset reason: connection termination"
-    assert parse_row("2;200;0.004;0;cluster1;HTTP/2;0;1;") == (
-        2,
-        reply("cluster1", seconds=0.004, protocol="HTTP/2", grpc_status="0", proxied=True),
+    answer = row(
+        200, x_app_version="cluster1", x_meshproof_protocol="HTTP/2", grpc_status="0", x_envoy_upstream_service_time="1"
     )
-    _, failed = parse_row("0;000;1.5;28;;;;;Operation timed out; really")
+    assert reply_of(parse_curl(answer)) == (
+        reply("cluster1", seconds=0.004, protocol="HTTP/2", grpc_status="0", proxied=True)
+    )
+    failed = reply_of(parse_curl(row(0, code=28, message="Operation timed out; really")))
     assert (failed.status, failed.error) == (0, "Operation timed out; really")
     assert told_replies([failed, failed, reply("cluster2")]) == "Operation timed out; really x2, cluster2 x1"
-    with pytest.raises(NotReady, match="unexpected line"):
-        parse_row("curl: not found")
 
 
 def test_a_call_shares_a_connection_unless_each_request_needs_one_of_its_own() -> None:
     shared, fresh = Call(url="http://a/", count=3, headers={"x": "y z"}), Call(url="http://b/", count=2, fresh=True)
-    lines = [line for line in script([shared, fresh], 5).splitlines() if line.startswith("(")]
-    assert [line.count("curl") for line in lines] == [1, 2]
-    assert "-H 'x: y z' 'http://a/?n=[1-3]'" in lines[0]
-    assert [part.rpartition(" ")[2] for part in lines[1].split(")")[0].split(" && ")] == [
+    lines = [call.command(5) for call in (shared, fresh)]
+    assert [line.count("request") for line in lines] == [1, 2]
+    assert "-H 'x: y z' --fail-early 'http://a/?n=[1-3]'" in lines[0]
+    assert [part.rpartition(" ")[2] for part in lines[1].split(" && ")] == [
         "'http://b/?n=1'",
         "'http://b/?n=2'",
     ]

@@ -11,7 +11,7 @@ import yaml
 
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.clients.kubernetes.manifests import core
-from meshproof.clients.kubernetes.readiness import bad_states
+from meshproof.clients.kubernetes.rollout import bad_states
 from meshproof.core.concurrency import together
 from meshproof.core.model import PullSecret
 from meshproof.core.progress import Narrator

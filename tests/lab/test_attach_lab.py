@@ -18,7 +18,7 @@ from pyroute2.netlink.rtnl import rt_type
 from meshproof.clients.istio.configuration import istio
 from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.clients.kubernetes.manifests import core
-from meshproof.clients.kubernetes.readiness import deployment_ready
+from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.progress import Narrator

@@ -13,6 +13,7 @@ import pytest
 from pyroute2 import IPRoute, NetNS
 
 from meshproof.clients.kubernetes.client import Json, Kube
+from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.api import Lab, ask
@@ -50,9 +51,10 @@ def pods(lab: Lab) -> Iterator[tuple[str, str]]:
         with suppress(Broken):
             eventually(partial(account, kube), what="default service account", timeout_s=20)
         kube.create(client_pod("probe"))
-    yield tuple(  # type: ignore[misc]
-        kube.wait_for("Pod", "probe", "default", running_pod, what="probe pod", timeout_s=30) for kube in kubes
+    first, second = (
+        until(kube, "Pod", "probe", "default", running_pod, what="probe pod", timeout_s=30) for kube in kubes
     )
+    yield first, second
     for kube in kubes:
         kube.delete("Pod", "probe", "default", grace_s=0)
 
@@ -139,7 +141,7 @@ def test_load_balancer_addresses_outlive_an_api_server_restart(lab: Lab) -> None
     kube = kube_of(lab, 0)
     try:
         kube.create(load_balancer("first"))
-        first = kube.wait_for("Service", "first", "default", address_of, what="address of first", timeout_s=10)
+        first = until(kube, "Service", "first", "default", address_of, what="address of first", timeout_s=10)
         lab.restart("east/kube-apiserver")
 
         def answers() -> None:
@@ -152,10 +154,10 @@ def test_load_balancer_addresses_outlive_an_api_server_restart(lab: Lab) -> None
 
         eventually(answers, what="API server after its restart", timeout_s=60)
         kube.create(load_balancer("second"))
-        second = kube.wait_for("Service", "second", "default", address_of, what="address of second", timeout_s=30)
+        second = until(kube, "Service", "second", "default", address_of, what="address of second", timeout_s=30)
         kube.delete("Service", "first", "default")
         kube.create(load_balancer("first"))
-        again = kube.wait_for("Service", "first", "default", address_of, what="address of first, again", timeout_s=30)
+        again = until(kube, "Service", "first", "default", address_of, what="address of first, again", timeout_s=30)
         assert first == again
         assert first != second
         assert not lab.problems(), "the load balancer must outlive the restart"

@@ -36,9 +36,9 @@ class NotReady(Broken):
     """Something that we wait for did not come in time, or reached a state from which it never will."""
 
 
+class Aborted(Broken):
+    """A step of a plan gave up since another one had failed."""
+
+
 class Unavailable(Broken):
     """This machine or provider cannot do what was asked; the claim that needs it is skipped with this text."""
-
-
-class Aborted(Broken):
-    """A step gave up since another one had failed."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.deployments import pods_of, refusal_of, status_of
+from meshproof.clients.kubernetes.rollout import names_of_pods, refusal_of, status_of
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken, NotReady
@@ -76,7 +76,7 @@ def perform(ward: Ward, victim: Cluster) -> BookDrill:
             with remove_app(ward.bench, victim) as book.remove:
                 pause(SAMPLES.without_app)
             pause(SAMPLES.waiting)
-            book.pods_during = pods_of(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
+            book.pods_during = names_of_pods(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
             book.refusal = refusal_of(_status(victim))
         book.ready_s = _ready(victim)
         if book.ready_s is not None:  # else nobody there can answer

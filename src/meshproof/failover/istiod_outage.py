@@ -11,7 +11,7 @@ from typing import Final
 
 from meshproof.claims.findings import Findings
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.deployments import pods_of, refusal_of, status_of
+from meshproof.clients.kubernetes.rollout import names_of_pods, refusal_of, status_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
@@ -151,7 +151,7 @@ def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
             cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
         pause(max(0.0, outage_s - (time.monotonic() - start)))
         for cluster in outage.governed:
-            outage.pods_during[cluster.name] = pods_of(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
+            outage.pods_during[cluster.name] = names_of_pods(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
             outage.refusal[cluster.name] = refusal_of(_status(cluster))
         together(ShortLived.note_kept, outage.short_lived)
         later = dials(outage.drill.snapshot, outage.governed)

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json, Kube
-from meshproof.clients.kubernetes.deployments import is_current
+from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.transient import Bench, Strike, strike
-from meshproof.faults.undo import ISTIOD_GRACE_S, shortage
+from meshproof.faults.undo import ISTIOD_GRACE_S
 from meshproof.mesh.handles import Cluster
 
 STOP_ISTIOD: Final = "stop_istiod"
@@ -76,21 +76,15 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], 
     there = _replicas(kube)
     wanted = {name: count for name, count in replicas.items() if name in there}
     _scale(kube, wanted, leading)
-    for name, count in wanted.items():
-        try:
-            kube.wait_for(
-                "Deployment",
-                name,
-                names.SYSTEM_NAMESPACE,
-                _available(count),
-                what=f"{count} available replicas of {names.SYSTEM_NAMESPACE}/{name}",
-                timeout_s=DEADLINES.istiod_back,
-                repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
-            )
-        except NotReady as problem:
-            deployment = kube.find("Deployment", name, names.SYSTEM_NAMESPACE) or {}
-            why = shortage(deployment, kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS))
-            raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
+    for name in wanted:
+        deployment_ready(
+            kube,
+            names.SYSTEM_NAMESPACE,
+            name,
+            timeout_s=DEADLINES.istiod_back,
+            patient=True,
+            repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
+        )
     await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, but=sum(_replicas(kube).values()))
 
 
@@ -134,13 +128,3 @@ def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0) -> None
 
     what = f"pods {labels} in {namespace} on {kube.name} are gone"
     eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)
-
-
-def _available(count: int) -> Callable[[Json | None], bool | None]:
-    def check(deployment: Json | None) -> bool | None:
-        if deployment is None:
-            return None
-        available = (deployment.get("status") or {}).get("availableReplicas", 0)
-        return True if is_current(deployment) and available >= count else None
-
-    return check

@@ -24,12 +24,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
-from meshproof.clients.kubernetes.deployments import is_current
-from meshproof.clients.kubernetes.readiness import bad_states
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.rollout import pods_of, pods_ready
 from meshproof.controlplane.leader_election import leading
 from meshproof.core import names
 from meshproof.core.errors import Broken, Unavailable
@@ -145,34 +144,12 @@ def await_api_server(kube: Kube) -> None:
 
 def await_deployment(kube: Kube, namespace: str, name: str) -> None:
     """Wait until a Deployment has as many ready pods as it wants, and none that is leaving."""
-
-    def check() -> None:
-        deployment = kube.find("Deployment", name, namespace)
-        if deployment is None:
-            raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "is gone", "install the mesh again")
-        if not is_current(deployment):
-            raise NotYet("its controller has not seen its newest change")
-        pods = _pods_of(kube, deployment)
-        ready = sum(_is_ready(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
-        wanted = int(deployment["spec"].get("replicas", 1))
-        if ready != wanted or len(pods) != wanted:
-            raise NotYet(f"{ready} of {wanted} pods ready, {len(pods)} there{shortage(deployment, pods)}")
-
-    eventually(check, what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S, poll_s=0.2)
+    pods_ready(kube, [(namespace, name)], what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S)
 
 
 def _start_again(kube: Kube, namespace: str, name: str, replicas: int) -> None:
     for count in (0, replicas):
         kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, namespace, sub="scale")
-
-
-def shortage(deployment: Json, pods: Iterable[Json]) -> str:
-    """Why a Deployment has too few ready pods, in the words of Kubernetes: refused, not scheduled, not started."""
-    there = list(pods)
-    words = [bad.text for bad in bad_states(deployment, there)]
-    conditions = [c for pod in there for c in (pod.get("status") or {}).get("conditions") or []]
-    words += [str(c.get("message")) for c in conditions if c.get("reason") == "Unschedulable"]
-    return "".join(f"; {each}" for each in words)
 
 
 def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
@@ -247,16 +224,12 @@ def restart(cluster: Cluster, scope: str) -> None:
     chosen = [deployment for deployment in _deployments(cluster) if _is_in(scope, deployment, cluster.spec)]
     old: set[str] = set()
     for deployment in chosen:
-        for pod in _pods_of(kube, deployment):
+        for pod in pods_of(kube, deployment):
             old.add(pod["metadata"]["uid"])
             kube.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=grace_s)
 
-    def renewed() -> None:
-        waiting = [text for deployment in chosen for text in _unfinished(kube, deployment, old)]
-        if waiting:
-            raise NotYet("; ".join(waiting))
-
-    eventually(renewed, what=f"{scope} of {cluster} anew", timeout_s=READY_S, poll_s=0.5)
+    these = [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in chosen]
+    pods_ready(kube, these, what=f"{scope} of {cluster} anew", timeout_s=READY_S, old=old)
 
 
 def _deployments(cluster: Cluster) -> list[Json]:
@@ -269,21 +242,3 @@ def _is_in(scope: str, deployment: Json, spec: ClusterSpec) -> bool:
         return GatewayRef(meta["namespace"], meta["name"]) == spec.east_west
     is_istiod = (deployment["metadata"].get("labels") or {}).get("app") == "istiod"
     return is_istiod == (scope == ISTIOD)
-
-
-def _pods_of(kube: Kube, deployment: Json) -> list[Json]:
-    labels = label_selector(deployment["spec"]["selector"]["matchLabels"])
-    return kube.list("Pod", deployment["metadata"]["namespace"], labels=labels)
-
-
-def _unfinished(kube: Kube, deployment: Json, old: Iterable[str]) -> list[str]:
-    pods = [pod for pod in _pods_of(kube, deployment) if pod["metadata"]["uid"] not in old]
-    ready = sum(_is_ready(pod) for pod in pods)
-    wanted = int(deployment["spec"].get("replicas", 1))
-    meta = deployment["metadata"]
-    return [] if ready >= wanted else [f"{meta['namespace']}/{meta['name']}: {ready} of {wanted} new pods ready"]
-
-
-def _is_ready(pod: Json) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshproof.clients.istio import istiod_debug as istiod
-from meshproof.clients.kubernetes.readiness import rolled_out
+from meshproof.clients.kubernetes.rollout import missing
 from meshproof.controlplane.leader_election import LEADER, leader_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -72,7 +72,7 @@ def rollouts(snapshot: Snapshot) -> Iterator[str]:
     for facts, deployments in zip(snapshot.facts, found, strict=True):
         for deployment in deployments:
             meta = deployment["metadata"]
-            if meta["namespace"] in facts.cluster.spec.proxy_namespaces and not rolled_out(deployment):
+            if meta["namespace"] in facts.cluster.spec.proxy_namespaces and missing(deployment):
                 yield f"{facts.cluster} {meta['namespace']}/{meta['name']} is being rolled out"
 
 

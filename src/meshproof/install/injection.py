@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
-from meshproof.clients.kubernetes.readiness import until
+from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
 from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL, PROXY

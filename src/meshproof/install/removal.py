@@ -16,7 +16,7 @@ from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, label_selector, path_of
 from meshproof.clients.kubernetes.manifests import NAMESPACES
-from meshproof.clients.kubernetes.readiness import until
+from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import NotReady
 from meshproof.core.names import MANAGED_BY
 from meshproof.mesh.handles import Mesh

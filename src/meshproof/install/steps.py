@@ -11,7 +11,7 @@ from typing import Final
 from meshproof.clients.istio.istioctl import READER_ACCOUNT, Istioctl
 from meshproof.clients.kubernetes.client import ApiError, Json
 from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, namespaces
-from meshproof.clients.kubernetes.readiness import deployment_ready, external_address, until
+from meshproof.clients.kubernetes.rollout import deployment_ready, external_address, until
 from meshproof.core.model import ClusterName, GatewayRef
 from meshproof.core.names import (
     APP_NAMESPACE,

@@ -18,8 +18,8 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.load.history import Mark, Told
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import curl_problem
 from meshproof.probes.answers import VERSION_HEADER
+from meshproof.probes.pod_script import WRITE_OUT, exec_in_pod, parse_curl
 
 LONGEST_S: Final = 600.0
 """After so long it ends by itself, and takes its file with it."""
@@ -41,9 +41,6 @@ class PodRequest:
     sent: Mark
     end: End | None
 
-
-TOLD: Final = (VERSION_HEADER, names.FLAGS_HEADER, names.ATTEMPTS_HEADER)
-"""Response headers that each line has; empty where nobody set them."""
 
 # The moments are read from /proc/uptime, in hundredths of a second: it costs no process, and needs no `date` that knows
 # more than seconds. Each line is one write to a file that is opened for appending, so that lines stay whole.
@@ -109,11 +106,9 @@ class PodLoad:
         """Begin to send. Raises `Broken` if the pod cannot do it."""
         self._rate = rate
         count = round(LONGEST_S * rate)
-        told = "".join(f"|%header{{{name}}}" for name in TOLD)
-        form = f"%{{http_code}} %{{exitcode}} %{{time_total}}{told}|%{{errormsg}}\\n"
         argv = ["sh", "-c", _START, "sh", self._folder, f"{DEADLINES.client:g}", str(count), str(round(100 / rate))]
         before = Mark.now()
-        answer = self._exec([*argv, form, *self._urls], timeout_s=20)
+        answer = self._exec([*argv, WRITE_OUT, *self._urls], timeout_s=20)
         after = Mark.now()
         found = re.search(r"meshproof now (\d+)", answer)
         if found is None:
@@ -141,8 +136,7 @@ class PodLoad:
         return self._read(text)
 
     def _exec(self, argv: Sequence[str], *, timeout_s: float) -> str:
-        pod = self._pod
-        answer = self._kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s)
+        answer = exec_in_pod(self._kube, self._pod, argv, timeout_s=timeout_s)
         return answer.stdout or answer.stderr if answer.exit_code != 96 else ""
 
     def _mark(self, uptime_s: float) -> Mark:
@@ -196,19 +190,17 @@ def lateness(sent: Mapping[Key, float], step_s: float) -> dict[int, float]:
     return found
 
 
-_END: Final = re.compile(r"(\d+) (\d+) ([\d.]+)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*)")
-
-
-def _end(text: str) -> End | None:
-    found = _END.fullmatch(text)
-    if found is None:
+def _end(row: str) -> End | None:
+    try:
+        result = parse_curl(row)
+    except (Broken, ValueError):
         return None
-    status, code, seconds, version, flags, attempts, message = found.groups()
+    attempts = result.headers[names.ATTEMPTS_HEADER]
     told = Told(
-        status=int(status),
-        version=version if int(status) < 300 else "",
-        error=curl_problem(int(code), message),
-        flags=flags,
+        status=result.status,
+        version=result.headers[VERSION_HEADER] if result.status < 300 else "",
+        error=result.error,
+        flags=result.headers[names.FLAGS_HEADER],
         attempts=int(attempts) if attempts.isdecimal() else 0,
     )
-    return End(told=told, latency_s=float(seconds))
+    return End(told=told, latency_s=result.seconds)

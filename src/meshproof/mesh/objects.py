@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.rollout import is_ready
 from meshproof.core import names
 from meshproof.core.model import GatewayRef
 from meshproof.core.names import PROXY
@@ -115,7 +116,7 @@ def pod_facts(pod: Json) -> PodFacts:
         revision=(meta.get("annotations") or {}).get(names.REVISION_LABEL)
         or (meta.get("labels") or {}).get(names.REVISION_LABEL),
         phase=status.get("phase") or "",
-        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or []),
+        ready=is_ready(pod),
         leaving="deletionTimestamp" in meta,
         proxy_env=MappingProxyType(_literal_env(proxies[0])) if proxies else None,
         istiod_env=MappingProxyType(_literal_env(istiods[0]) if istiods else {}),

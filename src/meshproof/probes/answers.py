@@ -7,6 +7,8 @@ from typing import Final
 
 VERSION_HEADER: Final = "x-app-version"
 """Who answered: the application tells its version, a probe of the stage its cluster."""
+PROTOCOL_HEADER: Final = "x-meshproof-protocol"
+"""In which protocol the request reached the probe service itself, past all proxies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.core import names
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
+from meshproof.probes.pod_script import exec_in_pod
 
 
 def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
     """The addresses that a client pod gets for a name; empty if it gets none. The name is taken as complete."""
-    answer = kube.exec(pod.namespace, pod.name, ["nslookup", f"{name}."], container=names.CLIENT_POD)
+    answer = exec_in_pod(kube, pod, ["nslookup", f"{name}."])
     if "not found" in answer.stderr:
         raise Broken(f"nslookup in {pod} on {kube.name}", answer.stderr.strip()[-200:], "use an image with nslookup")
     return parse_nslookup(answer.stdout)

@@ -10,12 +10,10 @@ from typing import Final
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import Broken, NotReady
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed, curl_problem, words
+from meshproof.probes.answer_words import bracketed, words
 from meshproof.probes.answers import VERSION_HEADER, HttpAnswer
-
-_HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{VERSION_HEADER}}}|%{{errormsg}}\\n"
+from meshproof.probes.pod_script import CurlResult, Output, curl, exec_in_pod, parse_curls
 
 
 def http_from_pod(
@@ -28,17 +26,14 @@ def http_from_pod(
     that gets no answer at all: it is red already, and a dropped path would cost a deadline for each of the others.
     With `through` that address is dialled, whatever the URL's host is: so an ingress gateway is asked.
     """
-    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{timeout_s:g}", "--fail-early", "-w", _HTTP_FORMAT]
-    argv += dialling(through)
-    argv += [f"{url}?n=[1-{count}]"]
-    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch)
-    answers = [parse_http_row(row) for row in answer.stdout.splitlines() if row]
-    if len(answers) != count and not (answers and answers[-1].error):
-        raise NotReady(
-            f"{count} requests from {pod} on {kube.name}",
-            f"curl told of {len(answers)} (exit code {answer.exit_code}): {(answer.stderr or answer.stdout)[-300:]!r}",
-        )
-    return answers
+    argv = curl(f"{url}?n=[1-{count}]", "--fail-early", *dialling(through), timeout_s=timeout_s)
+    return _sample(kube, pod, argv, count, timeout_s=DEADLINES.batch)
+
+
+def _sample(kube: Kube, pod: PodFacts, argv: list[str], count: int, *, timeout_s: float) -> list[HttpAnswer]:
+    answer = exec_in_pod(kube, pod, argv, timeout_s=timeout_s)
+    output = Output(text=answer.stdout or answer.stderr, exit_code=answer.exit_code)
+    return [answer_of(result) for result in parse_curls(output, count, f"{count} requests from {pod} on {kube.name}")]
 
 
 def dialling(address: str) -> list[str]:
@@ -46,18 +41,9 @@ def dialling(address: str) -> list[str]:
     return ["--connect-to", f"::{bracketed(address)}:"] if address else []
 
 
-def parse_http_row(row: str) -> HttpAnswer:
-    """One line of curl's `-w` output as asked for above."""
-    figures, _, message = row.partition("|")
-    parts = figures.split(" ", 3)
-    if len(parts) < 3:
-        raise Broken("curl's output", f"unexpected line {row!r}", "the client image needs curl 7.84 or newer")
-    code = int(parts[2])
+def answer_of(result: CurlResult) -> HttpAnswer:
     return HttpAnswer(
-        status=int(parts[0]),
-        version=parts[3].strip() if len(parts) > 3 else "",
-        seconds=float(parts[1]),
-        error=curl_problem(code, message),
+        status=result.status, version=result.headers[VERSION_HEADER], seconds=result.seconds, error=result.error
     )
 
 
@@ -68,10 +54,8 @@ def app_url() -> str:
 
 def plain_http_from_pod(kube: Kube, pod: PodFacts, address: str, port: int) -> HttpAnswer:
     """One plain HTTP request to `address:port` from a client pod."""
-    url = f"http://{bracketed(address)}:{port}/"
-    argv = ["curl", "-s", "-o", "/dev/null", "--max-time", f"{DEADLINES.connect:g}", "-w", _HTTP_FORMAT, url]
-    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD)
-    return parse_http_row(answer.stdout.strip("\n"))
+    argv = curl(f"http://{bracketed(address)}:{port}/", timeout_s=DEADLINES.connect)
+    return _sample(kube, pod, argv, 1, timeout_s=30.0)[0]
 
 
 def http_from_runner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,12 +12,12 @@ from typing import Final
 import urllib3
 
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import NotReady
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.answers import VERSION_HEADER
 from meshproof.probes.http import dialling
+from meshproof.probes.pod_script import REQUEST, parse_curl, request, run
 
 SIZES: Final = (1024, 16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024)
 """1 KiB to 1 MiB: below, at and above the buffers (16 KiB TLS records, 64 KiB HTTP/2 windows, Envoy's 1 MiB)."""
@@ -44,32 +45,16 @@ class BodyAnswer:
 
 
 # Hashes by openssl, which other probes need as well; -r prints the hash first.
-_SCRIPT: Final = """
-limit=$1; sizes=$2; through=$3; shift 3
-work=/tmp/meshproof-bodies-$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
+_POST: Final = """
 post() {
-  for size in $sizes; do
-    head -c "$size" /dev/urandom >"$work/$1.sent"
-    sent=$(openssl dgst -sha256 -r <"$work/$1.sent")
-    : >"$work/$1.back"
-    told=$(curl -s -o "$work/$1.back" --max-time "$limit" -H 'Expect:' -H 'Content-Type: application/octet-stream' \\
-      ${through:+--connect-to "$through"} --data-binary "@$work/$1.sent" \\
-      -w '%{http_code};%header{x-app-version};%{errormsg}' "$2"); code=$?
-    case $told in 200*) ;; *) told=$told$(head -c 160 "$work/$1.back" | tr -c ' -~' ' ');; esac
-    back=$(openssl dgst -sha256 -r <"$work/$1.back")
-    echo "$1;$size;${sent%% *};${back%% *};$told"
-    [ "$code" = 0 ] || break
-  done
+  file=$1 size=$2; shift 2
+  head -c "$size" /dev/urandom >"$file.sent"; : >"$file.back"
+  row=$("$@" --data-binary "@$file.sent"); code=$?
+  printf '%s\\n' "$row"
+  openssl dgst -sha256 -r "$file.sent" "$file.back"
+  case $row in 200*) echo;; *) head -c 160 "$file.back" | tr -c ' -~' ' '; echo;; esac
+  return "$code"
 }
-number=0
-for url in "$@"; do
-  post "$number" "$url" >"$work/$number.told" &
-  number=$((number + 1))
-done
-wait
-cat "$work"/*.told
 """
 
 
@@ -81,28 +66,39 @@ def bodies_from_pod(
     With `through` that address is dialled, whatever the URLs' hosts are: so an ingress gateway is asked.
     Those of a URL end with the first body that gets no answer at all.
     """
-    words = " ".join(str(size) for size in sizes)
-    address = "".join(dialling(through)[1:])
-    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.call:g}", words, address, *urls]
-    answer = kube.exec(
-        pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=DEADLINES.batch + DEADLINES.call
-    )
-    found: list[list[BodyAnswer]] = [[] for _ in urls]
-    for row in answer.stdout.splitlines():
-        number, body = parse_body_row(row)
-        found[number].append(body)
-    if any(len(bodies) != len(sizes) and not (bodies and bodies[-1].error) for bodies in found):
-        said = (answer.stderr or answer.stdout)[-300:]
-        raise NotReady(f"sending bodies from {pod} on {kube.name}", f"not all were told of: {said!r}")
+    options = ["-H", "Expect:", "-H", "Content-Type: application/octet-stream", *dialling(through)]
+    commands = []
+    for number, url in enumerate(urls):
+        argv = request(url, *options, timeout_s=DEADLINES.call, output=f"{number}.back")
+        commands.append(" && ".join(shlex.join(["post", str(number), str(size), *argv]) for size in sizes))
+    what, timeout_s = f"bodies to {len(urls)} URLs", DEADLINES.batch + DEADLINES.call
+    outputs = run(kube, pod, commands, what=what, timeout_s=timeout_s, functions=REQUEST + _POST)
+    found = [parse_bodies(output.text, sizes) for output in outputs]
+    for bodies, output in zip(found, outputs, strict=True):
+        if len(bodies) != len(sizes) and not (bodies and bodies[-1].error):
+            raise NotReady(
+                f"sending bodies from {pod} on {kube.name}", f"not all were reported: {output.text[-300:]!r}"
+            )
     return found
 
 
-def parse_body_row(row: str) -> tuple[int, BodyAnswer]:
-    """One line of the script above: which URL, and its answer."""
-    number, size, sent, returned, status, server, error = row.split(";", 6)
-    return int(number), BodyAnswer(
-        size=int(size), status=int(status), server=server.strip(), sent=sent, returned=returned, error=error.strip()
-    )
+def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
+    """From the output of the script above, four lines each: curl's, two hashes, and what a refusal says."""
+    lines = text.splitlines()
+    found = []
+    for size, row, sent, back, said in zip(sizes, lines[0::4], lines[1::4], lines[2::4], lines[3::4], strict=False):
+        result = parse_curl(row)
+        found.append(
+            BodyAnswer(
+                size=size,
+                status=result.status,
+                server=result.headers[VERSION_HEADER],
+                sent=sent.partition(" ")[0],
+                returned=back.partition(" ")[0],
+                error=(result.error + said).strip(),
+            )
+        )
+    return found
 
 
 def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] = SIZES) -> list[BodyAnswer]:

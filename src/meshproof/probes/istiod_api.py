@@ -1,23 +1,23 @@
 """Calls to an istiod as proxies and API servers make them, from a client pod, with curl: gRPC and admission reviews.
 
-Tokens go into the pod by standard input only (`meshproof.probes.mtls_clients`).
+Tokens go into the pod by standard input only (`meshproof.probes.pod_script`).
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
-from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.answer_words import bracketed
-from meshproof.probes.mtls_clients import STDIN_FILES, stdin_of
+from meshproof.probes.pod_script import Output, run
 
 XDS: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 SIGNING: Final = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -79,20 +79,6 @@ def token_of(kube: Kube, pod: PodFacts) -> str:
     return str(answer["status"]["token"])
 
 
-_SCRIPT: Final = (
-    STDIN_FILES
-    + """
-limit=$1; host=$2; port=$3; target=$4; path=$5; frame=$6
-set -- -s -S --http2 --max-time "$limit" --cacert ca --connect-to "$host:$port:$target" -K headers
-[ "$frame" != frame ] || printf '\\000\\000\\000\\000\\000' >body
-[ -f body ] && set -- "$@" --data-binary @body
-curl "$@" -X POST -D head -o answer "https://$host:$port$path" 2>error
-echo "meshproof exit $?"
-for part in head answer error; do echo "meshproof part"; [ -f "$part" ] && cat "$part"; echo; done
-"""
-)
-
-
 def call_istiod(
     kube: Kube,
     pod: PodFacts,
@@ -118,12 +104,23 @@ def call_istiod(
     )
     files = {"ca": ca, "headers": lines}
     files |= {"body": json.dumps(body)} if body is not None else {}
-    argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}", host, str(port), f"{bracketed(target[0])}:{target[1]}", path]
-    argv.append("frame" if empty_message else "none")
-    answer = kube.exec(
-        pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=timeout_s + 20
+    argv = ["curl", "-s", "-S", "--http2", "--max-time", f"{timeout_s:g}", "--cacert", "ca", "-K", "headers"]
+    argv += ["--connect-to", f"{host}:{port}:{bracketed(target[0])}:{target[1]}", "-X", "POST"]
+    argv += ["--data-binary", "@body"] if body is not None or empty_message else []
+    # Trailers are where the status of gRPC is; only `-D` writes them.
+    command = shlex.join([*argv, "-D", "head", "-o", "answer", f"https://{host}:{port}{path}"])
+    if empty_message:
+        command = f"printf '\\000\\000\\000\\000\\000' >body; {command}"
+    done, head, answer = run(
+        kube,
+        pod,
+        [command],
+        then=["cat head 2>/dev/null", "cat answer 2>/dev/null"],
+        what=path,
+        timeout_s=timeout_s + 20,
+        files=files,
     )
-    return parse_call(answer.stdout, f"{path} from {pod} on {kube.name}", answer.stderr)
+    return parse_call(done, head.text, answer.text, f"{path} from {pod} on {kube.name}")
 
 
 _STATUS: Final = re.compile(r"^HTTP/\S+ (\d{3})", re.MULTILINE)
@@ -131,20 +128,18 @@ _GRPC: Final = re.compile(r"^grpc-status: *(\d+)", re.MULTILINE | re.IGNORECASE)
 _SAID: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
 
 
-def parse_call(text: str, what: str, stderr: str = "") -> Call:
-    """From the output of the script above: curl's exit code, headers and trailers, body, and its complaint."""
-    first, *parts = text.split("meshproof part\n")
-    code = re.search(r"meshproof exit (\d+)", first)
-    if code is None or len(parts) != 3:
-        raise Broken(what, f"curl told nothing: {stderr.strip()[-200:]!r}", "the client image needs curl with HTTP/2")
-    head, body, complaint = (part.strip() for part in parts)
+def parse_call(done: Output, head: str, body: str, what: str) -> Call:
+    """From curl's exit code and complaint, headers with trailers, and body."""
+    if done.exit_code == 127:
+        raise Broken(what, f"curl did not run: {done.text.strip()[-200:]!r}", "the client image needs curl with HTTP/2")
+    body = body.strip()
     status, grpc, said = _STATUS.findall(head), _GRPC.search(head), _SAID.search(head)
     http = int(status[-1]) if status else 0
     return Call(
         http=http,
         grpc=int(grpc[1]) if grpc else None,
         said=said[1] if said else body[:160] if http >= 400 else "",
-        error="" if http else next(iter(complaint.splitlines()), "")[:200] or f"curl exit code {code[1]}",
+        error="" if http else next(iter(done.text.splitlines()), "")[:200] or f"curl exit code {done.exit_code}",
         body=body,
     )
 

@@ -22,8 +22,10 @@ from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import CaFiles
 from meshproof.pki.issue import CA_KEY, Authority, make_root, make_workload
-from meshproof.probes.answer_words import bracketed
-from meshproof.probes.tls import TlsAnswer, parse_s_client
+from meshproof.probes.pod_script import STDIN_FILES as STDIN_FILES
+from meshproof.probes.pod_script import s_client
+from meshproof.probes.pod_script import stdin_of as stdin_of
+from meshproof.probes.tls import TlsAnswer, handshakes, parse_s_client
 
 # -- who calls --------------------------------------------------------------------------------------------------------
 
@@ -117,46 +119,6 @@ class Reply:
         return str(self.tls)
 
 
-# Reads files from standard input until the last line (which is why nothing here may need its end), and removes them.
-STDIN_FILES: Final = """
-umask 077; work=/tmp/meshproof-$$
-mkdir "$work" && cd "$work" || exit 97
-trap 'rm -rf "$work"' EXIT; trap 'exit 98' HUP INT TERM
-while IFS= read -r line; do
-  case $line in
-    "meshproof file "*) file=${line#meshproof file };;
-    "meshproof end") break;;
-    *) printf '%s\\n' "$line" >>"$file";;
-  esac
-done
-"""
-
-# In TLS 1.3 the client is done before the server has seen its certificate: only the answer to a request tells.
-_SCRIPT: Final = (
-    STDIN_FILES
-    + """
-attempt() {
-  out=$1; target=$2; sni=$3; alpn=$4; who=$5
-  set -- -connect "$target" -servername "$sni" -alpn "$alpn" -showcerts -state -ign_eof
-  [ -f "$who.leaf" ] && set -- "$@" -cert "$who.leaf" -cert_chain "$who.above" -key "$who.key"
-  printf 'GET / HTTP/1.1\\r\\nHost: meshproof\\r\\nConnection: close\\r\\n\\r\\n' |
-    openssl s_client "$@" >"$out" 2>&1 & probe=$!
-  (sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
-  wait "$probe"; code=$?
-  kill "$watch" 2>/dev/null
-  [ "$code" -le 128 ] || echo "meshproof: no end within $limit s" >>"$out"
-}
-limit=$1; shift; count=0
-while [ $# -ge 4 ]; do
-  count=$((count + 1))
-  attempt "$count.out" "$1" "$2" "$3" "$4" &
-  shift 4
-done
-wait
-for number in $(seq 1 $count); do echo "meshproof attempt"; cat "$number.out"; done
-"""
-)
-
 MOST_AT_ONCE: Final = 24
 """Attempts in one `exec`: each is a process of its own in the client pod."""
 
@@ -175,42 +137,20 @@ def call_from_pod(
     replies: list[Reply] = []
     for start in range(0, len(attempts), MOST_AT_ONCE):
         batch = attempts[start : start + MOST_AT_ONCE]
-        wanted = {attempt.caller for attempt in batch}
-        files = {
-            f"{numbers[name]}.{part}": getattr(found, part)
-            for name, found in known.items()
-            if found is not None and name in wanted
-            for part in ("leaf", "above", "key")
-        }
-        argv = ["sh", "-c", _SCRIPT, "sh", f"{timeout_s:g}"]
+        files = {"request": "GET / HTTP/1.1\r\nHost: meshproof\r\nConnection: close\r\n\r\n"}
+        commands = []
         for attempt in batch:
-            target = f"{bracketed(attempt.address)}:{attempt.port}"
-            argv += [target, attempt.sni, ",".join(attempt.alpn), numbers.get(attempt.caller, "none")]
-        answer = kube.exec(
-            pod.namespace,
-            pod.name,
-            argv,
-            container=names.CLIENT_POD,
-            stdin=stdin_of(files),
-            timeout_s=timeout_s + 30,
-        )
-        outputs = answer.stdout.split("meshproof attempt\n")[1:]
-        if len(outputs) != len(batch) or "openssl: not found" in answer.stdout:
-            raise Broken(
-                f"{len(batch)} connections from {pod} on {kube.name}",
-                f"its openssl told of {len(outputs)} (exit code {answer.exit_code}): {answer.stderr.strip()[-200:]!r}",
-                "the client image needs sh, seq and openssl 1.1.1 or newer",
-            )
+            # In TLS 1.3 the client is done before the server has seen its certificate: only an answer tells.
+            options = ["-servername", attempt.sni, "-alpn", ",".join(attempt.alpn), "-ign_eof"]
+            found = known.get(attempt.caller)
+            if found is not None:
+                of = numbers[attempt.caller]
+                files |= {f"{of}.{part}": getattr(found, part) for part in ("leaf", "above", "key")}
+                options += ["-cert", f"{of}.leaf", "-cert_chain", f"{of}.above", "-key", f"{of}.key"]
+            commands.append(s_client(attempt.address, attempt.port, *options, limit_s=timeout_s, request="request"))
+        outputs = handshakes(kube, pod, commands, timeout_s=timeout_s + 30, files=files)
         replies += [parse_reply(output) for output in outputs]
     return replies
-
-
-def stdin_of(files: Mapping[str, str]) -> str:
-    """Text files in the form that `STDIN_FILES` reads."""
-    parts = [
-        f"meshproof file {name}\n{text if text.endswith(chr(10)) else text + chr(10)}" for name, text in files.items()
-    ]
-    return "".join(parts) + "meshproof end\n"
 
 
 _STATUS: Final = re.compile(r"^HTTP/1\.[01] (\d{3})", re.MULTILINE)

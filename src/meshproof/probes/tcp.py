@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
 
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.answer_words import bracketed, words
+from meshproof.probes.pod_script import REQUEST, parse_curl, request, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,38 +45,30 @@ def tcp_from_runner(targets: Iterable[tuple[str, int]], *, timeout_s: float = DE
     return together(connect, targets, width=32)
 
 
-# `time_connect` stays 0 until the TCP handshake is done, whatever is said (or not said) after it. Not with https: there
-# curl 7.88 leaves it at 0 when TLS fails.
-_TCP_SCRIPT: Final = """
-limit=$1; shift
-for target in "$@"; do
-  curl -s -o /dev/null --connect-timeout "$limit" --max-time "$limit" \\
-    -w "$target %{time_connect} %{exitcode} %{errormsg}\\n" "http://$target/" </dev/null &
-done
-wait
-"""
-
-
 def tcp_from_pod(
     kube: Kube, pod: PodFacts, targets: Iterable[tuple[str, int]], *, timeout_s: float = DEADLINES.connect
 ) -> list[TcpAnswer]:
-    """Connect to each `(address, port)` from a client pod: one `exec`, all at once."""
+    """Connect to each `(address, port)` from a client pod: one `exec`, all at once.
+
+    `time_connect` stays 0 until the TCP handshake is done, whatever is said (or not said) after it. Not with https:
+    there curl 7.88 leaves it at 0 when TLS fails.
+    """
     wanted = list(dict.fromkeys(targets))
-    arguments = [f"{bracketed(address)}:{port}" for address, port in wanted]
-    argv = ["sh", "-c", _TCP_SCRIPT, "sh", f"{timeout_s:g}", *arguments]
-    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s + 20)
-    rows = {row.split(" ", 1)[0]: row for row in answer.stdout.splitlines() if row.strip()}
-    return [
-        parse_tcp_row(rows.get(argument, ""), address, port, answer.stderr)
-        for argument, (address, port) in zip(arguments, wanted, strict=True)
+    limit = ("--connect-timeout", f"{timeout_s:g}")
+    commands = [
+        shlex.join(request(f"http://{bracketed(address)}:{port}/", *limit, timeout_s=timeout_s))
+        for address, port in wanted
     ]
+    what = f"{len(wanted)} connections"
+    outputs = run(kube, pod, commands, what=what, timeout_s=timeout_s + 20, functions=REQUEST)
+    return [parse_tcp(output.text, address, port) for output, (address, port) in zip(outputs, wanted, strict=True)]
 
 
-def parse_tcp_row(row: str, address: str, port: int, stderr: str = "") -> TcpAnswer:
-    """One line `target time_connect exitcode message` of the script above."""
-    parts = row.split(" ", 3)
-    if len(parts) < 3:
-        raise Broken(f"probing {address}:{port} from a pod", f"no answer from its curl: {stderr.strip()[-300:]!r}")
-    accepted = float(parts[1]) > 0
-    reason = "" if accepted else (parts[3].strip() if len(parts) > 3 else "") or f"curl exit code {parts[2]}"
-    return TcpAnswer(address=address, port=port, accepted=accepted, reason=reason)
+def parse_tcp(text: str, address: str, port: int) -> TcpAnswer:
+    """From curl's line about one connection."""
+    row = text.strip("\n")
+    if "\t" not in row:
+        raise Broken(f"probing {address}:{port} from a pod", f"no answer from its curl: {row[-300:]!r}")
+    result = parse_curl(row)
+    accepted = result.connect_s > 0
+    return TcpAnswer(address=address, port=port, accepted=accepted, reason="" if accepted else result.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,10 +14,11 @@ from cryptography import x509
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import Broken, NotReady
+from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
 from meshproof.pki.verify import parse_chain, subject
-from meshproof.probes.answer_words import bracketed, words
+from meshproof.probes.answer_words import words
+from meshproof.probes.pod_script import LIMITED, run, s_client
 
 ISTIO_ALPN: Final = "istio"
 """What sidecars offer towards 15443, whose filter chains match nothing else (pilot/pkg/networking/util)."""
@@ -93,38 +94,6 @@ class Hello:
     alpn: str | None
 
 
-# A connection that is dropped on the way would hang in openssl for minutes, and not every image has `timeout`.
-_TLS_SCRIPT: Final = """
-limit=$1; shift
-work=/tmp/meshproof-tls-$$
-mkdir "$work" || exit 1
-trap 'rm -rf "$work"' EXIT
-one() {
-  out=$work/$1 to=$2 sni=$3 alpn=$4
-  set -- -connect "$to" -showcerts -state
-  if [ "$sni" = - ]; then set -- "$@" -noservername; else set -- "$@" -servername "$sni"; fi
-  [ "$alpn" = - ] || set -- "$@" -alpn "$alpn"
-  openssl s_client "$@" </dev/null >"$out" 2>&1 & probe=$!
-  (sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
-  wait "$probe"; code=$?
-  kill "$watch" 2>/dev/null
-  [ "$code" -le 128 ] || echo "meshproof: no end within $limit s" >>"$out"
-}
-count=0
-while [ $# -gt 0 ]; do
-  one "$count" "$1" "$2" "$3" &
-  count=$((count + 1)); shift 3
-done
-wait
-number=0
-while [ "$number" -lt "$count" ]; do
-  echo "@PART@"; cat "$work/$number"; number=$((number + 1))
-done
-"""
-_PART: Final = "meshproof-next-handshake"
-_UNSAID: Final = "-"
-
-
 def tls_from_pod(
     kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.call
 ) -> list[TlsAnswer]:
@@ -134,22 +103,23 @@ def tls_from_pod(
     """
     if not hellos:
         return []
-    arguments = [
-        word for h in hellos for word in (f"{bracketed(h.address)}:{h.port}", h.sni or _UNSAID, h.alpn or _UNSAID)
-    ]
-    argv = ["sh", "-c", _TLS_SCRIPT.replace("@PART@", _PART), "sh", f"{timeout_s:g}", *arguments]
-    answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, timeout_s=timeout_s + 20)
-    if "openssl: not found" in answer.stdout + answer.stderr:
-        raise Broken(
-            f"probing TLS from {pod} on {kube.name}", "the client image has no openssl", "use an image with it"
-        )
-    _, *parts = answer.stdout.split(f"{_PART}\n")
-    if len(parts) != len(hellos):
-        told = (answer.stderr or answer.stdout).strip()[-300:]
-        raise NotReady(
-            f"{len(hellos)} TLS handshakes from {pod} on {kube.name}", f"openssl told of {len(parts)}: {told}"
-        )
-    return [parse_s_client(part) for part in parts]
+    commands = []
+    for hello in hellos:
+        options = ["-noservername"] if hello.sni is None else ["-servername", hello.sni]
+        options += [] if hello.alpn is None else ["-alpn", hello.alpn]
+        commands.append(s_client(hello.address, hello.port, *options, limit_s=timeout_s))
+    return [parse_s_client(text) for text in handshakes(kube, pod, commands, timeout_s=timeout_s + 20)]
+
+
+def handshakes(
+    kube: Kube, pod: PodFacts, commands: Sequence[str], *, timeout_s: float, files: Mapping[str, str] | None = None
+) -> list[str]:
+    """What openssl printed for each of these commands in a client pod. Raises `Broken` if there is no openssl."""
+    what, needs = f"{len(commands)} TLS handshakes", "the client image needs sh and openssl 1.1.1 or newer"
+    outputs = run(kube, pod, commands, what=what, timeout_s=timeout_s, functions=LIMITED, files=files, needs=needs)
+    if any("openssl: not found" in output.text for output in outputs):
+        raise Broken(f"{what} from {pod} on {kube.name}", "the client image has no openssl", "use an image with it")
+    return [output.text for output in outputs]
 
 
 _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.clients.kubernetes.rollout import container_states, pod_line, until
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
@@ -58,8 +59,8 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     """
     kube = cluster.kube
 
-    kube.wait_for(
-        "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
+    until(
+        kube, "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
     )
     try:
         await_root(kube, namespace, timeout_s=DEADLINES.root_config_map)
@@ -79,7 +80,7 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
 
 def await_root(kube: Kube, namespace: str, *, timeout_s: float) -> None:
     """Wait until istiod has put the mesh's root into a namespace; without it no proxy there starts."""
-    kube.wait_for("ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
+    until(kube, "ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
 
 
 def _present(thing: Json | None) -> bool | None:
@@ -94,7 +95,7 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
         nonlocal last
         if pod is None:
             return None
-        last = _state(pod)
+        last = pod_line(pod)
         facts = pod_facts(pod)
         return facts if facts.ready else None
 
@@ -103,7 +104,7 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
 
     def wait(check: Callable[[Json | None], PodFacts | None], what: str, timeout_s: float) -> PodFacts:
         try:
-            return cluster.kube.wait_for("Pod", name, namespace, check, what=what, timeout_s=timeout_s)
+            return until(cluster.kube, "Pod", name, namespace, check, what=what, timeout_s=timeout_s)
         except NotReady:
             text = f"{cluster}: {what}: not within {timeout_s:g} s\n  last seen   {last}"
             raise ClaimFailed(text) from None
@@ -113,17 +114,4 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
 
 
 def _sidecar_runs(pod: Json) -> bool:
-    status = pod.get("status") or {}
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    return any(c["name"] == PROXY and "running" in (c.get("state") or {}) for c in containers)
-
-
-def _state(pod: Json) -> str:
-    status = pod.get("status") or {}
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    waiting = []
-    for container in containers:
-        for kind, how in (container.get("state") or {}).items():
-            if not container.get("ready"):
-                waiting.append(f"{container['name']}: {kind} {(how or {}).get('reason', '')}".rstrip())
-    return f"{status.get('phase', 'no phase')}; {'; '.join(waiting) or 'no container status'}"
+    return any(c["name"] == PROXY and "running" in (c.get("state") or {}) for c in container_states(pod))

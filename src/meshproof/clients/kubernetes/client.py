@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -24,7 +23,6 @@ from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.waiting import NotYet
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 FIELD_MANAGER = "meshproof"
 
@@ -366,36 +364,6 @@ class Kube:
                     yield None if event["type"] == "DELETED" else event["object"]
             elif problem.status != 504:
                 raise
-
-    def wait_for(
-        self,
-        kind: str,
-        name: str,
-        namespace: str | None,
-        check: Callable[[Json | None], T | None],
-        *,
-        what: str,
-        timeout_s: float,
-        repair: str = "",
-    ) -> T:
-        """Watch one object until `check(object or None)` returns something, and return that.
-
-        `check` may raise to end the wait at a state that cannot get better. Raises `NotReady` after `timeout_s`.
-        """
-        deadline = time.monotonic() + timeout_s
-        seen = self.find(kind, name, namespace)
-        while True:
-            found = check(seen)
-            if found is not None:
-                return found
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise NotReady(f"{what} on {self.name}", f"not within {timeout_s:g} s", repair)
-            for changed in self.changes_of(kind, name, namespace, seen, timeout_s=left):
-                found = check(changed)
-                if found is not None:
-                    return found
-            seen = self.find(kind, name, namespace)
 
     # -- inside containers ----------------------------------------------------------------------------------------
 

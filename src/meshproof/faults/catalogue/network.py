@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.readiness import deployment_ready
+from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
 from meshproof.faults.editor import Scene
@@ -27,7 +26,7 @@ def _one_name_for_two(scene: Scene) -> None:
 
     name = app_deployment_name(scene.far.spec)
     scene.edit(scene.far, "Deployment", name, names.APP_NAMESPACE, change)
-    deployment_ready(scene.far.kube, names.APP_NAMESPACE, name, timeout_s=90.0, aborted=threading.Event())
+    deployment_ready(scene.far.kube, names.APP_NAMESPACE, name, timeout_s=90.0)
 
 
 def _gateway_without_network(scene: Scene) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.clients.kubernetes.readiness import deployment_ready
+from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.install.gateways import gateways_of, istiod_exposed
@@ -70,4 +69,4 @@ def restart(kube: Kube, namespace: str, deployment: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     template = {"metadata": {"annotations": {RESTARTED: now}}}
     kube.merge_patch("Deployment", deployment, {"spec": {"template": template}}, namespace)
-    deployment_ready(kube, namespace, deployment, timeout_s=READY_S, aborted=threading.Event())
+    deployment_ready(kube, namespace, deployment, timeout_s=READY_S)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.probes.answers import VERSION_HEADER
-from meshproof.probes.http_batch import PROTOCOL_HEADER
+from meshproof.probes.answers import PROTOCOL_HEADER, VERSION_HEADER
 from meshproof.workloads.app import ECHO_PATH, LARGEST_ECHO_BYTES
 from meshproof.workloads.testbed.names import APP, FAIL_HEADER, LISTEN_GRPC, LISTEN_HTTP, LISTEN_OPEN, LISTEN_TCP
 
