@@ -14,10 +14,11 @@ from meshproof.cli import detect as detect_command
 from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
 from meshproof.cli import upgrade as upgrade_command
+from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
 from meshproof.core.progress import LineNarrator
-from meshproof.core.topology import available, load_topology
+from meshproof.core.topology import load_topology
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
 
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    doctor = commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    doctor.set_defaults(run=_doctor)
     measuring = commands.add_parser(
         "measure", help="how long things take here; writes docs/performance.md (about sixteen minutes)"
     )
@@ -62,11 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="REPORT_DIR",
         help="write its part about upgrades only, from runs of --upgrade-to that have been made here",
     )
+    measuring.set_defaults(run=_measure)
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
     up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
-    up.add_argument("--topology", metavar="NAME|FILE", help=f"one of {', '.join(available())}, or a YAML file")
+    add_topology(up)
     up.add_argument(
         "--istio-version",
         action="append",
@@ -75,13 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         f"installed, others are what it can be upgraded to (default: {CURRENT})",
     )
     up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
-    others = (
-        lab.add_parser("down", help="remove a lab, or what a killed run left of it"),
-        lab.add_parser("status", help="clusters, addresses, memory, versions"),
-        lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster"),
-    )
-    for each in (up, *others):
-        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+    down = lab.add_parser("down", help="remove a lab, or what a killed run left of it")
+    status = lab.add_parser("status", help="clusters, addresses, memory, versions")
+    kubeconfig = lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster")
+    for each, run in ((up, _up), (down, _down), (status, _status), (kubeconfig, _kubeconfig)):
+        add_lab_name(each)
+        each.set_defaults(run=run)
     fault_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
@@ -93,19 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
     arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "doctor":
-            return _doctor()
-        if arguments.command == "measure":
-            return _measure(arguments.upgrades)
-        if arguments.command == "fault":
-            return fault_commands.run(arguments)
-        if arguments.command == "diagram":
-            return diagram_command.run(arguments)
-        if arguments.command == "detect":
-            return detect_command.run(arguments)
-        if arguments.command == "upgrade":
-            return upgrade_command.run(arguments)
-        return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
+        code: int = arguments.run(arguments)
+        return code
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
         return 2
@@ -117,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _doctor() -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from meshproof.providers.lab import doctor
 
     findings = doctor.examine()
@@ -128,15 +119,15 @@ def _doctor() -> int:
     return 1 if any(f.grade is doctor.Grade.STOP for f in findings) else 0
 
 
-def _measure(upgrades: Sequence[Path] | None) -> int:
+def _measure(arguments: argparse.Namespace) -> int:
     from meshproof.tools.benchmarks.measure import TARGET, machine, measure
     from meshproof.tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
 
     if not TARGET.parent.is_dir():
         raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
     before = TARGET.read_text() if TARGET.exists() else ""
-    if upgrades:
-        TARGET.write_text(with_section(before, section(read_upgrades(upgrades), machine())))
+    if arguments.upgrades:
+        TARGET.write_text(with_section(before, section(read_upgrades(arguments.upgrades), machine())))
     else:
         TARGET.write_text(with_section(measure(LineNarrator()), section_of(before)))
     return 0

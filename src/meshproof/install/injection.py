@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.clients.kubernetes.readiness import until
 from meshproof.core.errors import NotReady
 from meshproof.core.model import ClusterName
 from meshproof.core.names import CLIENT_NAMESPACE
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.install.executor import Aborted
+from meshproof.probes.admission import DryRun, dry_run
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
 """istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
@@ -27,16 +27,6 @@ ROOT_CONFIGMAP_REPAIR: Final = (
 INJECTOR_LABEL: Final = "app=sidecar-injector"
 """On every webhook configuration that injects: the revision's own and those of tags (chart istio-discovery)."""
 
-PROXY: Final = "istio-proxy"
-
-
-class PodOutcome(StrEnum):
-    """What happens to a new pod in an injected namespace."""
-
-    INJECTED = "injected"
-    UNINJECTED = "created without a sidecar"
-    REFUSED = "refused"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InjectorState:
@@ -47,7 +37,7 @@ class InjectorState:
     """
 
     ca_bundles: tuple[str, ...]
-    pod: PodOutcome
+    pod: DryRun
     words: str = ""
 
 
@@ -79,7 +69,7 @@ def _webhooks(kube: Kube) -> list[Json]:
     return [webhook for configuration in found for webhook in configuration.get("webhooks", [])]
 
 
-def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[PodOutcome, str]:
+def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[DryRun, str]:
     """What would happen to a new pod: a dry run, so nothing is created, but webhooks are called.
 
     Raises `NotYet` if it is refused for a reason that has nothing to do with injection (an account not yet made).
@@ -91,13 +81,12 @@ def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[PodOutcome, 
         "spec": {"containers": [{"name": "probe", "image": "probe"}]},
     }
     try:
-        # Longer than the webhook's own limit of 10 s: its refusal is the answer that we want.
-        answer = kube.request("POST", path_of("Pod", namespace), body=pod, query={"dryRun": "All"}, timeout_s=20)
+        answer = dry_run(kube, pod)
     except ApiError as problem:
-        if "webhook" in problem.reason:
-            return PodOutcome.REFUSED, problem.reason
         raise NotYet(problem.reason) from None
-    return (PodOutcome.INJECTED if PROXY.encode() in answer else PodOutcome.UNINJECTED), ""
+    if answer.verdict is DryRun.REFUSED and "webhook" not in answer.words:
+        raise NotYet(answer.words)
+    return answer.verdict, answer.words
 
 
 def state_before(kube: Kube, *, aborted: threading.Event) -> InjectorState:
@@ -122,7 +111,7 @@ def wait_for_injection(kube: Kube, namespaces: tuple[str, ...], *, timeout_s: fl
 
     def injected() -> InjectorState:
         state = injector_state(kube)
-        if state.pod is not PodOutcome.INJECTED:
+        if state.pod is not DryRun.ACCEPTED:
             raise NotYet(f"a new pod is {state.pod}{f': {state.words}' if state.words else ''}")
         return state
 
