@@ -18,10 +18,10 @@ from meshproof.install import attach as attaching
 from meshproof.install import steps as build
 from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
 from meshproof.install.executor import run_plan
-from meshproof.install.injection import PodOutcome
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
 from meshproof.mesh.handles import Mesh
+from meshproof.probes.admission import DryRun
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 
 
@@ -37,7 +37,7 @@ def test_an_existing_mesh_is_read_and_not_written(tmp_path: Path) -> None:
     recognise(mesh)
     (evidence,) = attach(mesh).remotes
     assert evidence.secret_was_there
-    assert evidence.after.pod is PodOutcome.INJECTED
+    assert evidence.after.pod is DryRun.ACCEPTED
     assert add_probes(mesh, Silent()) == {}
     written = [fake_of(c).writes[n:] for c, n in zip(mesh.clusters, before, strict=True)]
     assert all(write.startswith("POST") for part in written for write in part), "a dry run of a pod is all"

@@ -7,7 +7,6 @@ import pytest
 from meshproof.claims.claim import (
     ACROSS_NETWORKS,
     EVERYWHERE,
-    ONE_NETWORK_PAIRS,
     REMOTES,
     TWO_PRIMARIES,
     Claim,
@@ -93,7 +92,6 @@ def test_the_registry_is_in_the_order_of_the_families() -> None:
 APPLIES = {
     EVERYWHERE: set(available()),
     ACROSS_NETWORKS: {"primary-remote-multinet", "multi-primary-multinet"},
-    ONE_NETWORK_PAIRS: {"primary-remote-samenet", "multi-primary-samenet"},
     REMOTES: {"primary-remote-multinet", "primary-remote-samenet"},
     TWO_PRIMARIES: {"multi-primary-multinet", "multi-primary-samenet"},
 }

@@ -89,7 +89,7 @@ def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
             kind, match=r"1 of 2 loads are wrong\n  last seen   b: a request was lost\n  fault  "
         ) as told:
             findings.conclude()
-        assert ("cluster1 client sent a request 2.6 s late: 1 of 2" in str(told.value)) is (kind is Broken)
+        assert ("(behind schedule by 2.6 s for cluster1 client): 1 of 2" in str(told.value)) is (kind is Broken)
 
 
 # -- a mesh that is not well ------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_host_counters_treat_a_missing_value_as_zero() -> None:
         ]
     }
     (host,) = parse_host_counters(json.dumps(statuses), "mockshop")
-    assert (host.key, host.cx_total, host.rq_total, host.cx_active) == ("10.1.0.2:8080", 7, 0, 2)
+    assert (host.key, host.cx_total, host.rq_total) == ("10.1.0.2:8080", 7, 0)
 
 
 def test_stats_leave_histograms_out() -> None:

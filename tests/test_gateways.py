@@ -11,7 +11,7 @@ from meshproof.clients.kubernetes.manifests import namespaces
 from meshproof.core.errors import BadInput, Broken, Unavailable
 from meshproof.core.model import EAST_WEST, GatewayRef, Topology
 from meshproof.core.progress import LineNarrator
-from meshproof.core.topology import load_topology
+from meshproof.core.topology import as_yaml, load_topology
 from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
 from meshproof.install.lifecycle import install_mesh
 from meshproof.install.removal import leftovers_in
@@ -19,7 +19,6 @@ from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.objects import service_facts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
-from meshproof.upgrade.rehearsal.run import as_yaml
 from meshproof.workloads.testbed.configuration import configurations
 from tests.fakes import facts_of
 from tests.install_fakes import FakeKube, fake_mesh, fake_of

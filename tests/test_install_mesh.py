@@ -14,12 +14,12 @@ from meshproof.core.progress import Silent
 from meshproof.core.topology import available, load_topology
 from meshproof.install.ca import bundle_of_secret, ca_bundles, cacerts_secret, consistency_problems
 from meshproof.install.executor import run_plan, undo_of
-from meshproof.install.injection import InjectorState, PodOutcome, new_pod
-from meshproof.install.lifecycle import leftovers
+from meshproof.install.injection import InjectorState, new_pod
 from meshproof.install.plan import plan_for
-from meshproof.install.removal import is_istio, remove_namespaces
+from meshproof.install.removal import is_istio, leftovers, remove_namespaces
 from meshproof.mesh.handles import Mesh
 from meshproof.pki.issue import make_root, plugin_ca
+from meshproof.probes.admission import DryRun
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, three_clusters
 
 CACERTS = "/api/v1/namespaces/istio-system/secrets/cacerts"
@@ -47,9 +47,9 @@ def test_what_a_remote_was_like_before_and_after_is_kept(tmp_path: Path) -> None
     assert evidence.cluster == "edge"
     assert not evidence.secret_was_there
     assert evidence.before.ca_bundles == ()
-    assert evidence.before.pod is PodOutcome.REFUSED
+    assert evidence.before.pod is DryRun.REFUSED
     assert "unknown authority" in evidence.before.words
-    assert evidence.after == InjectorState(ca_bundles=("cm9vdA==",), pod=PodOutcome.INJECTED)
+    assert evidence.after == InjectorState(ca_bundles=("cm9vdA==",), pod=DryRun.ACCEPTED)
 
 
 def test_the_remote_dials_the_address_of_its_primarys_gateway() -> None:
@@ -187,9 +187,10 @@ def test_a_load_balancer_may_be_a_name() -> None:
 def test_a_cluster_without_webhooks_does_not_count_as_refusing() -> None:
     class Plain(FakeKube):
         def _post(self, path: str, query: dict[str, str], body: object) -> dict[str, object]:
-            return {"spec": {"containers": [{"name": "probe"}]}}
+            metadata = {"name": "probe", "namespace": "meshproof"}
+            return {"metadata": metadata, "spec": {"containers": [{"name": "probe"}]}}
 
-    assert new_pod(Plain("east")) == (PodOutcome.UNINJECTED, "")
+    assert new_pod(Plain("east")) == (DryRun.BARE, "")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from meshproof.gateways.paths import PathCount
 from meshproof.load.history import History, Mark, Outcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.admission import Admission, Answer, Verdict
+from meshproof.probes.admission import Admission, Answer, DryRun
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
@@ -28,10 +28,10 @@ from suites.gateways.test_ports import spec_problems, wire_problems
 from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
 from tests.test_history import request
 
-YES = Answer(verdict=Verdict.ACCEPTED)
-NO = Answer(verdict=Verdict.REFUSED, words="HTTP 400: must be non-negative")
-DEAD = Answer(verdict=Verdict.REFUSED, words='HTTP 500: failed calling webhook "namespace.sidecar-injector.istio.io"')
-BARE = Answer(verdict=Verdict.BARE)
+YES = Answer(verdict=DryRun.ACCEPTED)
+NO = Answer(verdict=DryRun.REFUSED, words="HTTP 400: must be non-negative")
+DEAD = Answer(verdict=DryRun.REFUSED, words='HTTP 500: failed calling webhook "namespace.sidecar-injector.istio.io"')
+BARE = Answer(verdict=DryRun.BARE)
 
 WELL = Admission(pod=YES, good_config=YES, bad_config=NO, guarded=True)
 DOWN = Admission(pod=DEAD, good_config=DEAD, bad_config=DEAD, guarded=True)

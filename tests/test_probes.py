@@ -18,21 +18,34 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import requests
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError, ReadTimeoutError
 
 from meshproof.clients.kubernetes.client import ExecResult
 from meshproof.core.errors import Broken, NotReady
+from meshproof.core.waiting import pause
 from meshproof.load.generator import DEFAULT, ask_ingress
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from meshproof.pki.verify import spiffe_ids
 from meshproof.probes import http_batch as calls
 from meshproof.probes import pod_script
 from meshproof.probes.answer_words import words
-from meshproof.probes.http import answer_of, dialling, http_from_pod, http_from_runner, plain_http_from_pod
+from meshproof.probes.http import (
+    answer_of,
+    dialling,
+    get,
+    http_from_pod,
+    http_from_runner,
+    plain_http_from_pod,
+    plain_session,
+)
 from meshproof.probes.http_batch import Call
 from meshproof.probes.http_bodies import bodies_from_pod
 from meshproof.probes.pod_script import Output, parse, parse_curl, parse_curls
 from meshproof.probes.tcp import parse_tcp, tcp_from_pod, tcp_from_runner
-from meshproof.probes.tls import Hello, sni_of, tls_from_pod, tls_from_runner
+from meshproof.probes.tls import Hello, sni_of, tls_from_pod
 from tests.fakes import LocalKube, pod, row
 
 CLIENT = pod("client")
@@ -88,11 +101,17 @@ class Shop(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     callers: ClassVar[list[int]] = []
+    heard: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         self.callers.append(self.client_address[1])
-        self.send_response(503 if self.path.endswith("n=2") else 200)
+        self.heard.append({name.lower(): text for name, text in self.headers.items() if name != "User-Agent"})
+        self.send_response(503 if self.path.endswith("n=2") else 302 if self.path == "/leave" else 200)
         self.send_header("x-app-version", "v1")
+        if self.path == "/leave":
+            self.send_header("location", "/")
+            self.send_header("set-cookie", "bound=v1; Path=/")
+        self.close_connection = self.path == "/last"
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -102,6 +121,7 @@ class Shop(BaseHTTPRequestHandler):
 @pytest.fixture
 def shop() -> Iterator[int]:
     Shop.callers.clear()
+    Shop.heard.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -168,21 +188,6 @@ def test_tls_from_a_pod_does_not_wait_for_ever() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(silent.getsockname()[1])], timeout_s=0.5)
     assert answer.reason == "no end within 0.5 s"
-
-
-@pytest.mark.parametrize("asks_client", [True, False])
-def test_tls_from_the_runner_sees_the_demand_for_a_certificate(tmp_path: Path, asks_client: bool) -> None:
-    with tls_server(tmp_path, asks_client=asks_client) as port:
-        answer = tls_from_runner("127.0.0.1", port, sni="shop.local", alpn=["istio"])
-    assert spiffe_ids(answer.chain[0]) == (SPIFFE,)
-    assert answer.asks_client is asks_client
-
-
-def test_tls_from_the_runner_says_why_it_was_refused(tmp_path: Path) -> None:
-    with tls_server(tmp_path, asks_client=False, serves=False) as port:
-        answer = tls_from_runner("127.0.0.1", port, sni=None, alpn=[])
-    assert not answer.completed
-    assert answer.reason in ("connection reset", "connection closed")
 
 
 @needs_curl
@@ -302,9 +307,41 @@ def test_a_load_keeps_its_connections_or_opens_new_ones_and_a_sample_keeps_a_few
     assert Shop.callers[:4] == Shop.callers[4:]
 
 
+def test_a_plain_session_has_no_cookie_no_proxy_and_follows_nothing(
+    shop: int, monkeypatch: pytest.MonkeyPatch, closed_port: int
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port}")
+    with plain_session() as session:
+        for _ in range(2):
+            answer = get(session, "127.0.0.1", host="shop.local", path="/leave", port=shop, timeout_s=2)
+            assert (answer.status_code, answer.headers["set-cookie"]) == (302, "bound=v1; Path=/")
+    assert Shop.heard[-1] == {"host": "shop.local", "accept-encoding": "identity"}
+
+
+def test_a_connection_that_was_closed_while_idle_is_opened_again(shop: int) -> None:
+    """A gateway may close what it does not use; no request was lost by that."""
+    with plain_session() as session:
+        for _ in range(2):
+            answer = get(session, "127.0.0.1", host="shop.local", path="/last", port=shop, timeout_s=2)
+            assert answer.status_code == 200
+            pause(0.1)
+    assert len(set(Shop.callers)) == 2
+
+
 def test_a_connection_that_ends_without_an_answer_is_closed_and_not_reset() -> None:
     assert words(RemoteDisconnected("Remote end closed connection without response")) == "connection closed"
     assert words(ConnectionResetError(104, "Connection reset by peer")) == "connection reset"
+
+
+def test_errors_of_requests_are_their_reason_alone() -> None:
+    away = NewConnectionError(HTTPConnection("10.0.0.1"), "Failed to establish a new connection: [Errno 113] No route")
+    failed = requests.ConnectionError(MaxRetryError(HTTPConnectionPool("10.0.0.1"), "/", away))
+    assert words(failed) == "[Errno 113] No route"
+    assert words(requests.ReadTimeout(ReadTimeoutError(HTTPConnectionPool("h"), "/", "Read timed out."))) == "timed out"
+    ended = ProtocolError("Connection aborted.", RemoteDisconnected("Remote end closed connection without response"))
+    assert words(requests.ConnectionError(ended)) == "connection closed"
+    reset = ProtocolError("Connection aborted.", ConnectionResetError(104, "Connection reset by peer"))
+    assert words(requests.ConnectionError(reset)) == "connection reset"
 
 
 def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import BadInput
+from meshproof.core.structural_diff import differences
 from meshproof.core.versions import Version
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.baseline.compare import Comparison, compare
-from meshproof.upgrade.baseline.diff import Difference, differences
+from meshproof.upgrade.baseline.diff import Difference, by_name
 from meshproof.upgrade.baseline.expected_changes import RULES
 from meshproof.upgrade.baseline.model import Content, Key, Record
 from meshproof.upgrade.baseline.render import told
@@ -51,7 +52,7 @@ def chain(server: str) -> Json:
     ],
 )  # fmt: skip
 def test_differences_have_the_path_to_them(before: object, after: object, expected: list[object]) -> None:
-    assert list(differences(before, after)) == expected
+    assert list(differences(before, after, lists=by_name)) == expected
 
 
 def versions(istiod: str) -> dict[Key, Content]:

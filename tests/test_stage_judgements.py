@@ -17,7 +17,7 @@ from meshproof.controlplane.config_consistency import (
 )
 from meshproof.controlplane.config_propagation import host_problems
 from meshproof.core.settle import settled
-from meshproof.probes.admission import Answer, ConfigAdmission, Verdict
+from meshproof.probes.admission import Answer, ConfigAdmission, DryRun
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http_batch import Call, Reply, reply_of, told_replies
 from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_bodies
@@ -128,9 +128,9 @@ def test_what_lies_in_a_remote_is_named_but_not_our_probe() -> None:
     assert lying_in_remotes([rule("cart"), probe_route("x")[1]]) == ["DestinationRule shop/cart"]
 
 
-GOOD = Answer(verdict=Verdict.ACCEPTED)
-BAD = Answer(verdict=Verdict.REFUSED, words="admission webhook denied the request: must be non-negative")
-DEAD = Answer(verdict=Verdict.REFUSED, words="failed calling webhook: connection refused")
+GOOD = Answer(verdict=DryRun.ACCEPTED)
+BAD = Answer(verdict=DryRun.REFUSED, words="admission webhook denied the request: must be non-negative")
+DEAD = Answer(verdict=DryRun.REFUSED, words="failed calling webhook: connection refused")
 
 
 @pytest.mark.parametrize(

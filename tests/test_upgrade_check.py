@@ -28,6 +28,7 @@ from meshproof.core.versions import parse_target
 from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki import issue as pki
+from meshproof.pki.verify import parse_chain
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
 from meshproof.upgrade.precheck.filters import patches_of
@@ -241,7 +242,7 @@ def test_credentials_that_end_are_read_without_their_keys() -> None:
     near, far = facts.clusters
     assert far.reader == Reader(account="a:b", rights=())
     ends = {each.what.partition(" in ")[2]: each.ends for each in near.endings if not each.token}
-    assert ends["ca-cert.pem of secret cacerts"] == pki.parse_chain(bundle.ca_cert)[0].not_valid_after_utc
+    assert ends["ca-cert.pem of secret cacerts"] == parse_chain(bundle.ca_cert)[0].not_valid_after_utc
     assert set(ends) == {f"{key} of secret cacerts" for key in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")}
     assert [(each.what, each.ends) for each in near.endings if each.token] == [
         ("the token in remote secret istio-system/remote", NOW)

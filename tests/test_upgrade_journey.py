@@ -14,7 +14,7 @@ from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken, ClaimFailed
-from meshproof.core.topology import TOPOLOGIES, load_topology
+from meshproof.core.topology import TOPOLOGIES, as_yaml, load_topology
 from meshproof.install.gateways import istiod_exposed
 from meshproof.load.history import Mark, Outcome, Request
 from meshproof.mesh.handles import Mesh
@@ -22,7 +22,7 @@ from meshproof.upgrade.rehearsal.component_versions import Components
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.upgrade.rehearsal.judge import judge, problems_of
 from meshproof.upgrade.rehearsal.revision_references import pointing_at
-from meshproof.upgrade.rehearsal.run import Journey, Stage, as_yaml, named
+from meshproof.upgrade.rehearsal.run import Journey, Stage, named
 from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, Step, by_revision, in_place
 from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
@@ -324,7 +324,7 @@ def test_steps_that_were_given_up_are_not_green() -> None:
 def test_a_machine_without_time_is_to_blame_itself() -> None:
     findings = Findings("steps")
     judge(journey(stage(late_s=2.0, requests=[request(1, Outcome.LOST, CAREFUL)])), findings)
-    with pytest.raises(Broken, match=r"no time for its load: a request was sent 2\.0 s late"):
+    with pytest.raises(Broken, match=r"the load generator was starved of CPU \(behind schedule by 2\.0 s\)"):
         findings.conclude()
 
 

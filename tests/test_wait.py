@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
-from meshproof.core.waiting import NotYet, consistently, eventually, never
+from meshproof.core.waiting import NotYet, eventually
 
 
 @pytest.fixture(autouse=True)
@@ -31,18 +31,6 @@ def after(seconds: float, *, before: str = "0 of 2 pods", answer: str = "2 of 2 
         if time.monotonic() - start < seconds:
             raise NotYet(before)
         return answer
-
-    return check
-
-
-def until(seconds: float) -> Callable[[], str]:
-    """A check that passes until `seconds` have gone by."""
-    start = time.monotonic()
-
-    def check() -> str:
-        if time.monotonic() - start >= seconds:
-            raise NotYet("503 from v2")
-        return "200"
 
     return check
 
@@ -95,32 +83,3 @@ def test_eventually_ends_at_once_at_a_state_that_cannot_get_better() -> None:
     with pytest.raises(Broken, match="ErrImagePull"):
         eventually(check, what="pods", timeout_s=300)
     assert time.monotonic() == start
-
-
-def test_consistently_watches_the_whole_window() -> None:
-    start = time.monotonic()
-    assert consistently(until(60.5), what="requests", window_s=60) == "200"
-    assert time.monotonic() - start == 60
-
-
-def test_consistently_says_when_it_broke() -> None:
-    with pytest.raises(ClaimFailed) as caught:
-        consistently(until(41.2), what="requests", window_s=60)
-    assert str(caught.value) == "requests: broke after 41.5 s of 60 s\n  last seen   503 from v2"
-
-
-def test_consistently_looks_once_more_at_the_end_of_the_window() -> None:
-    with pytest.raises(ClaimFailed, match=r"broke after 60\.0 s of 60 s"):
-        consistently(until(59.9), what="requests", window_s=60)
-
-
-def test_never_watches_the_whole_window() -> None:
-    start = time.monotonic()
-    never(after(30.1), what="injection", window_s=30)
-    assert time.monotonic() - start == 30
-
-
-def test_never_says_what_happened() -> None:
-    with pytest.raises(ClaimFailed) as caught:
-        never(after(12, answer="pod started without sidecar"), what="injection", window_s=30)
-    assert str(caught.value) == "injection: happened after 12.0 s of 30 s\n  last seen   pod started without sidecar"

@@ -13,7 +13,7 @@ from meshproof.core.concurrency import together
 from meshproof.mesh.configuration import applied
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.admission import ConfigAdmission, Verdict
+from meshproof.probes.admission import ConfigAdmission, DryRun
 
 
 @claim(
@@ -107,9 +107,9 @@ def admission_problems(seen: ConfigAdmission) -> list[str]:
     """What is wrong with a cluster's word on a valid and an invalid object."""
     dead = [f"{hook} points at {service}, which has no ready endpoint" for hook, service in seen.dead.items()]
     problems = [] if seen.guarded else ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]
-    if seen.good.verdict is not Verdict.ACCEPTED:
+    if seen.good.verdict is not DryRun.ACCEPTED:
         problems.append(f"a valid object is {seen.good}")
-    if seen.bad.verdict is Verdict.ACCEPTED:
+    if seen.bad.verdict is DryRun.ACCEPTED:
         problems.append("a DestinationRule with a negative number of connections is accepted")
     elif seen.bad.by_webhook:
         problems.append("an invalid object was not judged: the webhook could not be called")

@@ -8,11 +8,11 @@ from meshproof.claims.claim import REMOTES, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
-from meshproof.install.injection import PodOutcome
 from meshproof.install.lifecycle import Installed
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import fingerprint, parse_chain
+from meshproof.probes.admission import DryRun
 from meshproof.workloads.testbed.lifecycle import Newcomers
 
 
@@ -31,11 +31,11 @@ def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Ins
         roots = {fingerprint(root) for root in primary.ca_files().roots}
         trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
         problems = [] if trusted == roots else [f"afterwards the webhook trusts {trusted or 'nobody'}, not {roots}"]
-        if seen.after.pod is not PodOutcome.INJECTED:
+        if seen.after.pod is not DryRun.ACCEPTED:
             problems.append(f"afterwards a new pod is {seen.after.pod} ({seen.after.words[:200]})")
         if not seen.secret_was_there and seen.before.ca_bundles:
             problems.append("before the secret the webhook had a caBundle already")
-        if not seen.secret_was_there and seen.before.pod is PodOutcome.INJECTED:
+        if not seen.secret_was_there and seen.before.pod is DryRun.ACCEPTED:
             problems.append("before the secret a pod was injected")
         findings.examine(seen.cluster, problems)
     findings.conclude()

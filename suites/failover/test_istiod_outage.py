@@ -12,7 +12,7 @@ from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.load.history import Window, summarise
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.admission import Verdict
+from meshproof.probes.admission import DryRun
 from meshproof.report import drills
 from meshproof.workloads.short_lived_clients import ShortLived
 
@@ -172,16 +172,16 @@ def versions(drill: Drill, window: Window, source: str) -> set[str]:
 def closed(outage: Outage, name: str) -> list[str]:
     """What was not refused in a cluster whose control plane was down; what it accepted before is the control."""
     before, during = outage.before[name], outage.during[name]
-    problems = [] if before.pod.verdict is Verdict.ACCEPTED else [f"before the outage a pod was {before.pod}"]
+    problems = [] if before.pod.verdict is DryRun.ACCEPTED else [f"before the outage a pod was {before.pod}"]
     if not during.pod.by_webhook:
         problems.append(f"a new pod was {during.pod}")
     if outage.pods_during.get(name):
         problems.append(f"the Deployment has pods: {', '.join(outage.pods_during[name])}")
     if before.guarded:
         problems += (
-            [] if before.good_config.verdict is Verdict.ACCEPTED else [f"before, a rule was {before.good_config}"]
+            [] if before.good_config.verdict is DryRun.ACCEPTED else [f"before, a rule was {before.good_config}"]
         )
-        problems += [] if before.bad_config.verdict is Verdict.REFUSED else ["before, a senseless rule was accepted"]
+        problems += [] if before.bad_config.verdict is DryRun.REFUSED else ["before, a senseless rule was accepted"]
         problems += [] if during.good_config.by_webhook else [f"a configuration write was {during.good_config}"]
     elif name == outage.victim.name:
         problems.append("its validation webhook does not fail closed (failurePolicy is not Fail)")
@@ -191,9 +191,9 @@ def closed(outage: Outage, name: str) -> list[str]:
 def still_open(outage: Outage, name: str) -> list[str]:
     """What was refused in a cluster with another control plane, and should not have been."""
     during = outage.during[name]
-    problems = [] if during.pod.verdict is Verdict.ACCEPTED else [f"a new pod was {during.pod}"]
-    problems += [] if during.good_config.verdict is Verdict.ACCEPTED else [f"a rule was {during.good_config}"]
-    return problems + ([] if during.bad_config.verdict is Verdict.REFUSED else ["a senseless rule was accepted"])
+    problems = [] if during.pod.verdict is DryRun.ACCEPTED else [f"a new pod was {during.pod}"]
+    problems += [] if during.good_config.verdict is DryRun.ACCEPTED else [f"a rule was {during.good_config}"]
+    return problems + ([] if during.bad_config.verdict is DryRun.REFUSED else ["a senseless rule was accepted"])
 
 
 def lost_until_end(outage: Outage, client: ShortLived) -> list[str]:

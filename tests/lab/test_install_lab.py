@@ -9,9 +9,10 @@ import pytest
 from meshproof.clients.kubernetes.client import _KINDS, ApiError, Kube, path_of
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import load_topology
-from meshproof.install.injection import PodOutcome
-from meshproof.install.lifecycle import install_mesh, leftovers, uninstall_mesh
+from meshproof.install.lifecycle import install_mesh, uninstall_mesh
+from meshproof.install.removal import leftovers
 from meshproof.mesh.handles import Mesh
+from meshproof.probes.admission import DryRun
 from meshproof.providers.lab.api import Lab
 
 pytestmark = pytest.mark.lab
@@ -57,8 +58,8 @@ def test_a_mesh_comes_and_goes_without_a_trace(mesh: Mesh, narrator: Narrator) -
     try:
         installed = install_mesh(mesh, narrator)
         (evidence,) = installed.remotes
-        assert (evidence.before.ca_bundles, evidence.before.pod) == ((), PodOutcome.REFUSED)
-        assert (len(evidence.after.ca_bundles), evidence.after.pod) == (1, PodOutcome.INJECTED)
+        assert (evidence.before.ca_bundles, evidence.before.pod) == ((), DryRun.REFUSED)
+        assert (len(evidence.after.ca_bundles), evidence.after.pod) == (1, DryRun.ACCEPTED)
         assert leftovers(mesh)
     finally:
         uninstall_mesh(mesh, narrator)

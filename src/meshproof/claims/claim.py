@@ -54,11 +54,6 @@ ACROSS_NETWORKS: Final = Need(
     applies=lambda topology: len(topology.networks) > 1,
     otherwise="all clusters are on one network",
 )
-ONE_NETWORK_PAIRS: Final = Need(
-    name="clusters that share a network",
-    applies=lambda topology: any(True for _ in topology.pairs_on_one_network),
-    otherwise="no two clusters share a network",
-)
 REMOTES: Final = Need(
     name="a remote cluster",
     applies=lambda topology: bool(topology.remotes),

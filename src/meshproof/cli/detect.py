@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from meshproof.cli.arguments import add_options
 from meshproof.core.path_options import print_text
 from meshproof.detect.propose import FILE, proposal_for
 from meshproof.run.settings import CHOOSING, ON_KUBECONFIG, PROVIDER, read_settings
@@ -21,11 +22,8 @@ def add_parser(commands: Any) -> None:
         description="Reads the clusters of these contexts, tells what mesh they are, and prints it as a topology file. "
         f"Changes nothing. For example: meshproof detect --cluster1-context=a --cluster2-context=b > {FILE}",
     )
-    for option in CHOOSING:
-        action = "append" if option.repeated else "store"
-        parser.add_argument(
-            option.flag, dest=option.dest, metavar=option.metavar, action=action, help=option.help.replace("%", "%%")
-        )
+    parser.set_defaults(run=run)
+    add_options(parser, CHOOSING)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from meshproof.claims.claim import REGISTRY
 from meshproof.claims.suite_run import import_suites
+from meshproof.cli.arguments import OF_RUNNING_MESH, add_lab_name, add_topology
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
@@ -29,12 +30,9 @@ from meshproof.report.diagram.verdicts import ReadVerdict, read_verdict
 def add_parser(commands: Any) -> None:
     """The sub-command, on what `add_subparsers` returned."""
     parser = commands.add_parser("diagram", help="a topology as SVG: as planned, or as a running lab has it")
-    parser.add_argument(
-        "--topology",
-        metavar="NAME|FILE",
-        help=f"one of {', '.join(available())}, or a YAML file (default: what the running mesh says it is)",
-    )
-    parser.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+    parser.set_defaults(run=run)
+    add_topology(parser, OF_RUNNING_MESH)
+    add_lab_name(parser)
     parser.add_argument("--verdict", type=Path, metavar="FILE", help="add the results of a run: reports/verdict.yaml")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.svg", help="default: standard output")
 
@@ -77,7 +75,7 @@ def _topology(arguments: argparse.Namespace, lab: Lab | None, verdict: ReadVerdi
 
 
 def _kubes(lab: Lab) -> list[Kube]:
-    return [Kube(access.kubeconfig, access.context, name=access.name) for access in lab.clusters]
+    return [access.client() for access in lab.clusters]
 
 
 def _planned(topology: Topology) -> Picture:

@@ -6,11 +6,11 @@ import argparse
 import textwrap
 from typing import Any
 
-from meshproof.clients.kubernetes.client import Kube
+from meshproof.cli.arguments import OF_RUNNING_MESH, add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.path_options import print_text
 from meshproof.core.progress import LineNarrator
-from meshproof.core.topology import available, load_topology
+from meshproof.core.topology import load_topology
 from meshproof.core.versions import next_release
 from meshproof.faults.catalogue import FAULTS, fault
 from meshproof.faults.editor import Prevented
@@ -35,18 +35,10 @@ def add_parsers(commands: Any) -> None:
     breaking.add_argument("id", metavar="ID", help="one of `meshproof fault list`")
     healing = actions.add_parser("heal", help="take back every fault that is open, and prove the mesh well")
     for each in (listing, breaking, healing):
-        each.add_argument(
-            "--topology",
-            metavar="NAME|FILE",
-            help=f"one of {', '.join(available())}, or a YAML file (default: what the running mesh says it is)",
-        )
-    for each in (breaking, healing):
-        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """One of the actions; raises `BadInput` and `Broken` as every command does."""
-    return {"list": _list, "inject": _inject, "heal": _heal}[arguments.action](arguments)
+        add_topology(each, OF_RUNNING_MESH)
+    add_lab_name(breaking, healing)
+    for each, run in ((listing, _list), (breaking, _inject), (healing, _heal)):
+        each.set_defaults(run=run)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -90,7 +82,7 @@ def _inject(arguments: argparse.Namespace) -> int:
 def _heal(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     machines = _lab(arguments)
-    kubes = {access.name: Kube(access.kubeconfig, access.context, name=access.name) for access in machines.clusters}
+    kubes = {access.name: access.client() for access in machines.clusters}
     done = heal_machines(kubes, default_journal(), machines.links)  # before that nobody can say which mesh it is
     lab, mesh = _running(arguments)
     done |= heal(mesh, default_journal(), lab.links)
@@ -115,7 +107,7 @@ def _running(arguments: argparse.Namespace) -> tuple[Lab, Mesh]:
     if arguments.topology:
         topology = load_topology(arguments.topology)
     else:
-        topology = running_topology(Kube(a.kubeconfig, a.context, name=a.name) for a in lab.clusters)
+        topology = running_topology(access.client() for access in lab.clusters)
     names = {access.name for access in lab.clusters}
     if missing := [c.name for c in topology.clusters if c.name not in names]:
         raise Broken(f"lab {arguments.lab_name}", f"it has no cluster {', '.join(missing)}", "name another topology")

@@ -13,12 +13,13 @@ from meshproof.cli import detect as detect_command
 from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
 from meshproof.cli import upgrade as upgrade_command
+from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
 from meshproof.core.path_options import print_text
 from meshproof.core.progress import LineNarrator
 from meshproof.core.signals import reset_inherited_signals
-from meshproof.core.topology import available, load_topology
+from meshproof.core.topology import load_topology
 from meshproof.install.lifecycle import install_mesh
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab import api as labs
@@ -56,12 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair")
+    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair").set_defaults(
+        run=_doctor
+    )
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
     up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
-    up.add_argument("--topology", metavar="NAME|FILE", help=f"one of {', '.join(available())}, or a YAML file")
+    add_topology(up)
     up.add_argument(
         "--istio-version",
         action="append",
@@ -70,13 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         f"installed, others are what it can be upgraded to (default: {CURRENT})",
     )
     up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
-    others = (
-        lab.add_parser("down", help="remove a lab, or what a killed run left of it"),
-        lab.add_parser("status", help="clusters, addresses, memory, versions"),
-        lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster"),
-    )
-    for each in (up, *others):
-        each.add_argument("--lab-name", default="default", metavar="NAME", help="default: %(default)s")
+    down = lab.add_parser("down", help="remove a lab, or what a killed run left of it")
+    status = lab.add_parser("status", help="clusters, addresses, memory, versions")
+    kubeconfig = lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster")
+    for each, run in ((up, _up), (down, _down), (status, _status), (kubeconfig, _kubeconfig)):
+        add_lab_name(each)
+        each.set_defaults(run=run)
     fault_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reset_inherited_signals()
     arguments = _parser().parse_args(argv)
     try:
-        code = _run(arguments)
+        code: int = arguments.run(arguments)
         print_text("")  # what is still in the buffer
         return code
     except BadInput as problem:
@@ -103,21 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    if arguments.command == "doctor":
-        return _doctor()
-    if arguments.command == "fault":
-        return fault_commands.run(arguments)
-    if arguments.command == "diagram":
-        return diagram_command.run(arguments)
-    if arguments.command == "detect":
-        return detect_command.run(arguments)
-    if arguments.command == "upgrade":
-        return upgrade_command.run(arguments)
-    return {"up": _up, "down": _down, "status": _status, "kubeconfig": _kubeconfig}[arguments.action](arguments)
-
-
-def _doctor() -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     findings = doctor.examine()
     for finding in findings:
         print(f"{finding.grade.upper():5} {finding.subject}: {finding.seen}")

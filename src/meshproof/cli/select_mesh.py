@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from meshproof.cli.arguments import TOPOLOGY_HELP, add_options
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.clients.kubernetes.rbac import Rule
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
-from meshproof.core.topology import available, called, load_topology, parse_topology
+from meshproof.core.topology import called, load_topology, parse_topology
 from meshproof.detect.propose import FILE, proposal_for
 from meshproof.install.marker import running_topology
 from meshproof.mesh.handles import Mesh
@@ -35,11 +36,11 @@ from meshproof.run.settings import (
 )
 
 _BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
-CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE"), LAB_NAME, *CHOOSING)
 _TOPOLOGY_HELP: Final = (
-    f"one of {', '.join(available())}, or a YAML file (default: what the mesh itself says: a lab by its marker, "
-    "clusters of a kubeconfig as `meshproof detect` finds them)"
+    f"{TOPOLOGY_HELP} (default: what the mesh itself says: a lab by its marker, clusters of a kubeconfig as "
+    "`meshproof detect` finds them)"
 )
+CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE", help=_TOPOLOGY_HELP), LAB_NAME, *CHOOSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +57,7 @@ class Chosen:
 
 def add_choosers(parser: argparse.ArgumentParser) -> None:
     """The options that say which mesh is meant."""
-    for option in CHOOSERS:
-        parser.add_argument(
-            option.flag,
-            dest=option.dest,
-            metavar=option.metavar,
-            action="append" if option.repeated else "store",
-            help=(_TOPOLOGY_HELP if option.flag == TOPOLOGY.flag else option.help).replace("%", "%%"),
-        )
+    add_options(parser, CHOOSERS)
 
 
 def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[Rule]) -> Chosen:
@@ -92,7 +86,7 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
             "is not up, and no option names contexts of a kubeconfig",
             "start it with `meshproof lab up --topology=NAME`, or name clusters with --cluster1-context and so on",
         )
-    there = running_topology(Kube(a.kubeconfig, a.context, name=a.name) for a in lab.clusters)
+    there = running_topology(access.client() for access in lab.clusters)
     topology = topologies[0] if topologies else there
     if topology.name != there.name:
         raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")

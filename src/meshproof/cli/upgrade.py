@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 from meshproof.cli import upgrade_baseline as record_command
@@ -17,9 +16,3 @@ def add_parser(commands: Any) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check_command.add_parser(actions)
     record_command.add_parser(actions)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """One of the actions; raises `BadInput` and `Broken` as every command does."""
-    actions = {"check": check_command.run, "record": record_command.run, "compare": record_command.run}
-    return actions[arguments.action](arguments)

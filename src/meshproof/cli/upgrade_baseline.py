@@ -42,11 +42,8 @@ def add_parser(actions: Any) -> None:
     for each in (recording, comparing):
         each.add_argument("--no-traffic", action="store_true", help="send no requests to the demonstration service")
         add_choosers(each)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """One of the two; raises `BadInput` and `Broken` as every command does."""
-    return _record(arguments) if arguments.action == "record" else _compare(arguments)
+    recording.set_defaults(run=_record)
+    comparing.set_defaults(run=_compare)
 
 
 def _record(arguments: argparse.Namespace) -> int:

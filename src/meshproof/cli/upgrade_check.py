@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from meshproof.claims.suite_run import ROOT, SUITES, SuiteRun, run_claims
+from meshproof.cli.arguments import add_options
 from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
 from meshproof.core.errors import BadInput
@@ -58,10 +59,8 @@ def add_parser(actions: Any) -> None:
         help=f"where verdict and evidence go, in a folder {FOLDER} (default: reports)",
     )
     add_choosers(parser)
-    for option in FOR_PROBES:
-        parser.add_argument(
-            option.flag, dest=option.dest, metavar=option.metavar, help=f"for the claims: {option.help}"
-        )
+    add_options(parser, FOR_PROBES, "for the claims: ")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

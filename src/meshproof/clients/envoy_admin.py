@@ -69,7 +69,6 @@ class HostCounters:
     address: str
     port: int
     cx_total: int
-    cx_active: int
     rq_total: int
 
     @property
@@ -275,7 +274,6 @@ def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
                     address=socket.get("address") or "",
                     port=int(socket.get("port_value") or 0),
                     cx_total=values.get("cx_total", 0),
-                    cx_active=values.get("cx_active", 0),
                     rq_total=values.get("rq_total", 0),
                 )
             )

@@ -10,6 +10,7 @@ from typing import Any, Final
 from meshproof.clients.istio.configuration import is_probe, place_of
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
+from meshproof.core.structural_diff import differences
 
 COMPARED: Final = (
     "Gateway",
@@ -49,8 +50,8 @@ def compare(objects: Mapping[str, Sequence[Json]], services: Mapping[str, frozen
         having = {cluster: found[place] for cluster, found in specs.items() if place in found}
         if not any(_is_shared(item, services) for item in having.values()):
             own.append(place)
-        elif differences := _differences(having, [cluster for cluster in specs if cluster not in having]):
-            problems[place] = differences
+        elif found := _differences(having, [cluster for cluster in specs if cluster not in having]):
+            problems[place] = found
     return Comparison(problems=problems, own=tuple(own), compared=tuple(places))
 
 
@@ -62,20 +63,11 @@ def _differences(having: Mapping[str, Json], lacking: Sequence[str]) -> list[str
     first, *others = having
     found = [f"it is in {', '.join(having)} only, not in {', '.join(lacking)}"] if lacking else []
     for other in others:
-        where = sorted(_paths(having[first].get("spec") or {}, having[other].get("spec") or {}))
+        mine, theirs = having[first].get("spec") or {}, having[other].get("spec") or {}
+        where = sorted(f"{at}: {_short(one)} and {_short(two)}" for at, one, two in differences(mine, theirs, "spec"))
         if where:
             found.append(f"{first} and {other} differ in {'; '.join(where[:5])}")
     return found
-
-
-def _paths(one: Any, two: Any, path: str = "spec") -> list[str]:
-    """Where two values differ, with both values."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return [p for key in sorted({*one, *two}) for p in _paths(one.get(key), two.get(key), f"{path}.{key}")]
-    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
-        pairs = enumerate(zip(one, two, strict=True))
-        return [p for index, (a, b) in pairs for p in _paths(a, b, f"{path}[{index}]")]
-    return [] if one == two else [f"{path}: {_short(one)} and {_short(two)}"]
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import permutations
 from pathlib import Path
-from typing import NewType
+from typing import Generic, NewType, Protocol, TypeVar
 
 from meshproof.core import names
 
@@ -88,8 +88,65 @@ class ClusterSpec:
         return {names.REVISION_LABEL: self.revision}
 
 
+class Member(Protocol):
+    """What a cluster of a topology and a live one have in common."""
+
+    @property
+    def name(self) -> ClusterName: ...
+    @property
+    def role(self) -> Role: ...
+    @property
+    def network(self) -> NetworkName: ...
+    @property
+    def control_plane(self) -> ClusterName: ...
+
+
+M = TypeVar("M", bound=Member)
+
+
+class Members(Generic[M]):
+    """Clusters, in the topology's order, and which of them have to do with each other."""
+
+    __slots__ = ()
+    clusters: tuple[M, ...]
+
+    @property
+    def primaries(self) -> tuple[M, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.PRIMARY)
+
+    @property
+    def remotes(self) -> tuple[M, ...]:
+        return tuple(c for c in self.clusters if c.role is Role.REMOTE)
+
+    def cluster(self, name: str) -> M:
+        """The cluster of that name; `KeyError` if there is none."""
+        for candidate in self.clusters:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(name)
+
+    def control_plane_of(self, cluster: M) -> M:
+        return self.cluster(cluster.control_plane)
+
+    def controlled_by(self, primary: M) -> tuple[M, ...]:
+        """The clusters whose sidecars connect to `primary`'s istiod, `primary` included."""
+        return tuple(c for c in self.clusters if c.control_plane == primary.name)
+
+    def crosses_network(self, a: M, b: M) -> bool:
+        return a.network != b.network
+
+    @property
+    def pairs(self) -> Iterator[tuple[M, M]]:
+        """Every ordered pair of different clusters (client, server)."""
+        return permutations(self.clusters, 2)
+
+    @property
+    def pairs_across_networks(self) -> Iterator[tuple[M, M]]:
+        return ((a, b) for a, b in self.pairs if self.crosses_network(a, b))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
+class Topology(Members[ClusterSpec]):
     """A whole topology; loaded by `meshproof.core.topology.load_topology`, which has checked every rule below."""
 
     name: str
@@ -100,46 +157,12 @@ class Topology:
     source: Path
 
     @property
-    def primaries(self) -> tuple[ClusterSpec, ...]:
-        return tuple(c for c in self.clusters if c.role is Role.PRIMARY)
-
-    @property
-    def remotes(self) -> tuple[ClusterSpec, ...]:
-        return tuple(c for c in self.clusters if c.role is Role.REMOTE)
-
-    @property
     def networks(self) -> tuple[NetworkName, ...]:
         """Each network once, in the order of the clusters."""
         return tuple(dict.fromkeys(c.network for c in self.clusters))
 
-    def cluster(self, name: str) -> ClusterSpec:
-        """The cluster of that name; `KeyError` if there is none."""
-        for candidate in self.clusters:
-            if candidate.name == name:
-                return candidate
-        raise KeyError(name)
-
-    def control_plane_of(self, cluster: ClusterSpec) -> ClusterSpec:
-        return self.cluster(cluster.control_plane)
-
-    def controlled_by(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
-        """The clusters whose sidecars connect to `primary`'s istiod, `primary` included."""
-        return tuple(c for c in self.clusters if c.control_plane == primary.name)
-
     def remotes_of(self, primary: ClusterSpec) -> tuple[ClusterSpec, ...]:
         return tuple(c for c in self.controlled_by(primary) if c.name != primary.name)
-
-    def crosses_network(self, a: ClusterSpec, b: ClusterSpec) -> bool:
-        return a.network != b.network
-
-    @property
-    def pairs(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
-        """Every ordered pair of different clusters (client, server)."""
-        return permutations(self.clusters, 2)
-
-    @property
-    def pairs_across_networks(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:
-        return ((a, b) for a, b in self.pairs if self.crosses_network(a, b))
 
     @property
     def pairs_on_one_network(self) -> Iterator[tuple[ClusterSpec, ClusterSpec]]:

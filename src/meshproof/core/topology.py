@@ -58,6 +58,30 @@ def parse_topology(text: str, path: Path) -> Topology:
     return _Loader(path).load(text)
 
 
+def as_yaml(topology: Topology) -> str:
+    """The text of its file, which a reader of docs/writing-a-topology.md would write: without what is usual."""
+    head = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
+    clusters = [_cluster_as_yaml(cluster) for cluster in topology.clusters]
+    return yaml.safe_dump({**head, "clusters": clusters}, sort_keys=False, allow_unicode=True)
+
+
+def _cluster_as_yaml(cluster: ClusterSpec) -> dict[str, str]:
+    primary = cluster.role is Role.PRIMARY
+    keys = {
+        "name": cluster.name,
+        "role": str(cluster.role),
+        "control_plane": "" if primary else cluster.control_plane,
+        "network": cluster.network,
+        "app_version": cluster.app_version,
+        "pods": cluster.pods,
+        "revision": cluster.revision if primary and cluster.revision != names.DEFAULT_REVISION else "",
+        "ingress": str(cluster.ingress) if cluster.ingress != INGRESS else "",
+        "east_west": str(cluster.east_west) if cluster.east_west != EAST_WEST else "",
+        "context": cluster.context,
+    }
+    return {key: value for key, value in keys.items() if value}
+
+
 def _find(name_or_path: str, folder: Path) -> Path:
     if "/" in name_or_path or name_or_path.endswith((".yaml", ".yml")):
         return Path(name_or_path)

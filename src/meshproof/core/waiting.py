@@ -1,4 +1,4 @@
-"""The only place that waits: `eventually`, `consistently` and `never`, on tenacity, with the last observation kept.
+"""The only place that waits: `eventually`, on tenacity, with the last observation kept, and `pause`.
 
 A check is a callable that returns an observation, or raises `NotYet` with what it saw. Any other exception ends the
 wait at once: a known-bad state must not cost the whole deadline (raise `Broken` or `ClaimFailed` for it).
@@ -99,43 +99,6 @@ def eventually(
             text = f"{what}: {reason}"
             raise ClaimFailed(f"{text}\n  repair      {repair}" if repair else text) from None
         raise error(what, reason, repair) from None
-
-
-def consistently(check: Callable[[], T], *, what: str, window_s: float, poll_s: float = 0.5) -> T:
-    """Ask `check` all through `window_s` seconds; it must never raise `NotYet`. Returns the last observation.
-
-    Raises `ClaimFailed` at the first `NotYet`, saying after how many seconds of the window it broke.
-    """
-    start = time.monotonic()
-    while True:
-        try:
-            seen = check()
-        except NotYet as problem:
-            spent = time.monotonic() - start
-            raise ClaimFailed(f"{what}: broke after {spent:.1f} s of {window_s:g} s\n  last seen   {problem}") from None
-        left = window_s - (time.monotonic() - start)
-        if left <= 0:
-            return seen
-        time.sleep(min(poll_s, left))
-
-
-def never(check: Callable[[], object], *, what: str, window_s: float, poll_s: float = 0.5) -> None:
-    """Ask `check` all through `window_s` seconds; it must keep raising `NotYet`.
-
-    Raises `ClaimFailed` as soon as it returns, with what it returned.
-    """
-    start = time.monotonic()
-    while True:
-        try:
-            seen = check()
-        except NotYet:
-            left = window_s - (time.monotonic() - start)
-            if left <= 0:
-                return
-            time.sleep(min(poll_s, left))
-            continue
-        spent = time.monotonic() - start
-        raise ClaimFailed(f"{what}: happened after {spent:.1f} s of {window_s:g} s\n  last seen   {seen}")
 
 
 def pause(seconds: float) -> None:

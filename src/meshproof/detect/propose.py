@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import yaml
-
-from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
 from meshproof.core.errors import BadInput
-from meshproof.core.model import Role, Topology
+from meshproof.core.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
 from meshproof.core.names import DEFAULT_REVISION
-from meshproof.core.topology import available, load_topology, parse_topology
+from meshproof.core.topology import as_yaml, available, load_topology, parse_topology
 from meshproof.detect.infer import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.discovery.naming import MESH, NETWORK
@@ -80,7 +77,7 @@ def propose(found: Sequence[Found]) -> Proposal:
             f"no topology follows from what is there:{told}\n  since {'; '.join(problems)}",
             "name the topology that is meant (pytest --topology=…): then all that differs from it is told",
         )
-    text = yaml.safe_dump(_document(found), sort_keys=False, allow_unicode=True)
+    text = as_yaml(_topology(found))
     try:
         topology = parse_topology(text, Path(FILE))
     except BadInput as problem:
@@ -113,31 +110,40 @@ def _problems(each: Found, found: Sequence[Found]) -> list[str]:
     return problems
 
 
-def _document(found: Sequence[Found]) -> Json:
+def _topology(found: Sequence[Found]) -> Topology:
+    """What was found as a topology, with names that nobody has checked."""
     first = next(each for each in found if each.role is Role.PRIMARY)
     names = {each.context: each.name for each in found}
     versions = [each.reading.app_version for each in found]
     if "" in versions or len(set(versions)) < len(versions):
         versions = [f"v{number}" for number, _ in enumerate(found, start=1)]
-    clusters = []
-    for each, version in zip(found, versions, strict=True):
-        cluster: Json = {"name": each.name, "role": str(each.role)}
-        if each.role is Role.REMOTE:
-            cluster["control_plane"] = names[each.controlled_by[0]]
+    return Topology(
+        name=Path(FILE).stem,
+        title=f"The mesh of {', '.join(names.values())}",
+        mesh_id=first.first(MESH),
+        trust_domain=first.first(TRUST_DOMAIN),
+        clusters=tuple(_cluster(each, version, names) for each, version in zip(found, versions, strict=True)),
+        source=Path(FILE),
+    )
+
+
+def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec:
+    ingress, east_west = (
+        candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateways_of(each.reading)
+    )
+    remote = each.role is Role.REMOTE
+    return ClusterSpec(
+        name=ClusterName(each.name),
+        role=Role.REMOTE if remote else Role.PRIMARY,
         # Without any name all are on one network (istio.io, Deployment models).
-        cluster |= {"network": each.first(NETWORK) or "network1", "app_version": version}
-        if each.role is Role.PRIMARY and each.first(REVISION) != DEFAULT_REVISION:
-            cluster["revision"] = each.first(REVISION)
-        for key, (_, usual, candidates) in zip(("ingress", "east_west"), gateways_of(each.reading), strict=True):
-            if len(candidates) == 1 and candidates != (usual,):
-                cluster[key] = str(candidates[0])
-        clusters.append(cluster | {"context": each.context})
-    return {
-        "title": f"The mesh of {', '.join(names.values())}",
-        "mesh_id": first.first(MESH),
-        "trust_domain": first.first(TRUST_DOMAIN),
-        "clusters": clusters,
-    }
+        network=NetworkName(each.first(NETWORK) or "network1"),
+        control_plane=ClusterName(names[each.controlled_by[0]] if remote else each.name),
+        app_version=version,
+        revision=DEFAULT_REVISION if remote else each.first(REVISION),
+        context=each.context,
+        ingress=ingress,
+        east_west=east_west,
+    )
 
 
 def _one_of_ours(topology: Topology, *, with_app: bool) -> str:

@@ -17,7 +17,7 @@ from meshproof.core.model import GatewayRef
 from meshproof.core.names import INJECTOR_LABEL, PROXY
 from meshproof.discovery.naming import CLUSTER, INJECTOR_MAP, MESH, NETWORK, of_injection_path
 from meshproof.discovery.remote_secrets import RemoteSecret, remote_secrets
-from meshproof.mesh.objects import SERVICE_OF_SLICE, ServiceFacts, service_facts
+from meshproof.mesh.objects import SERVICE_OF_SLICE, ServiceFacts, labels_of, service_facts
 from meshproof.mesh.webhooks import Webhook, parse_webhook
 
 TRUST_DOMAIN: Final = "trust domain"
@@ -101,7 +101,7 @@ def read(kube: Kube) -> Reading:
     system = names.SYSTEM_NAMESPACE
     namespace = kube.find("Namespace", system)
     everywhere = kube.list("Deployment")
-    deployments = [d for d in everywhere if d["metadata"]["namespace"] == system and _labels(d).get("app") == "istiod"]
+    deployments = [d for d in _in(system, everywhere) if labels_of(d).get("app") == "istiod"]
     configurations = kube.list("MutatingWebhookConfiguration", labels=INJECTOR_LABEL)
     services = kube.list("Service")
     facts = tuple(service_facts(service) for service in services)
@@ -145,7 +145,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def _revision(thing: Json) -> str:
-    return str(_labels(thing).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
+    return str(labels_of(thing).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
 def _istiod(deployment: Json) -> Istiod:
@@ -241,14 +241,10 @@ def _in(namespace: str, items: Iterable[Json]) -> list[Json]:
     return [item for item in items if item["metadata"]["namespace"] == namespace]
 
 
-def _labels(thing: Json) -> Mapping[str, str]:
-    return thing["metadata"].get("labels") or {}
-
-
 def _fronts(services: Iterable[ServiceFacts], deployments: Iterable[Json]) -> Iterator[ServiceFacts]:
     """Services whose pods are gateways: injected by that template, or with a proxy that is told to be a router."""
     gateways = [d for d in deployments if _is_gateway(d["spec"]["template"])]
-    behind = [(d["metadata"]["namespace"], _labels(d["spec"]["template"])) for d in gateways]
+    behind = [(d["metadata"]["namespace"], labels_of(d["spec"]["template"])) for d in gateways]
     for service in services:
         wanted = service.selector.items()
         if wanted and any(place == service.namespace and wanted <= labels.items() for place, labels in behind):
@@ -265,6 +261,6 @@ def _is_gateway(template: Json) -> bool:
 
 def _app_version(found: Iterable[Json]) -> str:
     """The version of the demonstration service that these Deployments run; empty if there is none, or several."""
-    labels = [_labels(item["spec"]["template"]) for item in found]
+    labels = [labels_of(item["spec"]["template"]) for item in found]
     versions = {label.get("version", "") for label in labels if label.get("app") == names.APP_SERVICE}
     return versions.pop() if len(versions) == 1 else ""

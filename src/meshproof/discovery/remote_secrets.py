@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from meshproof.clients.istio.reader_rights import reader_rights
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
+from meshproof.clients.kubernetes.rbac import each_right, right_text
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, Unavailable
@@ -52,11 +54,18 @@ class RemoteSecret:
     def ends(self) -> datetime | None:
         """When the token ends; None if it never does, or is no JWT (RFC 7519)."""
         try:
-            part = self.token.split(".")[1]
-            claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-            return datetime.fromtimestamp(float(claims["exp"]), UTC)
-        except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+            return datetime.fromtimestamp(float(token_claims(self.token)["exp"]), UTC)
+        except (KeyError, TypeError, ValueError):
             return None
+
+
+def token_claims(token: str) -> Json:
+    """What a JWT says (RFC 7519), unverified; empty if it is none."""
+    try:
+        part = token.split(".")[1]
+        return _parsed(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, binascii.Error):
+        return {}
 
 
 def remote_secrets(kube: Kube) -> tuple[RemoteSecret, ...]:
@@ -137,28 +146,6 @@ def written_problems(found: Iterable[RemoteSecret], wanted: str, now: datetime, 
 
 # -- does it work -----------------------------------------------------------------------------------------------------
 
-_READ: Final = ("get", "list", "watch")
-# group, resource, verbs. What istiod asks of a cluster that it reads (chart istio-discovery, reader-clusterrole.yaml;
-# pilot/pkg/serviceregistry/kube/controller, pkg/kube/multicluster), without what only optional features need.
-NEEDED: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("", "namespaces", _READ),
-    ("", "nodes", _READ),
-    ("", "pods", _READ),
-    ("", "services", _READ),
-    ("", "secrets", _READ),
-    ("", "configmaps", _READ),
-    ("discovery.k8s.io", "endpointslices", _READ),
-    ("networking.istio.io", "workloadentries", _READ),
-    ("apiextensions.k8s.io", "customresourcedefinitions", _READ),
-    ("authentication.k8s.io", "tokenreviews", ("create",)),
-    ("authorization.k8s.io", "subjectaccessreviews", ("create",)),
-)
-FOR_REMOTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("", "configmaps", ("create", "update")),
-    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", (*_READ, "update", "patch")),
-)
-"""What it needs besides in a cluster that it controls: to write its root, and to patch it into webhooks."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
@@ -185,11 +172,7 @@ echo "meshproof exit $?"; cat error
 
 def try_secret(kube: Kube, pod: PodFacts, secret: RemoteSecret, *, controlled: bool) -> Access:
     """Use a remote secret from a client pod of istiod's own cluster, as istiod does: one connection, many questions."""
-    wanted = [
-        (group, resource, verb)
-        for group, resource, verbs in (*NEEDED, *(FOR_REMOTES if controlled else ()))
-        for verb in verbs
-    ]
+    wanted = list(each_right(reader_rights(controlled=controlled)))
     base = secret.server.rstrip("/")
     calls = [_call(f"{base}/api/v1/namespaces/kube-system", secret.token)]
     url = f"{base}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -197,7 +180,7 @@ def try_secret(kube: Kube, pod: PodFacts, secret: RemoteSecret, *, controlled: b
     argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.connect + 2:g}"]
     files = {"ca": secret.ca, "calls": "next\n".join(calls)}
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=60)
-    return parse_access(answer.stdout, [f"{verb} {r}{f'.{g}' if g else ''}" for g, r, verb in wanted])
+    return parse_access(answer.stdout, [right_text(*each) for each in wanted])
 
 
 def _call(url: str, token: str, body: Json | None = None) -> str:
@@ -246,7 +229,7 @@ def parse_access(text: str, wanted: list[str]) -> Access:
     return Access(uid=uid, denied=denied)
 
 
-def _parsed(text: str) -> Json:
+def _parsed(text: str | bytes) -> Json:
     try:
         found = json.loads(text)
     except ValueError:

@@ -13,7 +13,7 @@ from typing import Final
 from meshproof.core.errors import Broken
 from meshproof.load.history import Window
 from meshproof.mesh.handles import Cluster
-from meshproof.probes.admission import Admission, Verdict
+from meshproof.probes.admission import Admission, DryRun
 
 EVERY_S: Final = 0.25
 
@@ -61,9 +61,9 @@ def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Ask]:
             answer = Admission.ask(cluster, image)
         except Broken as problem:
             return str(problem)
-        if answer.pod.verdict is not Verdict.ACCEPTED:
+        if answer.pod.verdict is not DryRun.ACCEPTED:
             return f"a pod was {answer.pod}"
-        return "" if answer.good_config.verdict is Verdict.ACCEPTED else f"a rule was {answer.good_config}"
+        return "" if answer.good_config.verdict is DryRun.ACCEPTED else f"a rule was {answer.good_config}"
 
     return {f"injection and validation in {cluster}": lambda c=cluster: ask(c) for cluster in clusters}  # type: ignore[misc]
 

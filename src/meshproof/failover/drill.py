@@ -30,6 +30,14 @@ LATE_S = 1.0
 careful settings). In a drill on two cores with a load average of 16 it was 0.16 s at worst."""
 
 
+def starved(late_s: float, *, of: str = "") -> str:
+    """The doubt about failures under a load that was sent so late, `of` a source; empty if it was on time."""
+    where = f" for {of}" if of else ""
+    return (
+        f"the load generator was starved of CPU (behind schedule by {late_s:.1f} s{where})" if late_s > LATE_S else ""
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class Drill:
     """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
@@ -128,8 +136,8 @@ class Drill:
         """
         findings.note(self._fault_line())
         late = {source: late for source, late in self.late_s.items() if not but or not source.startswith(f"{but} ")}
-        if late and late[last := max(late, key=late.__getitem__)] > LATE_S:
-            findings.doubt(f"the machine had no time for its load: {last} sent a request {late[last]:.1f} s late")
+        if late and (doubt := starved(late[last := max(late, key=late.__getitem__)], of=last)):
+            findings.doubt(doubt)
 
     def _fault_line(self) -> str:
         moments = self.moments

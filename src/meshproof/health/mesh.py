@@ -14,9 +14,10 @@ from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems, sync_problems
 from meshproof.gateways.paths import needed_ports
-from meshproof.install.injection import PodOutcome, injector_state
+from meshproof.install.injection import injector_state
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.admission import DryRun
 from meshproof.probes.http import app_url, http_from_pod, http_from_runner
 from meshproof.probes.tcp import tcp_from_pod
 
@@ -134,7 +135,7 @@ def _injection(snapshot: Snapshot) -> Iterator[str]:
             state = injector_state(cluster.kube)
         except NotYet as problem:
             return f"{cluster}: a new pod is refused: {problem}"
-        return "" if state.pod is PodOutcome.INJECTED else f"{cluster}: a new pod is {state.pod} {state.words[:200]}"
+        return "" if state.pod is DryRun.ACCEPTED else f"{cluster}: a new pod is {state.pod} {state.words[:200]}"
 
     yield from (ill for ill in together(ask, snapshot.mesh.clusters) if ill)
 

@@ -13,12 +13,13 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet
-from meshproof.install.injection import InjectorState, PodOutcome, RemoteEvidence, injector_state, wait_for_injection
+from meshproof.install.injection import InjectorState, RemoteEvidence, injector_state, wait_for_injection
 from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.install.steps import SETTLED_S, Build
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.probes.admission import DryRun
 
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 
@@ -79,9 +80,9 @@ def _injection_now(kube: Kube) -> InjectorState:
     try:
         return injector_state(kube)
     except NotReady as problem:
-        return InjectorState(ca_bundles=(), pod=PodOutcome.UNINJECTED, words=problem.reason)
+        return InjectorState(ca_bundles=(), pod=DryRun.BARE, words=problem.reason)
     except NotYet as problem:
-        return InjectorState(ca_bundles=(), pod=PodOutcome.REFUSED, words=str(problem))
+        return InjectorState(ca_bundles=(), pod=DryRun.REFUSED, words=str(problem))
 
 
 # -- probes of our own ------------------------------------------------------------------------------------------------

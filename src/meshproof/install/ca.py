@@ -12,6 +12,7 @@ from meshproof.core.model import ClusterName
 from meshproof.core.names import CACERTS, SYSTEM_NAMESPACE
 from meshproof.mesh.handles import Mesh
 from meshproof.pki import issue as pki
+from meshproof.pki import verify as certificates
 
 
 def ca_bundles(mesh: Mesh) -> dict[ClusterName, pki.CaBundle]:
@@ -45,10 +46,10 @@ def bundle_of_secret(secret: Json) -> pki.CaBundle:
         return base64.b64decode(data.get(name, ""))
 
     return pki.CaBundle(
-        ca_cert=decoded(pki.CA_CERT),
-        ca_key=decoded(pki.CA_KEY),
-        cert_chain=decoded(pki.CERT_CHAIN),
-        root_cert=decoded(pki.ROOT_CERT),
+        ca_cert=decoded(certificates.CA_CERT),
+        ca_key=decoded(certificates.CA_KEY),
+        cert_chain=decoded(certificates.CERT_CHAIN),
+        root_cert=decoded(certificates.ROOT_CERT),
     )
 
 
@@ -58,10 +59,10 @@ def consistency_problems(bundles: Mapping[ClusterName, pki.CaBundle]) -> list[st
     problems = []
     roots: dict[str, list[ClusterName]] = {}
     for name, bundle in bundles.items():
-        wrong = pki.check_ca_bundle(bundle.files(), now, timedelta(0))
+        wrong = certificates.check_ca_bundle(bundle.files(), now, timedelta(0))
         problems += [f"{name}: {text}" for text in wrong]
         if not wrong:
-            prints = sorted(pki.fingerprint(cert) for cert in pki.parse_chain(bundle.root_cert))
+            prints = sorted(certificates.fingerprint(cert) for cert in certificates.parse_chain(bundle.root_cert))
             roots.setdefault(", ".join(prints), []).append(name)
     if len(roots) > 1:
         which = "; ".join(f"{', '.join(names)} {prints}" for prints, names in roots.items())

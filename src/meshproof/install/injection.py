@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
-from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL, PROXY
+from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL
 from meshproof.core.waiting import NotYet, eventually
+from meshproof.probes.admission import DryRun, dry_run
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
 """istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
@@ -22,14 +22,6 @@ ROOT_CONFIGMAP_REPAIR: Final = (
     "istiod writes it: look at its log; for a remote cluster it needs the remote secret, and the annotation "
     "topology.istio.io/controlPlaneClusters on the remote's istio-system"
 )
-
-
-class PodOutcome(StrEnum):
-    """What happens to a new pod in an injected namespace."""
-
-    INJECTED = "injected"
-    UNINJECTED = "created without a sidecar"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +33,7 @@ class InjectorState:
     """
 
     ca_bundles: tuple[str, ...]
-    pod: PodOutcome
+    pod: DryRun
     words: str = ""
 
 
@@ -73,7 +65,7 @@ def _webhooks(kube: Kube) -> list[Json]:
     return [webhook for configuration in found for webhook in configuration.get("webhooks", [])]
 
 
-def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[PodOutcome, str]:
+def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[DryRun, str]:
     """What would happen to a new pod: a dry run, so nothing is created, but webhooks are called.
 
     Raises `NotYet` if it is refused for a reason that has nothing to do with injection (an account not yet made).
@@ -85,13 +77,12 @@ def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[PodOutcome, 
         "spec": {"containers": [{"name": "probe", "image": "probe"}]},
     }
     try:
-        # Longer than the webhook's own limit of 10 s: its refusal is the answer that we want.
-        answer = kube.request("POST", path_of("Pod", namespace), body=pod, query={"dryRun": "All"}, timeout_s=20)
+        answer = dry_run(kube, pod)
     except ApiError as problem:
-        if "webhook" in problem.reason:
-            return PodOutcome.REFUSED, problem.reason
         raise NotYet(problem.reason) from None
-    return (PodOutcome.INJECTED if PROXY.encode() in answer else PodOutcome.UNINJECTED), ""
+    if answer.verdict is DryRun.REFUSED and "webhook" not in answer.words:
+        raise NotYet(answer.words)
+    return answer.verdict, answer.words
 
 
 def state_before(kube: Kube, *, aborted: threading.Event) -> InjectorState:
@@ -116,7 +107,7 @@ def wait_for_injection(kube: Kube, namespaces: tuple[str, ...], *, timeout_s: fl
 
     def injected() -> InjectorState:
         state = injector_state(kube)
-        if state.pod is not PodOutcome.INJECTED:
+        if state.pod is not DryRun.ACCEPTED:
             raise NotYet(f"a new pod is {state.pod}{f': {state.words}' if state.words else ''}")
         return state
 

@@ -19,8 +19,6 @@ from meshproof.install.removal import leftovers
 from meshproof.install.steps import Build
 from meshproof.mesh.handles import Cluster, Mesh
 
-__all__ = ["Installed", "install_mesh", "leftovers", "uninstall_mesh"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:

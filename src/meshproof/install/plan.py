@@ -6,6 +6,7 @@ Where a step must wait for another is a fact about Istio, said beside it; everyt
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 
 from meshproof.install.executor import Step, in_order
@@ -16,61 +17,33 @@ from meshproof.mesh.handles import Cluster, Mesh
 ROOT = "certificates under one root"
 
 
-def namespaces_step(cluster: Cluster) -> str:
-    return f"namespaces in {cluster}"
+class StepName(StrEnum):
+    """What a step does, which with the cluster (or two) that it concerns is its name."""
+
+    NAMESPACES = "namespaces in {}"
+    CACERTS = "cacerts in {}"
+    SERVICES = "gateway services in {}"
+    ADDRESSES = "gateway addresses in {}"
+    ISTIOD = "istiod in {}"
+    POINTER = "pointer to {1}'s istiod in {0}"
+    CREDENTIALS = "credentials for {}"
+    BEFORE = "injection before the remote secret in {}"
+    SECRET = "remote secret for {} in {}"
+    CONFIGURATION = "mesh configuration in {}"
+    INJECTION = "injection in {}"
+    GATEWAYS = "gateways in {}"
+    APP = "application in {}"
+    CLIENT = "client in {}"
+    OUTSIDE = "client outside the mesh in {}"
+
+    def of(self, *clusters: Cluster) -> str:
+        return self.format(*clusters)
 
 
-def cacerts_step(cluster: Cluster) -> str:
-    return f"cacerts in {cluster}"
-
-
-def services_step(cluster: Cluster) -> str:
-    return f"gateway services in {cluster}"
-
-
-def addresses_step(cluster: Cluster) -> str:
-    return f"gateway addresses in {cluster}"
-
-
-def control_plane_step(cluster: Cluster) -> str:
-    what = "istiod" if cluster.is_primary else f"pointer to {cluster.spec.control_plane}'s istiod"
-    return f"{what} in {cluster}"
-
-
-def credentials_step(cluster: Cluster) -> str:
-    return f"credentials for {cluster}"
-
-
-def before_step(cluster: Cluster) -> str:
-    return f"injection before the remote secret in {cluster}"
-
-
-def secret_step(cluster: Cluster, primary: Cluster) -> str:
-    return f"remote secret for {cluster} in {primary}"
-
-
-def configuration_step(primary: Cluster) -> str:
-    return f"mesh configuration in {primary}"
-
-
-def injection_step(cluster: Cluster) -> str:
-    return f"injection in {cluster}"
-
-
-def gateways_step(cluster: Cluster) -> str:
-    return f"gateways in {cluster}"
-
-
-def app_step(cluster: Cluster) -> str:
-    return f"application in {cluster}"
-
-
-def client_step(cluster: Cluster) -> str:
-    return f"client in {cluster}"
-
-
-def outside_step(cluster: Cluster) -> str:
-    return f"client outside the mesh in {cluster}"
+def control_plane_step(made: Build, cluster: Cluster) -> str:
+    """The step that gives a cluster its istiod, or a pointer to that of another."""
+    step = StepName.ISTIOD if cluster.is_primary else StepName.POINTER
+    return step.of(cluster, made.mesh.control_plane_of(cluster))
 
 
 def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[Step, ...]:
@@ -84,9 +57,9 @@ def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[Step, ...]:
         if cluster.is_primary:
             steps.append(
                 Step(
-                    name=configuration_step(cluster),
+                    name=StepName.CONFIGURATION.of(cluster),
                     cluster=cluster.name,
-                    needs=(control_plane_step(cluster),),
+                    needs=(control_plane_step(made, cluster),),
                     run=partial(made.apply_mesh_configuration, cluster),
                 )
             )
@@ -107,34 +80,34 @@ def describe(plan: Sequence[Step]) -> str:
 
 def _foundation(made: Build, cluster: Cluster) -> list[Step]:
     """What needs no istiod. Gateway Services come first, since a load balancer takes its time."""
-    first = (namespaces_step(cluster),)
+    first = (StepName.NAMESPACES.of(cluster),)
     return [
         Step(
-            name=namespaces_step(cluster),
+            name=StepName.NAMESPACES.of(cluster),
             cluster=cluster.name,
             run=partial(made.apply_namespaces, cluster),
             undo=partial(remove_namespaces, cluster.kube, aborted=made.aborted),
         ),
         Step(
-            name=cacerts_step(cluster),
+            name=StepName.CACERTS.of(cluster),
             cluster=cluster.name,
             needs=(ROOT, *first),
             run=partial(made.apply_cacerts, cluster),
         ),
         Step(
-            name=services_step(cluster),
+            name=StepName.SERVICES.of(cluster),
             cluster=cluster.name,
             needs=first,
             run=partial(made.apply_gateway_services, cluster),
         ),
         Step(
-            name=addresses_step(cluster),
+            name=StepName.ADDRESSES.of(cluster),
             cluster=cluster.name,
-            needs=(services_step(cluster),),
+            needs=(StepName.SERVICES.of(cluster),),
             run=partial(made.await_addresses, cluster),
         ),
         Step(
-            name=outside_step(cluster),
+            name=StepName.OUTSIDE.of(cluster),
             cluster=cluster.name,
             needs=first,
             run=partial(made.start_outside_client, cluster),
@@ -144,11 +117,11 @@ def _foundation(made: Build, cluster: Cluster) -> list[Step]:
 
 def _control_plane(made: Build, cluster: Cluster) -> Step:
     """cacerts come before istiod, which reads them at its start; a remote must know where its istiod is reached."""
-    away = () if cluster.is_primary else (addresses_step(made.mesh.control_plane_of(cluster)),)
+    away = () if cluster.is_primary else (StepName.ADDRESSES.of(made.mesh.control_plane_of(cluster)),)
     return Step(
-        name=control_plane_step(cluster),
+        name=control_plane_step(made, cluster),
         cluster=cluster.name,
-        needs=(cacerts_step(cluster), *away),
+        needs=(StepName.CACERTS.of(cluster), *away),
         run=partial(made.install_control_plane, cluster),
         undo=partial(remove_control_plane, cluster.kube),
     )
@@ -160,26 +133,26 @@ def _discovery(made: Build, cluster: Cluster) -> list[Step]:
     if not watchers:
         return []
     credentials = Step(
-        name=credentials_step(cluster),
+        name=StepName.CREDENTIALS.of(cluster),
         cluster=cluster.name,
-        needs=(namespaces_step(cluster),),
+        needs=(StepName.NAMESPACES.of(cluster),),
         run=partial(made.make_credentials, cluster),
     )
     looks = []
     if not cluster.is_primary:
         looks = [
             Step(
-                name=before_step(cluster),
+                name=StepName.BEFORE.of(cluster),
                 cluster=cluster.name,
-                needs=(control_plane_step(cluster),),
+                needs=(control_plane_step(made, cluster),),
                 run=partial(made.look_before_secret, cluster),
             )
         ]
     secrets = [
         Step(
-            name=secret_step(cluster, primary),
+            name=StepName.SECRET.of(cluster, primary),
             cluster=primary.name,
-            needs=(credentials.name, control_plane_step(primary), *(look.name for look in looks)),
+            needs=(credentials.name, control_plane_step(made, primary), *(look.name for look in looks)),
             run=partial(made.apply_remote_secret, cluster, primary),
             undo=partial(made.remove_remote_secret, cluster, primary),
         )
@@ -190,33 +163,37 @@ def _discovery(made: Build, cluster: Cluster) -> list[Step]:
 
 def _workloads(made: Build, cluster: Cluster) -> list[Step]:
     """Pods with proxies. A remote's are injected by the primary's istiod, through the primary's east-west gateway."""
-    needs = [control_plane_step(cluster)]
+    needs = [control_plane_step(made, cluster)]
     if not cluster.is_primary:
         primary = made.mesh.control_plane_of(cluster)
-        needs += [secret_step(cluster, primary), configuration_step(primary), gateways_step(primary)]
+        needs += [
+            StepName.SECRET.of(cluster, primary),
+            StepName.CONFIGURATION.of(primary),
+            StepName.GATEWAYS.of(primary),
+        ]
     return [
         Step(
-            name=injection_step(cluster),
+            name=StepName.INJECTION.of(cluster),
             cluster=cluster.name,
             needs=tuple(needs),
             run=partial(made.await_injection, cluster),
         ),
         Step(
-            name=gateways_step(cluster),
+            name=StepName.GATEWAYS.of(cluster),
             cluster=cluster.name,
-            needs=(injection_step(cluster), services_step(cluster)),
+            needs=(StepName.INJECTION.of(cluster), StepName.SERVICES.of(cluster)),
             run=partial(made.start_gateways, cluster),
         ),
         Step(
-            name=app_step(cluster),
+            name=StepName.APP.of(cluster),
             cluster=cluster.name,
-            needs=(injection_step(cluster),),
+            needs=(StepName.INJECTION.of(cluster),),
             run=partial(made.start_app, cluster),
         ),
         Step(
-            name=client_step(cluster),
+            name=StepName.CLIENT.of(cluster),
             cluster=cluster.name,
-            needs=(injection_step(cluster),),
+            needs=(StepName.INJECTION.of(cluster),),
             run=partial(made.start_client, cluster),
         ),
     ]

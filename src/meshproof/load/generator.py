@@ -12,8 +12,6 @@ from enum import StrEnum
 from types import MappingProxyType, TracebackType
 from typing import Final
 
-import urllib3
-
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
@@ -24,7 +22,7 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.answer_words import words
 from meshproof.probes.answers import VERSION_HEADER
-from meshproof.probes.http import app_url
+from meshproof.probes.http import app_url, get, plain_session
 
 MOST_WAITING: Final = 512
 """Requests on their way at once: at 20 a second and a limit of 15 s there are more only if all of them hang."""
@@ -186,28 +184,22 @@ def ask_ingress(
     address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client
 ) -> Ask:
     """How to ask an ingress gateway: over a new connection each time, or over kept ones, never with a retry."""
-    headers = {"Host": target.host} | ({} if keep else {"Connection": "close"})
-
-    def pool() -> urllib3.HTTPConnectionPool:
-        return urllib3.HTTPConnectionPool(
-            address, port, maxsize=MOST_WAITING, block=False, timeout=timeout_s, retries=False
-        )
-
-    kept = pool() if keep else None
+    kept = plain_session(MOST_WAITING) if keep else None
 
     def ask() -> Told:
-        connections = kept or pool()
+        # Of its own: from a shared pool a request could get a connection that the gateway is about to close.
+        session = kept or plain_session()
         try:
-            answer = connections.request("GET", "/", headers=headers, redirect=False)
-        except (urllib3.exceptions.HTTPError, OSError) as problem:
+            answer = get(session, address, host=target.host, port=port, timeout_s=timeout_s, close=not keep)
+        except OSError as problem:
             return Told(status=0, error=words(problem))
         finally:
             if not keep:
-                connections.close()
+                session.close()
         attempts = answer.headers.get(names.ATTEMPTS_HEADER, "")
         return Told(
-            status=answer.status,
-            version=answer.headers.get(VERSION_HEADER, "") if answer.status < 300 else "",
+            status=answer.status_code,
+            version=answer.headers.get(VERSION_HEADER, "") if answer.status_code < 300 else "",
             flags=answer.headers.get(names.FLAGS_HEADER, ""),
             attempts=int(attempts) if attempts.isdecimal() else 0,
         )

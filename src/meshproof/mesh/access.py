@@ -27,6 +27,10 @@ class ClusterAccess:
     kube: Kube | None = field(default=None, repr=False, compare=False)
     pull_secret: PullSecret | None = None
 
+    def client(self) -> Kube:
+        """The client that is open already, or a new one."""
+        return self.kube or Kube(self.kubeconfig, self.context, name=self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolbox:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
@@ -148,6 +148,19 @@ def _port(port: Json) -> PortFacts:
         name=port.get("name") or "",
         number=number,
         target=0 if isinstance(target, str) and not target.isdecimal() else int(target or number),
+    )
+
+
+def labels_of(thing: Json) -> dict[str, str]:
+    return thing["metadata"].get("labels") or {}
+
+
+def live_services(slices: Iterable[Json]) -> frozenset[str]:
+    """`namespace/name` of the Services that have an endpoint which is ready, as `endpoint_facts` sees it."""
+    return frozenset(
+        f"{part['metadata']['namespace']}/{labels_of(part).get(SERVICE_OF_SLICE)}"
+        for part in slices
+        if any((each.get("conditions") or {}).get("ready") is not False for each in part.get("endpoints") or [])
     )
 
 

@@ -1,7 +1,4 @@
-"""Plug-in CAs in the form that Istio reads: a root, and an intermediate for each cluster, as in the book.
-
-What verifies them is in `meshproof.pki.verify`, and can be imported from here too.
-"""
+"""Plug-in CAs in the form that Istio reads: a root, and an intermediate for each cluster, as in the book."""
 
 from __future__ import annotations
 
@@ -12,49 +9,11 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshproof.pki.verify import (
-    CA_CERT,
-    CA_KEY,
-    CERT_CHAIN,
-    ROOT_CERT,
-    check_ca_bundle,
-    fingerprint,
-    key_usage_problems,
-    lifetime_problems,
-    parse_chain,
-    san_problems,
-    spiffe_ids,
-    subject,
-    verify_chain,
-)
-
-__all__ = [
-    "CA_CERT",
-    "CA_KEY",
-    "CERT_CHAIN",
-    "ROOT_CERT",
-    "Authority",
-    "CaBundle",
-    "bundle_of",
-    "check_ca_bundle",
-    "fingerprint",
-    "key_pem_of",
-    "key_usage_problems",
-    "lifetime_problems",
-    "make_intermediate",
-    "make_root",
-    "make_workload",
-    "parse_chain",
-    "pem_of",
-    "plugin_ca",
-    "san_problems",
-    "spiffe_ids",
-    "subject",
-    "verify_chain",
-]
+from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, fingerprint, parse_chain, subject
+from meshproof.pki.verify import CA_KEY as CA_KEY  # callers.py takes it from here
 
 ROOT_LIFE: Final = timedelta(days=3650)
 INTERMEDIATE_LIFE: Final = timedelta(days=730)
@@ -188,7 +147,7 @@ def pem_of(cert: x509.Certificate) -> bytes:
     return cert.public_bytes(serialization.Encoding.PEM)
 
 
-def key_pem_of(key: rsa.RSAPrivateKey) -> bytes:
+def key_pem_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )

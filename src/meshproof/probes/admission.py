@@ -15,13 +15,13 @@ from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.mesh.handles import Cluster
-from meshproof.mesh.objects import SERVICE_OF_SLICE, pod_facts
+from meshproof.mesh.objects import SERVICE_OF_SLICE, live_services, pod_facts
 
 VALIDATOR: Final = "validation.istio.io"
 """Webhook by which istiod validates all configuration (chart base); that of a revision sees labelled objects only."""
 
 
-class Verdict(StrEnum):
+class DryRun(StrEnum):
     """What became of a dry run. `BARE` is a pod that would have started without a proxy."""
 
     ACCEPTED = "accepted"
@@ -33,13 +33,13 @@ class Verdict(StrEnum):
 class Answer:
     """A verdict and the API server's words if it refused."""
 
-    verdict: Verdict
+    verdict: DryRun
     words: str = ""
 
     @property
     def by_webhook(self) -> bool:
         """Whether a webhook could not be asked (k8s.io/apiserver, pkg/admission/plugin/webhook/errors)."""
-        return self.verdict is Verdict.REFUSED and "failed calling webhook" in self.words
+        return self.verdict is DryRun.REFUSED and "failed calling webhook" in self.words
 
     def __str__(self) -> str:
         return f"{self.verdict} ({self.words[:200]})" if self.words else str(self.verdict)
@@ -64,7 +64,7 @@ class Admission:
         kube = cluster.kube
         good = _rule("meshproof-good", {"tcp": {"maxConnections": 100}})
         bad = _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})
-        pod, good_config, bad_config = together(lambda manifest: _dry_run(kube, manifest), (_pod(image), good, bad))
+        pod, good_config, bad_config = together(lambda manifest: dry_run(kube, manifest), (_pod(image), good, bad))
         return cls(pod=pod, good_config=good_config, bad_config=bad_config, guarded=_is_guarded(kube))
 
 
@@ -87,8 +87,8 @@ class ConfigAdmission:
         targets = _targets(kube)
         live = {target: _is_live(kube, target) for target in set(targets.values()) if "://" not in target}
         return cls(
-            good=_dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
-            bad=_dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
+            good=dry_run(kube, _rule("meshproof-good", {"tcp": {"maxConnections": 100}})),
+            bad=dry_run(kube, _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})),
             guarded=_is_guarded(kube),
             targets=targets,
             dead={hook: target for hook, target in targets.items() if not live.get(target, True)},
@@ -110,24 +110,21 @@ def _targets(kube: Kube) -> dict[str, str]:
 def _is_live(kube: Kube, service: str) -> bool:
     namespace, _, name = service.partition("/")
     slices = kube.list("EndpointSlice", namespace, labels=f"{SERVICE_OF_SLICE}={name}")
-    return any(
-        (endpoint.get("conditions") or {}).get("ready") is not False
-        for part in slices
-        for endpoint in part.get("endpoints") or []
-    )
+    return service in live_services(slices)
 
 
-def _dry_run(kube: Kube, manifest: Json) -> Answer:
+def dry_run(kube: Kube, manifest: Json) -> Answer:
+    """Send it to be created as a dry run. Raises `ApiError` for what is not admission's word (HTTP 401, 429)."""
     path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
     try:
         answer = json.loads(kube.request("POST", path, body=manifest, query={"dryRun": "All"}, timeout_s=30))
     except ApiError as problem:
-        if problem.status in (401, 429):  # not admission's word
+        if problem.status in (401, 429):
             raise
-        return Answer(verdict=Verdict.REFUSED, words=problem.reason)
+        return Answer(verdict=DryRun.REFUSED, words=problem.reason)
     if manifest["kind"] == "Pod" and not pod_facts(answer).has_proxy:
-        return Answer(verdict=Verdict.BARE)
-    return Answer(verdict=Verdict.ACCEPTED)
+        return Answer(verdict=DryRun.BARE)
+    return Answer(verdict=DryRun.ACCEPTED)
 
 
 def _is_guarded(kube: Kube) -> bool:

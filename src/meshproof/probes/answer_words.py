@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import requests
+
 
 def bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
@@ -15,12 +17,16 @@ def curl_problem(code: int, message: str) -> str:
     return (message.strip() or f"curl exit code {code}") if code else ""
 
 
+_CONNECTING: Final = "Failed to establish a new connection: "
 _ADDRESS_IN_MEMORY: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>:? ?")
 
 
 def words(problem: BaseException) -> str:
     """An exception in words that are the same each time, so that equal failures can be counted together."""
-    text = _ADDRESS_IN_MEMORY.sub("", str(problem)) or type(problem).__name__
+    if isinstance(problem, requests.RequestException) and problem.args:
+        # The reason alone: around it requests writes the URL, and how often it was to be tried (never again).
+        problem = getattr(problem.args[0], "reason", problem.args[0])
+    text = _ADDRESS_IN_MEMORY.sub("", str(problem)).rpartition(_CONNECTING)[2] or type(problem).__name__
     if isinstance(problem, TimeoutError) or "timed out" in text:
         return "timed out"
     if "Connection refused" in text:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
+from http.cookiejar import DefaultCookiePolicy
 from typing import Final
+
+import requests
+from requests.adapters import HTTPAdapter
 
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
@@ -75,9 +78,9 @@ def http_from_runner(
     """
     answers: list[HttpAnswer] = []
     with ExitStack() as stack:
-        connections = [stack.enter_context(_connection(address, port, timeout_s)) for _ in range(_CONNECTIONS)]
+        sessions = [stack.enter_context(plain_session()) for _ in range(_CONNECTIONS)]
         for number in range(count):
-            answers.append(_ask(connections[number % _CONNECTIONS], host, path))
+            answers.append(_answer(sessions[number % _CONNECTIONS], address, host, path, port, timeout_s))
             if answers[-1].error:
                 break
     return answers
@@ -86,20 +89,45 @@ def http_from_runner(
 _CONNECTIONS: Final = 4
 
 
-def _connection(address: str, port: int, timeout_s: float) -> closing[http.client.HTTPConnection]:
-    """Opened by its first request. The port is always said: without one the end of an IPv6 address is taken for it."""
-    return closing(http.client.HTTPConnection(address, port, timeout=timeout_s))
-
-
-def _ask(connection: http.client.HTTPConnection, host: str, path: str) -> HttpAnswer:
-    """One request over that connection."""
+def _answer(session: requests.Session, address: str, host: str, path: str, port: int, timeout_s: float) -> HttpAnswer:
+    """One request over that connection, which is opened if it is not, or no longer."""
     start = time.monotonic()
     try:
-        connection.request("GET", path, headers={"Host": host})
-        answer = connection.getresponse()
-        answer.read()
-    except (http.client.HTTPException, OSError) as problem:
-        connection.close()  # the next request opens it again
+        answer = get(session, address, host=host, path=path, port=port, timeout_s=timeout_s)
+    except OSError as problem:
         return HttpAnswer(status=0, version="", seconds=time.monotonic() - start, error=words(problem))
-    version = answer.getheader(VERSION_HEADER, "")
-    return HttpAnswer(status=answer.status, version=version, seconds=time.monotonic() - start)
+    version = answer.headers.get(VERSION_HEADER, "")
+    return HttpAnswer(status=answer.status_code, version=version, seconds=time.monotonic() - start)
+
+
+def plain_session(connections: int = 1) -> requests.Session:
+    """A client that sends exactly what it is given, once: no retry, no cookie, no proxy of the environment.
+
+    It keeps up to `connections` open. More requests at once than that open others, which are closed after use.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    session.headers.clear()
+    session.headers["Accept-Encoding"] = "identity"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one would bind a client to one endpoint
+    session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0))
+    return session
+
+
+def get(
+    session: requests.Session,
+    address: str,
+    *,
+    host: str,
+    path: str = "/",
+    port: int = 80,
+    timeout_s: float,
+    close: bool = False,
+) -> requests.Response:
+    """Send a GET request to `address:port`, and read the whole response. `close` forbids to keep the connection.
+
+    `timeout_s` is for connecting, and for each wait for data. Raises `OSError`, `requests.RequestException` included.
+    """
+    headers = {"Host": host} | ({"Connection": "close"} if close else {})
+    url = f"http://{bracketed(address)}:{port}{path}"
+    return session.get(url, headers=headers, timeout=timeout_s, allow_redirects=False)

@@ -12,9 +12,10 @@ from meshproof.detect.compare import must_agree
 from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
 from meshproof.install.attach import add_probes, attach, recognise, refuse_strangers, remove_probes
-from meshproof.install.lifecycle import Installed, install_mesh, leftovers, uninstall_mesh
+from meshproof.install.lifecycle import Installed, install_mesh, uninstall_mesh
 from meshproof.install.marker import is_marked
 from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
+from meshproof.install.removal import leftovers
 from meshproof.mesh.handles import Mesh
 from meshproof.report.verdict import RunFacts
 from meshproof.run.clusters import Clusters

@@ -15,6 +15,7 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core.errors import Broken
+from meshproof.core.structural_diff import differences
 
 Held = Mapping[str, Json]
 """By kind and name (`cluster outbound|80||shop.ns.svc.cluster.local`) what is in it, fields in camelCase."""
@@ -71,17 +72,11 @@ _SNAKE: Final = re.compile(r"_([a-z0-9])")
 
 def difference(wants: object, holds: object, path: str = "") -> str:
     """The first place in which two parts differ, with what both say there; empty if they are the same."""
-    if holds in (wants, REDACTED):
+    found = next(differences(wants, holds, path, same=lambda wanted, held: held in (wanted, REDACTED)), None)
+    if found is None:
         return ""
-    if isinstance(wants, dict) and isinstance(holds, dict):
-        for key in sorted({*wants, *holds}):
-            if found := difference(wants.get(key), holds.get(key), f"{path}.{key}".lstrip(".")):
-                return found
-        return ""
-    if isinstance(wants, list) and isinstance(holds, list) and len(wants) == len(holds):
-        pairs = enumerate(zip(wants, holds, strict=True))
-        return next((found for number, (a, b) in pairs if (found := difference(a, b, f"{path}[{number}]"))), "")
-    return f"{path}: istiod says {_shown(wants)}, the proxy has {_shown(holds)}"
+    where, wanted, held = found
+    return f"{where}: istiod says {_shown(wanted)}, the proxy has {_shown(held)}"
 
 
 def _shown(value: object) -> str:

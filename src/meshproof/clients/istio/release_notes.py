@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof.clients.kubernetes.rbac import Rule as Right
 from meshproof.core.versions import Version
 
 LAST_KNOWN: Final = Version(1, 31)
@@ -224,32 +223,6 @@ COMPATIBILITY: Final = {
     Version(1, 31): (Version(1, 25), Version(1, 30)),
 }
 """The oldest and newest release that a release can be told to behave like."""
-
-READER_SOURCE: Final = "istio/istio, manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
-_READ: Final = ("get", "list", "watch")
-READER_RIGHTS: Final = (
-    Right(group="", resources=("namespaces", "nodes", "pods", "services", "secrets", "configmaps"), verbs=_READ),
-    Right(group="discovery.k8s.io", resources=("endpointslices",), verbs=_READ),
-    Right(group="networking.istio.io", resources=("workloadentries",), verbs=_READ),
-    Right(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=_READ),
-    Right(group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",)),
-    Right(group="authorization.k8s.io", resources=("subjectaccessreviews",), verbs=("create",)),
-)
-"""What istiod wants of a cluster that it reads: `configmaps` since 1.29, for the trust domain that is written there."""
-READER_RIGHTS_OF_REMOTES: Final = (
-    Right(group="", resources=("configmaps",), verbs=("create", "update")),
-    Right(
-        group="admissionregistration.k8s.io",
-        resources=("mutatingwebhookconfigurations",),
-        verbs=(*_READ, "update", "patch"),
-    ),
-    Right(
-        group="admissionregistration.k8s.io",
-        resources=("validatingwebhookconfigurations",),
-        verbs=(*_READ, "update"),
-    ),
-)
-"""What it wants besides of one that it controls."""
 
 CLOSED_HUBS_SINCE: Final = Version(1, 31)
 CLOSED_HUBS: Final = ("gcr.io/istio-release", "registry.istio.io")

@@ -108,12 +108,13 @@ def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
     spec = {"namespace": "default"}
     review = _review(kube, "SelfSubjectRulesReview", "selfsubjectrulesreviews", spec)
     granted = review["status"].get("resourceRules") or []
-    doubtful = [right for right in _each(rules) if not any(_covers(rule, *right) for rule in granted)]
+    doubtful = [right for right in each_right(rules) if not any(_covers(rule, *right) for rule in granted)]
     allowed = together(lambda right: _may(kube, *right), doubtful)
-    return [_shown(*right) for right, may in zip(doubtful, allowed, strict=True) if not may]
+    return [right_text(*right) for right, may in zip(doubtful, allowed, strict=True) if not may]
 
 
-def _each(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
+def each_right(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
+    """Group, resource and verb of each, in order."""
     for rule in rules:
         for resource in rule.resources:
             for verb in rule.verbs:
@@ -150,5 +151,6 @@ def _review(kube: Kube, kind: str, plural: str, spec: dict[str, Any]) -> Json:
     )
 
 
-def _shown(group: str, resource: str, verb: str) -> str:
+def right_text(group: str, resource: str, verb: str) -> str:
+    """As `create pods/exec` or `list deployments.apps`."""
     return f"{verb} {resource}{f'.{group}' if group else ''}"

@@ -17,6 +17,7 @@ from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import ROOT_KEY
 from meshproof.pki import issue as pki
+from meshproof.pki.verify import CA_KEY
 
 OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)
@@ -81,7 +82,7 @@ def break_key(scene: Scene, cluster: Cluster) -> None:
     other = pki.plugin_ca(pki.make_root(), "other").secret_data()
 
     def change(secret: Json) -> None:
-        secret["data"][pki.CA_KEY] = other[pki.CA_KEY]
+        secret["data"][CA_KEY] = other[CA_KEY]
 
     scene.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
 

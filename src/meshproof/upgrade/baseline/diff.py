@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from meshproof.core.structural_diff import Change, Inner, differences
 from meshproof.upgrade.baseline.model import Key, Record
 from meshproof.upgrade.baseline.normalise import canonical
 
@@ -47,7 +48,7 @@ def record_differences(before: Record, after: Record) -> list[Difference]:
     both = before.holders & after.holders
     for key in sorted(before.parts.keys() | after.parts.keys()):
         if (key.cluster, key.workload) in both:
-            for path, was, now in differences(before.parts.get(key), after.parts.get(key)):
+            for path, was, now in differences(before.parts.get(key), after.parts.get(key), lists=by_name):
                 note(_place(key), key.kind, key.name, path, was, now)
     return [
         Difference(
@@ -61,33 +62,14 @@ def _place(key: Key) -> str:
     return f"{key.cluster} {key.workload}".strip()
 
 
-def differences(before: Any, after: Any, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """Path, what was there, what is there now; None for nothing."""
-    if before == after:
-        return
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(before.keys() | after.keys()):
-            yield from differences(before.get(key), after.get(key), _into(path, key))
-    elif isinstance(before, list) and isinstance(after, list):
-        yield from _of_lists(before, after, path)
-    else:
-        yield path, before, after
-
-
-def _into(path: str, key: str) -> str:
-    if not key.replace("_", "").isalnum():
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else key
-
-
-def _of_lists(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[str, object, object]]:
+def by_name(before: list[Any], after: list[Any], path: str, inner: Inner) -> Iterator[Change]:
     """Things with names by their names, all others by what is in one list only."""
     if not all(isinstance(item, dict) and _name(item) for item in (*before, *after)):
-        yield from _of_nameless(before, after, path)
+        yield from _of_nameless(before, after, path, inner)
         return
     was, now = _by_name(before), _by_name(after)
     for name in sorted(was.keys() | now.keys()):
-        yield from differences(was.get(name), now.get(name), f"{path}[{name}]")
+        yield from inner(was.get(name), now.get(name), f"{path}[{name}]")
     common = [[name for name in one if name in other] for one, other in ((was, now), (now, was))]
     if common[0] != common[1]:
         yield f"{path} (order)", common[0], common[1]
@@ -109,13 +91,13 @@ def _by_name(items: list[Any]) -> dict[str, Any]:
     return found
 
 
-def _of_nameless(before: list[Any], after: list[Any], path: str) -> Iterator[tuple[str, object, object]]:
+def _of_nameless(before: list[Any], after: list[Any], path: str, inner: Inner) -> Iterator[Change]:
     gone, come = _left(before, after), _left(after, before)
     if not gone and not come:
         yield f"{path} (order)", before, after
     elif len(gone) == len(come) and all(isinstance(item, dict | list) for item in (*gone, *come)):
         for was, now in zip(gone, come, strict=True):
-            yield from differences(was, now, f"{path}[{before.index(was)}]")
+            yield from inner(was, now, f"{path}[{before.index(was)}]")
     else:
         yield path, gone or None, come or None
 

@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.objects import SERVICE_OF_SLICE
+from meshproof.mesh.objects import live_services
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
@@ -70,7 +70,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         crds=tuple(_crds(reading)),
         hooks=tuple(_hook(kind, found, dialled=dialled) for kind, found in hooks if _is_istios(found)),
         services=frozenset(_full_name(service) for service in services or ()),
-        alive=frozenset(_alive(services or (), slices or ())),
+        alive=_alive(services or (), slices or ()),
         namespaces=tuple(_namespaces(reading.all_of("Namespace"))) if injecting is not None else (),
         members=tuple(_members(pods)) if injecting is not None else (),
         patches=tuple(p for found in reading.all_of("EnvoyFilter") for p in patches_of(found)) if primary else (),
@@ -129,14 +129,10 @@ def _full_name(thing: Json) -> str:
     return f"{thing['metadata']['namespace']}/{thing['metadata']['name']}"
 
 
-def _alive(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
+def _alive(services: Iterable[Json], slices: Iterable[Json]) -> frozenset[str]:
     """Services with an endpoint that is ready, or with a name elsewhere, of which nothing is known here."""
-    yield from (_full_name(service) for service in services if (service.get("spec") or {}).get("externalName"))
-    for found in slices:
-        service = (found["metadata"].get("labels") or {}).get(SERVICE_OF_SLICE)
-        ready = [(e.get("conditions") or {}).get("ready") is not False for e in found.get("endpoints") or []]
-        if service and any(ready):
-            yield f"{found['metadata']['namespace']}/{service}"
+    elsewhere = {_full_name(service) for service in services if (service.get("spec") or {}).get("externalName")}
+    return live_services(slices) | elsewhere
 
 
 def _namespaces(found: Iterable[Json]) -> Iterator[Namespace]:

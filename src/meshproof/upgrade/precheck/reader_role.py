@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import right_text
+from meshproof.discovery.remote_secrets import token_claims
 from meshproof.upgrade.precheck.facts import Reader
 
 _PREFIX = "system:serviceaccount:"
@@ -16,12 +15,8 @@ _PREFIX = "system:serviceaccount:"
 
 def account_of(token: str) -> str:
     """`namespace:name` of the service account whose token this is (the claim `sub`); empty if it is none."""
-    try:
-        part = token.split(".")[1]
-        subject = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["sub"]
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        return ""
-    return str(subject).removeprefix(_PREFIX) if str(subject).startswith(_PREFIX) else ""
+    subject = str(token_claims(token).get("sub", ""))
+    return subject.removeprefix(_PREFIX) if subject.startswith(_PREFIX) else ""
 
 
 def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> Reader:
@@ -72,7 +67,7 @@ def lacking(reader: Reader, wanted: Iterable[Right]) -> list[str]:
                 verb for verb in right.verbs if not any(_gives(r, right.group, resource, verb) for r in reader.rights)
             ]
             if verbs:
-                found.append(f"{', '.join(verbs)} {resource}{f'.{right.group}' if right.group else ''}")
+                found.append(right_text(right.group, resource, ", ".join(verbs)))
     return found
 
 

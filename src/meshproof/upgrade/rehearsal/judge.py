@@ -6,7 +6,7 @@ from typing import Final
 
 from meshproof.claims.findings import Findings
 from meshproof.claims.results import Result
-from meshproof.failover.drill import LATE_S
+from meshproof.failover.drill import starved
 from meshproof.upgrade.rehearsal.run import Journey, Stage, is_careful
 
 SHOWN: Final = 3
@@ -36,8 +36,8 @@ def doubt_of(stage: Stage) -> str:
     results = stage.claims.results if stage.claims else {}
     if Result.FAILED in results.values():
         return ""
-    if stage.late_s > LATE_S:
-        return f"the machine had no time for its load: a request was sent {stage.late_s:.1f} s late"
+    if doubt := starved(stage.late_s):
+        return doubt
     broken = [code for code, result in results.items() if result is Result.BROKEN]
     only = broken and not (stage.well_s is None or stage.lost or stage.silent)
     return f"nothing is known about {', '.join(broken)}" if only else ""

@@ -11,6 +11,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.install.removal import RIGHTS, WEBHOOKS
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import labels_of
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 
 OF_ISTIOD: Final = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Role", "RoleBinding")
@@ -33,14 +34,14 @@ def _in(cluster: Cluster, plane: ControlPlane) -> Iterator[str]:
     tags: dict[str, str] = {}
     for kind in WEBHOOKS:
         for webhook in kube.list(kind):
-            labels = _labels(webhook)
+            labels = labels_of(webhook)
             if names.TAG_LABEL in labels:
                 tags[labels[names.TAG_LABEL]] = labels.get(names.REVISION_LABEL, "")
             if istiod in _services(webhook) or labels.get(names.REVISION_LABEL) == plane.revision:
                 tag = f" (tag {labels[names.TAG_LABEL]})" if names.TAG_LABEL in labels else ""
                 yield f"{kind} {_name(webhook)}{tag} calls {', '.join(sorted(_services(webhook))) or 'a URL'}"
     for namespace in kube.list("Namespace"):
-        label = _labels(namespace).get(names.REVISION_LABEL)
+        label = labels_of(namespace).get(names.REVISION_LABEL)
         if label == plane.revision and tags.get(label, plane.revision) == plane.revision:
             yield f"namespace {_name(namespace)} is labelled {names.REVISION_LABEL}={label}"
     for pod in kube.list("Pod"):
@@ -48,11 +49,11 @@ def _in(cluster: Cluster, plane: ControlPlane) -> Iterator[str]:
             yield f"pod {pod['metadata']['namespace']}/{_name(pod)} has a proxy of revision {plane.revision}"
     for kind in OF_ISTIOD:
         for thing in kube.list(kind, names.SYSTEM_NAMESPACE):
-            if _labels(thing).get(names.REVISION_LABEL) == plane.revision:
+            if labels_of(thing).get(names.REVISION_LABEL) == plane.revision:
                 yield f"{kind} {names.SYSTEM_NAMESPACE}/{_name(thing)} is of revision {plane.revision}"
     for kind in RIGHTS:
         for thing in kube.list(kind):
-            if _labels(thing).get(names.REVISION_LABEL) == plane.revision and istiod in json.dumps(thing):
+            if labels_of(thing).get(names.REVISION_LABEL) == plane.revision and istiod in json.dumps(thing):
                 yield f"{kind} {_name(thing)} is of revision {plane.revision}"
     host = f"{istiod}.{names.SYSTEM_NAMESPACE}.svc"
     for kind in ROUTES:
@@ -73,10 +74,6 @@ def _names_host(value: object, host: str) -> bool:
 def _services(webhook: Json) -> set[str]:
     services = [(hook.get("clientConfig") or {}).get("service") or {} for hook in webhook.get("webhooks") or []]
     return {s["name"] for s in services if s.get("namespace") == names.SYSTEM_NAMESPACE and "name" in s}
-
-
-def _labels(thing: Json) -> dict[str, str]:
-    return thing["metadata"].get("labels") or {}
 
 
 def _name(thing: Json) -> str:

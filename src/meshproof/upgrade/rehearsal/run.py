@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import yaml
-
 from meshproof.claims.suite_run import SuiteRun, run_suites
 from meshproof.core.errors import MeshproofError
-from meshproof.core.model import Role, Topology
-from meshproof.core.topology import called
+from meshproof.core.model import Topology
+from meshproof.core.topology import as_yaml, called
 from meshproof.core.waiting import pause
 from meshproof.failover.drill import Ward
 from meshproof.health.mesh import must_be_well
@@ -203,17 +201,3 @@ def named(topology: Topology, installed: Topology, folder: Path) -> str:
     path = folder / f"{topology.name}.yaml"
     path.write_text(as_yaml(topology))
     return str(path)
-
-
-def as_yaml(topology: Topology) -> str:
-    """A topology's file; docs/writing-a-topology.md has the form."""
-    clusters = []
-    for cluster in topology.clusters:
-        told: dict[str, str] = {"name": cluster.name, "role": str(cluster.role), "network": cluster.network}
-        told |= {"app_version": cluster.app_version} | ({"pods": cluster.pods} if cluster.pods else {})
-        remote = cluster.role is Role.REMOTE
-        told |= {"control_plane": cluster.control_plane} if remote else {"revision": cluster.revision}
-        told |= {"ingress": str(cluster.ingress), "east_west": str(cluster.east_west)}
-        clusters.append(told)
-    told_all = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
-    return yaml.safe_dump({**told_all, "clusters": clusters}, sort_keys=False)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshproof.pki.issue import key_usage
+from meshproof.pki.issue import key_pem_of, key_usage
 from meshproof.providers.lab.address_plan import NodePlan
 
 LIFETIME = timedelta(days=30)
@@ -28,12 +28,6 @@ def write_private(path: Path, content: bytes) -> Path:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
         handle.write(content)
     return path
-
-
-def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +59,7 @@ class ClusterAuthority:
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
         self.authority = Identity(certificate=folder / "ca.crt", key=folder / "ca.key")
         write_private(self.authority.certificate, self.pem)
-        write_private(self.authority.key, _pem(self._key))
+        write_private(self.authority.key, key_pem_of(self._key))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -98,13 +92,13 @@ class ClusterAuthority:
         certificate = builder.sign(self._key, hashes.SHA256())
         made = Identity(certificate=self.folder / f"{name}.crt", key=self.folder / f"{name}.key")
         write_private(made.certificate, certificate.public_bytes(serialization.Encoding.PEM))
-        write_private(made.key, _pem(key))
+        write_private(made.key, key_pem_of(key))
         return made
 
     def service_account_key(self) -> Path:
         """The key that signs service account tokens (RSA, as every verifier of such tokens understands RS256)."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        return write_private(self.folder / "service-accounts.key", _pem(key))
+        return write_private(self.folder / "service-accounts.key", key_pem_of(key))
 
     def kubeconfig(self, name: str, identity: Identity, *, server: str = "") -> Path:
         """A kubeconfig whose context is the cluster's name; everything is inside it, no paths."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from meshproof.clients.istio.release_notes import READER_RIGHTS, READER_RIGHTS_OF_REMOTES, READER_SOURCE
+from meshproof.clients.istio.reader_rights import READER_SOURCE, reader_rights
 from meshproof.core.deadlines import HORIZONS
 from meshproof.core.versions import Target, Version
 from meshproof.upgrade.precheck.facts import Facts
@@ -69,8 +69,7 @@ def _reader(facts: Facts, target: Target) -> Iterator[Found]:
     for cluster in facts.clusters:
         if cluster.reader is None or not cluster.readers:
             continue
-        wanted = (*READER_RIGHTS, *(READER_RIGHTS_OF_REMOTES if not cluster.is_primary else ()))
-        if missing := lacking(cluster.reader, wanted):
+        if missing := lacking(cluster.reader, reader_rights(controlled=not cluster.is_primary)):
             yield Found(
                 where=f"{cluster.name} account {cluster.reader.account}",
                 what=f"istiod of {', '.join(cluster.readers)} reads the cluster with it, and it may not "
