@@ -31,11 +31,17 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteRun:
-    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds."""
+    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds.
+
+    `reasons` are the reasons in one line, as the verdict has them; `unfinished` says why the run did not come to its
+    end, if it did not.
+    """
 
     results: Mapping[str, Result]
     texts: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    unfinished: str = ""
 
     @property
     def held(self) -> tuple[str, ...]:
