@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshproof.claims.failure import render_failure
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.istiod_debug import NetworkGateway
 from meshproof.clients.kubernetes.client import ApiError, Json
@@ -30,7 +31,6 @@ from meshproof.probes.dns import parse_nslookup
 from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
-from meshproof.report.failure import render_failure
 from meshproof.workloads.canary_service import (
     Flight,
     canary_endpoint,

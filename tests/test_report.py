@@ -12,13 +12,13 @@ import yaml
 
 from meshproof.claims.claim import REMOTES, Claim
 from meshproof.claims.evidence import Evidence
+from meshproof.claims.failure import in_one_line, render_broken, render_failure
 from meshproof.claims.required import FLOOR, shortfalls
 from meshproof.claims.results import ClaimResult, Ledger, Result
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import Broken
 from meshproof.core.topology import load_topology
 from meshproof.report.claim_links import claim_url
-from meshproof.report.failure import in_one_line, render_broken, render_failure
 from meshproof.report.summary import summary_lines
 from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
 from tools.docs.claims import DOCUMENT, current

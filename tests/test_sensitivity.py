@@ -14,7 +14,7 @@ from meshproof.calibration.outcome import CleanPass, Fate, Outcome, judge
 from meshproof.calibration.report import Told, read_report, write_reports
 from meshproof.claims import suite_run as suites
 from meshproof.claims.results import Result
-from meshproof.claims.suite_run import SuiteRun, _results, _texts
+from meshproof.claims.suite_run import SuiteRun, _rows, _texts, run_claims, wrong_input
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.versions import next_release
 from meshproof.faults.catalogue import FAULTS
@@ -122,7 +122,7 @@ def test_the_reports(tmp_path: Path) -> None:
 def test_a_run_is_read_back(tmp_path: Path) -> None:
     verdict = tmp_path / "verdict.yaml"
     verdict.write_text("topologies: {m: {claims: {TRUST-01: {result: FAILED}, TRUST-02: {result: SUCCEEDED}}}}")
-    assert _results(verdict) == {"TRUST-01": FAILED, "TRUST-02": OK}
+    assert _rows(verdict) == {"TRUST-01": {"result": "FAILED"}, "TRUST-02": {"result": "SUCCEEDED"}}
     junit = tmp_path / "junit.xml"
     junit.write_text(
         "<testsuites><testsuite><testcase name='a'><failure message='x'>TRUST-01 it holds: no</failure></testcase>"
@@ -130,6 +130,57 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
     )
     assert _texts(junit) == {"TRUST-01": "TRUST-01 it holds: no"}
     assert _texts(tmp_path / "absent.xml") == {}
+
+
+SUITE = """\
+import pathlib, pytest
+
+def pytest_addoption(parser):
+    parser.addoption("--mesh")
+    parser.addoption("--report-dir")
+
+@pytest.fixture
+def images():
+    pytest.exit("images: none\\n  repair: use --client-image=IMAGE", returncode=4)
+
+def pytest_sessionfinish(session):
+    if session.testscollected:
+        rows = "{A-01: {result: BROKEN, reason: no client}, A-02: {result: NOT_APPLICABLE}}"
+        file = pathlib.Path(session.config.getoption("--report-dir")) / "verdict.yaml"
+        file.write_text(f"topologies: {{m: {{claims: {rows}}}}}") if "silent" not in session.config.args[0] else None
+"""
+
+
+def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(SUITE)
+    for name, body in (("ends", "(): pass"), ("stops", "(images): pass"), ("hangs", "(): import time; time.sleep(60)")):
+        (tmp_path / f"{name}.py").write_text(f"def test_it{body}")
+    (tmp_path / "silent.py").write_text("def test_it(images): pass")
+    ended = run_claims(tmp_path, ["ends.py"], tmp_path / "r")
+    assert (ended.results, ended.unfinished) == ({"A-01": BROKEN, "A-02": NA}, "")
+    assert ended.reasons == {"A-01": "no client"}
+    assert run_claims(tmp_path, ["stops.py"], tmp_path / "r").unfinished == "images: none"
+    with pytest.raises(BadInput) as told:
+        run_claims(tmp_path, ["silent.py"], tmp_path / "r")
+    assert (told.value.reason, told.value.repair) == ("images: none", "use --client-image=IMAGE")
+    with pytest.raises(Broken, match="the suites: exit code 5 and no verdict"):
+        run_claims(tmp_path, ["-k", "nothing", "ends.py"], tmp_path / "r")
+    with pytest.raises(Broken, match=r"the suites: no end within 1\.5 s"):
+        run_claims(tmp_path, ["hangs.py"], tmp_path / "r", limit_s=1.5)
+
+
+@pytest.mark.parametrize(
+    ("printed", "wrong"),
+    [
+        ("ERROR: --topology=x: there is none\n  repair: use y\n\n", ("--topology=x: there is none", "use y")),
+        ("..\n!! _pytest.outcomes.Exit: rights: missing\n    get pods\n  repair: ask !!\n1 passed\n",
+         ("rights: missing\n    get pods", "ask")),
+        ("!!! _pytest.outcomes.Exit: a file: unreadable !!!\n", ("a file: unreadable", "")),
+        ("1 failed\n", None),
+    ],
+)  # fmt: skip
+def test_a_wrong_input_is_found_in_what_pytest_prints(printed: str, wrong: tuple[str, str] | None) -> None:
+    assert wrong_input(printed) == wrong
 
 
 def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from meshproof.claims.claim import Claim
+from meshproof.claims.failure import render_broken
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.cli import main as cli
@@ -21,7 +23,7 @@ from meshproof.clients.istio.istioctl import parse_messages
 from meshproof.clients.kubernetes.client import ApiError, ExecResult, Json, Kube
 from meshproof.clients.kubernetes.rbac import Rule as Right
 from meshproof.clients.process import run
-from meshproof.core.errors import Broken, NotReady
+from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.names import SYSTEM_NAMESPACE
 from meshproof.core.topology import load_topology
 from meshproof.core.versions import parse_target
@@ -29,7 +31,7 @@ from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki import issue as pki
 from meshproof.pki.verify import parse_chain
-from meshproof.upgrade.precheck.check import check
+from meshproof.upgrade.precheck.check import RULES, check
 from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
 from meshproof.upgrade.precheck.filters import patches_of
 from meshproof.upgrade.precheck.proofs import claim_reasons
@@ -416,8 +418,47 @@ CLAIMS = SuiteRun(
 def test_claims_that_are_red_are_reasons() -> None:
     assert [(r.where, r.severity, r.what) for r in claim_reasons(CLAIMS)] == [
         ("TRUST-02", Severity.NO_GO, "TRUST-02 one root\n  last seen   two"),
-        ("TRUST-03", Severity.WARNING, "it is BROKEN"),
+        ("TRUST-03", Severity.UNKNOWN, f"1 claim is {NOTHING_KNOWN}: no reason is known"),
     ]
+
+
+NOTHING_KNOWN = "BROKEN, so nothing is known about what they prove"
+
+
+def broken_text(code: str, said: str) -> str:
+    claim = Claim(code=code, sentence="it holds", promised_by="a page", hint="look", needs=(), disruptive=False)
+    return render_broken(claim, load_topology("primary-remote-samenet"), said, notes=["and: another"])
+
+
+def test_claims_that_are_broken_for_one_reason_have_one_reason() -> None:
+    said = str(Broken("pod client", "none is ready", "kubectl describe it"))
+    texts = {code: broken_text(code, said) for code in ("TRUST-01", "TRUST-02", "TRUST-03")}
+    texts["TRUST-04"] = broken_text("TRUST-04", "another reason")
+    reasons = {"TRUST-05": "TypeError"}
+    codes = [*texts, *reasons]
+    run = SuiteRun(results=dict.fromkeys(codes, Result.BROKEN), texts=texts, reasons=reasons)
+    found = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), claim_reasons(run), [])
+    assert (found.outcome, found.outcome.exit_code) == (Outcome.UNKNOWN, 1)
+    assert [(r.where, r.what, r.repair, r.source) for r in found.reasons] == [
+        ("TRUST-01, TRUST-02, TRUST-03", f"3 claims are {NOTHING_KNOWN}: pod client: none is ready",
+         "kubectl describe it", "pytest -k TRUST-01"),
+        ("TRUST-04", f"1 claim is {NOTHING_KNOWN}: another reason",
+         "repair what keeps the claims from running, then check again", "pytest -k TRUST-04"),
+        ("TRUST-05", f"1 claim is {NOTHING_KNOWN}: TypeError",
+         "repair what keeps the claims from running, then check again", "pytest -k TRUST-05"),
+    ]  # fmt: skip
+
+
+def test_claims_that_were_not_run_make_no_go() -> None:
+    ran, skipped, other = Result.SUCCEEDED, Result.SKIPPED, Result.NOT_APPLICABLE
+    assert claim_reasons(SuiteRun(results={"A-01": ran, "A-02": skipped, "A-03": other})) == []
+    for red, what in (
+        (SuiteRun(results={"A-02": skipped, "A-03": other}), "none of them was run (1 NOT_APPLICABLE, 1 SKIPPED)"),
+        (SuiteRun(results={"A-01": ran}, unfinished="images: none"), "not all of them were run: images: none"),
+        (Broken("the suites", "images: none"), "they could not be run: the suites: images: none"),
+    ):
+        (found,) = claim_reasons(red)
+        assert (found.severity, found.where, found.what) == (Severity.UNKNOWN, "all claims", what)
 
 
 # -- the verdict ------------------------------------------------------------------------------------------------------
@@ -432,49 +473,57 @@ def verdict(*severities: Severity) -> Verdict:
 
 
 def test_the_heaviest_reason_decides() -> None:
-    no_go, warning, note = Severity.NO_GO, Severity.WARNING, Severity.NOTE
-    assert [verdict(*each).outcome for each in ((), (note,), (note, warning), (warning, no_go))] == [
+    no_go, unknown, warning, note = Severity
+    weights = ((), (note,), (note, warning), (warning, unknown), (unknown, no_go), (warning, no_go))
+    assert [verdict(*each).outcome for each in weights] == [
         Outcome.GO,
         Outcome.GO,
         Outcome.WARNED,
+        Outcome.UNKNOWN,
+        Outcome.NO_GO,
         Outcome.NO_GO,
     ]
-    assert [outcome.exit_code for outcome in Outcome] == [0, 3, 4]
+    assert {str(outcome): outcome.exit_code for outcome in Outcome} == {
+        "GO": 0,
+        "NOT KNOWN": 1,
+        "GO WITH WARNINGS": 3,
+        "NO-GO": 4,
+    }
     assert [each.severity for each in verdict(note, warning, no_go, note).reasons] == [no_go, warning, note]
 
 
 GOLDEN = """\
-NO-GO: primary-remote-samenet to Istio 1.31 (2 NO-GO, 1 WARNING, 2 NOTE)
+NO-GO: primary-remote-samenet to Istio 1.31 (2 NO-GO, 1 NOT KNOWN, 2 NOTE)
   mesh        cluster1: istiod 1.30.4, Kubernetes v1.34.0
               cluster2: remote, Kubernetes v1.34.0
   asked       21 rules
               istioctl 1.31.0: x precheck on 2 clusters, analyze on 1
               3 claims in 23 s
 
-NO-GO    HOOK-01  cluster1 webhook istio-revision-tag-prod
+NO-GO     HOOK-01  cluster1 webhook istio-revision-tag-prod
   seen        it is of tag prod of revision 1-29, and dials Service istio-system/istiod-1-29, which is not there: no
               pod can be made that it selects
   repair      move the tag to a revision that runs: istioctl tag set prod --revision=REVISION --overwrite; or remove
               it
   source      istio.io, Canary Upgrades: stable revision labels; kubernetes.io, Admission Webhooks: failure policy
 
-NO-GO    CLAIM  TRUST-02
+NO-GO     CLAIM  TRUST-02
   seen        TRUST-02 one root
                 last seen   two
   repair      repair that first (docs/claims.md)
   source      pytest -k TRUST-02
 
-WARNING  CLAIM  TRUST-03
-  seen        it is BROKEN
-  repair      repair that first (docs/claims.md)
+NOT KNOWN CLAIM  TRUST-03
+  seen        1 claim is BROKEN, so nothing is known about what they prove: no reason is known
+  repair      repair what keeps the claims from running, then check again
   source      pytest -k TRUST-03
 
-NOTE     SET-02  cluster1 istiod
+NOTE      SET-02  cluster1 istiod
   seen        from 1.31 on Istio's Gateways of other namespaces no longer join those that the Gateway API makes
   repair      see that this is wanted, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 
-NOTE     SET-02  cluster1 istiod
+NOTE      SET-02  cluster1 istiod
   seen        from 1.31 on endpoints that are not ready are sent to proxies too, unless outlierDetection has
               minHealthPercent
   repair      see that this is wanted, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
@@ -526,6 +575,36 @@ def test_the_exit_code_says_what_the_verdict_does(
 
     monkeypatch.setattr(command, "chosen_mesh", silent)
     assert cli.main(ask) == 1
+
+
+def test_rules_are_judged_where_claims_cannot_be_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_claims(*_: object) -> SuiteRun:
+        raise BadInput("the suites", "images: none", "use --client-image=IMAGE")
+
+    mesh = mesh_there()
+    monkeypatch.setattr(command, "chosen_mesh", lambda *_: Chosen(mesh=mesh, options=()))
+    monkeypatch.setattr(command, "run_claims", run_claims)
+    ask = ["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", f"--istioctl={tool(tmp_path)}"]
+    assert cli.main([*ask, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["outcome"], told["exit_code"]) == ("NOT KNOWN", 1)
+    rules = [(each["rule"], each["severity"], each["where"], each["repair"]) for each in told["reasons"]]
+    assert rules[0] == ("CLAIM", "NOT KNOWN", "all claims", "use --client-image=IMAGE")
+    assert {rule for rule, *_ in rules[1:]} == {"SET-02"}
+    assert told["asked"][0] == f"{len(RULES)} rules"
+    del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
+    assert cli.main(ask) == 4
+    printed = capsys.readouterr().out
+    assert printed.startswith("NO-GO: ")
+    assert "NOT KNOWN CLAIM  all claims\n  seen        they could not be run: the suites: images: none\n" in printed
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    assert cli.main(ask) == 4
+    assert (
+        "this is an installed package\n  repair      run it in a checkout, or use --no-claims"
+        in capsys.readouterr().out
+    )
 
 
 def test_claims_are_run_as_a_user_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 import time
@@ -10,13 +11,13 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from meshproof.claims.claim import CODE
 from meshproof.claims.results import FILE_NAME, RED, Result
-from meshproof.core.errors import Broken
+from meshproof.core.errors import BadInput, Broken
 from meshproof.core.option_names import UPGRADE_TO_FLAG
 
 ROOT: Final = Path(__file__).resolve().parents[3]
@@ -57,7 +58,7 @@ def run_suites(
 def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_s: float = LIMIT_S) -> SuiteRun:
     """Run pytest with these arguments on a mesh that is left as it is.
 
-    Raises `Broken` with the last lines if the run told nothing.
+    Raises `Broken` if the run gave no verdict or had no end, with what it said of a wrong input, or its last lines.
     `root` is the folder with `suites/`. The run's whole output is kept beside its verdict, in `output.txt`.
     """
     report_dir.mkdir(parents=True, exist_ok=True)
@@ -76,23 +77,59 @@ def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_
     begin = time.monotonic()
     output = report_dir / "output.txt"
     with output.open("w") as out:
-        done = subprocess.run(
-            argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s
-        )
+        try:
+            code = subprocess.run(
+                argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise Broken("the suites", f"no end within {limit_s:g} s", f"see {output}") from None
     seconds = time.monotonic() - begin
+    printed = output.read_text()
+    wrong = wrong_input(printed) if code == _USAGE_ERROR else None
     if not (report_dir / FILE_NAME).exists():
-        tail = "\n    ".join(output.read_text().strip().splitlines()[-12:])
-        raise Broken("the suites", f"exit code {done.returncode} and no verdict:\n    {tail}", f"see {output}")
-    return SuiteRun(results=_results(report_dir / FILE_NAME), texts=_texts(junit), seconds=seconds)
+        if wrong:
+            raise BadInput("the suites", *wrong)
+        tail = "\n    ".join(printed.strip().splitlines()[-12:])
+        raise Broken("the suites", f"exit code {code} and no verdict:\n    {tail}", f"see {output}")
+    rows = _rows(report_dir / FILE_NAME)
+    unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, see {output}"
+    return SuiteRun(
+        results={claim: Result(row["result"]) for claim, row in rows.items()},
+        texts=_texts(junit),
+        seconds=seconds,
+        reasons={claim: str(row["reason"]) for claim, row in rows.items() if row.get("reason")},
+        unfinished=unfinished,
+    )
 
 
-def _results(verdict: Path) -> dict[str, Result]:
+_USAGE_ERROR: Final = 4
+_FINISHED: Final = frozenset({0, 1})
+"""pytest's exit codes: with these all tests were run, and some of them may have failed."""
+_WRONG_INPUT: Final = re.compile(r"^(?:ERROR: |!+ _pytest\.outcomes\.Exit: )", re.MULTILINE)
+_REPAIR: Final = "repair: "
+
+
+def wrong_input(printed: str) -> tuple[str, str] | None:
+    """What a run that ended for a wrong input printed of it: the reason, and the repair, which is the last of it."""
+    found = _WRONG_INPUT.search(printed)
+    if found is None:
+        return None
+    reason: list[str] = []
+    for line in printed[found.end() :].splitlines():
+        said, framed = re.subn(r" !+$", "", line)
+        if said.lstrip().startswith(_REPAIR):
+            return "\n".join(reason), said.lstrip().removeprefix(_REPAIR)
+        if not said.strip():
+            break
+        reason.append(said)
+        if framed:
+            break
+    return "\n".join(reason), ""
+
+
+def _rows(verdict: Path) -> dict[str, dict[str, Any]]:
     told = yaml.safe_load(verdict.read_text())
-    return {
-        code: Result(row["result"])
-        for topology in told["topologies"].values()
-        for code, row in topology["claims"].items()
-    }
+    return {code: row for topology in told["topologies"].values() for code, row in topology["claims"].items()}
 
 
 def _texts(junit: Path) -> dict[str, str]:
@@ -111,11 +148,17 @@ def _texts(junit: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteRun:
-    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds."""
+    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds.
+
+    `reasons` are the reasons in one line, as the verdict has them; `unfinished` says why the run did not come to its
+    end, if it did not.
+    """
 
     results: Mapping[str, Result]
     texts: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    unfinished: str = ""
 
     @property
     def held(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from meshproof.claims.suite_run import ROOT, SUITES, SuiteRun, run_claims
 from meshproof.cli.arguments import add_options
 from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
-from meshproof.core.errors import BadInput
+from meshproof.core.errors import BadInput, Broken
 from meshproof.core.path_options import NAME_FOLDER, print_text, usable, writable_folder
 from meshproof.core.progress import LineNarrator
 from meshproof.core.versions import parse_target
@@ -28,7 +28,7 @@ FOR_PROBES: Final = (CLIENT_IMAGE, APP_IMAGE, IMAGE_PULL_SECRET)
 _EPILOG: Final = (
     "Exit code "
     + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in Outcome)
-    + "; 1: it could not be found out; 2: the input was wrong."
+    + ", since claims were BROKEN or could not be run, or a cluster does not answer; 2: the input was wrong."
 )
 
 
@@ -43,7 +43,7 @@ def add_parser(actions: Any) -> None:
     )
     parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
     parser.add_argument(
-        "--no-claims", action="store_true", help="leave the claims away: then nothing is written to any cluster"
+        "--no-claims", action="store_true", help="omit the claims: then nothing is written to any cluster"
     )
     parser.add_argument(
         "--istioctl",
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     with narrator.step("clusters"):
         chosen = chosen_mesh(arguments, FOR_DETECTION)
-    claims = None
+    claims: SuiteRun | Broken | None = None
     if not arguments.no_claims:
         with narrator.step("claims about the mesh as it is"):
             claims = _claims(chosen, folder, arguments)
@@ -94,10 +94,11 @@ def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
     return replace(mesh, toolbox=replace(mesh.toolbox, istioctl=istioctl, istioctls={}))
 
 
-def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun:
-    """As a user would run them. Raises `BadInput` where there are no suites: they come with a checkout only."""
+def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun | Broken:
+    """As a user would run them; or why they could not be run, which takes nothing from what the rules say."""
     if not (ROOT / "suites").is_dir():
-        raise BadInput("the claims", "they come with a checkout, and this is an installed package", "use --no-claims")
+        where = "they come with a checkout, and this is an installed package"
+        return BadInput("the claims", where, "run it in a checkout, or use --no-claims for the rules alone")
     given = {option.flag: getattr(arguments, option.dest) for option in FOR_PROBES}
     options = (*chosen.options, *(f"{flag}={value}" for flag, value in given.items() if value))
     if chosen.text:
@@ -105,4 +106,7 @@ def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> Suit
         file = folder / "mesh.yaml"
         file.write_text(chosen.text)
         options = (f"--topology={file}", *options)
-    return run_claims(ROOT, (*(f"suites/{suite}" for suite in SUITES), *options), folder / "claims")
+    try:
+        return run_claims(ROOT, (*(f"suites/{suite}" for suite in SUITES), *options), folder / "claims")
+    except Broken as problem:
+        return problem

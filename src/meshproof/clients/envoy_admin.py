@@ -76,6 +76,21 @@ class HostCounters:
         return f"{self.address}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draining:
+    """What a proxy is draining: the old versions of listeners that have changed or gone, and, where a listener was
+    changed in place, of single filter chains. Envoy closes their connections at the end of its drain time."""
+
+    listeners: int = 0
+    filter_chains: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.listeners or self.filter_chains)
+
+    def __str__(self) -> str:
+        return f"listeners: {self.listeners}, filter chains: {self.filter_chains}"
+
+
 def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[Endpoint, ...]:
     """The endpoints of one cluster (`outbound|80||shop.ns.svc.cluster.local`), sorted; empty if there are none."""
     return parse_endpoints(_dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
@@ -117,6 +132,22 @@ def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, in
     return parse_stats(admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
 
 
+def draining_of(kube: Kube, namespace: str, pod: str) -> Draining:
+    """What a proxy is draining now (Envoy docs, Listener manager statistics).
+
+    Istio's stats matcher keeps them whatever else is set (istio/istio, pkg/bootstrap/config.go,
+    `requiredEnvoyStatsMatcherInclusionPrefixes`).
+    """
+    return parse_draining(stats(kube, namespace, pod, f"^({'|'.join(map(re.escape, _DRAINING))})$"))
+
+
+def drain_time_s(kube: Kube, namespace: str, pod: str) -> float:
+    """How long a proxy drains before it closes connections, in seconds: `--drain-time-s`, which pilot-agent sets to
+    `drainDuration` of the ProxyConfig (45 s unless set)."""
+    return parse_drain_time_s(admin(kube, namespace, pod, "/server_info"))
+
+
+_DRAINING: Final = ("listener_manager.total_listeners_draining", "listener_manager.total_filter_chains_draining")
 ENDPOINTS: Final = "include_eds&resource=dynamic_endpoint_configs"
 ROUTES: Final = "resource=dynamic_route_configs"
 
@@ -283,3 +314,24 @@ def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
 def parse_stats(text: str) -> Mapping[str, int]:
     entries = _parse(text, "stats").get("stats") or []
     return MappingProxyType({e["name"]: int(e["value"]) for e in entries if "name" in e and "value" in e})
+
+
+def parse_draining(gauges: Mapping[str, int]) -> Draining:
+    """From statistics. Raises `Broken` where a proxy does not report them: that nothing drains is then not known."""
+    if missing := [name for name in _DRAINING if name not in gauges]:
+        raise Broken(
+            "Envoy's statistics",
+            f"without {' and '.join(missing)}",
+            "keep the prefix listener_manager in the stats matcher of a bootstrap of your own, as Istio's has it",
+        )
+    listeners, filter_chains = (gauges[name] for name in _DRAINING)
+    return Draining(listeners=listeners, filter_chains=filter_chains)
+
+
+def parse_drain_time_s(text: str) -> float:
+    """From `/server_info`, where durations are texts in seconds (`45s`)."""
+    told = (_parse(text, "server_info").get("command_line_options") or {}).get("drain_time")
+    try:
+        return float(str(told).removesuffix("s"))
+    except ValueError:
+        raise Broken("Envoy's server_info", f"command_line_options.drain_time is {told!r}, not seconds") from None

@@ -60,6 +60,9 @@ class Deadlines:
     no such grace at their end; a machine that keeps time over the network is within 1 s, and we can see no finer."""
     client: float = 15.0
     """The client's own limit for one request while a fault is in place."""
+    drained: float = 20.0
+    """Beyond the drain time that proxies declare (45 s unless `drainDuration` is set), until none of them drains a
+    listener: a push may have come while we waited, and a busy machine closes connections late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

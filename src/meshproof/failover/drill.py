@@ -13,6 +13,7 @@ from meshproof.core.errors import Broken, MeshproofError, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import pause
 from meshproof.faults.transient import Bench, Strike
+from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import WELL_S, must_be_well
 from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
@@ -57,6 +58,7 @@ class Drill:
     busy: str = ""
     late_s: Mapping[str, float] = field(default_factory=dict)
     rebuilt: bool = False
+    drained_s: float = 0.0
 
     @property
     def moments(self) -> Strike:
@@ -180,14 +182,16 @@ class Ward:
 
         The block inflicts and heals the fault, and sets `strike`. `beside` are loads from pods of the claim's own,
         which come into the history only. Raises `Broken` if the mesh is not well before it: then the run is void and
-        says nothing about the claim. A mesh that does not heal is rebuilt, and that is told.
+        says nothing about the claim. So it is where proxies do not stop draining listeners of an earlier change, whose
+        connections they would close in the middle of this drill. A mesh that does not heal is rebuilt, and that is
+        told.
         """
         mesh = self.mesh
         try:
             must_be_well(mesh, timeout_s=STEADY_S)
         except NotReady as problem:
             raise Broken(f"before {what}", f"the mesh was not well: {problem.reason}", problem.repair) from None
-        snapshot = Snapshot.take(mesh)
+        snapshot, drained_s = self._drained(what)
         try:
             with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways, beside=beside) as load:
                 drill = Drill(
@@ -196,6 +200,7 @@ class Ward:
                     history=load.history,
                     sources=_sources(mesh, targets, ways),
                     begin=Mark.now(),
+                    drained_s=drained_s,
                 )
                 pause(SAMPLES.steady)
                 yield drill
@@ -210,6 +215,21 @@ class Ward:
         drill.late_s = load.late_s
         if drill.unhealed:
             drill.rebuilt = self.make_anew(f"{what}: {drill.unhealed}")
+
+    def _drained(self, what: str) -> tuple[Snapshot, float]:
+        """The mesh when no proxy drains a listener any more, and for how many seconds that was waited for."""
+        snapshot = Snapshot.take(self.mesh)
+        try:
+            draining = draining_proxies(snapshot)
+            if not draining:
+                return snapshot, 0.0
+            begin = Mark.now()
+            with self.narrator.step(f"wait before {what}: proxies that drain old listeners: {len(draining)}"):
+                must_be_drained(self.mesh, draining)
+        except Broken as problem:
+            reason = f"connections may be closed by an earlier change: {problem.what}: {problem.reason}"
+            raise Broken(f"before {what}", reason, problem.repair) from None
+        return Snapshot.take(self.mesh), Mark.now().monotonic_s - begin.monotonic_s
 
     def _see_well(self, drill: Drill, well_s: float) -> None:
         heal = drill.moments.heal

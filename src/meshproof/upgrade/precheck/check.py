@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from meshproof.claims.suite_run import SuiteRun
+from meshproof.core.errors import Broken
 from meshproof.core.versions import Target
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.precheck.facts import Facts
@@ -23,16 +24,18 @@ RULES: Final[tuple[Rule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
 
 
-def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | None = None) -> Verdict:
+def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> Verdict:
     """Whether `mesh` is ready for `target`. Reads only; about a second for each cluster, and istioctl's own time.
 
-    `claims` are those of a run on the same mesh, if there was one. Raises `Broken` if a cluster does not answer.
+    `claims` are those of a run on the same mesh, or why they could not be run; None if nobody wanted them. Raises
+    `Broken` if a cluster does not answer.
     """
     facts = read_facts(mesh, now)
     by_tool, told = tool_reasons(mesh, target)
-    reasons = [*judged(facts, target), *by_tool, *(claim_reasons(claims) if claims else ())]
+    reasons = [*judged(facts, target), *by_tool, *(() if claims is None else claim_reasons(claims))]
     asked = [f"{len(RULES)} rules", *filter(None, (told,))]
-    asked += [f"{len(claims.results)} claims in {claims.seconds:.0f} s"] if claims else []
+    if isinstance(claims, SuiteRun):
+        asked.append(f"{len(claims.results)} claims in {claims.seconds:.0f} s")
     return verdict_of(mesh.topology.name, str(target), facts, reasons, asked)
 
 

@@ -11,9 +11,13 @@ from meshproof.upgrade.precheck.facts import Facts
 
 
 class Severity(StrEnum):
-    """What a reason does to the verdict; a note does nothing, and is told."""
+    """What a reason does to the verdict, the heaviest first; a note does nothing, and is reported.
+
+    `UNKNOWN` is what had to be known for a verdict and is not; a `WARNING` leaves the decision to the reader.
+    """
 
     NO_GO = "NO-GO"
+    UNKNOWN = "NOT KNOWN"
     WARNING = "WARNING"
     NOTE = "NOTE"
 

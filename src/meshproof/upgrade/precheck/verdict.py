@@ -1,4 +1,4 @@
-"""What an upgrade check has come to: go, go with warnings, or no-go, and every reason with its repair."""
+"""What an upgrade check has come to: go, go with warnings, no-go, or not known, and every reason with its repair."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ SCHEMA: Final = "meshproof/upgrade-check/1"
 
 
 class Outcome(StrEnum):
-    """The verdict in a word. `exit_code` is the command's; 1 and 2 mean what they mean for every command."""
+    """The verdict in a word. `exit_code` is the command's; 1 and 2 mean what they mean for every command: with 1 it
+    failed to find out, with 2 the input was wrong."""
 
     GO = "GO"
     WARNED = "GO WITH WARNINGS"
     NO_GO = "NO-GO"
+    UNKNOWN = "NOT KNOWN"
 
     @property
     def exit_code(self) -> int:
-        return {Outcome.GO: 0, Outcome.WARNED: 3, Outcome.NO_GO: 4}[self]
+        return {Outcome.GO: 0, Outcome.UNKNOWN: 1, Outcome.WARNED: 3, Outcome.NO_GO: 4}[self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,14 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
+        """By the heaviest reason: what is not known cannot make a no-go better, and no go certain."""
         severities = {reason.severity for reason in self.reasons}
-        if Severity.NO_GO in severities:
-            return Outcome.NO_GO
-        return Outcome.WARNED if Severity.WARNING in severities else Outcome.GO
+        by_weight = {
+            Severity.NO_GO: Outcome.NO_GO,
+            Severity.UNKNOWN: Outcome.UNKNOWN,
+            Severity.WARNING: Outcome.WARNED,
+        }
+        return next((outcome for severity, outcome in by_weight.items() if severity in severities), Outcome.GO)
 
     def of(self, severity: Severity) -> tuple[Reason, ...]:
         return tuple(reason for reason in self.reasons if reason.severity is severity)
@@ -100,7 +106,7 @@ def render(verdict: Verdict) -> str:
 
 def _reason(reason: Reason) -> list[str]:
     return [
-        f"{reason.severity:<8} {reason.rule}  {reason.where}",
+        f"{reason.severity:<9} {reason.rule}  {reason.where}",
         *_row("seen", *reason.what.splitlines()),
         *_row("repair", reason.repair),
         *_row("source", reason.source),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from textwrap import shorten
 from typing import Final
@@ -60,6 +61,24 @@ def render_broken(
     lines.append(f"  mesh        {mesh_line(topology)}")
     lines.append(f"  again       {again(claim, topology, options)}")
     return "\n".join(lines)
+
+
+def why_broken(text: str) -> tuple[str, str]:
+    """Of a text of `render_broken` what it says of the cause, and its repair: the same for each claim with that cause.
+
+    Any other text is its own cause.
+    """
+    head, *rest = text.strip().splitlines() or [""]
+    if " BROKEN, so nothing is known about: " not in head:
+        return text.strip(), ""
+    said = [line.removeprefix("  ") for line in takewhile(lambda line: not line.startswith(_LABELS), rest)]
+    repairs = [line.lstrip().removeprefix(_REPAIR) for line in said if line.lstrip().startswith(_REPAIR)]
+    cause = [line for line in said if not line.lstrip().startswith(_REPAIR)]
+    return "\n".join(cause), "; ".join(repairs)
+
+
+_LABELS: Final = tuple(f"  {label:<12}" for label in ("also", "beneath", "mesh"))
+_REPAIR: Final = "repair: "
 
 
 def in_one_line(text: str) -> str:
