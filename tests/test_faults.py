@@ -14,7 +14,8 @@ from meshproof.core.errors import Broken, NotReady, Unavailable
 from meshproof.core.waiting import NotYet
 from meshproof.faults.heal import heal, heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.infrastructure import freeze_cluster, lose_cluster, stop_api_servers
-from meshproof.faults.istiod import STOP_ISTIOD, start_istiod, stop_istiod
+from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
+from meshproof.faults.istiod_replicas import start_istiod
 from meshproof.faults.journal import Journal
 from meshproof.faults.transient import Bench
 from meshproof.health.mesh import rollouts

@@ -15,7 +15,7 @@ from meshproof.install.plan import plan_for
 from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
 from meshproof.mesh.access import ClusterAccess
 from meshproof.mesh.handles import Mesh
-from meshproof.providers.cli_tools.release import release_toolbox
+from meshproof.providers.release import release_toolbox
 from tests.install_fakes import FakeBuild, fake_mesh, fake_of
 
 

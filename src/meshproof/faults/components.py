@@ -11,8 +11,8 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.errors import Broken
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.faults.istiod import LABELS as ISTIOD_LABELS
-from meshproof.faults.istiod import await_gone, deployment_of
+from meshproof.faults.istiod_replicas import LABELS as ISTIOD_LABELS
+from meshproof.faults.istiod_replicas import await_gone, deployment_of
 from meshproof.faults.transient import Bench, Strike, strike
 from meshproof.faults.undo import bare, reissue
 from meshproof.install.steps import remote_secret_name

@@ -12,7 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, MeshproofError, Unavailable
 from meshproof.core.model import Topology
 from meshproof.faults import undo
-from meshproof.faults.istiod import scale_istiod_down
+from meshproof.faults.istiod_replicas import scale_istiod_down
 from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Final
 
-from meshproof.clients.kubernetes.client import Json, Kube
-from meshproof.clients.kubernetes.rollout import deployment_ready
-from meshproof.core import names
-from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import Broken, ClaimFailed, NotReady
-from meshproof.core.waiting import NotYet, eventually
+from meshproof.core.errors import ClaimFailed, NotReady
+from meshproof.faults.istiod_replicas import (
+    running_replicas,
+    scale_to_zero,
+    start_istiod,
+)
 from meshproof.faults.transient import Bench, Strike, strike
-from meshproof.faults.undo import ISTIOD_GRACE_S
 from meshproof.mesh.handles import Cluster
 
 STOP_ISTIOD: Final = "stop_istiod"
-LABELS: Final = "app=istiod"
 
 
 def stop_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
@@ -25,10 +22,10 @@ def stop_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike
 
     Raises `Broken` if it was not running, and `NotReady` if it does not come back.
     """
-    replicas = _running_replicas(cluster)
+    replicas = running_replicas(cluster)
 
     def inflict() -> None:
-        _stop(cluster.kube, replicas)
+        scale_to_zero(cluster.kube, replicas)
 
     undo = {"do": "scale", "replicas": replicas}
     return strike(bench, STOP_ISTIOD, f"istiod of {cluster} stopped", [(cluster, undo)], inflict)
@@ -39,7 +36,7 @@ def two_replicas(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
 
     Raises `ClaimFailed` if the second does not get ready: a mesh that cannot have it is not as available as it seems.
     """
-    replicas = _running_replicas(cluster)
+    replicas = running_replicas(cluster)
     undo = {"do": "scale", "replicas": replicas}
     what = f"istiod of {cluster} with two replicas"
 
@@ -52,79 +49,3 @@ def two_replicas(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
             ) from None
 
     return strike(bench, "two_replicas", what, [(cluster, undo)], inflict)
-
-
-def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
-    """Scale every istiod Deployment to zero and wait until no pod is left; `before` is told the numbers first."""
-    replicas = _running_replicas(cluster)
-    before(replicas)
-    _stop(cluster.kube, replicas)
-
-
-def _running_replicas(cluster: Cluster) -> dict[str, int]:
-    replicas = _replicas(cluster.kube)
-    if not any(replicas.values()):
-        raise Broken(f"istiod of {cluster}", "it is not running already", "start it: a fault needs a healthy mesh")
-    return replicas
-
-
-def start_istiod(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
-    """Scale istiod's Deployments to these numbers and wait until so many are available, and no more are there; missing
-    ones are left out. Where some are too many, those that are `leading` stay. Raises `NotReady` with the reason that
-    Kubernetes gives.
-    """
-    there = _replicas(kube)
-    wanted = {name: count for name, count in replicas.items() if name in there}
-    _scale(kube, wanted, leading)
-    for name in wanted:
-        deployment_ready(
-            kube,
-            names.SYSTEM_NAMESPACE,
-            name,
-            timeout_s=DEADLINES.istiod_back,
-            patient=True,
-            repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
-        )
-    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS, but=sum(_replicas(kube).values()))
-
-
-def _replicas(kube: Kube) -> dict[str, int]:
-    found = kube.list("Deployment", names.SYSTEM_NAMESPACE, labels=LABELS)
-    return {item["metadata"]["name"]: int(item["spec"].get("replicas", 1)) for item in found}
-
-
-def _scale(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
-    """Pods that are too many get `ISTIOD_GRACE_S` seconds; what replaces them until the number is known never starts.
-
-    By itself Kubernetes gives them 30 s. An istiod with a connection from another network uses them up, since a gateway
-    keeps that open, and the kubelet does not shorten a grace that it has begun with.
-    """
-    for name, count in replicas.items():
-        found = kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)
-        ours = [pod["metadata"] for pod in found if deployment_of(pod) == name]
-        first = leading() if 0 < count < len(ours) else set()
-        for meta in sorted(ours, key=lambda meta: (meta["name"] not in first, str(meta["creationTimestamp"])))[count:]:
-            kube.delete("Pod", meta["name"], names.SYSTEM_NAMESPACE, grace_s=ISTIOD_GRACE_S)
-        kube.merge_patch("Deployment", name, {"spec": {"replicas": count}}, names.SYSTEM_NAMESPACE, sub="scale")
-
-
-def deployment_of(pod: Json) -> str:
-    """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
-    return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
-
-
-def _stop(kube: Kube, replicas: Mapping[str, int]) -> None:
-    _scale(kube, dict.fromkeys(replicas, 0))
-    await_gone(kube, names.SYSTEM_NAMESPACE, LABELS)
-
-
-def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0) -> None:
-    """Wait until no more than `but` pods with these labels are left."""
-
-    def check() -> None:
-        left = [pod["metadata"]["name"] for pod in kube.list("Pod", namespace, labels=labels)]
-        if len(left) > but:
-            raise NotYet(f"still there: {', '.join(left)}")
-
-    what = f"pods {labels} in {namespace} on {kube.name} are gone"
-    eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)

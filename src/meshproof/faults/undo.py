@@ -35,6 +35,8 @@ from meshproof.core.errors import Broken, Unavailable
 from meshproof.core.model import ClusterName, ClusterSpec, GatewayRef
 from meshproof.core.names import MANAGED_BY, ROOT_MAP
 from meshproof.core.waiting import NotYet, eventually
+from meshproof.faults.istiod_replicas import ISTIOD_GRACE_S, start_istiod
+from meshproof.install.steps import Build
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.snapshot import ROOT_KEY
@@ -45,7 +47,6 @@ WORKLOADS: Final = "workloads"
 EAST_WEST: Final = "east-west"
 KEPT: Final = "original"
 READY_S: Final = 120.0
-ISTIOD_GRACE_S: Final = 3
 
 _SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generation", "managedFields", "selfLink")
 
@@ -101,8 +102,6 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mach
         case "delete":
             kube.delete(undo["kind"], undo["name"], undo.get("namespace"))
         case "scale":
-            from meshproof.faults.istiod import start_istiod
-
             replicas = {str(name): int(count) for name, count in undo["replicas"].items()}
             start_istiod(kube, replicas, lambda: leading(mesh, cluster))
         case "restart":
@@ -154,8 +153,6 @@ def _start_again(kube: Kube, namespace: str, name: str, replicas: int) -> None:
 
 def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
     """Have the token by which `reader` reads `of` made anew, and put it into the remote secret."""
-    from meshproof.install.steps import Build
-
     build = Build(mesh)
     build.make_credentials(of)
     build.apply_remote_secret(of, reader)

@@ -21,9 +21,9 @@ from meshproof.core.model import ClusterName, PullSecret, Topology
 from meshproof.core.progress import Narrator
 from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.machine_control import MachineControl
-from meshproof.providers.cli_tools.release import release_toolbox
 from meshproof.providers.contexts import Attachment, NamedContext
 from meshproof.providers.lab.build.go import built
+from meshproof.providers.release import release_toolbox
 
 NAME: Final = "kubeconfig"
 

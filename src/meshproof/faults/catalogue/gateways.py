@@ -18,7 +18,7 @@ from meshproof.faults.catalogue.common import (
 )
 from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
-from meshproof.faults.istiod import await_gone
+from meshproof.faults.istiod_replicas import await_gone
 from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
 from meshproof.install.gateways import cross_network_gateway_of

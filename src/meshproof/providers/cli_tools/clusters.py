@@ -17,12 +17,12 @@ from meshproof.core.progress import Narrator
 from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.providers.cli_tools.commands import Command
-from meshproof.providers.cli_tools.release import release_toolbox
 from meshproof.providers.cli_tools.settings import Making
 from meshproof.providers.contexts import Attachment, NamedContext
 from meshproof.providers.kubeconfig import access_of, greeted
 from meshproof.providers.lab.locks import WAIT, by_one_run
 from meshproof.providers.lab.state import NAME
+from meshproof.providers.release import release_toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pyroute2 import IPRoute
@@ -17,9 +16,8 @@ from meshproof.core.errors import Broken
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.address_plan import SLOTS, plan_slot
 from meshproof.providers.lab.node import network
+from meshproof.providers.lab.node.cgroups import lab_cgroups, remove_cgroups
 from meshproof.providers.lab.state import LabFolder, all_labs
-
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ def find(lab: str) -> Remains:
         processes=tuple(_processes(lab)),
         namespaces=network.namespaces_of(lab),
         links=tuple(sorted(wanted & there)),
-        cgroups=tuple(_cgroups(lab)),
+        cgroups=tuple(lab_cgroups(lab)),
         folder=folder.exists,
     )
 
@@ -77,14 +75,6 @@ def _processes(lab: str) -> Iterator[int]:
             with suppress(OSError):
                 if (entry / "ns" / "net").stat().st_ino in inodes:
                     yield int(entry.name)
-
-
-def _cgroups(lab: str) -> Iterator[Path]:
-    """The lab's folder in every cgroup hierarchy (version 1: one per controller; version 2: one in all)."""
-    for parent in (CGROUPS, *(p for p in CGROUPS.iterdir() if p.is_dir() and not p.is_symlink())):
-        found = parent / "meshproof" / lab
-        if found.is_dir():
-            yield found
 
 
 def clear(lab: str) -> Remains:
@@ -129,44 +119,6 @@ def _end_daemon(folder: LabFolder) -> None:
 
         with suppress(Broken):
             eventually(ended, what="the lab's daemon", timeout_s=patience_s)
-
-
-def remove_cgroups(lab: str) -> None:
-    """Remove the lab's folder from every cgroup hierarchy. Raises `NotReady` if processes stay in it."""
-    for cgroup in _cgroups(lab):
-        eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10)
-
-
-def container_cgroups(init_pid: int) -> tuple[Path, ...]:
-    """The cgroups of a node's containers, while its init lives.
-
-    Without cgroups per QoS containerd makes them beside each other at the top, for all labs in one place, so that only
-    its own folder of tasks tells whose they are.
-    """
-    tasks = Path(f"/proc/{init_pid}/root/run/containerd/io.containerd.runtime.v2.task/k8s.io")
-    names = [path.name for path in tasks.iterdir()] if tasks.is_dir() else []
-    tops = [path / "k8s.io" for path in (CGROUPS, *CGROUPS.iterdir()) if path.is_dir() and not path.is_symlink()]
-    return tuple(top / name for top in tops for name in names if (top / name).is_dir())
-
-
-def remove_container_cgroups(cgroups: Iterable[Path]) -> None:
-    """Remove what dead containers left. The next kubelet would wait for each of them (cAdvisor, seconds apiece)."""
-    for cgroup in cgroups:
-        eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10, poll_s=0.1)
-
-
-def _remove_cgroup(top: Path) -> None:
-    """Remove a cgroup and those below it; they are folders that only rmdir removes, and only when no process is in."""
-    try:
-        for path in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
-            path.rmdir()
-        top.rmdir()
-        with suppress(OSError):
-            top.parent.rmdir()
-    except FileNotFoundError:
-        return
-    except OSError as problem:
-        raise NotYet(str(problem)) from problem
 
 
 def abandoned() -> tuple[Remains, ...]:

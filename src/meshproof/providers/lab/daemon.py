@@ -28,9 +28,9 @@ from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.address_plan import NodePlan
 from meshproof.providers.lab.build.images import copy_for_node
-from meshproof.providers.lab.cleanup import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
 from meshproof.providers.lab.node import components, network
 from meshproof.providers.lab.node import coredns as addons
+from meshproof.providers.lab.node.cgroups import CGROUPS, container_cgroups, remove_cgroups, remove_container_cgroups
 from meshproof.providers.lab.node.namespaces import Node, start_node
 from meshproof.providers.lab.node.power import Machines
 from meshproof.providers.lab.node.supervisor import Exit, ProcessSpec, Supervisor

@@ -21,6 +21,7 @@ from meshproof.providers.lab.address_plan import SLOTS, overlaps, plan_slot
 from meshproof.providers.lab.build import debian as packages
 from meshproof.providers.lab.build.istio_releases import CURRENT
 from meshproof.providers.lab.node import network
+from meshproof.providers.lab.node.cgroups import CGROUPS
 
 MEMORY_GIB = 4
 """Two clusters with a mesh take under 3 GiB; building takes about 3 GiB."""
@@ -128,7 +129,7 @@ def check_netfilter() -> Finding:
 
 
 def check_cgroups() -> Finding:
-    root = remains.CGROUPS
+    root = CGROUPS
     if (root / "cgroup.controllers").exists():
         there = set((root / "cgroup.controllers").read_text().split())
         lacking = {"cpu", "memory", "pids"} - there

@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.process import run
 from meshproof.core.errors import Broken
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.providers.lab.cleanup import container_cgroups, remove_container_cgroups
+from meshproof.providers.lab.node.cgroups import container_cgroups, remove_container_cgroups
 from meshproof.providers.lab.node.namespaces import Node
 from meshproof.providers.lab.node.supervisor import ProcessSpec, Supervisor
 
