@@ -22,6 +22,9 @@ from meshproof.discovery.naming import (
     of_istiod,
     of_proxy,
 )
+from meshproof.gateways.anonymous_callers import stranger_problems
+from meshproof.gateways.network_gateways import gateway_problems, real_gateways
+from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
@@ -40,7 +43,6 @@ from meshproof.workloads.canary_service import (
 )
 from suites.discovery import test_canary
 from suites.discovery.test_sameness import local_problems, sameness_problems
-from suites.gateways.test_networks import gateway_problems, isolation_problems, real_gateways, stranger_problems
 from tests.fakes import LocalKube, pod, snapshot_of
 
 # -- canaries ---------------------------------------------------------------------------------------------------------
