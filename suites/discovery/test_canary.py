@@ -10,9 +10,10 @@ from meshproof.claims.findings import Findings
 from meshproof.claims.scheduler import Manners
 from meshproof.core.concurrency import together
 from meshproof.discovery.headless import headless_problems, resolve_headless
+from meshproof.discovery.propagation import Flight, fly
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, fly
+from meshproof.workloads.canary_service import canary_endpoint, canary_services
 from meshproof.workloads.testbed.lifecycle import Newcomers
 
 

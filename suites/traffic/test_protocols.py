@@ -8,7 +8,7 @@ from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.http_batch import Call, call_from_pod

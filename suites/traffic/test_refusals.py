@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.runner_reachability import RunnerAccess
