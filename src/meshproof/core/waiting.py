@@ -1,4 +1,4 @@
-"""The only place that waits: `eventually`, `consistently`, `never`, `settled`, on tenacity; the last observation is kept.
+"""The only place that waits: `eventually`, `consistently`, `never`, `settled`; the last observation is kept.
 
 A check is a callable that returns an observation, or raises `NotYet` with what it saw. Any other exception ends the
 wait at once: a known-bad state must not cost the whole deadline (raise `Broken` or `ClaimFailed` for it).
