@@ -8,8 +8,9 @@ from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.discovery.remote_secrets import cluster_uid, remote_secrets, secret_problems
+from meshproof.discovery.remote_secrets import remote_secrets, secret_problems
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.objects import cluster_uid
 from meshproof.mesh.snapshot import Snapshot
 
 
@@ -23,7 +24,9 @@ from meshproof.mesh.snapshot import Snapshot
 )
 def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
     """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
-    uids = dict(zip([str(c) for c in mesh.clusters], together(cluster_uid, mesh.clusters), strict=True))
+    uids = dict(
+        zip([str(c) for c in mesh.clusters], together(lambda c: cluster_uid(c.kube), mesh.clusters), strict=True)
+    )
     held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
     wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
 
