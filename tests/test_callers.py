@@ -15,8 +15,8 @@ import pytest
 
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.mesh.snapshot import CaFiles
-from meshproof.pki.issue import CA_KEY, make_intermediate, make_root, make_workload, pem_of, plugin_ca
-from meshproof.pki.verify import parse_chain, spiffe_ids
+from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of, plugin_ca
+from meshproof.pki.verify import CA_KEY, parse_chain, spiffe_ids
 from meshproof.probes.mtls_clients import (
     EXPIRED,
     NOBODY,
@@ -28,8 +28,8 @@ from meshproof.probes.mtls_clients import (
     call_from_pod,
     callers,
     parse_reply,
-    stdin_of,
 )
+from meshproof.probes.pod_script import stdin_of
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")

@@ -59,6 +59,22 @@ def _waits_without_a_bound(call: ast.Call, *, reads: bool) -> bool:
             return of_subprocess and attribute in RUNNERS and None not in given
 
 
+def test_suites_hold_claims_only() -> None:
+    """What observes and what judges is in the library, in the room of that name, where others find it."""
+    beside = [
+        f"{path.relative_to(TOP)}:{node.lineno} {node.name} is not a claim: move it to src/meshproof/{path.parent.name}"
+        for path in sorted((TOP / "suites").rglob("test_*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not _is_claim(node)
+    ]
+    assert beside == []
+
+
+def _is_claim(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    calls = [each.func for each in node.decorator_list if isinstance(each, ast.Call)]
+    return any(isinstance(func, ast.Name) and func.id == "claim" for func in calls)
+
+
 def test_the_library_never_imports_pytest() -> None:
     """It must work where pytest is not: `meshproof lab up` and every colleague's own script."""
     code = "import sys, meshproof.cli.main, meshproof.mesh.handles, meshproof.claims.claim, meshproof.pki.issue\n"

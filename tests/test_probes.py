@@ -31,7 +31,7 @@ from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem
 from meshproof.pki.verify import spiffe_ids
 from meshproof.probes import http_batch as calls
 from meshproof.probes import pod_script
-from meshproof.probes.answer_words import words
+from meshproof.probes.answers import words
 from meshproof.probes.http import (
     answer_of,
     dialling,

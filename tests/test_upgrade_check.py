@@ -33,9 +33,8 @@ from meshproof.pki import issue as pki
 from meshproof.pki.verify import parse_chain
 from meshproof.upgrade.precheck.check import RULES, check
 from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
-from meshproof.upgrade.precheck.filters import patches_of
 from meshproof.upgrade.precheck.proofs import claim_reasons
-from meshproof.upgrade.precheck.read import read_facts
+from meshproof.upgrade.precheck.read import patches_of, read_facts
 from meshproof.upgrade.precheck.reader_role import account_of, lacking, reader_of
 from meshproof.upgrade.precheck.rule import Reason, Severity
 from meshproof.upgrade.precheck.verdict import Outcome, Verdict, render, verdict_of

@@ -14,8 +14,7 @@ from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed, words
-from meshproof.probes.answers import VERSION_HEADER, HttpAnswer
+from meshproof.probes.answers import VERSION_HEADER, HttpAnswer, bracketed, words
 from meshproof.probes.pod_script import CurlResult, Output, curl, exec_in_pod, parse_curls
 
 

@@ -16,7 +16,7 @@ from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed
+from meshproof.probes.answers import bracketed
 from meshproof.probes.pod_script import Output, run
 
 XDS: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"

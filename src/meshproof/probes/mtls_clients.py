@@ -21,7 +21,8 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import CaFiles
-from meshproof.pki.issue import CA_KEY, Authority, make_root, make_workload
+from meshproof.pki.issue import Authority, make_root, make_workload
+from meshproof.pki.verify import CA_KEY
 from meshproof.probes.pod_script import STDIN_FILES as STDIN_FILES
 from meshproof.probes.pod_script import s_client
 from meshproof.probes.pod_script import stdin_of as stdin_of

@@ -17,8 +17,7 @@ from meshproof.clients.kubernetes.client import ExecResult, Kube
 from meshproof.core import names
 from meshproof.core.errors import Broken, NotReady
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed, curl_problem
-from meshproof.probes.answers import PROTOCOL_HEADER, VERSION_HEADER
+from meshproof.probes.answers import PROTOCOL_HEADER, VERSION_HEADER, bracketed, curl_problem
 
 _FOLDER: Final = """
 umask 077; work=/tmp/meshproof-$$
