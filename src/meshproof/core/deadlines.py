@@ -60,6 +60,11 @@ class Deadlines:
     no such grace at their end; a machine that keeps time over the network is within 1 s, and we can see no finer."""
     client: float = 15.0
     """The client's own limit for one request while a fault is in place."""
+    claim: float = 300.0
+    """One claim that is proven beside others, its waiting for them not counted. A whole pass of three clusters with 500
+    services takes 60 s, and the slowest claim of a mesh with a fault 145 s (docs/performance.md, docs/sensitivity.md)."""
+    test_bed_gone: float = 60.0
+    """From the deletion of the test bed's namespaces until they are gone; the namespace controller waits 5 s itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

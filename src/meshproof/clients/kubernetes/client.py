@@ -18,6 +18,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
+from meshproof.claims.job import require_config_pushes
+from meshproof.clients.kubernetes.config_pushes import makes_istiod_push
 from meshproof.clients.kubernetes.credential_files import key_folder
 from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.waiting import NotYet
@@ -180,7 +182,12 @@ class Kube:
         content_type: str = "application/json",
         timeout_s: float = 15.0,
     ) -> bytes:
-        """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer)."""
+        """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer).
+
+        Raises `Broken` if it makes istiod push and the claim that is running has not declared that.
+        """
+        if makes_istiod_push(method, path, query or {}):
+            require_config_pushes(f"{method} {path} on {self.name}", removes=method == "DELETE")
         url = f"{path}?{urlencode(query)}" if query else path
         response, data = self._send(method, url, body=body, content_type=content_type, timeout_s=timeout_s)
         status = int(response.status)
