@@ -14,6 +14,8 @@ from meshproof.clients.kubernetes.client import ApiError, Json
 from meshproof.core import names
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.model import ClusterName
+from meshproof.discovery.cluster_local import local_problems
+from meshproof.discovery.headless import headless_problems
 from meshproof.discovery.naming import (
     identity_problems,
     of_gateway,
@@ -22,6 +24,10 @@ from meshproof.discovery.naming import (
     of_istiod,
     of_proxy,
 )
+from meshproof.discovery.sameness import sameness_problems
+from meshproof.gateways.anonymous_callers import stranger_problems
+from meshproof.gateways.network_gateways import gateway_problems, real_gateways
+from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
@@ -31,16 +37,8 @@ from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.report.failure import render_failure
-from meshproof.workloads.canary_service import (
-    Flight,
-    canary_endpoint,
-    canary_services,
-    expected_keys,
-    headless_problems,
-)
+from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, expected_keys
 from suites.discovery import test_canary
-from suites.discovery.test_sameness import local_problems, sameness_problems
-from suites.gateways.test_networks import gateway_problems, isolation_problems, real_gateways, stranger_problems
 from tests.fakes import LocalKube, pod, snapshot_of
 
 # -- canaries ---------------------------------------------------------------------------------------------------------

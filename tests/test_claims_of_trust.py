@@ -15,8 +15,10 @@ from meshproof.pki.issue import Authority, make_intermediate, make_root
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, Reply
 from meshproof.probes.tls import TlsAnswer
-from suites.trust.test_callers import caller_problems
-from suites.trust.test_control_planes import clock_problems, domain_problems, serving_problems
+from meshproof.trust.client_certificates import caller_problems
+from meshproof.trust.clocks import clock_problems
+from meshproof.trust.istiod_certificates import serving_problems
+from meshproof.trust.trust_domains import domain_problems
 from tests.fakes import LocalKube, pod
 
 REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="connection reset"), status=0)

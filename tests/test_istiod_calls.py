@@ -10,9 +10,9 @@ import pytest
 
 from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
+from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
-from suites.gateways.test_istiod import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
 from tests.fakes import LocalKube, pod
 
 CLIENT = pod("client")

@@ -11,10 +11,13 @@ from meshproof.claims.findings import Findings
 from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core import names
 from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
 from meshproof.failover.drill import Drill, lost, must_have_been_well
 from meshproof.failover.istiod_outage import Outage, Outages
+from meshproof.failover.outage_verdicts import closed, still_open
 from meshproof.faults.transient import Strike
-from meshproof.gateways.paths import PathCount
+from meshproof.gateways.exposed_ports import spec_problems, wire_problems
+from meshproof.gateways.paths import PathCount, path_problems
 from meshproof.load.history import History, Mark, Outcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
@@ -22,9 +25,6 @@ from meshproof.probes.admission import Admission, Answer, Verdict
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
-from suites.failover.test_istiod_outage import autonomy, closed, lost_once_renewed, lost_until_end, still_open
-from suites.gateways.test_path import path_problems
-from suites.gateways.test_ports import spec_problems, wire_problems
 from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
 from tests.test_history import request
 

@@ -9,12 +9,8 @@ import pytest
 from meshproof.clients.envoy_admin import Security, parse_hosts_of_routes, parse_weights_of_route
 from meshproof.clients.istio.configuration import istio, probe_route
 from meshproof.clients.kubernetes.client import Json
-from meshproof.controlplane.config_consistency import (
-    compare,
-    failover_that_never_happens,
-    lying_in_remotes,
-    service_hosts,
-)
+from meshproof.controlplane.config_admission import admission_problems
+from meshproof.controlplane.config_consistency import compare, lying_in_remotes, service_hosts
 from meshproof.controlplane.config_propagation import host_problems
 from meshproof.core.errors import NotReady
 from meshproof.core.settle import settled
@@ -22,13 +18,13 @@ from meshproof.probes.admission import Answer, ConfigAdmission, Verdict
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http_batch import Call, Reply, parse_row, script, told_replies
 from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_body_row
+from meshproof.traffic.identity_policies import guard_problems
+from meshproof.traffic.locality_failover import failover_problems, failover_that_never_happens
+from meshproof.traffic.mtls_policies import security_problems, strict_problems
+from meshproof.traffic.protocols import protocol_problems
+from meshproof.traffic.unknown_hosts import refusal_problems
 from meshproof.workloads.testbed.configuration import configuration, weights
 from meshproof.workloads.testbed.envoy import envoy_config
-from suites.controlplane.test_configuration import admission_problems
-from suites.traffic.test_policies import guard_problems, security_problems, strict_problems
-from suites.traffic.test_protocols import protocol_problems
-from suites.traffic.test_refusals import refusal_problems
-from suites.traffic.test_routing import failover_problems
 from tests.fakes import mesh_of
 
 

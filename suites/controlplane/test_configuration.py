@@ -7,13 +7,14 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.claims.scheduler import Manners
 from meshproof.clients.istio.configuration import objects_of, probe_route
+from meshproof.controlplane.config_admission import admission_problems
 from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
 from meshproof.mesh.configuration import applied
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.admission import ConfigAdmission, Verdict
+from meshproof.probes.admission import ConfigAdmission
 
 
 @claim(
@@ -101,16 +102,3 @@ def test_invalid_configuration_is_refused(mesh: Mesh, evidence: Evidence) -> Non
         findings.examine(str(cluster), admission_problems(seen))
         evidence.attach(str(cluster), {"valid": str(seen.good), "invalid": str(seen.bad), "webhooks": seen.targets})
     findings.conclude()
-
-
-def admission_problems(seen: ConfigAdmission) -> list[str]:
-    """What is wrong with a cluster's word on a valid and an invalid object."""
-    dead = [f"{hook} points at {service}, which has no ready endpoint" for hook, service in seen.dead.items()]
-    problems = [] if seen.guarded else ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]
-    if seen.good.verdict is not Verdict.ACCEPTED:
-        problems.append(f"a valid object is {seen.good}")
-    if seen.bad.verdict is Verdict.ACCEPTED:
-        problems.append("a DestinationRule with a negative number of connections is accepted")
-    elif seen.bad.by_webhook:
-        problems.append("an invalid object was not judged: the webhook could not be called")
-    return dead + problems

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.claims.scheduler import Manners
 from meshproof.core.concurrency import together
-from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import ClaimFailed
-from meshproof.core.waiting import NotYet, eventually
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.discovery.headless import headless_problems, resolve_headless
+from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.dns import resolve_from_pod
-from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, fly, fqdn, headless_problems
+from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, fly
 from meshproof.workloads.testbed.lifecycle import Newcomers
 
 
@@ -54,28 +51,10 @@ def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, newcomers: Ne
         name = stack.enter_context(canary_services(snapshot, headless=True))
         for cluster in mesh.clusters:
             stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
-        told = together(lambda c: _ask(snapshot, newcomers, c, name), mesh.clusters)
+        told = together(lambda c: resolve_headless(snapshot, newcomers, c, name), mesh.clusters)
     for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
         findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
     limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
     seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, told, strict=True)}
     evidence.attach("headless", {"addresses": seen, "limits": limits})
     findings.conclude()
-
-
-def _ask(
-    snapshot: Snapshot, newcomers: Newcomers, viewer: Cluster, name: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a new pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar."""
-    captured: tuple[str, ...] = ()
-    pod = newcomers.of(viewer)
-
-    def check() -> None:
-        nonlocal captured
-        captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
-        if problems := headless_problems(snapshot, viewer, captured):
-            raise NotYet("; ".join(problems))
-
-    with suppress(ClaimFailed):  # judged by the caller
-        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
-    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))

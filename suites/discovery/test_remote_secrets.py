@@ -7,16 +7,8 @@ from datetime import datetime
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
-from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.core.deadlines import HORIZONS
-from meshproof.discovery.remote_secrets import (
-    RemoteSecret,
-    access_problems,
-    remote_secrets,
-    try_secret,
-    written_problems,
-)
+from meshproof.discovery.remote_secrets import cluster_uid, remote_secrets, secret_problems
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 
@@ -31,18 +23,13 @@ from meshproof.mesh.snapshot import Snapshot
 )
 def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
     """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
-    uids = dict(zip([str(c) for c in mesh.clusters], together(_uid, mesh.clusters), strict=True))
+    uids = dict(zip([str(c) for c in mesh.clusters], together(cluster_uid, mesh.clusters), strict=True))
     held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
     wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
 
     def ask(item: tuple[Cluster, Cluster]) -> list[str]:
         primary, other = item
-        problems = written_problems(held[primary], other.name, now, HORIZONS.remote_token)
-        for secret in _usable(held[primary], other):
-            controlled = mesh.control_plane_of(other) is primary
-            access = try_secret(primary.kube, snapshot.of(primary).outside, secret, controlled=controlled)
-            problems += [f"{secret}: {p}" for p in access_problems(access, uids[primary.name], uids, other.name)]
-        return problems
+        return secret_problems(snapshot, primary, other, held[primary], uids, now)
 
     findings = Findings("remote secrets")
     for (primary, other), problems in zip(wanted, together(ask, wanted), strict=True):
@@ -56,14 +43,3 @@ def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, 
             [{"secret": str(s), "cluster": s.cluster, "server": s.server, "ends": str(s.ends)} for s in secrets],
         )
     findings.conclude()
-
-
-def _uid(cluster: Cluster) -> str:
-    """What tells this cluster from any other."""
-    return str((cluster.kube.find("Namespace", "kube-system") or {}).get("metadata", {}).get("uid", ""))
-
-
-def _usable(found: tuple[RemoteSecret, ...], other: Cluster) -> list[RemoteSecret]:
-    return [
-        s for s in found if s.cluster == other.name and s.namespace == names.SYSTEM_NAMESPACE and not s.problem and s.ca
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 
 from meshproof.claims.claim import claim
@@ -12,14 +11,14 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
-from meshproof.core.model import ClusterName
+from meshproof.discovery.cluster_local import KUBERNETES, local_problems, ready_keys
 from meshproof.discovery.endpoints import app_endpoints
 from meshproof.discovery.naming import identity_problems, of_remote_secrets, written
 from meshproof.discovery.remote_secrets import remote_secrets
+from meshproof.discovery.sameness import resolve_app, sameness_problems
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.objects import EndpointFacts, ServiceFacts, endpoint_facts
+from meshproof.mesh.objects import endpoint_facts
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.dns import resolve_from_pod
 
 
 @claim(
@@ -32,31 +31,13 @@ def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> N
     """istiod knows the service from any cluster, but a client asks its own cluster's DNS first."""
     findings = Findings("clusters")
     services = {c.name: snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
-    for cluster, resolved in zip(mesh.clusters, together(lambda c: _resolve(snapshot, c), mesh.clusters), strict=True):
+    for cluster, resolved in zip(
+        mesh.clusters, together(lambda c: resolve_app(snapshot, c), mesh.clusters), strict=True
+    ):
         problems = sameness_problems(services, cluster.name)
         problems += [] if resolved else [f"{names.APP_FQDN} does not resolve in the client's pod"]
         findings.examine(str(cluster), problems)
     findings.conclude()
-
-
-def _resolve(snapshot: Snapshot, cluster: Cluster) -> tuple[str, ...]:
-    return resolve_from_pod(cluster.kube, snapshot.of(cluster).client, names.APP_FQDN)
-
-
-def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], cluster: ClusterName) -> list[str]:
-    """How the Service in one cluster differs from the first that is there."""
-    mine = services[cluster]
-    if mine is None:
-        return [f"there is no Service {names.APP_NAMESPACE}/{names.APP_SERVICE}"]
-    first, model = next((name, service) for name, service in services.items() if service is not None)
-    problems = [] if mine.kind == model.kind else [f"its type is {mine.kind}, in {first} it is {model.kind}"]
-    if set(mine.ports) != set(model.ports):
-        problems.append(f"its ports are {_ports(mine)}, in {first} they are {_ports(model)}")
-    return problems
-
-
-def _ports(service: ServiceFacts) -> str:
-    return ", ".join(f"{port.number} ({port.name or 'no name'})" for port in service.ports) or "none"
 
 
 @claim(
@@ -85,9 +66,6 @@ def test_identity_agrees_everywhere(mesh: Mesh, snapshot: Snapshot, evidence: Ev
     findings.conclude()
 
 
-KUBERNETES = "outbound|443||kubernetes.default.svc.cluster.local"
-
-
 @claim(
     "DISCOVERY-08",
     "a cluster-local host (the API server, as kubernetes.default) is answered by the client's own cluster only",
@@ -105,23 +83,10 @@ def test_cluster_local_hosts_stay_at_home(mesh: Mesh, snapshot: Snapshot, eviden
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
-        return frozenset(e.key for e in seen), _keys(own), len(app_endpoints(cluster, pod))
+        return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
 
     for cluster, (seen, own, shared) in zip(mesh.clusters, together(ask, mesh.clusters), strict=True):
         far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
         findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
         evidence.attach(str(cluster), sorted(seen))
     findings.conclude()
-
-
-def _keys(endpoints: tuple[EndpointFacts, ...]) -> frozenset[str]:
-    return frozenset(f"{e.address}:{e.port}" for e in endpoints if e.ready)
-
-
-def local_problems(seen: frozenset[str], own: frozenset[str], shared: int, clusters: int) -> list[str]:
-    """What the client has for the cluster-local host against its cluster's own; `shared` endpoints has the control."""
-    problems = [f"is led to {key}, which is not its own cluster's" for key in sorted(seen - own)]
-    problems += [f"is not led to {key}" for key in sorted(own - seen)]
-    if shared < clusters:
-        problems.append(f"has {shared} endpoints of a service that {clusters} clusters have: this proves nothing")
-    return problems

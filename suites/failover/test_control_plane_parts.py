@@ -14,11 +14,11 @@ from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
 from meshproof.failover.availability import admissions, keep_vigil
 from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
-from meshproof.failover.drill import Drill, Ward, lost, must_have_been_well
+from meshproof.failover.drill import Ward
+from meshproof.failover.verdicts import forgotten, judge_control, judge_gaps, judge_no_loss
 from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.faults.infrastructure import stop_api_servers
 from meshproof.faults.istiod import two_replicas
-from meshproof.load.history import Window
 from meshproof.report import drills
 
 
@@ -39,7 +39,7 @@ def test_api_servers_may_be_away(ward: Ward, evidence: Evidence) -> None:
             pause(SAMPLES.api_server)
         followed = flights_arrive(drill.snapshot, BOUNDS.watched_again.seconds)
     drills.attach(evidence, drill, "api-servers")
-    judge(findings, drill, name)
+    judge_no_loss(findings, drill, name)
     for direction, problems in followed.items():
         findings.examine(f"afterwards {direction}", problems)
     findings.conclude()
@@ -67,7 +67,7 @@ def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:
             pass
         followed = flights_arrive(drill.snapshot, BOUNDS.secret_back.seconds)
     drills.attach(evidence, drill, "secrets")
-    judge(findings, drill, "remote secrets", but=forgotten(drill) if ward.mesh.remotes else None)
+    judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if ward.mesh.remotes else None)
     for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
         for client, problems in found.items():
             findings.examine(f"secrets {what}, {client}", problems)
@@ -100,19 +100,11 @@ def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
                 controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
-    judge(findings, drill, "one replica killed")
-    for cluster, name in zip(ward.mesh.clusters, asks, strict=True):
-        gap, words = vigil.gap(name, drill.down)
-        bound = BOUNDS.replica_gap if cluster.is_primary else BOUNDS.remote_gap
-        evidence.attach(f"gap-{cluster}", {"longest gap in seconds": gap, "because": words})
-        late = [f"no good answer for {gap:.1f} s: {words}"] if gap > bound.seconds else []
-        findings.examine(name, late)
+    judge_no_loss(findings, drill, "one replica killed")
+    judge_gaps(findings, evidence, drill, vigil, dict(zip(asks, ward.mesh.clusters, strict=True)))
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):
-        for what, problems in control.problems.items():
-            findings.examine(f"istiod of {primary}: {what}", problems)
-        late = [f"not served within {BOUNDS.leader.seconds:g} s"] if waited is None else []
-        findings.examine(f"istiod of {primary}: a new namespace", late)
+        judge_control(findings, primary, control, waited)
     findings.conclude()
 
 
@@ -131,30 +123,9 @@ def test_a_crash_of_istiod_heals_by_itself(ward: Ward, evidence: Evidence) -> No
         strikes = together(lambda each: killed.enter_context(crash_istiod(ward.bench, each)), primaries)
         drill.strike = strikes[0]
     drills.attach(evidence, drill, "crash")
-    judge(findings, drill, "every istiod killed")
+    judge_no_loss(findings, drill, "every istiod killed")
     for victim, strike in zip(primaries, strikes, strict=True):
         late = strike.back is None or strike.back.monotonic_s - strike.told.monotonic_s > BOUNDS.crash.seconds
         why = f"not within {BOUNDS.crash.seconds:g} s; {strike.not_back}".removesuffix("; ")
         findings.examine(f"istiod of {victim}, ready again", [why] if late else [])
     findings.conclude()
-
-
-def forgotten(drill: Drill) -> Window | None:
-    """When requests may be lost, if any was: an istiod that stops reading a remote knows nothing of its pods any more.
-
-    Each of their sidecars is told so, and loses the cluster of its own port some milliseconds before the listener that
-    leads there; a request in between gets 503, in Envoy's words NC, cluster not found. Istio promises nothing about it.
-    """
-    absent = Window(begin_s=drill.down.begin_s, end_s=drill.down.end_s + BOUNDS.forgotten.seconds)
-    gone = drill.history.lost_in(absent)
-    return Window(begin_s=gone[0].sent_s, end_s=gone[0].sent_s + BOUNDS.forgotten.seconds) if gone else None
-
-
-def judge(findings: Findings, drill: Drill, name: str, *, but: Window | None = None) -> None:
-    """No request is lost from any source, from the fault until the mesh was well again, and it is well. In the window
-    `but` requests may be lost."""
-    for source in drill.of():
-        must_have_been_well(drill, (source,))
-        findings.examine(f"{name}, {source}", lost(drill.history, drill.whole, (source,), but=but))
-    findings.examine(f"mesh after {name}", drill.ill)
-    drill.tell(findings)

@@ -7,14 +7,13 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import DEADLINES, HORIZONS
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
-from meshproof.failover.drill import Drill, lost, must_have_been_well
-from meshproof.failover.istiod_outage import Outage, Outages
-from meshproof.load.history import Window, summarise
+from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
+from meshproof.failover.drill import lost, must_have_been_well
+from meshproof.failover.istiod_outage import Outages
+from meshproof.failover.outage_verdicts import closed, still_open, versions_answering
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.admission import Verdict
 from meshproof.report import drills
-from meshproof.workloads.short_lived_clients import ShortLived
 
 
 @claim(
@@ -33,7 +32,7 @@ def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evi
         for source in drill.of():
             must_have_been_well(drill, (source,))
             problems = lost(drill.history, drill.down, (source,))
-            silent = versions(drill, drill.steady, source) - versions(drill, drill.down, source)
+            silent = versions_answering(drill, drill.steady, source) - versions_answering(drill, drill.down, source)
             problems += [f"version {version} answered before and not during it" for version in sorted(silent)]
             findings.examine(f"istiod of {outage.victim} down, {source}", problems)
     outages.conclude(findings)
@@ -163,68 +162,3 @@ def test_certificates_outlast_an_outage(outages: Outages, evidence: Evidence) ->
             little = f"{remaining.hours:.1f} h left, {remaining.share:.0%} of its certificate's life"
             findings.examine(proxy, [] if remaining.share >= HORIZONS.workload_left else [little])
     outages.conclude(findings)
-
-
-def versions(drill: Drill, window: Window, source: str) -> set[str]:
-    return set(summarise(drill.history.sent_in(window, sources=(source,))).versions)
-
-
-def closed(outage: Outage, name: str) -> list[str]:
-    """What was not refused in a cluster whose control plane was down; what it accepted before is the control."""
-    before, during = outage.before[name], outage.during[name]
-    problems = [] if before.pod.verdict is Verdict.ACCEPTED else [f"before the outage a pod was {before.pod}"]
-    if not during.pod.by_webhook:
-        problems.append(f"a new pod was {during.pod}")
-    if outage.pods_during.get(name):
-        problems.append(f"the Deployment has pods: {', '.join(outage.pods_during[name])}")
-    if before.guarded:
-        problems += (
-            [] if before.good_config.verdict is Verdict.ACCEPTED else [f"before, a rule was {before.good_config}"]
-        )
-        problems += [] if before.bad_config.verdict is Verdict.REFUSED else ["before, a senseless rule was accepted"]
-        problems += [] if during.good_config.by_webhook else [f"a configuration write was {during.good_config}"]
-    elif name == outage.victim.name:
-        problems.append("its validation webhook does not fail closed (failurePolicy is not Fail)")
-    return problems
-
-
-def still_open(outage: Outage, name: str) -> list[str]:
-    """What was refused in a cluster with another control plane, and should not have been."""
-    during = outage.during[name]
-    problems = [] if during.pod.verdict is Verdict.ACCEPTED else [f"a new pod was {during.pod}"]
-    problems += [] if during.good_config.verdict is Verdict.ACCEPTED else [f"a rule was {during.good_config}"]
-    return problems + ([] if during.bad_config.verdict is Verdict.REFUSED else ["a senseless rule was accepted"])
-
-
-def lost_until_end(outage: Outage, client: ShortLived) -> list[str]:
-    window = Window(begin_s=outage.drill.down.begin_s, end_s=client.over.monotonic_s - 1)
-    return lost(outage.drill.history, window, (client.source,))
-
-
-def lost_once_renewed(outage: Outage, client: ShortLived) -> list[str]:
-    drill = outage.drill
-    if client.renewed_s is None or drill.moments.back is None:
-        return [f"no new certificate within {DEADLINES.recovery:g} s of istiod being back"]
-    window = Window(begin_s=drill.moments.back.monotonic_s + client.renewed_s, end_s=drill.whole.end_s)
-    return lost(drill.history, window, (client.source,))
-
-
-def autonomy(outage: Outage) -> dict[str, float]:
-    """What a report says in numbers; see `meshproof.report.verdict`."""
-    drill = outage.drill
-    found: dict[str, float] = {}
-    if outage.remaining:
-        found["least_left_h"] = round(min(each.hours for each in outage.remaining.values()), 2)
-    over = [
-        request
-        for each in outage.short_lived
-        for request in drill.history.sent_in(
-            Window(begin_s=each.over.monotonic_s, end_s=drill.down.end_s), sources=(each.source,)
-        )
-    ]
-    found["without_certificate"] = len(over)
-    found["without_certificate_lost"] = sum(request.is_bad for request in over)
-    renewed = [each.renewed_s for each in outage.short_lived if each.renewed_s is not None]
-    if renewed:
-        found["renewed_s"] = round(max(renewed), 1)
-    return found

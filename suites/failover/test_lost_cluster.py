@@ -8,11 +8,11 @@ from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import flights_arrive
-from meshproof.failover.drill import Drill, Ward, felt, must_have_been_well
+from meshproof.failover.drill import Ward
+from meshproof.failover.verdicts import judge_lost_cluster
+from meshproof.failover.victims import one_of_each_role
 from meshproof.faults.infrastructure import freeze_cluster, lose_cluster
 from meshproof.load.generator import DEFAULT, Target
-from meshproof.load.history import silence
-from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.report import drills
 from meshproof.traffic.evenness import all_answer
@@ -43,7 +43,7 @@ def test_a_lost_cluster_is_survived_and_rejoins(ward: Ward, careful: Target, evi
             silent = all_answer(ward.mesh, drill.snapshot, careful, timeout_s=BOUNDS.cluster_back.seconds)
             findings.examine(f"{name} and back, every cluster answers", silent)
         drills.attach(evidence, drill, victim.name)
-        judge(findings, drill, victim, name)
+        judge_lost_cluster(findings, drill, victim, name)
         if drill.leaves_ill:
             break
         for direction, problems in flights_arrive(Snapshot.take(ward.mesh), BOUNDS.rejoin.seconds).items():
@@ -73,29 +73,7 @@ def test_a_cluster_that_hangs_is_survived(ward: Ward, careful: Target, evidence:
         findings.examine(f"{name} and going on, every cluster answers", silent)
         followed = flights_arrive(drill.snapshot, BOUNDS.rejoin.seconds)
     drills.attach(evidence, drill, victim.name)
-    judge(findings, drill, victim, name)
+    judge_lost_cluster(findings, drill, victim, name)
     for direction, problems in followed.items():
         findings.examine(f"{name} and going on, {direction}", problems)
     findings.conclude()
-
-
-def one_of_each_role(ward: Ward) -> tuple[Cluster, ...]:
-    return (ward.mesh.primaries[0], *ward.mesh.remotes[:1])
-
-
-def judge(findings: Findings, drill: Drill, victim: Cluster, name: str) -> None:
-    """Sources in the cluster itself are lost with it, and not judged."""
-    told = drill.moments.told.monotonic_s
-    for source in drill.sources:
-        one = (str(source),)
-        if source.cluster == victim.name:
-            continue
-        must_have_been_well(drill, one)
-        sent = drill.history.sent_in(drill.down, sources=one)
-        quiet = silence(sent, drill.down, source.cluster)
-        problems = [f"its own cluster did not answer for {quiet:.1f} s"] if quiet > BOUNDS.silence.seconds else []
-        if source.target is not DEFAULT:
-            problems += felt(sent, told, BOUNDS.route_around.seconds)
-        findings.examine(f"{name}, {source}", problems)
-    findings.examine(f"mesh after {victim} was back", drill.ill)
-    drill.tell(findings, but=victim.name)

@@ -9,13 +9,12 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
-from meshproof.failover.drill import Drill, Ward, felt, lost, must_have_been_well
+from meshproof.failover.drill import Ward
+from meshproof.failover.verdicts import judge_gateway, judge_partition, not_used
+from meshproof.failover.victims import exposing
 from meshproof.faults.components import kill_east_west
 from meshproof.faults.infrastructure import cut_links
-from meshproof.gateways.paths import gateway_connections
 from meshproof.load.generator import DEFAULT, Target
-from meshproof.load.history import silence
-from meshproof.mesh.handles import Cluster
 from meshproof.report import drills
 from meshproof.traffic.evenness import all_answer, uneven
 
@@ -46,35 +45,6 @@ def test_a_killed_gateway_is_replaced(ward: Ward, careful: Target, evidence: Evi
     findings.conclude()
 
 
-def exposing(ward: Ward) -> list[Cluster]:
-    return [cluster for cluster in ward.mesh.clusters if ward.mesh.topology.exposes_services(cluster.spec)]
-
-
-def not_used(victim: Cluster) -> list[str]:
-    """Whether the new pods of the gateway have carried connections: the old ones' counters went with them."""
-    carried = gateway_connections(victim)
-    return [] if carried else ["no connection went through the new pods"]
-
-
-def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
-    told = drill.moments.told.monotonic_s
-    for source in drill.sources:
-        name = (str(source),)
-        must_have_been_well(drill, name)
-        sent = drill.history.sent_in(drill.whole, sources=name)
-        what = f"gateway of {victim} killed, {source}"
-        if source.cluster == victim.name:
-            findings.examine(what, lost(drill.history, drill.whole, name))
-            continue
-        bound = BOUNDS.gateway_back if source.target is DEFAULT else BOUNDS.route_around
-        problems = felt(sent, told, bound.seconds)
-        if (quiet := silence(sent, drill.whole, source.cluster)) > BOUNDS.silence.seconds:
-            problems.append(f"its own cluster did not answer for {quiet:.1f} s")
-        findings.examine(what, problems)
-    findings.examine(f"mesh after the gateway of {victim} was killed", drill.ill)
-    drill.tell(findings)
-
-
 @claim(
     "FAILOVER-08",
     "while the link between two clusters is cut each side serves its local endpoints, with careful settings after a "
@@ -103,19 +73,3 @@ def test_a_partition_leaves_each_side_its_own(ward: Ward, careful: Target, evide
             for source, problems in uneven(ward.mesh, target).items():
                 findings.examine(f"after {name}, {source}", problems)
     findings.conclude()
-
-
-def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
-    told = drill.moments.told.monotonic_s
-    for source in drill.sources:
-        one = (str(source),)
-        must_have_been_well(drill, one)
-        sent = drill.history.sent_in(drill.down, sources=one)
-        problems = []
-        if (quiet := silence(sent, drill.down, source.cluster)) > BOUNDS.silence.seconds:
-            problems.append(f"its own cluster did not answer for {quiet:.1f} s")
-        if source.target is not DEFAULT:
-            problems += felt(sent, told, BOUNDS.route_around.seconds)
-        findings.examine(f"{name}, {source}", problems)
-    findings.examine(f"mesh after {name}", drill.ill)
-    drill.tell(findings)

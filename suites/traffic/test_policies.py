@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from meshproof.claims.claim import claim
@@ -11,15 +11,17 @@ from meshproof.claims.findings import Findings
 from meshproof.clients.envoy_admin import Security, security_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.core.deadlines import DEADLINES, SAMPLES
+from meshproof.core.deadlines import SAMPLES
 from meshproof.core.names import APP_CLUSTER
 from meshproof.core.settle import settled
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.probes.http_batch import Call, call_from_pod
+from meshproof.traffic.identity_policies import EXPECTED, guard_problems
+from meshproof.traffic.mtls_policies import plain_problems, security_problems
 from meshproof.workloads.testbed.lifecycle import Stage
-from meshproof.workloads.testbed.names import GUARDED, LISTEN_HTTP, LISTEN_OPEN, service_of
+from meshproof.workloads.testbed.names import GUARDED, service_of
 
 
 @claim(
@@ -37,47 +39,6 @@ def test_plain_text_is_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> 
     for (client, server), problems in zip(ways, found, strict=True):
         findings.examine(f"{client} to {server}", problems)
     findings.conclude()
-
-
-def plain_problems(snapshot: Snapshot, stage: Stage, client: Cluster, server: Cluster) -> list[str]:
-    """What a pod outside the mesh gets where it can reach the server at all, and what a mesh client gets."""
-    pod, facts = stage.addresses[server.name], snapshot.of(client)
-    crosses = snapshot.mesh.crosses_network(client, server)
-    refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
-    refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
-    serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
-    calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
-    plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect)
-    (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=stage.url(service_of(server)))])
-    return strict_problems(
-        dict(zip(refusing, (replies[0] for replies in plain), strict=False)),
-        dict(zip(serving, (replies[0] for replies in plain[len(refusing) :]), strict=True)),
-        meshed[0],
-        server.name,
-    )
-
-
-def strict_problems(refusing: dict[str, Reply], serving: dict[str, Reply], meshed: Reply, server: str) -> list[str]:
-    """Judge plain text to strict and to open ports, and the mesh client's request."""
-    problems = [f"plain text to {where} was answered: {r.outcome}" for where, r in refusing.items() if r.status]
-    problems += [
-        f"the open port {where} did not serve plain text, so refusals prove nothing: {r.outcome}"
-        for where, r in serving.items()
-        if r.outcome != server
-    ]
-    if not refusing:
-        problems.append("there is nothing to send plain text to")
-    return problems + ([] if meshed.outcome == server else [f"a mesh client got: {meshed.outcome}"])
-
-
-# What a client gets below `/guarded`: its own identity or nobody's is allowed, or denied.
-EXPECTED = {"allowed": 200, "others": 403, "denied": 403, "spared": 200}
-MEANING = {
-    "allowed": "allowed to this identity",
-    "others": "allowed to another identity only",
-    "denied": "denied to this identity",
-    "spared": "denied to another identity only",
-}
 
 
 @claim(
@@ -104,15 +65,6 @@ def test_policies_by_identity_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage)
     findings.conclude()
 
 
-def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
-    """Judge the replies to each guarded path, in the order of `EXPECTED`."""
-    problems = []
-    for (word, status), got in zip(EXPECTED.items(), replies, strict=True):
-        if {reply.status for reply in got} != {status}:
-            problems.append(f"{GUARDED}/{word} ({MEANING[word]}): {told_replies(got)}, expected HTTP {status}")
-    return problems
-
-
 @claim(
     "TRAFFIC-10",
     "the clients and ingress gateways of every cluster speak mutual TLS to every endpoint of the application, and "
@@ -135,18 +87,3 @@ def test_requests_travel_under_mutual_tls(mesh: Mesh, snapshot: Snapshot, eviden
         findings.examine(f"{cluster} {pod}", security_problems(seen, account))
         evidence.attach(f"{cluster}-{pod.name}", {endpoint: asdict(security) for endpoint, security in seen.items()})
     findings.conclude()
-
-
-def security_problems(seen: Mapping[str, Security], account: str) -> list[str]:
-    """What is wrong with how a proxy speaks to endpoints; `account` is in every SPIFFE ID of the application, whose
-    trust domain may have aliases."""
-    problems = [] if seen else ["it has no endpoint of the application"]
-    for endpoint, security in seen.items():
-        if not security.tls:
-            problems.append(f"speaks plain text to {endpoint}")
-        elif not security.mutual:
-            problems.append(f"shows {endpoint} no certificate of its own")
-        elif not security.sans or not all(account in san for san in security.sans):
-            whom = ", ".join(security.sans) or "anybody"
-            problems.append(f"takes {whom} for the application at {endpoint}, not {account}")
-    return problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
@@ -11,13 +11,14 @@ from meshproof.core.deadlines import SAMPLES
 from meshproof.core.settle import settled
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.probes.http_batch import Call, call_from_pod
 from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems
 from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.traffic.protocols import PROTOCOLS, protocol_calls, protocol_problems
 from meshproof.workloads.app import ECHO_PATH
 from meshproof.workloads.testbed.configuration import KNOWN_PATHS
 from meshproof.workloads.testbed.lifecycle import Stage
-from meshproof.workloads.testbed.names import ALL, PORT_GRPC, PORT_HTTP, PORT_TCP, service_of
+from meshproof.workloads.testbed.names import ALL, service_of
 
 
 @claim(
@@ -92,36 +93,3 @@ def test_protocols_cross(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
         for way, wrong in found.items():
             findings.examine(way, wrong)
     findings.conclude()
-
-
-# What must reach the probe, in its own words; TCP carries whatever the client speaks.
-PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HTTP/1.1"}
-
-
-def protocol_calls(stage: Stage, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
-    """One call per protocol. A TCP connection is balanced once, so each request there has one of its own."""
-    post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
-    return {
-        "http": Call(url=stage.url(service, port=PORT_HTTP), count=count),
-        "grpc": Call(url=stage.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
-        "tcp": Call(url=stage.url(service, port=PORT_TCP), count=count, fresh=True),
-    }
-
-
-def protocol_problems(seen: Mapping[str, Sequence[Reply]], servers: set[str]) -> list[str]:
-    """Judge replies by protocol: answered, by all the clusters named, in that protocol, and TCP not looked into."""
-    problems = []
-    for protocol, replies in seen.items():
-        answered = {reply.outcome for reply in replies}
-        if answered != servers:
-            wanted = " and ".join(sorted(servers))
-            problems.append(f"{protocol}: answered by {told_replies(replies)}, expected {wanted}")
-            continue
-        spoken = {reply.protocol for reply in replies}
-        if spoken != {PROTOCOLS[protocol]}:
-            problems.append(f"{protocol}: reached the service as {' and '.join(sorted(spoken))}")
-        if protocol == "grpc" and {reply.grpc_status for reply in replies} != {"0"}:
-            problems.append("grpc: the status of the call was lost")
-        if protocol == "tcp" and any(reply.proxied for reply in replies):
-            problems.append("tcp: a proxy took it for HTTP")
-    return problems

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
-from meshproof.clients.istio.configuration import PROBE_DOMAIN
-from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.settle import settled
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.runner_reachability import RunnerAccess
-from meshproof.workloads.testbed.configuration import KNOWN_PATHS
+from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
 from meshproof.workloads.testbed.lifecycle import Stage
-from meshproof.workloads.testbed.names import service_of
-
-KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "an unknown host", "an unknown path"
 
 
 @claim(
@@ -32,35 +26,9 @@ def test_unknown_hosts_and_paths_are_refused(
     findings = Findings("gateways")
 
     def judged(cluster: Cluster) -> list[str]:
-        return settled(lambda: refusal_problems(ask(runner_access, snapshot, stage, cluster)))
+        return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, stage, cluster)))
 
     found = together(judged, mesh.clusters)
     for cluster, problems in zip(mesh.clusters, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()
-
-
-def ask(access: RunnerAccess, snapshot: Snapshot, stage: Stage, cluster: Cluster) -> dict[str, HttpAnswer]:
-    """One request of each kind."""
-    facts = snapshot.of(cluster)
-    probe = stage.host(service_of(cluster))
-    wanted = {
-        KNOWN_HOST: (names.APP_HOST, "/"),
-        PROBE: (probe, KNOWN_PATHS[0]),
-        OTHER_HOST: (f"nobody.{PROBE_DOMAIN}", "/"),
-        OTHER_PATH: (probe, "/unknown"),
-    }
-    return {what: access.http(facts, 1, host=host, path=path)[0] for what, (host, path) in wanted.items()}
-
-
-def refusal_problems(answers: dict[str, HttpAnswer]) -> list[str]:
-    """Judge them: the named are served, the others get 404."""
-    problems = [
-        f"{what} is not served: {answers[what].outcome}" for what in (KNOWN_HOST, PROBE) if not answers[what].ok
-    ]
-    problems += [
-        f"{what} got {answers[what].outcome}, expected HTTP 404"
-        for what in (OTHER_HOST, OTHER_PATH)
-        if answers[what].status != 404
-    ]
-    return problems

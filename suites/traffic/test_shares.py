@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
-
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
-from meshproof.claims.findings import Findings
-from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.discovery.endpoints import app_endpoints, expected_versions
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.probes.runner_reachability import RunnerAccess
-from meshproof.traffic.shares import share_problems, told
-
-Sample = tuple[dict[str, float], list[HttpAnswer]]
+from meshproof.traffic.shares import Sample, judge_shares
 
 
 @claim(
@@ -38,7 +30,7 @@ def test_ingress_traffic_is_even(
         expected = expected_versions(snapshot, app_endpoints(cluster, facts.ingress_pod))
         return expected, runner_access.http(facts, SAMPLES.shares)
 
-    judge(mesh, sample, evidence)
+    judge_shares(mesh, sample, evidence)
 
 
 @claim(
@@ -56,16 +48,4 @@ def test_mesh_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence
         expected = expected_versions(snapshot, app_endpoints(cluster, pod))
         return expected, http_from_pod(cluster.kube, pod, app_url(), SAMPLES.shares)
 
-    judge(mesh, sample, evidence)
-
-
-def judge(mesh: Mesh, sample: Callable[[Cluster], Sample], evidence: Evidence) -> None:
-    """Take a sample in every cluster and judge each by itself; every version of the mesh must be promised a share."""
-    versions = {cluster.spec.app_version for cluster in mesh.clusters}
-    findings = Findings("samples")
-    for cluster, (expected, answers) in zip(mesh.clusters, together(sample, mesh.clusters), strict=True):
-        silent = sorted(versions - expected.keys())
-        problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
-        findings.examine(f"from {cluster}", problems + share_problems(answers, expected))
-        evidence.attach(f"from-{cluster}", {"counts": told(answers), "answers": [asdict(answer) for answer in answers]})
-    findings.conclude()
+    judge_shares(mesh, sample, evidence)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-
-from cryptography import x509
 
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import HORIZONS
-from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.pki.verify import check_ca_bundle, fingerprint, parse_chain
+from meshproof.pki.verify import check_ca_bundle
+from meshproof.trust.roots import roots_by_place
 
 
 @claim(
@@ -39,14 +36,7 @@ def test_each_plugin_ca_verifies_offline(snapshot: Snapshot, now: datetime) -> N
 )
 def test_there_is_one_root(snapshot: Snapshot, evidence: Evidence) -> None:
     """A second root shows as TLS errors on the remote share only, which retries hide."""
-    held: dict[str, frozenset[str]] = {}
-    for facts in snapshot.facts:
-        held[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
-        for namespace in sorted({pod.namespace for pod in facts.proxies}):
-            text = facts.root_maps.get(namespace, "")
-            held[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()
-    for cluster, pod, identity in snapshot.identities():
-        held[f"{cluster} {pod}"] = _prints(identity.roots)
+    held = roots_by_place(snapshot)
     evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
     first, wanted = next(iter(held.items()))
     findings = Findings("places that hold a root")
@@ -54,7 +44,3 @@ def test_there_is_one_root(snapshot: Snapshot, evidence: Evidence) -> None:
         shown = ", ".join(sorted(prints)) or "nothing"
         findings.examine(place, [] if prints == wanted else [f"holds {shown}, unlike {first}"])
     findings.conclude()
-
-
-def _prints(roots: Iterable[x509.Certificate]) -> frozenset[str]:
-    return frozenset(fingerprint(root) for root in roots)

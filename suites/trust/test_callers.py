@@ -6,11 +6,9 @@ from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.gateways.paths import dialled
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.mtls_clients import PROPER, Attempt, Reply, call_from_pod, callers
-from meshproof.probes.tls import APP_SNI, ISTIO_ALPN
+from meshproof.trust.client_certificates import caller_problems, try_each_caller
 
 
 @claim(
@@ -26,7 +24,7 @@ def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidenc
     """Every caller differs from a proper one, which must be answered before and after, in one thing only."""
     findings = Findings("callers")
     pairs = list(mesh.pairs)
-    for (client, server), replies in zip(pairs, together(lambda p: _call(snapshot, *p), pairs), strict=True):
+    for (client, server), replies in zip(pairs, together(lambda p: try_each_caller(snapshot, *p), pairs), strict=True):
         if not replies:
             findings.examine(f"{client} to {server}", ["there is nothing to dial"])
         for attempt, reply in replies:
@@ -34,22 +32,3 @@ def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidenc
             findings.examine(who, caller_problems(attempt.caller, reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{a.caller}: {reply}" for a, reply in replies))
     findings.conclude()
-
-
-def _call(snapshot: Snapshot, client: Cluster, server: Cluster) -> list[tuple[Attempt, Reply]]:
-    who = callers(snapshot.issuer_of(client), snapshot.mesh.topology.trust_domain)
-    attempts = [
-        Attempt(address=address, port=port, sni=APP_SNI, alpn=(ISTIO_ALPN,), caller=caller)
-        for address, port in dialled(snapshot, client, server)
-        for caller in (*who, PROPER)
-    ]
-    replies = call_from_pod(client.kube, snapshot.of(client).outside, attempts, who)
-    return list(zip(attempts, replies, strict=True))
-
-
-def caller_problems(caller: str, reply: Reply) -> list[str]:
-    """Whether an answer, or a refusal, is the right thing for that caller."""
-    if caller == PROPER:
-        good = reply.status == 200
-        return [] if good else [f"{reply}: the proper caller must be answered, else refusals prove nothing"]
-    return [f"it was answered (HTTP {reply.status})"] if reply.answered else []

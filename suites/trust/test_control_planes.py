@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from itertools import combinations
-
-from cryptography import x509
 
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio import istiod_debug as istiod
-from meshproof.clients.istio.istiod_debug import TrustDomains
-from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.core.deadlines import DEADLINES
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.mesh.webhooks import injection_webhooks
-from meshproof.pki.verify import dns_names, subject, verify_chain
+from meshproof.pki.verify import dns_names, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.tls import Hello, TlsAnswer, tls_from_pod
+from meshproof.trust.clocks import clock_problems
+from meshproof.trust.istiod_certificates import istiod_targets, serving_problems
+from meshproof.trust.trust_domains import domain_problems
 
 
 @claim(
@@ -43,22 +39,6 @@ def test_trust_domains_agree(snapshot: Snapshot, evidence: Evidence) -> None:
     findings.conclude()
 
 
-def domain_problems(known: Mapping[str, TrustDomains], wanted: str) -> dict[str, list[str]]:
-    """Per control plane, whom it does not trust; `wanted` is the topology's trust domain, which it must know too."""
-    result: dict[str, list[str]] = {}
-    for who, mine in known.items():
-        trusted = {mine.own, *mine.aliases}
-        problems = [
-            f"its trust domain is {mine}: it refuses {theirs.own} of {other}"
-            for other, theirs in known.items()
-            if other != who and theirs.own not in trusted
-        ]
-        if wanted not in trusted:
-            problems.append(f"its trust domain is {mine}, the topology's is {wanted}")
-        result[who] = problems
-    return result
-
-
 @claim(
     "TRUST-08",
     "clocks of the clusters' API servers and nodes, and of the runner, agree",
@@ -77,15 +57,6 @@ def test_clocks_agree(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> Non
     for name, problems in clock_problems(clocks).items():
         findings.examine(name, problems)
     findings.conclude()
-
-
-def clock_problems(clocks: Mapping[str, Skew], bound_s: float = DEADLINES.clock_skew) -> dict[str, list[str]]:
-    """Per clock, how far it is from the runner's; pairs that are further apart than the bound are told as well."""
-    result = {name: skew.problems(bound_s) for name, skew in clocks.items()}
-    for (one, left), (other, right) in combinations(clocks.items(), 2):
-        if left.apart(right) > bound_s and not result[one] and not result[other]:
-            result[one].append(f"at least {left.apart(right):.1f} s from the {other}")
-    return result
 
 
 @claim(
@@ -112,21 +83,3 @@ def test_istiod_shows_who_it_is(mesh: Mesh, snapshot: Snapshot, now: datetime, e
         shown = [f"{subject(cert)} {', '.join(dns_names(cert))}" for cert in answer.chain]
         evidence.attach(f"{cluster}-{port}", "\n".join(shown) or str(answer))
     findings.conclude()
-
-
-def istiod_targets(cluster: Cluster) -> set[tuple[str, int]]:
-    """What is dialled for istiod in one cluster: by its API server (webhooks), and by its proxies, at the same name."""
-    hooks = [hook for hook in injection_webhooks(cluster.kube) if hook.host]
-    hosts = {hook.host for hook in hooks} or {f"{cluster.spec.istiod}.{names.SYSTEM_NAMESPACE}.svc"}
-    return {(hook.host, hook.port) for hook in hooks} | {
-        (host, names.PORT_XDS) for host in hosts if host.endswith(f".{names.SYSTEM_NAMESPACE}.svc")
-    }
-
-
-def serving_problems(answer: TlsAnswer, host: str, roots: tuple[x509.Certificate, ...], now: datetime) -> list[str]:
-    """Why a client that dials `host` and trusts `roots` would not believe what it was shown."""
-    if not answer.completed:
-        return [str(answer)]
-    leaf, served = answer.chain[0], dns_names(answer.chain[0])
-    named = [] if host in served else [f"its certificate names {', '.join(served) or 'nobody'}, not {host}"]
-    return named + verify_chain(leaf, answer.chain[1:], roots, now)

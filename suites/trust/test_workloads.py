@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from cryptography import x509
-
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.core.deadlines import HORIZONS
 from meshproof.discovery.endpoints import app_endpoints
 from meshproof.gateways.paths import meet
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.pki.verify import (
-    fingerprint,
-    key_usage_problems,
-    lifetime_problems,
-    parse_chain,
-    san_problems,
-    spiffe_ids,
-    subject,
-    verify_chain,
-)
+from meshproof.pki.verify import parse_chain, verify_chain
+from meshproof.trust.workload_certificates import described, presented_problems, svid_problems
 
 
 @claim(
@@ -58,14 +47,7 @@ def test_workload_certificates_name_their_workload(mesh: Mesh, snapshot: Snapsho
     for cluster, pod, identity in snapshot.identities():
         spiffe_id = f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}"
         issuer = snapshot.issuer_of(cluster).issuer
-        findings.examine(
-            f"{cluster} {pod}",
-            [
-                *san_problems(identity.leaf, spiffe_id),
-                *key_usage_problems(identity.leaf),
-                *lifetime_problems(identity.leaf, issuer, longest=HORIZONS.workload_longest),
-            ],
-        )
+        findings.examine(f"{cluster} {pod}", svid_problems(identity.leaf, spiffe_id, issuer))
     findings.conclude()
 
 
@@ -89,16 +71,7 @@ def test_clients_meet_the_far_workload(mesh: Mesh, snapshot: Snapshot, now: date
         findings.examine(f"{client} to {server}", [] if met else ["there is nothing to dial"])
         for (address, port), answer in met.items():
             problems = [] if f"{address}:{port}" in known else ["the client's proxy does not know this endpoint"]
-            problems += [] if answer.completed else [str(answer)]
-            for leaf in answer.chain[:1]:
-                expected = " or ".join(sorted(accounts)) or "a ready pod"
-                problems += [] if accounts & set(spiffe_ids(leaf)) else [f"presented {subject(leaf)}, not {expected}"]
-                problems += verify_chain(leaf, (), (issuer,), now) + verify_chain(leaf, answer.chain[1:], roots, now)
+            problems += presented_problems(answer, accounts, issuer, roots, now)
             findings.examine(f"{client} to {server} at {address}:{port}", problems)
             evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
     findings.conclude()
-
-
-def described(cert: x509.Certificate) -> dict[str, str]:
-    """A certificate for the evidence."""
-    return {"subject": subject(cert), "issuer": cert.issuer.rfc4514_string(), "sha256": fingerprint(cert)}

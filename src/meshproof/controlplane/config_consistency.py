@@ -113,18 +113,3 @@ def service_hosts(services: Iterable[tuple[str, str]]) -> frozenset[str]:
 def lying_in_remotes(items: Iterable[Json]) -> list[str]:
     """What somebody applied in a remote cluster, where nobody reads it."""
     return sorted(place_of(item) for item in items if not is_probe(item))
-
-
-def failover_that_never_happens(rule: Json) -> list[str]:
-    """Why a DestinationRule that asks for locality failover will not get it (istio.io, Locality Load Balancing)."""
-    spec = rule.get("spec") or {}
-    policies = [("", spec.get("trafficPolicy") or {})]
-    policies += [(f" of subset {s.get('name')}", s.get("trafficPolicy") or {}) for s in spec.get("subsets") or []]
-    found = []
-    for where, policy in policies:
-        setting = (policy.get("loadBalancer") or {}).get("localityLbSetting") or {}
-        asks = (setting.get("failover") or setting.get("failoverPriority")) and setting.get("enabled") is not False
-        inherited = (spec.get("trafficPolicy") or {}).get("outlierDetection")
-        if asks and not (policy.get("outlierDetection") or inherited):
-            found.append(f"its locality failover{where} has no outlierDetection, so it never happens")
-    return found

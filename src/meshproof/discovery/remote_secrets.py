@@ -19,9 +19,11 @@ import yaml
 
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
 from meshproof.core import names
-from meshproof.core.deadlines import DEADLINES
+from meshproof.core.deadlines import DEADLINES, HORIZONS
 from meshproof.core.errors import Broken, Unavailable
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.mtls_clients import STDIN_FILES, stdin_of
 
 LABEL: Final = "istio/multiCluster"
@@ -267,4 +269,34 @@ def access_problems(access: Access, own_uid: str, uids: Mapping[str, str], wante
         whose = next((name for name, uid in uids.items() if uid == access.uid), "a cluster that is not in the mesh")
         own = ", istiod's own" if access.uid == own_uid else ""
         problems.insert(0, f"it leads to {whose}{own}, not to {wanted}")
+    return problems
+
+
+def cluster_uid(cluster: Cluster) -> str:
+    """What tells this cluster from any other."""
+    return str((cluster.kube.find("Namespace", "kube-system") or {}).get("metadata", {}).get("uid", ""))
+
+
+def _usable(found: tuple[RemoteSecret, ...], other: Cluster) -> list[RemoteSecret]:
+    """Those for `other` that istiod would read, and that can be tried."""
+    return [
+        s for s in found if s.cluster == other.name and s.namespace == names.SYSTEM_NAMESPACE and not s.problem and s.ca
+    ]
+
+
+def secret_problems(
+    snapshot: Snapshot,
+    primary: Cluster,
+    other: Cluster,
+    found: tuple[RemoteSecret, ...],
+    uids: Mapping[str, str],
+    now: datetime,
+) -> list[str]:
+    """What is wrong with the secrets for `other` among those `found` in `primary`, as they are written and in use;
+    `uids` by cluster name are as in `cluster_uid`."""
+    problems = written_problems(found, other.name, now, HORIZONS.remote_token)
+    for secret in _usable(found, other):
+        controlled = snapshot.mesh.control_plane_of(other) is primary
+        access = try_secret(primary.kube, snapshot.of(primary).outside, secret, controlled=controlled)
+        problems += [f"{secret}: {p}" for p in access_problems(access, uids[primary.name], uids, other.name)]
     return problems

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -187,20 +187,3 @@ def _wait(
         return eventually(check, what="the canary is known", timeout_s=bound_s, poll_s=0.3), seen
     except NotReady:
         return None, seen
-
-
-# -- names of headless services ---------------------------------------------------------------------------------------
-
-
-def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Iterable[str]) -> list[str]:
-    """What is wrong with the addresses of a headless service that has the client pod of every cluster for endpoints."""
-    mesh = snapshot.mesh
-    near = {snapshot.of(c).client.address: c for c in mesh.clusters if not mesh.crosses_network(viewer, c)}
-    owners = {snapshot.of(c).client.address: c for c in mesh.clusters}
-    addresses = sorted(told)
-    problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
-    return problems + [
-        f"has {address} of {owners.get(address, 'nobody')}, which is not on the client's network"
-        for address in addresses
-        if address not in near
-    ]

@@ -1,0 +1,18 @@
+"""Whether Istio's validation webhooks refuse invalid configuration, and nothing else."""
+
+from __future__ import annotations
+
+from meshproof.probes.admission import ConfigAdmission, Verdict
+
+
+def admission_problems(seen: ConfigAdmission) -> list[str]:
+    """What is wrong with a cluster's word on a valid and an invalid object."""
+    dead = [f"{hook} points at {service}, which has no ready endpoint" for hook, service in seen.dead.items()]
+    problems = [] if seen.guarded else ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]
+    if seen.good.verdict is not Verdict.ACCEPTED:
+        problems.append(f"a valid object is {seen.good}")
+    if seen.bad.verdict is Verdict.ACCEPTED:
+        problems.append("a DestinationRule with a negative number of connections is accepted")
+    elif seen.bad.by_webhook:
+        problems.append("an invalid object was not judged: the webhook could not be called")
+    return dead + problems

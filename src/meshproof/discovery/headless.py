@@ -1,0 +1,47 @@
+"""To which pods the name of a headless service resolves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+from meshproof.core.deadlines import DEADLINES
+from meshproof.core.errors import ClaimFailed
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.dns import resolve_from_pod
+from meshproof.workloads.canary_service import fqdn
+from meshproof.workloads.testbed.lifecycle import Newcomers
+
+
+def resolve_headless(
+    snapshot: Snapshot, newcomers: Newcomers, viewer: Cluster, name: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a new pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar."""
+    captured: tuple[str, ...] = ()
+    pod = newcomers.of(viewer)
+
+    def check() -> None:
+        nonlocal captured
+        captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
+        if problems := headless_problems(snapshot, viewer, captured):
+            raise NotYet("; ".join(problems))
+
+    with suppress(ClaimFailed):  # judged by the caller
+        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
+    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))
+
+
+def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Iterable[str]) -> list[str]:
+    """What is wrong with the addresses of a headless service that has the client pod of every cluster for endpoints."""
+    mesh = snapshot.mesh
+    near = {snapshot.of(c).client.address: c for c in mesh.clusters if not mesh.crosses_network(viewer, c)}
+    owners = {snapshot.of(c).client.address: c for c in mesh.clusters}
+    addresses = sorted(told)
+    problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
+    return problems + [
+        f"has {address} of {owners.get(address, 'nobody')}, which is not on the client's network"
+        for address in addresses
+        if address not in near
+    ]

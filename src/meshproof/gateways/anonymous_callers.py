@@ -1,0 +1,43 @@
+"""What a caller without a mesh identity gets from behind a gateway."""
+
+from __future__ import annotations
+
+from meshproof.core import names
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.mtls_clients import Attempt, Reply, call_from_pod
+from meshproof.probes.tls import ISTIO_ALPN, sni_of
+
+
+def call_services_behind(
+    snapshot: Snapshot, client: Cluster, server: Cluster, *, everything: bool
+) -> list[tuple[Attempt, Reply]]:
+    """Ask for every port of every Service that any cluster has, offering Istio's ALPN and those that servers know.
+
+    One caller asks a gateway for `everything`, the others for the application: it does not tell them apart, and with
+    every pair the handshakes would grow with the square of the clusters.
+    """
+    asked = sorted(
+        {
+            sni_of(s.name, s.namespace, p.number)
+            for f in snapshot.facts
+            for s in f.services
+            for p in s.ports
+            if everything or (s.name, s.namespace) == (names.APP_SERVICE, names.APP_NAMESPACE)
+        }
+    )
+    attempts = [
+        Attempt(address=address, port=names.PORT_SERVICES, sni=sni, alpn=(ISTIO_ALPN, "h2", "http/1.1"))
+        for address in snapshot.of(server).gateway_addresses
+        for sni in asked
+    ]
+    return list(zip(attempts, call_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
+
+
+def stranger_problems(reply: Reply) -> list[str]:
+    """A handshake that asks for a certificate and then does not answer is a refusal."""
+    if reply.answered:
+        return [f"it answered HTTP {reply.status} without a client certificate"]
+    if reply.tls.completed and not reply.tls.asks_client:
+        return [f"{reply.tls}: it takes anybody"]
+    return []

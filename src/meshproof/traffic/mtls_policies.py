@@ -1,0 +1,60 @@
+"""Who speaks mutual TLS, and what happens to plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshproof.clients.envoy_admin import Security
+from meshproof.core import names
+from meshproof.core.deadlines import DEADLINES
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.http_batch import Call, Reply, call_from_pod
+from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.names import LISTEN_HTTP, LISTEN_OPEN, service_of
+
+
+def plain_problems(snapshot: Snapshot, stage: Stage, client: Cluster, server: Cluster) -> list[str]:
+    """What a pod outside the mesh gets where it can reach the server at all, and what a mesh client gets."""
+    pod, facts = stage.addresses[server.name], snapshot.of(client)
+    crosses = snapshot.mesh.crosses_network(client, server)
+    refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
+    refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
+    serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
+    calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
+    plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect)
+    (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=stage.url(service_of(server)))])
+    return strict_problems(
+        dict(zip(refusing, (replies[0] for replies in plain), strict=False)),
+        dict(zip(serving, (replies[0] for replies in plain[len(refusing) :]), strict=True)),
+        meshed[0],
+        server.name,
+    )
+
+
+def strict_problems(refusing: dict[str, Reply], serving: dict[str, Reply], meshed: Reply, server: str) -> list[str]:
+    """Judge plain text to strict and to open ports, and the mesh client's request."""
+    problems = [f"plain text to {where} was answered: {r.outcome}" for where, r in refusing.items() if r.status]
+    problems += [
+        f"the open port {where} did not serve plain text, so refusals prove nothing: {r.outcome}"
+        for where, r in serving.items()
+        if r.outcome != server
+    ]
+    if not refusing:
+        problems.append("there is nothing to send plain text to")
+    return problems + ([] if meshed.outcome == server else [f"a mesh client got: {meshed.outcome}"])
+
+
+def security_problems(seen: Mapping[str, Security], account: str) -> list[str]:
+    """What is wrong with how a proxy speaks to endpoints; `account` is in every SPIFFE ID of the application, whose
+    trust domain may have aliases."""
+    problems = [] if seen else ["it has no endpoint of the application"]
+    for endpoint, security in seen.items():
+        if not security.tls:
+            problems.append(f"speaks plain text to {endpoint}")
+        elif not security.mutual:
+            problems.append(f"shows {endpoint} no certificate of its own")
+        elif not security.sans or not all(account in san for san in security.sans):
+            whom = ", ".join(security.sans) or "anybody"
+            problems.append(f"takes {whom} for the application at {endpoint}, not {account}")
+    return problems

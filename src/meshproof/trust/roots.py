@@ -1,0 +1,28 @@
+"""Root certificates, wherever a cluster keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography import x509
+
+from meshproof.core.names import ROOT_MAP
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import fingerprint, parse_chain
+
+
+def roots_by_place(snapshot: Snapshot) -> dict[str, frozenset[str]]:
+    """SHA-256 fingerprints of the roots in every cacerts, in every namespace with proxies, and in every live proxy."""
+    held: dict[str, frozenset[str]] = {}
+    for facts in snapshot.facts:
+        held[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
+        for namespace in sorted({pod.namespace for pod in facts.proxies}):
+            text = facts.root_maps.get(namespace, "")
+            held[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()
+    for cluster, pod, identity in snapshot.identities():
+        held[f"{cluster} {pod}"] = _prints(identity.roots)
+    return held
+
+
+def _prints(roots: Iterable[x509.Certificate]) -> frozenset[str]:
+    return frozenset(fingerprint(root) for root in roots)
