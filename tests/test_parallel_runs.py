@@ -22,7 +22,7 @@ import pytest
 
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
-    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.worker", "fixtures.rounds",
+    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.worker", "fixtures.concurrent_claims",
     "fixtures.faults", "fixtures.diagram", "fixtures.parallel",
 ]
 
@@ -83,9 +83,8 @@ import os, signal, threading, time
 import pytest
 from conftest import told as tell
 from fixtures.report import FACTS
-from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.claims.claim import REMOTES, Isolation, Registry, claim
 from meshproof.core.errors import Broken, ClaimFailed
-from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -112,11 +111,11 @@ def test_remotes(mesh):
 GATEWAYS = (
     BEGIN
     + """
-@claim("GATEWAYS-01", "nobody is beside it", manners=Manners.ALONE, **told)
+@claim("GATEWAYS-01", "nobody is beside it", isolation=Isolation.EXCLUSIVE, **told)
 def test_alone(mesh):
     pass
 
-@claim("GATEWAYS-02", "it pushes", manners=Manners.PUSHES, **told)
+@claim("GATEWAYS-02", "it pushes", isolation=Isolation.PUSHES_CONFIG, **told)
 def test_pushes(mesh, narrator):
     narrator.say("something is pushed")
 

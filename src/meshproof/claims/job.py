@@ -53,7 +53,7 @@ class Job:
             error: BaseException | None = None
             try:
                 self._work()
-            except BaseException as problem:
+            except BaseException as problem:  # noqa: BLE001 - whoever waits for the result gets it
                 error = problem
             watchdog.cancel()
             end(self.undeclared or error)

@@ -52,7 +52,7 @@ class DaemonPool:
         def run() -> None:
             try:
                 future.set_result(context.run(work, argument))
-            except BaseException as problem:
+            except BaseException as problem:  # noqa: BLE001 - whoever waits for the result gets it
                 future.set_exception(problem)
 
         self._queue.put(run)

@@ -61,8 +61,8 @@ class Deadlines:
     client: float = 15.0
     """The client's own limit for one request while a fault is in place."""
     claim: float = 300.0
-    """One claim that is proven beside others, its waiting for them not counted. A whole pass of three clusters with 500
-    services takes 60 s, and the slowest claim of a mesh with a fault 145 s (docs/performance.md, docs/sensitivity.md)."""
+    """One claim that is proven beside others, its waiting for them not counted. A whole pass over three clusters with
+    500 services takes 60 s, the slowest with a fault in the mesh 145 s (docs/performance.md, docs/sensitivity.md)."""
     test_bed_gone: float = 60.0
     """From the deletion of the test bed's namespaces until they are gone; the namespace controller waits 5 s itself."""
 
