@@ -313,6 +313,27 @@ def test_what_a_claim_may_take_is_seen_when_it_is_collected(
     result.stdout.fnmatch_lines([problem, "  repair: *"])
 
 
+def test_with_x_the_run_stops_and_says_what_the_others_came_to(concurrent: pytest.Pytester) -> None:
+    """They have begun long before, so they end; what has not begun never does."""
+    worse = '@claim("TRUST-04", "four", **told)\ndef test_worse(context):\n    raise ClaimFailed("not so either")\n'
+    concurrent.makepyfile(test_claims=f"{CONCURRENT}\n{worse}")
+    result = concurrent.runpytest("--topology=multi-primary-samenet", "-x")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*proven, but not reported: 2 claims; not green: TRUST-04"])
+    claims = verdict_of(concurrent)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert {code: row["result"] for code, row in claims.items()} == {"TRUST-01": "SUCCEEDED", "TRUST-02": "FAILED"}
+
+
+def test_with_lf_those_that_failed_are_proven_and_no_others(concurrent: pytest.Pytester) -> None:
+    with_cache = ("--topology=multi-primary-samenet", "-o", "addopts=--import-mode=importlib")
+    concurrent.runpytest(*with_cache).assert_outcomes(passed=3, failed=1)
+    source = next(concurrent.path.glob("test_*.py"))
+    source.write_text(source.read_text().replace("Barrier(2", "Barrier(1"))
+    result = concurrent.runpytest(*with_cache, "--lf", "-v")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*: 1 claims are proven at the same time", "TRUST-02 two: not so"])
+
+
 SERIAL = (
     CONCURRENT
     + """

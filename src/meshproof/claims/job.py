@@ -40,13 +40,14 @@ class Job:
         """The first attempt to have istiod push what the claim did not declare."""
         self._work = work
         self._deadline_s = deadline_s
+        self._began = False
         self._error: BaseException | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
     def start(self, when_ended: Callable[[Job], None]) -> None:
         """Begin; `when_ended` is called once, in a thread of its own choice, when the job has ended in either way."""
-        began = time.monotonic()
+        self._began, began = True, time.monotonic()
 
         def run() -> None:
             _CURRENT.set(self)
@@ -87,6 +88,15 @@ class Job:
         """It never begins."""
         self._error = CancelledError(f"{self.code} had not begun")
         self._ended.set()
+
+    @property
+    def problem(self) -> BaseException | None:
+        """Why it failed, as far as it has ended; None if it never began, too."""
+        return None if isinstance(self._error, CancelledError) else self._error
+
+    @property
+    def begun(self) -> bool:
+        return self._began
 
     def result(self) -> None:
         """Wait for the end, and raise what the work raised, or `Broken` if it did not end in time."""

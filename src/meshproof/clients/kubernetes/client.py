@@ -32,6 +32,10 @@ FIELD_MANAGER = "meshproof"
 CONNECTIONS = 16
 """Kept open at most; more than `meshproof.core.concurrency.WIDTH`, or some would be opened anew each time."""
 
+EXECS = 16
+"""Commands in containers at once, over all clusters and callers of this process."""
+EXEC_SLOTS = threading.BoundedSemaphore(EXECS)
+
 FORBIDDEN = 403
 """The HTTP status for what the user may not do."""
 
@@ -422,8 +426,22 @@ class Kube:
         `stdin` is for what must not be in `argv`, which API servers write into audit logs and failures quote. It is
         never closed: the protocol cannot say "end of file" before version 5, so the command must know where it ends.
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
-        never counts as an answer. A non-zero exit is an answer (`exit_code`).
+        never counts as an answer. A non-zero exit is an answer (`exit_code`). While `EXECS` others are on their way it
+        waits; that does not count.
         """
+        with EXEC_SLOTS:
+            return self._exec(namespace, pod, argv, container=container, stdin=stdin, timeout_s=timeout_s)
+
+    def _exec(
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str | None,
+        stdin: str | None,
+        timeout_s: float,
+    ) -> ExecResult:
         self._note("EXEC")
         what = f"exec in {namespace}/{pod} on {self.name}: {' '.join(argv)[:120]}"
         # stream() swaps the ApiClient's request method while it runs, so it needs a client of its own.
