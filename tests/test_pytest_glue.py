@@ -234,12 +234,12 @@ from meshproof.workloads.testbed import shared
 from contextlib import contextmanager
 
 @contextmanager
-def newcomers(mesh):
+def fresh_pods(mesh):
     print("the test bed is made")
     yield None
     print("the test bed is taken down")
 
-shared.newcomers = newcomers
+shared.fresh_pods = fresh_pods
 shared.SharedTestBed.await_removal = lambda self: print("the test bed is gone")
 
 def hang(number):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 VERSION_HEADER: Final = "x-app-version"
-"""Who answered: the application tells its version, a probe of the stage its cluster."""
+"""Who answered: the application tells its version, a probe of the test bed its cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

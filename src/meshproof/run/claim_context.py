@@ -11,7 +11,7 @@ from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.runner_reachability import RunnerAccess
 from meshproof.run.settings import Settings
-from meshproof.workloads.testbed.lifecycle import Newcomers, Stage
+from meshproof.workloads.testbed.lifecycle import FreshPods, TestBed
 from meshproof.workloads.testbed.shared import SharedTestBed
 
 
@@ -33,7 +33,7 @@ class ClaimContext:
     shared: SharedTestBed
 
     @property
-    def test_bed(self) -> Stage:
+    def test_bed(self) -> TestBed:
         """Services of our own with a probe in each cluster, when they are there.
 
         Raises `ClaimFailed` if the mesh lets none be made, and `Broken` without `Isolation.PUSHES_CONFIG`.
@@ -41,6 +41,6 @@ class ClaimContext:
         return self.shared.test_bed()
 
     @property
-    def fresh_pods(self) -> Newcomers:
+    def fresh_pods(self) -> FreshPods:
         """A new pod in each cluster, on their way. Raises `Broken` without `Isolation.PUSHES_CONFIG`."""
         return self.shared.fresh_pods()

@@ -1,4 +1,4 @@
-"""The stage while it is there: made, ready, and removed."""
+"""The test bed while it is there: made, ready, and removed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from meshproof.workloads.testbed.names import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class TestBed:
     """The probes while they are there. `addresses` has the pod address by cluster name."""
 
     mesh: Mesh
@@ -51,19 +51,19 @@ class Stage:
     addresses: dict[str, str]
 
     def url(self, service: str, path: str = "/", *, port: int = PORT_HTTP) -> str:
-        """How a mesh client calls a service of the stage."""
+        """How a mesh client calls a service of the test bed."""
         return f"http://{names.fqdn(service, self.namespace)}:{port}{path}"
 
     def host(self, service: str) -> str:
-        """The host name under which the ingress gateways know a service of the stage."""
+        """The host name under which the ingress gateways know a service of the test bed."""
         return f"{service}.{self.namespace}.{PROBE_DOMAIN}"
 
 
-class Newcomers:
-    """A new pod in a new namespace of each cluster, and the stage that is made of them, on their way.
+class FreshPods:
+    """A new pod in a new namespace of each cluster, and the test bed that is made of them, on their way.
 
-    What a method returns, it waits for. The pods start while the configuration of the stage is applied, so that each is
-    told whatever becomes of the other.
+    What a method returns, it waits for. The pods start while the configuration of the test bed is applied, so that each
+    result is known whatever becomes of the other.
     """
 
     def __init__(self, mesh: Mesh, namespace: str, pool: DaemonPool) -> None:
@@ -80,8 +80,8 @@ class Newcomers:
         """
         return self._pods[cluster.name].result()
 
-    def stage(self) -> Stage:
-        """The stage, with probes in all clusters, and the configuration applied.
+    def test_bed(self) -> TestBed:
+        """The test bed, with probes in all clusters, and the configuration applied.
 
         Raises `ClaimFailed` if the mesh refuses a probe, does not let it get ready, or refuses its configuration: what
         is claimed for services does not hold for a new one. Anything else that is in the way is raised as it is.
@@ -89,7 +89,7 @@ class Newcomers:
         pods = {cluster.name: self._probe(cluster) for cluster in self._mesh.clusters}
         self._configured.result()
         addresses = {str(name): pod.address for name, pod in pods.items()}
-        return Stage(mesh=self._mesh, namespace=self.namespace, addresses=addresses)
+        return TestBed(mesh=self._mesh, namespace=self.namespace, addresses=addresses)
 
     def _make_namespaces(self, clusters: tuple[Cluster, ...]) -> None:
         together(lambda cluster: make_namespace(cluster, self.namespace), clusters)
@@ -116,12 +116,12 @@ class Newcomers:
 
 
 @contextmanager
-def newcomers(mesh: Mesh) -> Iterator[Newcomers]:
-    """New pods in all clusters and their stage, on their way; everything goes with the namespace."""
+def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
+    """New pods in all clusters and their test bed, on their way; everything goes with the namespace."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     pool = DaemonPool(len(mesh.clusters) + 2, name="test-bed")
     try:
-        yield Newcomers(mesh, namespace, pool)
+        yield FreshPods(mesh, namespace, pool)
     finally:
         pool.close(timeout_s=DEADLINES.claim)
         together(lambda cluster: cluster.kube.delete("Namespace", namespace), mesh.clusters)

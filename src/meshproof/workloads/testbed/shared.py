@@ -12,7 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.workloads.testbed.lifecycle import Newcomers, Stage, newcomers
+from meshproof.workloads.testbed.lifecycle import FreshPods, TestBed, fresh_pods
 
 
 class SharedTestBed:
@@ -25,28 +25,28 @@ class SharedTestBed:
         self._mesh = mesh
         self._stack = ExitStack()
         self._lock = Lock()
-        self._made: Newcomers | None = None
+        self._made: FreshPods | None = None
         self._closed = False
 
-    def start(self) -> Newcomers:
+    def start(self) -> FreshPods:
         """Begin to make it, unless that was done; returns at once. Raises `Broken` after its end."""
         with self._lock:
             if self._closed:
                 raise Broken("the shared test bed", "it is taken down: all concurrent claims have ended")
             if self._made is None:
                 # In a context of its own: it belongs to no claim, whichever comes first.
-                self._made = Context().run(self._stack.enter_context, newcomers(self._mesh))
+                self._made = Context().run(self._stack.enter_context, fresh_pods(self._mesh))
             return self._made
 
-    def fresh_pods(self) -> Newcomers:
+    def fresh_pods(self) -> FreshPods:
         """A new pod in each cluster, on their way."""
         require_config_pushes("uses the fresh pods of the shared test bed")
         return self.start()
 
-    def test_bed(self) -> Stage:
+    def test_bed(self) -> TestBed:
         """The test bed, when it is there. Raises why it could not be made."""
         require_config_pushes("uses the shared test bed")
-        return self.start().stage()
+        return self.start().test_bed()
 
     def close(self) -> None:
         """Delete it, if it was made; what is in it goes in the background."""
