@@ -94,16 +94,16 @@ TRUST = (
     BEGIN
     + """
 @claim("TRUST-01", "it holds", **told)
-def test_good(mesh, evidence):
-    evidence.figures["it"] = {"requests": 3, "seconds": 1.5}
-    evidence.attach("seen", "what was seen")
+def test_good(context):
+    context.evidence.figures["it"] = {"requests": 3, "seconds": 1.5}
+    context.evidence.attach("seen", "what was seen")
 
 @claim("TRUST-02", "it does not hold", **told)
-def test_bad(mesh):
+def test_bad(context):
     raise ClaimFailed("two roots\\n  last seen   AB:CD")
 
 @claim("CONTROL-01", "remotes only", needs=REMOTES, **told)
-def test_remotes(mesh):
+def test_remotes(context):
     pass
 """
 )
@@ -112,15 +112,15 @@ GATEWAYS = (
     BEGIN
     + """
 @claim("GATEWAYS-01", "nobody is beside it", isolation=Isolation.EXCLUSIVE, **told)
-def test_alone(mesh):
+def test_alone(context):
     pass
 
-@claim("GATEWAYS-02", "it pushes", isolation=Isolation.PUSHES_CONFIG, **told)
+@claim("GATEWAYS-02", "it pushes", serial=True, **told)
 def test_pushes(mesh, narrator):
     narrator.say("something is pushed")
 
 @claim("GATEWAYS-03", "it is easy", **told)
-def test_easy(mesh):
+def test_easy(context):
     pass
 """
 )

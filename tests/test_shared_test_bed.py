@@ -11,7 +11,7 @@ import pytest
 from meshproof.claims.claim import Isolation
 from meshproof.claims.job import Job, require_config_pushes
 from meshproof.claims.scheduler import Scheduler
-from meshproof.core.concurrency import DaemonPool
+from meshproof.core.concurrency import Pool
 from meshproof.core.errors import Broken
 from meshproof.mesh.handles import Mesh
 from meshproof.workloads.testbed import shared
@@ -33,7 +33,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     @contextmanager
     def fake(mesh: Mesh) -> Iterator[FakePods]:
-        with DaemonPool(1, name="test-bed") as pool:
+        with Pool(1, name="test-bed") as pool:
             pool.submit(require_config_pushes, "makes the test bed").result()
         told.append("made")
         yield FakePods()
@@ -69,7 +69,7 @@ def test_it_is_made_once_for_all_claims_and_taken_down_once(bed: SharedTestBed, 
 
 def test_who_has_not_declared_pushes_does_not_get_it(bed: SharedTestBed, log: list[str]) -> None:
     for use in (bed.test_bed, bed.fresh_pods):
-        with pytest.raises(Broken, match="shared test bed: istiod pushes this .*\n  repair: declare isolation="):
+        with pytest.raises(Broken, match=r"shared test bed: istiod pushes this .*\n  repair: declare isolation="):
             prove(use, Isolation.SHARED)
     assert log == []
 

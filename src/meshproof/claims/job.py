@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from meshproof.claims.claim import Isolation
-from meshproof.core.concurrency import DaemonThread, innermost_calls
+from meshproof.core.concurrency import ChildThread, innermost_calls
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 
@@ -78,7 +78,7 @@ class Job:
                 self._ended.set()
             when_ended(self)
 
-        thread = DaemonThread(run, name=f"claim {self.code}")
+        thread = ChildThread(run, name=f"claim {self.code}", daemon=True)
         watchdog = threading.Timer(self._deadline_s, expire)
         watchdog.daemon = True
         watchdog.start()

@@ -1,4 +1,4 @@
-"""Work at the same time, in threads that never keep the process from ending."""
+"""Work at the same time, and where threads are that do it."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ MOST_PLACES: Final = 3
 LIBRARIES: Final = (str(Path(threading.__file__).parent), "site-packages", "<frozen")
 
 
-class DaemonThread(threading.Thread):
-    """A thread that the interpreter does not wait for at its end, and that knows which thread has made it."""
+class ChildThread(threading.Thread):
+    """A thread that knows which thread has made it, and is a daemon if that one is, unless told."""
 
-    def __init__(self, work: Callable[[], None], *, name: str) -> None:
-        super().__init__(target=work, name=name, daemon=True)
+    def __init__(self, work: Callable[[], None], *, name: str, daemon: bool | None = None) -> None:
+        super().__init__(target=work, name=name, daemon=daemon)
         self.parent = threading.current_thread()
 
 
-class DaemonPool:
-    """Runs work in daemon threads, each piece in a copy of the context in which it was submitted.
+class Pool:
+    """Runs work in threads, each piece in a copy of the context in which it was submitted.
 
-    `ThreadPoolExecutor` copies no context, and the interpreter joins its threads at exit: one request that hangs would
-    keep the process for ever.
+    `ThreadPoolExecutor` copies no context, and the interpreter joins its threads at exit even if daemons wait for them:
+    one request that hangs would keep the process for ever. What is no daemon's, such as the undoing of a fault, ends.
     """
 
     def __init__(self, width: int, *, name: str) -> None:
         self._width = width
         self._name = name
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads: list[DaemonThread] = []
+        self._threads: list[ChildThread] = []
 
     def submit(self, work: Callable[[A], B], argument: A) -> Future[B]:
         future: Future[B] = Future()
@@ -57,7 +57,7 @@ class DaemonPool:
 
         self._queue.put(run)
         if len(self._threads) < self._width:
-            thread = DaemonThread(self._serve, name=f"{self._name}-{len(self._threads)}")
+            thread = ChildThread(self._serve, name=f"{self._name}-{len(self._threads)}")
             self._threads.append(thread)
             thread.start()
         return future
@@ -75,7 +75,7 @@ class DaemonPool:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def __enter__(self) -> DaemonPool:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(
@@ -94,7 +94,7 @@ def together(work: Callable[[A], B], items: Iterable[A], *, width: int = WIDTH) 
     things = list(items)
     if not things:
         return []
-    with DaemonPool(min(width, len(things)), name="meshproof") as pool:
+    with Pool(min(width, len(things)), name="meshproof") as pool:
         futures = [pool.submit(work, thing) for thing in things]
     problems = [problem for future in futures if (problem := future.exception()) is not None]
     if not problems:
@@ -122,7 +122,7 @@ def innermost_calls(thread: threading.Thread) -> list[str]:
 
 
 def _ancestors(thread: threading.Thread) -> Iterator[threading.Thread]:
-    while isinstance(thread, DaemonThread):
+    while isinstance(thread, ChildThread):
         thread = thread.parent
         yield thread
 

@@ -17,7 +17,7 @@ from meshproof.clients.istio.configuration import PROBE_DOMAIN
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
-from meshproof.core.concurrency import DaemonPool, together
+from meshproof.core.concurrency import Pool, together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed
 from meshproof.mesh.configuration import apply_config
@@ -66,7 +66,7 @@ class FreshPods:
     result is known whatever becomes of the other.
     """
 
-    def __init__(self, mesh: Mesh, namespace: str, pool: DaemonPool) -> None:
+    def __init__(self, mesh: Mesh, namespace: str, pool: Pool) -> None:
         self._mesh = mesh
         self.namespace = namespace
         made = pool.submit(self._make_namespaces, mesh.clusters)
@@ -119,7 +119,7 @@ class FreshPods:
 def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
     """New pods in all clusters and their test bed, on their way; everything goes with the namespace."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
-    pool = DaemonPool(len(mesh.clusters) + 2, name="test-bed")
+    pool = Pool(len(mesh.clusters) + 2, name="test-bed")
     try:
         yield FreshPods(mesh, namespace, pool)
     finally:
