@@ -334,6 +334,20 @@ def test_with_lf_those_that_failed_are_proven_and_no_others(concurrent: pytest.P
     result.stdout.fnmatch_lines(["*: 1 claims are proven at the same time", "TRUST-02 two: not so"])
 
 
+def test_with_ff_topologies_still_run_in_turn_and_disruptive_claims_last(concurrent: pytest.Pytester) -> None:
+    concurrent.makepyfile(test_claims=CONCURRENT.replace("Barrier(2", "Barrier(1").replace("== 0", "== 1"))
+    with_cache = ("--topology=all", "-o", "addopts=--import-mode=importlib")
+    concurrent.runpytest(*with_cache, "--maxfail=9").assert_outcomes(passed=3, failed=9)
+    result = concurrent.runpytest(*with_cache, "--ff", "--collect-only", "-q")
+    ids = [line.partition("::")[2].partition("[")[0] for line in result.stdout.lines if "::" in line]
+    assert ids == 3 * ["test_two", "test_four", "test_one", "test_three"] + [
+        "test_one",
+        "test_two",
+        "test_four",
+        "test_three",
+    ]
+
+
 SERIAL = (
     CONCURRENT
     + """
