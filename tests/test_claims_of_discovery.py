@@ -24,6 +24,7 @@ from meshproof.discovery.naming import (
     of_istiod,
     of_proxy,
 )
+from meshproof.discovery.propagation import Flight, expected_keys
 from meshproof.discovery.sameness import sameness_problems
 from meshproof.gateways.anonymous_callers import stranger_problems
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways
@@ -37,7 +38,7 @@ from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.report.failure import render_failure
-from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, expected_keys
+from meshproof.workloads.canary_service import canary_endpoint, canary_services
 from suites.discovery import test_canary
 from tests.fakes import LocalKube, pod, snapshot_of
 

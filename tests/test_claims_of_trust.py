@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshproof.clients.istio.istiod_debug import TrustDomains, parse_trust_domains
 from meshproof.core.errors import Broken
-from meshproof.pki.issue import Authority, make_intermediate, make_root
+from meshproof.gateways.passthrough import passthrough_problems
+from meshproof.pki.issue import Authority, make_intermediate, make_root, make_workload
+from meshproof.pki.verify import parse_chain, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, Reply
 from meshproof.probes.tls import TlsAnswer
@@ -19,8 +21,10 @@ from meshproof.trust.client_certificates import caller_problems
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import serving_problems
 from meshproof.trust.trust_domains import domain_problems
+from meshproof.trust.workload_certificates import presented_problems, svid_problems
 from tests.fakes import LocalKube, pod
 
+APP = "spiffe://cluster.local/ns/meshproof/sa/app"
 REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="connection reset"), status=0)
 ANSWERED = Reply(tls=TlsAnswer(chain=(), asks_client=True), status=200)
 
@@ -113,3 +117,31 @@ def test_istiod_must_show_the_dialled_name_under_the_mesh_root() -> None:
     assert "does not verify" in foreign or "is not there" in foreign
     refused = TlsAnswer(chain=(), asks_client=False, reason="timed out")
     assert serving_problems(refused, "istiod.istio-system.svc", (root.cert,), now) == ["refused (timed out)"]
+
+
+def test_a_workload_is_met_under_its_own_name_and_both_roots() -> None:
+    root = make_root()
+    issuer, other = make_intermediate(root, locality="cluster1"), make_intermediate(root, locality="cluster2")
+    leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
+    answer, now = TlsAnswer(chain=(leaf, issuer.cert), asks_client=True), datetime.now(UTC)
+    assert presented_problems(answer, {APP}, issuer.cert, (root.cert,), now) == []
+    assert presented_problems(REFUSED.tls, {APP}, issuer.cert, (root.cert,), now) == ["refused (connection reset)"]
+    assert presented_problems(answer, set(), issuer.cert, (root.cert,), now) == [
+        f"presented {subject(leaf)}, not a ready pod"
+    ]
+    assert len(presented_problems(answer, {APP}, other.cert, (root.cert,), now)) == 1
+    assert len(presented_problems(answer, {APP}, issuer.cert, (make_root().cert,), now)) == 1
+    assert svid_problems(leaf, APP, issuer.cert) == []
+    assert len(svid_problems(leaf, APP + "-2", issuer.cert)) == 1
+
+
+def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for_the_clients() -> None:
+    issuer = make_intermediate(make_root(), locality="cluster1")
+    leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
+    prefix = APP.removesuffix("sa/app")
+    assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=True), prefix) == []
+    assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=False), "spiffe://cluster.local/ns/other/") == [
+        f"shows {subject(leaf)}",
+        "it does not ask for a client certificate",
+    ]
+    assert passthrough_problems(REFUSED.tls, prefix) == ["refused (connection reset)"]

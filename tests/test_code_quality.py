@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,22 @@ def test_nothing_is_found_by(argv: tuple[str, ...]) -> None:
     done = subprocess.run([program, *argv[1:]], cwd=TOP, capture_output=True, text=True, timeout=300)
     if done.returncode:
         pytest.fail(f"{' '.join(argv)} (in {TOP}):\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+def test_suites_hold_claims_only() -> None:
+    """What observes and what judges is in the library, in the room of that name, where others find it."""
+    beside = [
+        f"{path.relative_to(TOP)}:{node.lineno} {node.name} is not a claim: move it to src/meshproof/{path.parent.name}"
+        for path in sorted((TOP / "suites").rglob("test_*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not _is_claim(node)
+    ]
+    assert beside == []
+
+
+def _is_claim(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    calls = [each.func for each in node.decorator_list if isinstance(each, ast.Call)]
+    return any(isinstance(func, ast.Name) and func.id == "claim" for func in calls)
 
 
 def test_the_library_never_imports_pytest() -> None:

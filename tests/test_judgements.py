@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core import names
+from meshproof.core.deadlines import BOUNDS
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
+from meshproof.failover.availability import Asked, Vigil
+from meshproof.failover.capabilities import Control
 from meshproof.failover.drill import Drill, lost, must_have_been_well
 from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
+from meshproof.failover.verdicts import judge_control, judge_gaps
 from meshproof.faults.transient import Strike
 from meshproof.gateways.exposed_ports import spec_problems, wire_problems
 from meshproof.gateways.paths import PathCount, path_problems
@@ -309,3 +315,29 @@ def test_outages_that_could_not_be_had_are_no_success() -> None:
     findings.examine("another", ["lost"])
     with pytest.raises(ClaimFailed, match="1 of 2 loads are wrong"):
         replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)
+
+
+def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path) -> None:
+    mesh = mesh_of("primary-remote-multinet")
+    primary, remote = mesh.primaries[0], mesh.remotes[0]
+    seen, evidence, span = Findings("gaps"), Evidence(tmp_path), drill().down
+    within = Asked(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
+    good = [replace(within, at_s=within.at_s + 0.5 * n) for n in range(40)]
+    judge_gaps(seen, evidence, drill(), Vigil(answers={"a": good, "b": good}), {"a": primary, "b": remote})
+    assert (seen.examined, seen.wrong) == (["a", "b"], {})
+    silent = Vigil(answers={"a": [replace(within, wrong="refused")]})
+    judge_gaps(seen, evidence, drill(), silent, {"a": remote})  # ten seconds are too long for a primary only
+    assert seen.wrong == {}
+    judge_gaps(seen, evidence, drill(), silent, {"a": primary})
+    assert [problem for problem in seen.wrong["a"] if problem.endswith(": refused")] == seen.wrong["a"] != []
+
+
+def test_control_is_full_if_every_power_works_and_a_new_namespace_is_served() -> None:
+    primary, seen = mesh_of("multi-primary-samenet").primaries[0], Findings("powers")
+    judge_control(seen, primary, Control(problems={"a route": []}), 1.5)
+    assert (len(seen.examined), seen.wrong) == (2, {})
+    judge_control(seen, primary, Control(problems={"a route": ["it does not arrive"]}), None)
+    assert seen.wrong == {
+        f"istiod of {primary}: a route": ["it does not arrive"],
+        f"istiod of {primary}: a new namespace": [f"not served within {BOUNDS.leader.seconds:g} s"],
+    }

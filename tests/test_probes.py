@@ -22,7 +22,7 @@ from meshproof.load.generator import DEFAULT, ask_ingress
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from meshproof.pki.verify import spiffe_ids
 from meshproof.probes import http_batch as calls
-from meshproof.probes.answer_words import words
+from meshproof.probes.answers import words
 from meshproof.probes.http import dialling, http_from_pod, http_from_runner, parse_http_row, plain_http_from_pod
 from meshproof.probes.http_batch import Call
 from meshproof.probes.http_bodies import bodies_from_pod

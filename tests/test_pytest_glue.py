@@ -340,7 +340,7 @@ def test_with_ff_topologies_still_run_in_turn_and_disruptive_claims_last(concurr
     concurrent.runpytest(*with_cache, "--maxfail=9").assert_outcomes(passed=3, failed=9)
     result = concurrent.runpytest(*with_cache, "--ff", "--collect-only", "-q")
     ids = [line.partition("::")[2].partition("[")[0] for line in result.stdout.lines if "::" in line]
-    in_three, in_the_last = "two four one three".split(), "one two four three".split()
+    in_three, in_the_last = ["two", "four", "one", "three"], ["one", "two", "four", "three"]
     assert ids == [f"test_{name}" for name in 3 * in_three + in_the_last]
 
 

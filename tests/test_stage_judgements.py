@@ -13,7 +13,7 @@ from meshproof.controlplane.config_admission import admission_problems
 from meshproof.controlplane.config_consistency import compare, lying_in_remotes, service_hosts
 from meshproof.controlplane.config_propagation import host_problems
 from meshproof.core.errors import NotReady
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.probes.admission import Answer, ConfigAdmission, Verdict
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http_batch import Call, Reply, parse_row, script, told_replies

@@ -28,11 +28,9 @@ from meshproof.core.versions import parse_target
 from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki import issue as pki
-from meshproof.upgrade.precheck.check import check
+from meshproof.upgrade.precheck.check import check, claim_reasons
 from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
-from meshproof.upgrade.precheck.filters import patches_of
-from meshproof.upgrade.precheck.proofs import claim_reasons
-from meshproof.upgrade.precheck.read import read_facts
+from meshproof.upgrade.precheck.read import patches_of, read_facts
 from meshproof.upgrade.precheck.reader_role import account_of, lacking, reader_of
 from meshproof.upgrade.precheck.rule import Reason, Severity
 from meshproof.upgrade.precheck.verdict import Outcome, Verdict, render, verdict_of

@@ -8,8 +8,9 @@ from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.discovery.headless import headless_problems, resolve_headless
+from meshproof.discovery.propagation import Flight, fly
 from meshproof.run.claim_context import ClaimContext
-from meshproof.workloads.canary_service import Flight, canary_endpoint, canary_services, fly
+from meshproof.workloads.canary_service import canary_endpoint, canary_services
 
 
 @claim(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.discovery.remote_secrets import cluster_uid, remote_secrets, secret_problems
+from meshproof.discovery.remote_secrets import remote_secrets, secret_problems
 from meshproof.mesh.handles import Cluster
+from meshproof.mesh.objects import cluster_uid
 from meshproof.run.claim_context import ClaimContext
 
 
@@ -21,7 +22,9 @@ from meshproof.run.claim_context import ClaimContext
 def test_remote_secrets_are_good(context: ClaimContext) -> None:
     """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
     mesh = context.mesh
-    uids = dict(zip([str(c) for c in mesh.clusters], together(cluster_uid, mesh.clusters), strict=True))
+    uids = dict(
+        zip([str(c) for c in mesh.clusters], together(lambda c: cluster_uid(c.kube), mesh.clusters), strict=True)
+    )
     held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
     wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
 

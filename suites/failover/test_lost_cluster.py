@@ -15,7 +15,7 @@ from meshproof.faults.infrastructure import freeze_cluster, lose_cluster
 from meshproof.load.generator import DEFAULT, Target
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.report import drills
-from meshproof.traffic.evenness import all_answer
+from meshproof.traffic.shares import all_answer
 
 
 @claim(

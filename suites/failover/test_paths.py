@@ -16,7 +16,7 @@ from meshproof.faults.components import kill_east_west
 from meshproof.faults.infrastructure import cut_links
 from meshproof.load.generator import DEFAULT, Target
 from meshproof.report import drills
-from meshproof.traffic.evenness import all_answer, uneven
+from meshproof.traffic.shares import all_answer, uneven
 
 
 @claim(

@@ -12,7 +12,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.names import APP_CLUSTER
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.http_batch import Call, call_from_pod

@@ -8,7 +8,7 @@ from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster
 from meshproof.probes.http_batch import Call, call_from_pod
 from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.core.settle import settled
+from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster
 from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind

@@ -86,7 +86,8 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
     return f"""\
 {TITLE}
 
-Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`. Measured on: {machine}.
+Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`.
+Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
 well again, and between them passes of all claims that break nothing, each in a process of its own. Lost are requests
 with careful settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).

@@ -19,7 +19,7 @@ from meshproof.providers.lab.api import Lab
 from meshproof.report.diagram.build import plan, with_facts, with_results
 from meshproof.report.diagram.model import Picture
 from meshproof.report.diagram.svg import render
-from meshproof.report.diagram.verdicts import ReadVerdict, read_verdict
+from meshproof.report.verdict import ReadVerdict, read_verdict
 
 
 def add_parser(commands: Any) -> None:

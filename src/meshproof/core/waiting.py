@@ -1,4 +1,4 @@
-"""The only place that waits: `eventually`, `consistently` and `never`, on tenacity, with the last observation kept.
+"""The only place that waits: `eventually`, `consistently`, `never`, `settled`; the last observation is kept.
 
 A check is a callable that returns an observation, or raises `NotYet` with what it saw. Any other exception ends the
 wait at once: a known-bad state must not cost the whole deadline (raise `Broken` or `ClaimFailed` for it).
@@ -14,6 +14,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 from tenacity.wait import wait_base
 
+from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed, MeshproofError, NotReady
 
 T = TypeVar("T")
@@ -141,3 +142,24 @@ def never(check: Callable[[], object], *, what: str, window_s: float, poll_s: fl
 def pause(seconds: float) -> None:
     """Let `seconds` pass, for code whose subject is time itself (a request rate, a grace period)."""
     time.sleep(seconds)
+
+
+def settled(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration) -> list[str]:
+    """Ask for problems until there are none, or `timeout_s` is over; returns the last ones.
+
+    For what follows configuration that was just applied: the bound is part of what is claimed, the problems are told.
+    """
+    last: list[str] = []
+
+    def check() -> None:
+        nonlocal last
+        last = problems()
+        if last:
+            raise NotYet("; ".join(last))
+
+    try:
+        eventually(check, what="settled", timeout_s=timeout_s)
+    except NotReady:
+        if not last:
+            raise
+    return last

@@ -1,16 +1,13 @@
-"""What several claims ask of a mesh: are the proxies in sync, what shares are promised, who owns an endpoint."""
+"""The endpoints that proxies have, and those that they should have: whose they are, and what shares they promise."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.envoy_admin import Endpoint
-from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.core import names
-from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.names import APP_CLUSTER
 from meshproof.core.statistics import expected_shares
@@ -127,54 +124,6 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
                 if other.cluster.network == facts.cluster.network and other.ready_endpoints
             }
     raise ClaimFailed(f"endpoint {endpoint} belongs to no cluster of the mesh")
-
-
-def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
-    """Per proxy (`cluster namespace/pod`) what is wrong with its connection to its control plane; empty lists are good.
-
-    A rejection that istiod remembers is in it; one that it has forgotten is not, see `meshproof.discovery.sync`.
-    """
-    return {str(found): found.problems(snapshot.mesh.control_plane_of(found.cluster)) for found in connected(snapshot)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
-    """A proxy, and the istiods that say it is connected to them: one, if all is well. `homes` are their clusters and
-    pods, and how far in sync they think it is."""
-
-    cluster: Cluster
-    pod: PodFacts
-    homes: tuple[tuple[Cluster, PodFacts, istiod.ProxySync], ...]
-
-    def __str__(self) -> str:
-        return f"{self.cluster} {self.pod}"
-
-    def problems(self, own: Cluster) -> list[str]:
-        """What is wrong if its control plane is that of `own`."""
-        if not self.homes:
-            return [f"not connected to any istiod (its control plane is {own})"]
-        strange = [home for home, _, _ in self.homes if home is not own]
-        problems = [f"connected to istiod of {home}, its control plane is {own}" for home in strange]
-        return problems + [problem for _, _, proxy in self.homes for problem in proxy.problems]
-
-
-def connected(snapshot: Snapshot) -> list[Connected]:
-    """Every proxy, and where it is connected. Asks every replica of every istiod."""
-    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
-    answers = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
-    homes: dict[tuple[str, str], list[tuple[Cluster, PodFacts, istiod.ProxySync]]] = {}
-    for (home, replica), proxies in zip(replicas, answers, strict=True):
-        for proxy in proxies:
-            homes.setdefault((proxy.cluster, proxy.proxy), []).append((home, replica, proxy))
-    return [
-        Connected(
-            cluster=facts.cluster,
-            pod=pod,
-            homes=tuple(homes.get((facts.cluster.name, f"{pod.name}.{pod.namespace}"), ())),
-        )
-        for facts in snapshot.facts
-        for pod in facts.proxies
-    ]
 
 
 def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:

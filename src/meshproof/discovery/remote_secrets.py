@@ -272,11 +272,6 @@ def access_problems(access: Access, own_uid: str, uids: Mapping[str, str], wante
     return problems
 
 
-def cluster_uid(cluster: Cluster) -> str:
-    """What tells this cluster from any other."""
-    return str((cluster.kube.find("Namespace", "kube-system") or {}).get("metadata", {}).get("uid", ""))
-
-
 def _usable(found: tuple[RemoteSecret, ...], other: Cluster) -> list[RemoteSecret]:
     """Those for `other` that istiod would read, and that can be tried."""
     return [
@@ -293,7 +288,7 @@ def secret_problems(
     now: datetime,
 ) -> list[str]:
     """What is wrong with the secrets for `other` among those `found` in `primary`, as they are written and in use;
-    `uids` by cluster name are as in `cluster_uid`."""
+    `uids` by cluster name are as in `meshproof.mesh.objects.cluster_uid`."""
     problems = written_problems(found, other.name, now, HORIZONS.remote_token)
     for secret in _usable(found, other):
         controlled = snapshot.mesh.control_plane_of(other) is primary

@@ -18,7 +18,7 @@ from meshproof.faults.transient import Strike
 from meshproof.load.generator import DEFAULT
 from meshproof.load.history import Window, clock
 from meshproof.mesh.handles import Cluster
-from meshproof.traffic.evenness import all_answer, uneven
+from meshproof.traffic.shares import all_answer, uneven
 from meshproof.workloads.app import app_deployment_name
 from meshproof.workloads.resilient_app import CAREFUL
 

@@ -22,13 +22,14 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import BOUNDS, DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.waiting import NotYet, eventually
+from meshproof.discovery.propagation import wait_known
 from meshproof.mesh.configuration import applied
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import subject
 from meshproof.probes.http import http_from_pod
 from meshproof.workloads.app import LISTEN_PORT, envoy_config, envoy_container
-from meshproof.workloads.canary_service import canary_endpoint, canary_services, wait_known
+from meshproof.workloads.canary_service import canary_endpoint, canary_services
 from meshproof.workloads.ephemeral import await_root, fresh_namespace, ready_pod
 
 SERVED: Final = "meshproof-served"

@@ -18,7 +18,7 @@ from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet, eventually, pause
-from meshproof.discovery.endpoints import sync_problems
+from meshproof.discovery.sync import sync_problems
 from meshproof.failover.capabilities import Control, Dials, dials, try_control
 from meshproof.failover.drill import Drill, Ward
 from meshproof.faults.istiod import stop_istiod

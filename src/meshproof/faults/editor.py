@@ -16,6 +16,7 @@ from meshproof.faults.istiod import scale_istiod_down
 from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
+from meshproof.mesh.objects import cluster_uid
 
 Change = Callable[[Json], "Json | None"]
 """Gets a copy of the object, and returns what it should be (or changes the copy and returns None)."""
@@ -166,7 +167,7 @@ class Scene:
         self._record(cluster, row)
 
     def _record(self, cluster: Cluster, row: dict[str, Any]) -> None:
-        uid = self._uids.setdefault(cluster.name, undo.cluster_uid(cluster.kube))
+        uid = self._uids.setdefault(cluster.name, cluster_uid(cluster.kube))
         self._journal.record(fault=self.fault, cluster=cluster.name, cluster_uid=uid, undo=row)
 
 

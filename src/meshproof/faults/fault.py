@@ -1,25 +1,32 @@
-"""A fault as a record, and injecting it: on record, seen to have come, healed, and seen to be well again."""
+"""A fault as a record, and injecting it: on record, seen to have come, healed, and seen to be well again.
+
+`mesh_is_ill` and `stays` are how a fault shows: checks that raise `NotYet` until it does.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from meshproof.claims.claim import Family, Need
-from meshproof.core.errors import Broken, NotReady
+from meshproof.clients.kubernetes.client import Json
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.model import Topology
-from meshproof.core.waiting import eventually
-from meshproof.faults.editor import Scene
+from meshproof.core.waiting import NotYet, eventually
+from meshproof.faults.editor import Prevented, Scene
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import ills, must_be_well
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
 
 SHOWS_S: Final = 45.0
 """How long a fault may take until the mesh shows it; some wait for istiod's own time limit of 30 s."""
+REPAIR_S: Final = 3.0
+"""How long a changed object must stay changed: istiod puts its own objects back within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,3 +104,31 @@ def injected(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl |
     finally:
         heal(mesh, journal, links)
         must_be_well(mesh)
+
+
+def mesh_is_ill(scene: Scene) -> None:
+    """A quick look at the mesh finds something wrong."""
+    try:
+        found = ills(scene.mesh)
+    except ClaimFailed:
+        return
+    if not found:
+        raise NotYet("a quick look finds nothing wrong: endpoints, requests, ports, injection, sync")
+
+
+def stays(scene: Scene) -> None:
+    """What the fault changed last stays changed. Raises `Prevented` if somebody puts it right."""
+    cluster, kind, name, namespace, wrong = scene.last_change
+    begin = time.monotonic()
+    while (left := begin + REPAIR_S - time.monotonic()) > 0:
+        found = cluster.kube.find(kind, name, namespace)
+        if found is None or essence(found) != essence(wrong):
+            took = time.monotonic() - begin
+            raise Prevented(f"{kind} {name} on {cluster} was put right by the control plane within {took:.1f} s")
+        for _ in cluster.kube.changes_of(kind, name, namespace, found, timeout_s=max(left, 1.0)):
+            break
+
+
+def essence(thing: Json) -> Json:
+    """An object without what changes by itself."""
+    return {key: value for key, value in thing.items() if key not in ("metadata", "status", "apiVersion", "kind")}

@@ -10,9 +10,10 @@ from meshproof.core.concurrency import WIDTH, together
 from meshproof.core.model import ClusterName
 from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import FIRST, cluster_uid, take_back, take_back_machine
+from meshproof.faults.undo import FIRST, take_back, take_back_machine
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
+from meshproof.mesh.objects import cluster_uid
 
 
 def heal_leftovers(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ from typing import Any
 from meshproof.core.concurrency import together
 from meshproof.core.errors import NotReady, Unavailable
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import cluster_uid, take_back
+from meshproof.faults.undo import take_back
 from meshproof.load.history import Mark
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
+from meshproof.mesh.objects import cluster_uid
 
 Undo = Mapping[str, Any]
 

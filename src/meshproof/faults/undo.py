@@ -184,14 +184,6 @@ def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
     build.apply_remote_secret(of, reader)
 
 
-def cluster_uid(kube: Kube) -> str:
-    """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
-    namespace = kube.find("Namespace", "kube-system")
-    if namespace is None:
-        raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
-    return str(namespace["metadata"]["uid"])
-
-
 def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
     kept = kube.find("Secret", undo["kept_as"], undo["namespace"])
     if kept is None:

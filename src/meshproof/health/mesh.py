@@ -12,7 +12,8 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.discovery.endpoints import app_endpoints, endpoint_problems, sync_problems
+from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
+from meshproof.discovery.sync import sync_problems
 from meshproof.install.injection import PodOutcome, injector_state
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot

@@ -13,13 +13,7 @@ from meshproof.clients.kubernetes.client import ApiError, Json
 from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, namespaces
 from meshproof.clients.kubernetes.readiness import deployment_ready, external_address, until
 from meshproof.core.model import ClusterName, GatewayRef
-from meshproof.core.names import (
-    APP_NAMESPACE,
-    CLIENT_NAMESPACE,
-    CLIENT_POD,
-    OUTSIDE_NAMESPACE,
-    SYSTEM_NAMESPACE,
-)
+from meshproof.core.names import APP_NAMESPACE, CLIENT_NAMESPACE, CLIENT_POD, OUTSIDE_NAMESPACE, SYSTEM_NAMESPACE
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.install.ca import ca_bundles, cacerts_secret
 from meshproof.install.gateways import (
@@ -29,19 +23,13 @@ from meshproof.install.gateways import (
     gateways_of,
     mesh_configuration,
 )
-from meshproof.install.injection import (
-    InjectorState,
-    RemoteEvidence,
-    injector_state,
-    state_before,
-    wait_for_injection,
-)
+from meshproof.install.injection import InjectorState, RemoteEvidence, injector_state, state_before, wait_for_injection
 from meshproof.install.operator import istio_operator
 from meshproof.mesh.gateways import ingress_selectors
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki.issue import CaBundle
 from meshproof.workloads.app import app_deployment_name, app_manifests, client_manifest
-from meshproof.workloads.pull_secret import give_pull_secret
+from meshproof.workloads.ephemeral import give_pull_secret
 
 READY_S: Final = 180.0
 """How long anything with pods may take: on a real cluster images are pulled, and nodes may be added."""

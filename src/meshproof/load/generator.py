@@ -22,8 +22,7 @@ from meshproof.load.history import History, Mark, Outcome, Request, Told
 from meshproof.load.pod_generator import PodLoad, PodRequest
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.answer_words import words
-from meshproof.probes.answers import VERSION_HEADER
+from meshproof.probes.answers import VERSION_HEADER, words
 from meshproof.probes.http import app_url
 
 MOST_WAITING: Final = 512

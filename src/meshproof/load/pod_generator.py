@@ -18,8 +18,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.load.history import Mark, Told
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import curl_problem
-from meshproof.probes.answers import VERSION_HEADER
+from meshproof.probes.answers import VERSION_HEADER, curl_problem
 
 LONGEST_S: Final = 600.0
 """After so long it ends by itself, and takes its file with it."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
-from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core import names
+from meshproof.core.errors import Broken
 from meshproof.core.model import GatewayRef
 from meshproof.core.names import PROXY
 
@@ -168,3 +169,11 @@ def endpoint_facts(slices: list[Json], port_name: str) -> tuple[EndpointFacts, .
                 for number in numbers
             )
     return tuple(sorted(found))
+
+
+def cluster_uid(kube: Kube) -> str:
+    """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
+    namespace = kube.find("Namespace", "kube-system")
+    if namespace is None:
+        raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
+    return str(namespace["metadata"]["uid"])

@@ -1,7 +1,8 @@
-"""What became of one HTTP request."""
+"""What became of one HTTP request, and failures of probes in words."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,3 +29,30 @@ class HttpAnswer:
         if self.ok:
             return self.version or f"an answer without {VERSION_HEADER}"
         return f"HTTP {self.status}" if self.status else self.error or "no answer"
+
+
+def bracketed(address: str) -> str:
+    """An address as URLs have it: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def curl_problem(code: int, message: str) -> str:
+    """Why curl failed: its message, or at least its exit code. Empty if it did not."""
+    return (message.strip() or f"curl exit code {code}") if code else ""
+
+
+_ADDRESS_IN_MEMORY: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>:? ?")
+
+
+def words(problem: BaseException) -> str:
+    """An exception in words that are the same each time, so that equal failures can be counted together."""
+    text = _ADDRESS_IN_MEMORY.sub("", str(problem)) or type(problem).__name__
+    if isinstance(problem, TimeoutError) or "timed out" in text:
+        return "timed out"
+    if "Connection refused" in text:
+        return "connection refused"
+    if "EOF occurred" in text or "Remote end closed" in text:  # the latter is a ConnectionResetError to http.client
+        return "connection closed"
+    if "reset by peer" in text or isinstance(problem, ConnectionResetError):
+        return "connection reset"
+    return " ".join(text.split())[:200]

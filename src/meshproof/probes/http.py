@@ -12,8 +12,7 @@ from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed, curl_problem, words
-from meshproof.probes.answers import VERSION_HEADER, HttpAnswer
+from meshproof.probes.answers import VERSION_HEADER, HttpAnswer, bracketed, curl_problem, words
 
 _HTTP_FORMAT: Final = f"%{{http_code}} %{{time_total}} %{{exitcode}} %header{{{VERSION_HEADER}}}|%{{errormsg}}\\n"
 

@@ -13,8 +13,7 @@ from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import NotReady
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import curl_problem
-from meshproof.probes.answers import VERSION_HEADER, HttpAnswer
+from meshproof.probes.answers import VERSION_HEADER, HttpAnswer, curl_problem
 
 PROTOCOL_HEADER: Final = "x-meshproof-protocol"
 """In which protocol the request reached the probe service itself, past all proxies."""

@@ -16,7 +16,7 @@ from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed
+from meshproof.probes.answers import bracketed
 from meshproof.probes.mtls_clients import STDIN_FILES, stdin_of
 
 XDS: Final = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"

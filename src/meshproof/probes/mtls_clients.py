@@ -22,7 +22,7 @@ from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import CaFiles
 from meshproof.pki.issue import CA_KEY, Authority, make_root, make_workload
-from meshproof.probes.answer_words import bracketed
+from meshproof.probes.answers import bracketed
 from meshproof.probes.tls import TlsAnswer, parse_s_client
 
 # -- who calls --------------------------------------------------------------------------------------------------------

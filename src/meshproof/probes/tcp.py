@@ -13,7 +13,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.answer_words import bracketed, words
+from meshproof.probes.answers import bracketed, words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

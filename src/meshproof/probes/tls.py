@@ -17,7 +17,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.mesh.objects import PodFacts
 from meshproof.pki.verify import parse_chain, subject
-from meshproof.probes.answer_words import bracketed, words
+from meshproof.probes.answers import bracketed, words
 
 ISTIO_ALPN: Final = "istio"
 """What sidecars offer towards 15443, whose filter chains match nothing else (pilot/pkg/networking/util)."""

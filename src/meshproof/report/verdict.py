@@ -1,4 +1,4 @@
-"""`verdict.yaml`: the machine-readable go or no-go of a run.
+"""`verdict.yaml`: the machine-readable go or no-go of a run, written and read back.
 
 Schema `meshproof/verdict/1` (fields are only ever added):
 
@@ -70,8 +70,11 @@ import yaml
 
 from meshproof import __version__
 from meshproof.claims.results import FILE_NAME, ClaimResult, Ledger, Result
+from meshproof.core.errors import BadInput
+from meshproof.report.diagram.model import Proof
 
 SCHEMA: Final = "meshproof/verdict/1"
+REPAIR: Final = "name a verdict.yaml that a run has written, for example reports/verdict.yaml"
 
 
 class Asker(Protocol):
@@ -169,3 +172,51 @@ def _row(result: ClaimResult) -> dict[str, Any]:
     if result.figures:
         row["figures"] = {name: dict(values) for name, values in result.figures.items()}
     return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadVerdict:
+    """Results by topology, and the versions of Kubernetes by cluster."""
+
+    path: Path
+    topologies: Mapping[str, tuple[Proof, ...]]
+    kubernetes: Mapping[str, str]
+
+    def of(self, topology: str) -> tuple[Proof, ...]:
+        """Raises `BadInput` if the run was about other topologies."""
+        if topology not in self.topologies:
+            raise BadInput(
+                f"--verdict={self.path}",
+                f"it says nothing about {topology}",
+                f"use --topology={' | '.join(self.topologies)}, or run the claims on {topology}",
+            )
+        return self.topologies[topology]
+
+
+def read_verdict(path: Path) -> ReadVerdict:
+    """Raises `BadInput` if it cannot be read, is no verdict, or holds no result."""
+    try:
+        data = yaml.safe_load(path.read_bytes())
+    except OSError as problem:
+        raise BadInput(f"--verdict={path}", problem.strerror or str(problem), REPAIR) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise BadInput(f"--verdict={path}", f"not valid YAML: {reason}", REPAIR) from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise BadInput(f"--verdict={path}", f"its schema is {schema}, not {SCHEMA}", REPAIR)
+    try:
+        topologies = {str(name): _proofs(told["claims"]) for name, told in data["topologies"].items()}
+        kubernetes = {str(name): str(version) for name, version in (data.get("kubernetes") or {}).items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise BadInput(f"--verdict={path}", f"it is damaged: {problem!r}", REPAIR) from None
+    if not topologies:
+        raise BadInput(f"--verdict={path}", "it holds no result", REPAIR)
+    return ReadVerdict(path=path, topologies=topologies, kubernetes=kubernetes)
+
+
+def _proofs(claims: Mapping[str, Any]) -> tuple[Proof, ...]:
+    return tuple(
+        Proof(code=str(code), result=Result(row["result"]), text=str(row.get("reason", "")))
+        for code, row in claims.items()
+    )

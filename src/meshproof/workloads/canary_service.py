@@ -1,4 +1,4 @@
-"""Canaries: Services of our own, with endpoints that come and go, to see whether discovery is alive.
+"""Canaries: Services of our own, with endpoints that come and go, by which `meshproof.discovery` is seen to be alive.
 
 They lie in the clients' namespace, lead to the client pods that are there anyway, and are removed in any case: those of
 a run that was killed by the next one (`sweep`).
@@ -6,20 +6,13 @@ a run that was killed by the next one (`sweep`).
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Final
 
-from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
-from meshproof.core.concurrency import together
-from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import NotReady
-from meshproof.core.waiting import NotYet, eventually
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import SERVICE_OF_SLICE, PodFacts
 from meshproof.mesh.snapshot import Snapshot
@@ -87,103 +80,3 @@ def _slice(name: str, pod: PodFacts) -> Json:
         "endpoints": [{"addresses": [pod.address], "conditions": {"ready": True}, "targetRef": reference}],
         "ports": [{"name": "http", "port": TARGET_PORT, "protocol": "TCP"}],
     }
-
-
-def expected_keys(snapshot: Snapshot, viewer: Cluster, server: Cluster) -> frozenset[str]:
-    """What a proxy in `viewer` should have for the canary's endpoint in `server`: a pod, or gateways of its network."""
-    facts = snapshot.of(server)
-    if snapshot.mesh.crosses_network(viewer, server):
-        return frozenset(f"{address}:{names.PORT_SERVICES}" for address in facts.gateway_addresses)
-    return frozenset({f"{facts.client.address}:{TARGET_PORT}"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flight:
-    """How long the endpoint took to be known and to be forgotten, in seconds; None if it did not within the bound.
-
-    `before` and `seen` are the endpoints that the viewer's proxy had before, and last.
-    """
-
-    viewer: str
-    server: str
-    before: frozenset[str]
-    expected: frozenset[str]
-    known_s: float | None = None
-    gone_s: float | None = None
-    seen: frozenset[str] = frozenset()
-    bound_s: float = DEADLINES.canary
-
-    @property
-    def problems(self) -> list[str]:
-        bound = f"within {self.bound_s:g} s"
-        if self.before:
-            return [f"the canary had endpoints before there were any: {_shown(self.before)}"]
-        if not self.expected:
-            return [f"{self.server} has no address that {self.viewer} could be given"]
-        if self.known_s is None:
-            return [f"a new endpoint was not known {bound}: expected {_shown(self.expected)}, had {_shown(self.seen)}"]
-        if self.gone_s is None:
-            return [f"it was known after {self.known_s:.1f} s, but not gone {bound} after its removal"]
-        return []
-
-
-def _shown(keys: frozenset[str]) -> str:
-    return ", ".join(sorted(keys)) or "nothing"
-
-
-def fly(snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canary) -> list[Flight]:
-    """Let a canary's endpoint come and go in `server`, and watch it in the client's proxy of every other cluster."""
-    viewers = [cluster for cluster in snapshot.mesh.clusters if cluster is not server]
-    with canary_services(snapshot) as name:
-        before = together(lambda viewer: _seen(snapshot, viewer, name), viewers)
-        with canary_endpoint(server, snapshot.of(server).client, name):
-            start = time.monotonic()
-            known = together(
-                lambda viewer: _wait(snapshot, viewer, name, expected_keys(snapshot, viewer, server), start, bound_s),
-                viewers,
-            )
-        start = time.monotonic()
-        gone = together(lambda viewer: _wait(snapshot, viewer, name, frozenset(), start, bound_s), viewers)
-    return [
-        Flight(
-            viewer=viewer.name,
-            server=server.name,
-            before=had,
-            expected=expected_keys(snapshot, viewer, server),
-            known_s=came[0],
-            gone_s=went[0],
-            seen=came[1],
-            bound_s=bound_s,
-        )
-        for viewer, had, came, went in zip(viewers, before, known, gone, strict=True)
-    ]
-
-
-def wait_known(snapshot: Snapshot, viewer: Cluster, name: str, server: Cluster | None) -> float | None:
-    """Seconds until the client in `viewer` has the canary's endpoint in `server`, or has none (None); None if late."""
-    wanted = expected_keys(snapshot, viewer, server) if server is not None else frozenset()
-    return _wait(snapshot, viewer, name, wanted, time.monotonic(), DEADLINES.canary)[0]
-
-
-def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:
-    pod = snapshot.of(viewer).client
-    found = envoy.endpoints_of(viewer.kube, pod.namespace, pod.name, f"outbound|{PORT}||{fqdn(name)}")
-    return frozenset(endpoint.key for endpoint in found)
-
-
-def _wait(
-    snapshot: Snapshot, viewer: Cluster, name: str, wanted: frozenset[str], start: float, bound_s: float
-) -> tuple[float | None, frozenset[str]]:
-    seen: frozenset[str] = frozenset()
-
-    def check() -> float:
-        nonlocal seen
-        seen = _seen(snapshot, viewer, name)
-        if seen != wanted:
-            raise NotYet(_shown(seen))
-        return time.monotonic() - start
-
-    try:
-        return eventually(check, what="the canary is known", timeout_s=bound_s, poll_s=0.3), seen
-    except NotReady:
-        return None, seen

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.clients.kubernetes.manifests import core, metadata, pulls_with
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.names import PROXY, ROOT_MAP
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts, pod_facts
-from meshproof.workloads.pull_secret import give_pull_secret
 
 PREFIX: Final = "meshproof-fresh-"
 INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
+ACCOUNT = "default"
 
 
 @contextmanager
@@ -127,3 +128,14 @@ def _state(pod: Json) -> str:
             if not container.get("ready"):
                 waiting.append(f"{container['name']}: {kind} {(how or {}).get('reason', '')}".rstrip())
     return f"{status.get('phase', 'no phase')}; {'; '.join(waiting) or 'no container status'}"
+
+
+def give_pull_secret(cluster: Cluster, namespace: str) -> None:
+    """Copy it into a namespace of ours, and have pods of the default account pull with it, if one was named."""
+    wanted = cluster.access.pull_secret
+    if wanted is None:
+        return
+    found = cluster.kube.find("Secret", wanted.name, wanted.namespace) or {}
+    copy = core("Secret", metadata(wanted.name, namespace), data=found.get("data") or {})
+    cluster.kube.apply(copy | {"type": found.get("type", "Opaque")})
+    cluster.kube.apply(core("ServiceAccount", metadata(ACCOUNT, namespace), **pulls_with(wanted)))

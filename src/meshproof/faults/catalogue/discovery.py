@@ -20,8 +20,7 @@ from meshproof.faults.catalogue.common import (
     without_label,
 )
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
-from meshproof.faults.shows import mesh_is_ill
+from meshproof.faults.fault import Fault, mesh_is_ill
 
 SECRET_LABEL: Final = "istio/multiCluster"
 SECRET_CLUSTER: Final = "networking.istio.io/cluster"

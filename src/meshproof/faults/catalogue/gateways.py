@@ -8,18 +8,10 @@ from typing import Final
 from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
-from meshproof.faults.catalogue.common import (
-    ACROSS,
-    NEW_PODS,
-    NEW_SERVICES_ACROSS,
-    config,
-    deployment_of,
-    service_of,
-)
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, NEW_SERVICES_ACROSS, config, deployment_of, service_of
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
+from meshproof.faults.fault import Fault, mesh_is_ill
 from meshproof.faults.istiod import await_gone
-from meshproof.faults.shows import mesh_is_ill
 from meshproof.faults.undo import EAST_WEST
 from meshproof.install.gateways import cross_network_gateway_of
 from meshproof.mesh.gateways import pods_of

@@ -11,8 +11,7 @@ from meshproof.core import names
 from meshproof.core.names import INJECTOR_LABEL
 from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK, edit_reader_rights
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
-from meshproof.faults.shows import mesh_is_ill, stays
+from meshproof.faults.fault import Fault, mesh_is_ill, stays
 from meshproof.faults.undo import ISTIOD
 from meshproof.health.mesh import must_be_well
 from meshproof.mesh.handles import Cluster

@@ -11,8 +11,7 @@ from meshproof.clients.kubernetes.readiness import deployment_ready
 from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
-from meshproof.faults.shows import mesh_is_ill
+from meshproof.faults.fault import Fault, mesh_is_ill
 from meshproof.workloads.app import app_deployment_name
 
 

@@ -16,8 +16,7 @@ from meshproof.faults.catalogue.common import (
     config,
 )
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
-from meshproof.faults.shows import mesh_is_ill
+from meshproof.faults.fault import Fault, mesh_is_ill
 from meshproof.faults.undo import WORKLOADS
 
 ROUTE: Final[Json] = {"destination": {"host": names.APP_FQDN, "port": {"number": names.APP_PORT}}}

@@ -11,8 +11,7 @@ from meshproof.core import names
 from meshproof.core.names import ROOT_MAP
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault
-from meshproof.faults.shows import stays
+from meshproof.faults.fault import Fault, stays
 from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import ROOT_KEY

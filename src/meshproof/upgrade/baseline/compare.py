@@ -10,7 +10,7 @@ from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.diff import Difference, record_differences
 from meshproof.upgrade.baseline.expected_changes import RULES
 from meshproof.upgrade.baseline.model import Record
-from meshproof.upgrade.baseline.revisions import without_revision
+from meshproof.upgrade.baseline.normalise import without_revision
 from meshproof.upgrade.baseline.rule import Rule, explanation
 from meshproof.upgrade.baseline.samples import sample_problems
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
+from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.core.versions import Target
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.istioctl import tool_reasons
-from meshproof.upgrade.precheck.proofs import claim_reasons
 from meshproof.upgrade.precheck.read import read_facts
 from meshproof.upgrade.precheck.rule import Reason, Rule, Severity
 from meshproof.upgrade.precheck.rules.access import ACCESS
@@ -21,6 +21,8 @@ from meshproof.upgrade.precheck.verdict import Verdict, verdict_of
 
 RULES: Final[tuple[Rule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
+CLAIM: Final = "CLAIM"
+_WEIGHT: Final[Mapping[Result, Severity]] = {Result.FAILED: Severity.NO_GO, Result.BROKEN: Severity.WARNING}
 
 
 def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | None = None) -> Verdict:
@@ -50,3 +52,19 @@ def judged(facts: Facts, target: Target, rules: Iterable[Rule] = RULES) -> Itera
             "meshproof-upgrade-check of deploy/clusterrole.yaml",
             source="docs/upgrade.md",
         )
+
+
+def claim_reasons(run: SuiteRun) -> list[Reason]:
+    """A claim that failed is a no-go; of one that is BROKEN nothing is known, which is a warning."""
+    return [
+        Reason(
+            rule=CLAIM,
+            severity=_WEIGHT[result],
+            where=code,
+            what=run.texts.get(code) or f"it is {result}",
+            repair="repair that first (docs/claims.md)",
+            source=f"pytest -k {code}",
+        )
+        for code, result in sorted(run.results.items())
+        if result in _WEIGHT
+    ]

@@ -5,33 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+from meshproof.clients.istio.istioctl import READER_ACCOUNT
 from meshproof.clients.istio.release_notes import BUNDLES, GONE_ANNOTATIONS, MIRRORS, OUTLIERS
-from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core import names
 from meshproof.core.concurrency import together
+from meshproof.core.errors import Unavailable
+from meshproof.discovery.remote_secrets import RemoteSecret, remote_secrets
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import SERVICE_OF_SLICE
+from meshproof.mesh.snapshot import CaFiles, ca_of
+from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain, subject
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
+    Ending,
     Facts,
     Hook,
     Member,
     Namespace,
+    Patch,
     Proxy,
+    Reader,
     Withheld,
 )
-from meshproof.upgrade.precheck.filters import patches_of
-from meshproof.upgrade.precheck.read_access import endings_in, reader_accounts, reader_in
 from meshproof.upgrade.precheck.read_istiods import istiods_of, proxies_of
+from meshproof.upgrade.precheck.reader_role import account_of, reader_of
 from meshproof.upgrade.precheck.reading import Reading
 
 _BUNDLE: Final = "gateway.networking.k8s.io/bundle-version"
 _GATEWAY_API: Final = ".gateway.networking.k8s.io"
 _VALIDATING: Final = "ValidatingWebhookConfiguration"
 _MUTATING: Final = "MutatingWebhookConfiguration"
+EXTENSIONS: Final = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
+"""Kinds of patches whose value is an extension of Envoy, with a name and a typed configuration."""
+_INSERTS: Final = frozenset({"INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "ADD", "REPLACE"})
+_OLD: Final = ("type.googleapis.com/envoy.api.v2.", "type.googleapis.com/envoy.config.filter.")
+"""Envoy's API v2 (envoyproxy.io, xDS API v2 is removed): types of v3 are called `envoy.extensions.…v3` and so on."""
 
 
 def read_facts(mesh: Mesh, now: datetime) -> Facts:
@@ -183,3 +195,91 @@ def _annotated(pods: Iterable[Json]) -> dict[str, tuple[str, ...]]:
         for annotation in {each.name for each in GONE_ANNOTATIONS} & (pod["metadata"].get("annotations") or {}).keys():
             found.setdefault(annotation, []).append(_full_name(pod))
     return {annotation: tuple(names_) for annotation, names_ in found.items()}
+
+
+# -- EnvoyFilters, reduced to what an upgrade of proxies may break ----------------------------------------------------
+
+
+def patches_of(found: Json) -> Iterator[Patch]:
+    """The patches of one EnvoyFilter."""
+    name = f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+    for patch in (found.get("spec") or {}).get("configPatches") or []:
+        kind = str(patch.get("applyTo") or "")
+        change = patch.get("patch") or {}
+        value = change.get("value") or {}
+        inserted = kind in EXTENSIONS and change.get("operation") in _INSERTS
+        yield Patch(
+            filter=name,
+            kind=kind,
+            version=str(((patch.get("match") or {}).get("proxy") or {}).get("proxyVersion") or ""),
+            untyped=tuple(_untyped(value)) if inserted else (),
+            old_types=tuple(dict.fromkeys(_old_types(value))),
+        )
+
+
+def _untyped(value: Json) -> Iterator[str]:
+    """The extension itself, if it has neither a typed configuration nor one that is discovered."""
+    if not {"typed_config", "typedConfig", "config_discovery", "configDiscovery"} & value.keys():
+        yield str(value.get("name") or "an extension without a name")
+
+
+def _old_types(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        url = value.get("@type")
+        if isinstance(url, str) and url.startswith(_OLD) and ".v3." not in url:
+            yield url
+        for each in value.values():
+            yield from _old_types(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _old_types(each)
+
+
+# -- the readers' accounts, what they may do, and which credentials end -----------------------------------------------
+
+
+def reader_accounts(mesh: Mesh) -> dict[str, str]:
+    """By cluster whose tokens lie in the others' remote secrets; the default account where that cannot be seen."""
+    default = f"{names.SYSTEM_NAMESPACE}:{READER_ACCOUNT}"
+    found: dict[str, str] = {}
+    for secret in (secret for primary in mesh.primaries for secret in _secrets_or_none(primary.kube)):
+        found.setdefault(secret.cluster, account_of(secret.token) or default)
+    return {str(c.name): found.get(str(c.name), default) for c in mesh.clusters}
+
+
+def _secrets_or_none(kube: Kube) -> tuple[RemoteSecret, ...]:
+    try:
+        return remote_secrets(kube)
+    except Unavailable:
+        return ()
+
+
+def reader_in(reading: Reading, account: str) -> Reader | None:
+    """What the account may do in one cluster; None where that cannot be seen."""
+    bindings, roles = reading.known("ClusterRoleBinding"), reading.known("ClusterRole")
+    return None if bindings is None or roles is None else reader_of(account, bindings, roles)
+
+
+def endings_in(reading: Reading) -> Iterator[Ending]:
+    """Credentials of one cluster that end: certificates in cacerts, tokens in remote secrets."""
+    ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.kube), None)
+    if ca is not None:
+        for key in (CA_CERT, CERT_CHAIN, ROOT_CERT):
+            try:
+                chain = parse_chain(ca.files.get(key, b""))
+            except ValueError:
+                continue  # TRUST-01 says so
+            for certificate in chain:
+                what = f"{subject(certificate)} in {key} of secret {names.CACERTS}"
+                yield Ending(what=what, ends=certificate.not_valid_after_utc)
+    if reading.cluster.is_primary:
+        for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):
+            if secret.ends is not None:
+                yield Ending(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
+
+
+def _ca(kube: Kube) -> CaFiles | None:
+    found, withheld = ca_of(kube)
+    if withheld:
+        raise Unavailable(f"secret {names.CACERTS}", withheld)
+    return found
