@@ -13,7 +13,7 @@ pytest_plugins = [
     "fixtures.junit",
     "fixtures.mesh",
     "fixtures.worker",
-    "fixtures.rounds",
+    "fixtures.concurrent_claims",
     "fixtures.faults",
     "fixtures.upgrade",
     "fixtures.diagram",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from meshproof.claims.claim import (
@@ -44,6 +46,12 @@ def test_a_declared_claim_is_on_the_function_and_in_the_registry() -> None:
     assert (record.sentence, record.needs, record.disruptive) == ("one root", (REMOTES,), False)
     assert str(record) == "TRUST-02 one root"
     assert claim_of(made) is None
+
+
+def test_a_claim_that_disrupts_or_says_so_is_not_proven_beside_others() -> None:
+    assert made().concurrent
+    assert not made(disruptive=True).concurrent
+    assert not replace(made(), serial=True).concurrent
 
 
 def test_two_functions_may_not_have_one_code() -> None:

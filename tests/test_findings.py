@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import ContextVar
 
 import pytest
 
@@ -91,3 +92,10 @@ def test_shares_are_tested_once_and_exactly() -> None:
     assert share_problems(answers(*["v1"] * 100, *["v2"] * 100), even) == []
     (problem,) = share_problems(answers(*["v1"] * 200), even)
     assert problem.startswith("shares do not fit the endpoints' weights: v1 200, v2 0 of 200")
+
+
+def test_work_in_other_threads_has_the_context_of_who_asked() -> None:
+    variable: ContextVar[str] = ContextVar("whose")
+    variable.set("mine")
+    seen = together(lambda _: (variable.get(), threading.current_thread().daemon), range(3))
+    assert seen == [("mine", False)] * 3, "nobody's daemons: what they do is done before the process ends"

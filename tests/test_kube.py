@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.client import EXECS, ApiError, ExecResult, Json, Kube, path_of
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
@@ -50,6 +52,35 @@ def test_requests_are_counted_by_verb_from_all_threads(kube: Kube, server: Serve
     kube.delete("Pod", "p", "ns")
     assert kube.requests == {"GET": 40, "DELETE": 1}
     assert kube.calls == 41
+
+
+def test_commands_in_containers_wait_while_as_many_as_may_be_are_on_their_way(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, running, most, begun = threading.Lock(), 0, 0, threading.Semaphore(0)
+    release = threading.Event()
+
+    def session(*_: object, **__: object) -> ExecResult:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        begun.release()
+        assert release.wait(10)
+        with lock:
+            running -= 1
+        return ExecResult(stdout="", stderr="", exit_code=0)
+
+    monkeypatch.setattr(Kube, "_exec", session)
+    others = Kube(Path("/nonexistent"), "another")
+    with ThreadPoolExecutor(2 * EXECS) as pool:
+        done = [pool.submit((kube, others)[n % 2].exec, "ns", "pod", ["true"]) for n in range(2 * EXECS)]
+        for _ in range(EXECS):
+            assert begun.acquire(timeout=10)
+        assert not begun.acquire(timeout=0.2), "one more than may be has begun"
+        release.set()
+    assert [each.result().exit_code for each in done] == [0] * (2 * EXECS)
+    assert most == EXECS
 
 
 def test_an_error_event_ends_a_watch_with_the_servers_words(kube: Kube, server: Server) -> None:

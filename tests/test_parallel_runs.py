@@ -22,7 +22,7 @@ import pytest
 
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
-    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.worker", "fixtures.rounds",
+    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.worker", "fixtures.concurrent_claims",
     "fixtures.faults", "fixtures.diagram", "fixtures.parallel",
 ]
 
@@ -83,9 +83,8 @@ import os, signal, threading, time
 import pytest
 from conftest import told as tell
 from fixtures.report import FACTS
-from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.claims.claim import REMOTES, Isolation, Registry, claim
 from meshproof.core.errors import Broken, ClaimFailed
-from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -95,16 +94,16 @@ TRUST = (
     BEGIN
     + """
 @claim("TRUST-01", "it holds", **told)
-def test_good(mesh, evidence):
-    evidence.figures["it"] = {"requests": 3, "seconds": 1.5}
-    evidence.attach("seen", "what was seen")
+def test_good(context):
+    context.evidence.figures["it"] = {"requests": 3, "seconds": 1.5}
+    context.evidence.attach("seen", "what was seen")
 
 @claim("TRUST-02", "it does not hold", **told)
-def test_bad(mesh):
+def test_bad(context):
     raise ClaimFailed("two roots\\n  last seen   AB:CD")
 
 @claim("CONTROL-01", "remotes only", needs=REMOTES, **told)
-def test_remotes(mesh):
+def test_remotes(context):
     pass
 """
 )
@@ -112,16 +111,16 @@ def test_remotes(mesh):
 GATEWAYS = (
     BEGIN
     + """
-@claim("GATEWAYS-01", "nobody is beside it", manners=Manners.ALONE, **told)
-def test_alone(mesh):
+@claim("GATEWAYS-01", "nobody is beside it", isolation=Isolation.EXCLUSIVE, **told)
+def test_alone(context):
     pass
 
-@claim("GATEWAYS-02", "it pushes", manners=Manners.PUSHES, **told)
+@claim("GATEWAYS-02", "it pushes", serial=True, **told)
 def test_pushes(mesh, narrator):
     narrator.say("something is pushed")
 
 @claim("GATEWAYS-03", "it is easy", **told)
-def test_easy(mesh):
+def test_easy(context):
     pass
 """
 )

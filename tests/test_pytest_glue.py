@@ -154,12 +154,11 @@ def test_a_picture_that_cannot_be_drawn_is_told_and_changes_nothing(run: pytest.
     assert verdict_of(run)["go"] is True
 
 
-ROUND = """
+CONCURRENT_FIXTURES = """
 import threading
 import pytest
-from meshproof.claims.claim import Registry, claim
+from meshproof.claims.claim import Isolation, Registry, claim
 from meshproof.core.errors import ClaimFailed
-from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -180,14 +179,18 @@ def installed(mesh):
 @pytest.fixture(scope="session")
 def provider_name():
     return "lab"
+"""
 
+CONCURRENT = (
+    CONCURRENT_FIXTURES
+    + """
 @claim("TRUST-01", "one", **told)
-def test_one(mesh, snapshot, evidence, now):
-    evidence.attach("seen", f"{mesh} and {snapshot}")
+def test_one(context):
+    context.evidence.attach("seen", f"{context.mesh} and {context.snapshot}")
     meeting.wait()
 
 @claim("TRUST-02", "two", **told)
-def test_two(mesh):
+def test_two(context):
     meeting.wait()
     raise ClaimFailed("not so")
 
@@ -195,26 +198,177 @@ def test_two(mesh):
 def test_three(mesh, topology):
     assert meeting.n_waiting == 0
 
-@claim("TRUST-03", "alone", manners=Manners.ALONE, **told)
-def test_four(mesh):
+@claim("TRUST-03", "alone", isolation=Isolation.EXCLUSIVE, **told)
+def test_four(context):
     assert meeting.n_waiting == 0
 """
+)
 
 
-def test_claims_that_leave_the_mesh_as_it_is_are_proven_at_the_same_time(run: pytest.Pytester) -> None:
+@pytest.fixture
+def concurrent(run: pytest.Pytester) -> pytest.Pytester:
+    run.makeconftest(CONFTEST.replace('"fixtures.mesh",', '"fixtures.mesh", "fixtures.concurrent_claims",'))
+    run.makepyfile(test_claims=CONCURRENT)
+    return run
+
+
+def test_claims_that_leave_the_mesh_as_it_is_are_proven_at_the_same_time(concurrent: pytest.Pytester) -> None:
     """The barrier opens for two at once only; each tells of its own result, evidence and nothing else."""
-    run.makeconftest(CONFTEST.replace('"fixtures.mesh",', '"fixtures.mesh", "fixtures.rounds",'))
-    run.makepyfile(test_claims=ROUND)
-    result = run.runpytest("--topology=multi-primary-samenet", "-v")
+    result = concurrent.runpytest("--topology=multi-primary-samenet", "-v")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         ["*multi-primary-samenet: 3 claims are proven at the same time", "TRUST-02 two: not so"]
     )
-    seen = run.path / "reports" / "evidence" / "multi-primary-samenet" / "TRUST-01" / "seen.txt"
+    seen = concurrent.path / "reports" / "evidence" / "multi-primary-samenet" / "TRUST-01" / "seen.txt"
     assert seen.read_text() == "the mesh and a snapshot"
-    results = run.path / "reports" / "allure-results"
+    results = concurrent.path / "reports" / "allure-results"
     (story,) = (r for r in results.glob("*-result.json") if "test_one" in r.read_text())
     assert [a["name"] for a in json.loads(story.read_text())["attachments"]] == ["seen.txt"]
+
+
+HANGING = (
+    CONCURRENT_FIXTURES
+    + """
+from meshproof.core.concurrency import together
+from meshproof.workloads.testbed import shared
+from contextlib import contextmanager
+
+@contextmanager
+def fresh_pods(mesh):
+    print("the test bed is made")
+    yield None
+    print("the test bed is taken down")
+
+shared.fresh_pods = fresh_pods
+shared.SharedTestBed.await_removal = lambda self: print("the test bed is gone")
+
+def hang(number):
+    if number == 7:
+        threading.Event().wait()
+
+@claim("TRUST-01", "it hangs", deadline_s=1.5, isolation=Isolation.EXCLUSIVE, **told)
+def test_hangs(context):
+    together(hang, range(12))
+
+@claim("TRUST-02", "it holds", isolation=Isolation.PUSHES_CONFIG, **told)
+def test_good(context):
+    assert context.fresh_pods is None
+
+@claim("TRUST-03", "it does not", **told)
+def test_bad(context):
+    raise ClaimFailed("not so")
+
+@claim("FAILOVER-01", "it survives", disruptive=True, **told)
+def test_drill(topology):
+    print("the drill begins")
+"""
+)
+
+
+def test_a_claim_that_hangs_is_broken_and_the_run_goes_on_and_ends(concurrent: pytest.Pytester) -> None:
+    """In a process of its own, which must end though its thread never does."""
+    concurrent.makepyfile(test_claims=HANGING)
+    result = concurrent.runpytest_subprocess("--topology=multi-primary-samenet", "-s", timeout=60)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*the test bed is made*",
+            "*the test bed is taken down*",
+            "*the test bed is gone*",
+            "*the drill begins*",
+            "*TRUST-01 did not end within 1.5 s: it was doing hang (test_claims.py:*)",
+            "*meshproof*",
+        ]
+    )
+    claims = verdict_of(concurrent)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert {code: row["result"] for code, row in claims.items()} == {
+        "FAILOVER-01": "SUCCEEDED",
+        "TRUST-01": "BROKEN",
+        "TRUST-02": "SUCCEEDED",
+        "TRUST-03": "FAILED",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "declared", "problem"),
+    [
+        (
+            "mesh, evidence",
+            "",
+            "TRUST-01 takes (mesh, evidence): a claim that is proven beside others takes (*",
+        ),
+        ("", "", "TRUST-01 takes (): a claim that is proven beside others takes (context: ClaimContext) and nothing *"),
+        ("context, topology", "", "TRUST-01 takes (context, topology): a claim that is proven beside others takes *"),
+        ("context", "serial=True, ", "TRUST-01 takes context, but runs by itself"),
+    ],
+)
+def test_what_a_claim_may_take_is_seen_when_it_is_collected(
+    concurrent: pytest.Pytester, arguments: str, declared: str, problem: str
+) -> None:
+    claim = f"@claim('TRUST-01', 'one', {declared}**told)\ndef test_one({arguments}): pass"
+    concurrent.makepyfile(test_claims=f"{CONCURRENT_FIXTURES}\n{claim}")
+    result = concurrent.runpytest("--topology=multi-primary-samenet")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([problem, "  repair: *"])
+
+
+def test_with_x_the_run_stops_and_says_what_the_others_came_to(concurrent: pytest.Pytester) -> None:
+    """They have begun long before, so they end; what has not begun never does."""
+    worse = '@claim("TRUST-04", "four", **told)\ndef test_worse(context):\n    raise ClaimFailed("not so either")\n'
+    concurrent.makepyfile(test_claims=f"{CONCURRENT}\n{worse}")
+    result = concurrent.runpytest("--topology=multi-primary-samenet", "-x")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*proven, but not reported: 2 claims; not green: TRUST-04"])
+    claims = verdict_of(concurrent)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert {code: row["result"] for code, row in claims.items()} == {"TRUST-01": "SUCCEEDED", "TRUST-02": "FAILED"}
+
+
+def test_with_lf_those_that_failed_are_proven_and_no_others(concurrent: pytest.Pytester) -> None:
+    with_cache = ("--topology=multi-primary-samenet", "-o", "addopts=--import-mode=importlib")
+    concurrent.runpytest(*with_cache).assert_outcomes(passed=3, failed=1)
+    source = next(concurrent.path.glob("test_*.py"))
+    source.write_text(source.read_text().replace("Barrier(2", "Barrier(1"))
+    result = concurrent.runpytest(*with_cache, "--lf", "-v")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*: 1 claims are proven at the same time", "TRUST-02 two: not so"])
+
+
+def test_with_ff_topologies_still_run_in_turn_and_disruptive_claims_last(concurrent: pytest.Pytester) -> None:
+    concurrent.makepyfile(test_claims=CONCURRENT.replace("Barrier(2", "Barrier(1").replace("== 0", "== 1"))
+    with_cache = ("--topology=all", "-o", "addopts=--import-mode=importlib")
+    concurrent.runpytest(*with_cache, "--maxfail=9").assert_outcomes(passed=3, failed=9)
+    result = concurrent.runpytest(*with_cache, "--ff", "--collect-only", "-q")
+    ids = [line.partition("::")[2].partition("[")[0] for line in result.stdout.lines if "::" in line]
+    in_three, in_the_last = ["two", "four", "one", "three"], ["one", "two", "four", "three"]
+    assert ids == [f"test_{name}" for name in 3 * in_three + in_the_last]
+
+
+SERIAL = (
+    CONCURRENT
+    + """
+ended = []
+
+@claim("TRUST-04", "it ends late", **told)
+def test_late(context):
+    threading.Event().wait(0.5)
+    ended.append("late")
+
+@claim("TRUST-00", "nothing is beside it", serial=True, **told)
+def test_serial(mesh, evidence):
+    assert ended == ["late"]
+"""
+)
+
+
+def test_a_serial_claim_takes_fixtures_and_begins_when_the_concurrent_ones_have_ended(
+    concurrent: pytest.Pytester,
+) -> None:
+    concurrent.makepyfile(test_claims=SERIAL)
+    result = concurrent.runpytest("--topology=multi-primary-samenet", "-v", "-p", "no:randomly")
+    result.assert_outcomes(passed=5, failed=1)
+    ids = [line.partition("::")[2].partition("[")[0] for line in result.stdout.lines if "::" in line and "%]" in line]
+    assert ids == ["test_one", "test_two", "test_four", "test_late", "test_serial", "test_three"]
 
 
 def test_topologies_run_in_turn_and_disruptive_claims_last_in_each(run: pytest.Pytester) -> None:

@@ -312,7 +312,7 @@ def test_problems_that_go_away_in_time_are_none() -> None:
     assert settled(lambda: ["still"], timeout_s=0.1) == ["still"]
 
 
-# -- the stage --------------------------------------------------------------------------------------------------------
+# -- the test bed ------------------------------------------------------------------------------------------------------
 
 
 def test_weights_sum_to_a_hundred() -> None:
@@ -320,7 +320,7 @@ def test_weights_sum_to_a_hundred() -> None:
 
 
 def test_nothing_of_the_stage_reaches_beyond_it() -> None:
-    """Every policy selects the probes, every host is in the stage's namespace or under a name that nobody can own."""
+    """Every policy selects the probes, every host lies in its namespace or under a name that nobody can own."""
     for item in configuration(mesh_of("primary-remote-multinet"), "meshproof-stage-x", ()):
         assert item["metadata"]["namespace"] == "meshproof-stage-x"
         spec = item["spec"]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, Isolation, claim
 from meshproof.claims.findings import Findings
-from meshproof.claims.scheduler import Manners
 from meshproof.clients.istio.configuration import objects_of, probe_route
 from meshproof.controlplane.config_admission import admission_problems
 from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
 from meshproof.mesh.configuration import applied
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import ConfigAdmission
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -24,16 +21,17 @@ from meshproof.probes.admission import ConfigAdmission
     promised_by="istio.io, Deployment models: Control plane models; Envoy, xDS protocol",
     hint="istioctl proxy-status; istiod's log (rights on networking.istio.io?); a Sidecar object may hide other "
     "namespaces' routes from the client",
-    manners=Manners.PUSHES,
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_configuration_reaches_whom_it_governs(context: ClaimContext) -> None:
     """A control plane that has lost its watch keeps serving the last state: traffic is fine until the next change."""
+    mesh, snapshot = context.mesh, context.snapshot
     routes = {primary.name: probe_route("governs") for primary in mesh.primaries}
     governed = {str(c): {routes[mesh.control_plane_of(c).name][0]} for c in mesh.clusters}
     with applied((mesh.cluster(name), manifest) for name, (_, manifest) in routes.items()):
         arrived = hosts_arrive(snapshot, governed, of={host for host, _ in routes.values()})
     left = hosts_arrive(snapshot, {str(c): set() for c in mesh.clusters}, of={host for host, _ in routes.values()})
-    evidence.attach("seconds", {"until it was in the proxies": arrived, "until it had left them": left})
+    context.evidence.attach("seconds", {"until it was in the proxies": arrived, "until it had left them": left})
 
 
 @claim(
@@ -42,10 +40,11 @@ def test_configuration_reaches_whom_it_governs(mesh: Mesh, snapshot: Snapshot, e
     promised_by="istio.io, Install Primary-Remote: the remote is configured through its primary (config cluster)",
     hint="apply these objects in the primary, and delete them in the remote",
     needs=REMOTES,
-    manners=Manners.PUSHES,
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     """It looks applied and does nothing: worse than an error. The same route in the primary is the positive control."""
+    mesh = context.mesh
     ignored = [(remote, probe_route("remote")) for remote in mesh.remotes]
     obeyed = {remote.spec.control_plane: probe_route("primary") for remote in mesh.remotes}
     expected = {str(c): {obeyed[c.spec.control_plane][0]} for c in mesh.clusters if c.spec.control_plane in obeyed}
@@ -55,7 +54,7 @@ def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) ->
         applied((remote, manifest) for remote, (_, manifest) in ignored),
         applied((mesh.cluster(name), manifest) for name, (_, manifest) in obeyed.items()),
     ):
-        hosts_arrive(snapshot, expected, of=ours)
+        hosts_arrive(context.snapshot, expected, of=ours)
     findings = Findings("remotes")
     for remote, there in zip(mesh.remotes, together(lambda c: objects_of(c.kube), mesh.remotes), strict=True):
         primary = mesh.control_plane_of(remote)
@@ -72,14 +71,15 @@ def test_configuration_in_a_remote_is_ignored(mesh: Mesh, snapshot: Snapshot) ->
     hint="apply the object in every primary; what is meant for one cluster only needs a host that only it has",
     needs=TWO_PRIMARIES,
 )
-def test_primaries_are_configured_alike(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     """A rule in one primary only holds for clients of that cluster: which answer one gets depends on where one asks."""
-    found = together(lambda cluster: objects_of(cluster.kube, COMPARED), mesh.primaries)
+    snapshot = context.snapshot
+    found = together(lambda cluster: objects_of(cluster.kube, COMPARED), context.mesh.primaries)
     services = {
         str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
     }
-    seen = compare({str(c): items for c, items in zip(mesh.primaries, found, strict=True)}, services)
-    evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
+    seen = compare({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
+    context.evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
     findings = Findings("configuration objects")
     findings.examine("all others")  # a mesh without any is configured alike
     for place in seen.compared:
@@ -95,8 +95,9 @@ def test_primaries_are_configured_alike(mesh: Mesh, snapshot: Snapshot, evidence
     hint="istiod down? else delete the validating webhook of a revision that is gone, or point the default tag at one "
     "that lives (istioctl tag set default)",
 )
-def test_invalid_configuration_is_refused(mesh: Mesh, evidence: Evidence) -> None:
+def test_invalid_configuration_is_refused(context: ClaimContext) -> None:
     """A webhook that fails open lets nonsense in; one that points at nobody lets nothing in, not even the repair."""
+    mesh, evidence = context.mesh, context.evidence
     findings = Findings("config clusters")
     for cluster, seen in zip(mesh.primaries, together(ConfigAdmission.ask, mesh.primaries), strict=True):
         findings.examine(str(cluster), admission_problems(seen))

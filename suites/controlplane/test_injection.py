@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 
-from meshproof.claims.claim import REMOTES, claim
+from meshproof.claims.claim import REMOTES, Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
-from meshproof.install.lifecycle import Installed
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.pki.verify import fingerprint, parse_chain
 from meshproof.probes.admission import DryRun
-from meshproof.workloads.testbed.lifecycle import Newcomers
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -23,10 +21,11 @@ from meshproof.workloads.testbed.lifecycle import Newcomers
     hint="does istiod see the remote (DISCOVERY-01)? it must be allowed to patch mutatingwebhookconfigurations there",
     needs=REMOTES,
 )
-def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Installed) -> None:
+def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     """The primary patches its root into the remote's webhook as soon as it may: an empty caBundle refuses every pod."""
+    snapshot = context.snapshot
     findings = Findings("remotes")
-    for seen in installed.remotes:
+    for seen in context.installed.remotes:
         primary = snapshot.of(snapshot.mesh.control_plane_of(snapshot.mesh.cluster(seen.cluster)))
         roots = {fingerprint(root) for root in primary.ca_files().roots}
         trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
@@ -39,7 +38,7 @@ def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Ins
             problems.append("before the secret a pod was injected")
         findings.examine(seen.cluster, problems)
     findings.conclude()
-    if kept := [seen.cluster for seen in installed.remotes if seen.secret_was_there]:
+    if kept := [seen.cluster for seen in context.installed.remotes if seen.secret_was_there]:
         raise Unavailable(
             f"how {', '.join(kept)} was before the remote secret",
             "the mesh was there already, so only the state after it was proven",
@@ -52,14 +51,16 @@ def test_the_remote_secret_turns_injection_on(snapshot: Snapshot, installed: Ins
     "in a fresh namespace of each cluster a new pod is injected, becomes ready, and carries the right identity",
     promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
     hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_fresh_pods_get_the_right_identity(mesh: Mesh, snapshot: Snapshot, newcomers: Newcomers) -> None:
+def test_fresh_pods_get_the_right_identity(context: ClaimContext) -> None:
     """A pod with another cluster's or network's name gets that one's endpoints, or is refused by istiod for ever."""
+    mesh, snapshot, fresh_pods = context.mesh, context.snapshot, context.fresh_pods
     revisions = {c.name: {pod.revision for pod in snapshot.of(mesh.control_plane_of(c)).istiods} for c in mesh.clusters}
     findings = Findings("fresh pods")
 
     def problems(cluster: Cluster) -> list[str]:
-        pod = newcomers.of(cluster)
+        pod = fresh_pods.of(cluster)
         if pod.proxy_env is None:
             return ["it runs without a sidecar"]
         expected = {

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.istioctl import Istioctl
 from meshproof.controlplane.versions import crd_problems, gather, union
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -20,17 +18,18 @@ from meshproof.mesh.snapshot import Snapshot
     hint="upgrade control planes first, one minor version at a time, then restart the pods whose proxies are behind; "
     "CRDs are upgraded by the base chart (helm does not do it by itself)",
 )
-def test_versions_go_together(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_versions_go_together(context: ClaimContext) -> None:
     """A proxy ahead of its istiod, or CRDs behind it, work until somebody uses what the older one does not know."""
+    mesh = context.mesh
     tool = Istioctl(
         mesh.toolbox.require_istioctl(), mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context
     )
-    versions, crds = gather(snapshot, tool.version())
+    versions, crds = gather(context.snapshot, tool.version())
     findings = Findings("components")
     for name, problems in versions.problems().items():
         findings.examine(name, problems)
     wanted = union(crds.values())
     for primary in mesh.primaries:  # a remote's CRDs are of no use to anybody
         findings.examine(f"{primary} CRDs", crd_problems(crds[primary.name], wanted))
-    evidence.attach("versions", asdict(versions))
+    context.evidence.attach("versions", asdict(versions))
     findings.conclude()

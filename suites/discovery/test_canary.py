@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
-from meshproof.claims.scheduler import Manners
 from meshproof.core.concurrency import together
 from meshproof.discovery.headless import headless_problems, resolve_headless
 from meshproof.discovery.propagation import Flight, fly
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
-from meshproof.workloads.testbed.lifecycle import Newcomers
 
 
 @claim(
@@ -24,15 +20,16 @@ from meshproof.workloads.testbed.lifecycle import Newcomers
     promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
     hint="nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over (DISCOVERY-04), "
     "or the network between istiod and that API server is cut; istiod says synced for ever once it was",
-    manners=Manners.PUSHES,
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_changes_arrive(context: ClaimContext) -> None:
     """istiod says "synced" once and never takes it back; only a change that arrives shows that somebody listens."""
+    mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("directions")
     flights: list[Flight] = [f for found in together(lambda c: fly(snapshot, c), mesh.clusters) for f in found]
     for flight in flights:
         findings.examine(f"from {flight.server} to {flight.viewer}", flight.problems)
-    evidence.attach(
+    context.evidence.attach(
         "canaries", {f"{f.server} to {f.viewer}": {"known after": f.known_s, "gone after": f.gone_s} for f in flights}
     )
     findings.conclude()
@@ -43,19 +40,21 @@ def test_changes_arrive(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> N
     "a headless service resolves to the pods of every cluster on the client's network, and to no others",
     promised_by="istio.io, DNS Proxying; ENABLE_MULTICLUSTER_HEADLESS: same-network endpoints in any cluster",
     hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are told",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_headless_services_resolve(mesh: Mesh, snapshot: Snapshot, newcomers: Newcomers, evidence: Evidence) -> None:
+def test_headless_services_resolve(context: ClaimContext) -> None:
     """Asked of a fresh pod with DNS capture, since else Kubernetes answers, which knows its own cluster only. Across
     networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed."""
+    mesh, snapshot, fresh_pods = context.mesh, context.snapshot, context.fresh_pods
     findings = Findings("clients")
     with ExitStack() as stack:
         name = stack.enter_context(canary_services(snapshot, headless=True))
         for cluster in mesh.clusters:
             stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
-        told = together(lambda c: resolve_headless(snapshot, newcomers, c, name), mesh.clusters)
+        told = together(lambda c: resolve_headless(snapshot, fresh_pods, c, name), mesh.clusters)
     for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
         findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
     limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
     seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, told, strict=True)}
-    evidence.attach("headless", {"addresses": seen, "limits": limits})
+    context.evidence.attach("headless", {"addresses": seen, "limits": limits})
     findings.conclude()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings, listed
-from meshproof.claims.scheduler import Manners
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.clients.istio.istiod_debug import REJECTED
 from meshproof.core.concurrency import together
@@ -14,8 +12,8 @@ from meshproof.core.errors import ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.discovery.sync import held_problems
-from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -24,11 +22,11 @@ from meshproof.mesh.snapshot import Snapshot
     promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
     hint="istioctl remote-clusters; then look at secrets with label istio/multiCluster=true and at istiod's log",
 )
-def test_every_istiod_knows_the_clusters(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_every_istiod_knows_the_clusters(context: ClaimContext) -> None:
     """A control plane that does not see a cluster serves its clients local endpoints only, with status 200."""
-    wanted = {cluster.name: istiod.SYNCED for cluster in mesh.clusters}
-    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
-    without = [str(c) for c in mesh.primaries if not snapshot.of(c).istiods]
+    wanted = {cluster.name: istiod.SYNCED for cluster in context.mesh.clusters}
+    replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
+    without = [str(c) for c in context.mesh.primaries if not context.snapshot.of(c).istiods]
     if without:
         raise ClaimFailed(f"no istiod runs in {', '.join(without)}")
 
@@ -55,13 +53,13 @@ def test_every_istiod_knows_the_clusters(mesh: Mesh, snapshot: Snapshot) -> None
     hint="foreign pod addresses: label istio-system with topology.istio.io/network, and check the east-west gateway's "
     "external address; nothing from the other cluster: see DISCOVERY-01",
 )
-def test_endpoints_are_right(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_endpoints_are_right(context: ClaimContext) -> None:
     """Without a gateway istiod falls back to foreign pod addresses: half of the calls time out, retries hide it."""
-    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in (facts.client, facts.ingress_pod)]
     findings = Findings("proxies")
     for (cluster, pod), seen in zip(viewers, together(lambda v: app_endpoints(*v), viewers), strict=True):
-        findings.examine(f"{cluster} {pod}", endpoint_problems(snapshot, cluster, seen))
-        evidence.attach(f"{cluster}-{pod.name}", "\n".join(str(endpoint) for endpoint in seen))
+        findings.examine(f"{cluster} {pod}", endpoint_problems(context.snapshot, cluster, seen))
+        context.evidence.attach(f"{cluster}-{pod.name}", "\n".join(str(endpoint) for endpoint in seen))
     findings.conclude()
 
 
@@ -72,13 +70,13 @@ def test_endpoints_are_right(mesh: Mesh, snapshot: Snapshot, evidence: Evidence)
     promised_by="xDS protocol, ACK and NACK; istioctl proxy-status, with and without a pod",
     hint="istioctl proxy-status; a rejection's text names the resource, the rest is in the proxy's log; an old form of "
     "something that no rejection is told of: it was rejected before, look for EnvoyFilters",
-    manners=Manners.QUIET,
+    isolation=Isolation.BEFORE_CONFIG_PUSHES,
 )
-def test_every_proxy_is_in_sync(mesh: Mesh) -> None:
+def test_every_proxy_is_in_sync(context: ClaimContext) -> None:
     """A rejected listener leaves the old one in place: the mesh works until the next change, which never arrives."""
 
     def check() -> int:
-        state = held_problems(Snapshot.take(mesh))
+        state = held_problems(Snapshot.take(context.mesh))
         wrong = [f"{proxy}: {problem}" for proxy, problems in state.items() for problem in problems]
         if wrong or not state:
             text = f"{len(wrong)} problems\n{listed('proxies', wrong or ['there are none'])}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.discovery.remote_secrets import remote_secrets, secret_problems
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import cluster_uid
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -22,8 +19,9 @@ from meshproof.mesh.snapshot import Snapshot
     hint="make it again: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; "
     "rights: compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
 )
-def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+def test_remote_secrets_are_good(context: ClaimContext) -> None:
     """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
+    mesh = context.mesh
     uids = dict(
         zip([str(c) for c in mesh.clusters], together(lambda c: cluster_uid(c.kube), mesh.clusters), strict=True)
     )
@@ -32,7 +30,7 @@ def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, 
 
     def ask(item: tuple[Cluster, Cluster]) -> list[str]:
         primary, other = item
-        return secret_problems(snapshot, primary, other, held[primary], uids, now)
+        return secret_problems(context.snapshot, primary, other, held[primary], uids, context.now)
 
     findings = Findings("remote secrets")
     for (primary, other), problems in zip(wanted, together(ask, wanted), strict=True):
@@ -41,7 +39,7 @@ def test_remote_secrets_are_good(mesh: Mesh, snapshot: Snapshot, now: datetime, 
         strangers = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
         for each in strangers:
             findings.examine(f"{each} in {primary}", [f"{each.cluster} is not another cluster of the mesh"])
-        evidence.attach(
+        context.evidence.attach(
             str(primary),
             [{"secret": str(s), "cluster": s.cluster, "server": s.server, "ends": str(s.ends)} for s in secrets],
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients import envoy_admin as envoy
 from meshproof.core import names
@@ -16,9 +15,9 @@ from meshproof.discovery.endpoints import app_endpoints
 from meshproof.discovery.naming import identity_problems, of_remote_secrets, written
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import endpoint_facts
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -27,12 +26,13 @@ from meshproof.mesh.snapshot import Snapshot
     promised_by="Kubernetes SIG Multicluster, Namespace sameness; istio.io, Verify the multicluster installation",
     hint="apply the same Service in the cluster that is named above, even if no pod of it runs there",
 )
-def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_the_service_is_the_same_everywhere(context: ClaimContext) -> None:
     """istiod knows the service from any cluster, but a client asks its own cluster's DNS first."""
+    mesh = context.mesh
     findings = Findings("clusters")
-    services = {c.name: snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
+    services = {c.name: context.snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
     for cluster, resolved in zip(
-        mesh.clusters, together(lambda c: resolve_app(snapshot, c), mesh.clusters), strict=True
+        mesh.clusters, together(lambda c: resolve_app(context.snapshot, c), mesh.clusters), strict=True
     ):
         problems = sameness_problems(services, cluster.name)
         problems += [] if resolved else [f"{names.APP_FQDN} does not resolve in the client's pod"]
@@ -48,14 +48,15 @@ def test_the_service_is_the_same_everywhere(mesh: Mesh, snapshot: Snapshot) -> N
     hint="correct the place that is named above; proxies and gateways take theirs from the injector, in a remote from "
     "istiodRemote.injectionPath: restart them afterwards",
 )
-def test_identity_agrees_everywhere(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_identity_agrees_everywhere(context: ClaimContext) -> None:
     """istiod decides by these names what an endpoint's address means: one wrong name, and half the calls time out."""
+    mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("places")
     for cluster, found in zip(mesh.clusters, together(lambda c: written(snapshot, c), mesh.clusters), strict=True):
         wrong = identity_problems(found, cluster.name, cluster.network, mesh.topology.mesh_id)
         for place, problems in wrong.items():
             findings.examine(f"{cluster} {place}", problems)
-        evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
+        context.evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
     clusters = {str(cluster) for cluster in mesh.clusters}
     with suppress(Unavailable):  # DISCOVERY-04 says so
         for primary, secrets in zip(
@@ -73,9 +74,10 @@ def test_identity_agrees_everywhere(mesh: Mesh, snapshot: Snapshot, evidence: Ev
     "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
     hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
 )
-def test_cluster_local_hosts_stay_at_home(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_cluster_local_hosts_stay_at_home(context: ClaimContext) -> None:
     """A client that is led to another cluster's API server is refused there at best. The demonstration service, which
     the same client must be led to elsewhere, shows that endpoints of other clusters are known at all."""
+    snapshot = context.snapshot
     findings = Findings("clients")
 
     def ask(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
@@ -85,8 +87,8 @@ def test_cluster_local_hosts_stay_at_home(mesh: Mesh, snapshot: Snapshot, eviden
         own = endpoint_facts(slices, "https")
         return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
 
-    for cluster, (seen, own, shared) in zip(mesh.clusters, together(ask, mesh.clusters), strict=True):
+    for cluster, (seen, own, shared) in zip(context.mesh.clusters, together(ask, context.mesh.clusters), strict=True):
         far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
         findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
-        evidence.attach(str(cluster), sorted(seen))
+        context.evidence.attach(str(cluster), sorted(seen))
     findings.conclude()

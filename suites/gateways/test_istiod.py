@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from meshproof.claims.claim import REMOTES, claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -17,11 +16,10 @@ from meshproof.gateways.istiod_ports import (
     call_xds_port,
     token_problems,
 )
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import injection_webhooks
 from meshproof.pki.issue import make_root, pem_of
 from meshproof.probes.istiod_api import SERVICES, review_problems
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -34,8 +32,9 @@ from meshproof.probes.istiod_api import SERVICES, review_problems
     needs=REMOTES,
     credentials="a token of a service account",
 )
-def test_15012_wants_a_token(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_15012_wants_a_token(context: ClaimContext) -> None:
     """The whole internet may reach this port. Callers verify istiod's certificate and name, as proxies do."""
+    mesh, snapshot, evidence = context.mesh, context.snapshot, context.evidence
     findings = Findings("calls")
     wanted = [
         (remote, address, service, caller)
@@ -66,23 +65,23 @@ def test_15012_wants_a_token(mesh: Mesh, snapshot: Snapshot, evidence: Evidence)
     "patches the caBundle, may it (DISCOVERY-04)?",
     needs=REMOTES,
 )
-def test_15017_is_the_webhook(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_15017_is_the_webhook(context: ClaimContext) -> None:
     """Running pods go on without it, new ones are refused. A root of our own must not verify it: the control."""
     findings = Findings("webhooks")
     stranger = pem_of(make_root().cert).decode()
-    for remote in mesh.remotes:
-        addresses = snapshot.of(mesh.control_plane_of(remote)).gateway_addresses
+    for remote in context.mesh.remotes:
+        addresses = context.snapshot.of(context.mesh.control_plane_of(remote)).gateway_addresses
         hooks = injection_webhooks(remote.kube)
         if not hooks or not addresses:
             findings.examine(f"{remote}", ["no injection webhook, or no external address of its control plane"])
         for hook, address in [(hook, address) for hook in hooks for address in addresses]:
             problems = ["it has no caBundle"] if not hook.ca else []
             asked = together(
-                partial(call_webhook_port, snapshot, remote, hook, address), [hook.ca or stranger, stranger]
+                partial(call_webhook_port, context.snapshot, remote, hook, address), [hook.ca or stranger, stranger]
             )
             problems += review_problems(asked[0]) if hook.ca else []
             if not problems and "certificate" not in asked[1].error:
                 problems = [f"a root of our own verifies it as well, so this proves nothing ({asked[1]})"]
             findings.examine(f"{hook} at {address}:{names.PORT_WEBHOOK} from {remote}", problems)
-            evidence.attach(f"{remote}-{address}", [str(call) for call in asked])
+            context.evidence.attach(f"{remote}-{address}", [str(call) for call in asked])
     findings.conclude()

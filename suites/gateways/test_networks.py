@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from meshproof.claims.claim import ACROSS_NETWORKS, claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.core.concurrency import together
@@ -16,10 +15,10 @@ from meshproof.gateways.anonymous_callers import call_services_behind, stranger_
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown
 from meshproof.gateways.network_isolation import isolation_problems, reach_pods
 from meshproof.gateways.passthrough import plain_http_replies
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.probes.mtls_clients import Attempt, Reply
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -29,11 +28,11 @@ from meshproof.probes.mtls_clients import Attempt, Reply
     hint="label the east-west gateway's Service with its network; an address that nobody has comes from meshNetworks "
     "or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
 )
-def test_network_gateways_are_the_real_ones(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
     """What istiod puts into endpoints for other networks: a stale address is a timeout, a missing one a foreign pod's
     address. On one network there must be none, else clients would be led round by a gateway."""
-    wanted = frozenset(real_gateways(snapshot))
-    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    wanted = frozenset(real_gateways(context.snapshot))
+    replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
     last: dict[str, list[str]] = {}
 
     def check() -> None:
@@ -48,7 +47,7 @@ def test_network_gateways_are_the_real_ones(mesh: Mesh, snapshot: Snapshot, evid
         eventually(check, what="networkz", timeout_s=DEADLINES.discovery, error=ClaimFailed)
     for who, problems in last.items():
         findings.examine(who, problems)
-    evidence.attach("gateways", [shown(gateway) for gateway in sorted(wanted)])
+    context.evidence.attach("gateways", [shown(gateway) for gateway in sorted(wanted)])
     findings.conclude()
 
 
@@ -59,15 +58,15 @@ def test_network_gateways_are_the_real_ones(mesh: Mesh, snapshot: Snapshot, evid
     hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should say so",
     needs=ACROSS_NETWORKS,
 )
-def test_networks_are_apart(mesh: Mesh, snapshot: Snapshot, evidence: Evidence, provider_name: str) -> None:
+def test_networks_are_apart(context: ClaimContext) -> None:
     """Else everything that is proven about gateways is proven about nothing. Own pods, which must be reachable by the
     same probe, are the control. Outside of the lab a way round the gateway is told, not failed."""
     findings = Findings("clients")
-    tried = list(together(lambda client: reach_pods(snapshot, client), mesh.clusters))
-    for client, (near, far) in zip(mesh.clusters, tried, strict=True):
-        evidence.attach(str(client), [str(answer) for answer in (*near, *far)])
-        findings.examine(f"{client} {snapshot.of(client).outside}", isolation_problems(near, far))
-    if provider_name != "lab" and any(answer.accepted for _, far in tried for answer in far):
+    tried = list(together(lambda client: reach_pods(context.snapshot, client), context.mesh.clusters))
+    for client, (near, far) in zip(context.mesh.clusters, tried, strict=True):
+        context.evidence.attach(str(client), [str(answer) for answer in (*near, *far)])
+        findings.examine(f"{client} {context.snapshot.of(client).outside}", isolation_problems(near, far))
+    if context.provider_name != "lab" and any(answer.accepted for _, far in tried for answer in far):
         raise Unavailable("networks that are apart", "some foreign pods are reachable directly", "see the evidence")
     findings.conclude()
 
@@ -81,11 +80,12 @@ def test_networks_are_apart(mesh: Mesh, snapshot: Snapshot, evidence: Evidence, 
     "DestinationRule about it, and for a Gateway on 15443 that terminates TLS",
     needs=ACROSS_NETWORKS,
 )
-def test_only_the_mesh_gets_behind_the_gateway(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_only_the_mesh_gets_behind_the_gateway(context: ClaimContext) -> None:
     """15443 is open to everybody and knows every service of the mesh by name. The control: a mesh client is answered
     from there."""
+    snapshot, evidence = context.snapshot, context.evidence
     findings = Findings("services behind gateways")
-    pairs = list(mesh.pairs_across_networks)
+    pairs = list(context.mesh.pairs_across_networks)
     callers = {server: client for client, server in reversed(pairs)}
 
     def knock(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:

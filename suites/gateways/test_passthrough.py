@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import ACROSS_NETWORKS, claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
 from meshproof.gateways.paths import meet, meet_saying
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -21,12 +19,12 @@ from meshproof.mesh.snapshot import Snapshot
     "another certificate: the Gateway terminates TLS",
     needs=ACROSS_NETWORKS,
 )
-def test_15443_passes_tls_through(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_15443_passes_tls_through(context: ClaimContext) -> None:
     """The gateway holds no key for the workloads behind it, so their identity must reach the caller end to end."""
     findings = Findings("gateways")
-    pairs = list(mesh.pairs_across_networks)
-    prefix = f"spiffe://{mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
-    for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
+    pairs = list(context.mesh.pairs_across_networks)
+    prefix = f"spiffe://{context.mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
+    for (client, server), met in zip(pairs, together(lambda pair: meet(context.snapshot, *pair), pairs), strict=True):
         findings.examine(f"{client} to {server}", [] if met else ["the gateway has no external address"])
         for (address, port), answer in met.items():
             findings.examine(f"{client} to {server} at {address}:{port}", passthrough_problems(answer, prefix))
@@ -40,8 +38,9 @@ def test_15443_passes_tls_through(mesh: Mesh, snapshot: Snapshot) -> None:
     hint="look for another Gateway on port 15443 of the east-west gateway: kubectl get gateways -A",
     needs=ACROSS_NETWORKS,
 )
-def test_15443_refuses_everything_else(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_15443_refuses_everything_else(context: ClaimContext) -> None:
     """Refusals count only while the right handshake is accepted: before and after them."""
+    mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("attempts")
     pairs = list(mesh.pairs_across_networks)
     must_accept(snapshot, mesh)
@@ -53,7 +52,7 @@ def test_15443_refuses_everything_else(mesh: Mesh, snapshot: Snapshot, evidence:
             for (address, port), answer in met.items():
                 problems = [str(answer)] if answer.completed else []
                 findings.examine(f"{client} to {server} at {address}:{port} with {what}", problems)
-                evidence.attach(f"{client}-{server}-{what.replace('/', '-').replace(' ', '-')}", str(answer))
+                context.evidence.attach(f"{client}-{server}-{what.replace('/', '-').replace(' ', '-')}", str(answer))
     for client, server, replies in plain:
         for address, reply in replies.items():
             problems = [f"answers HTTP {reply.status}"] if reply.status else []

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
-from meshproof.claims.scheduler import Manners
 from meshproof.gateways.paths import follow, path_problems
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
@@ -17,14 +14,15 @@ from meshproof.mesh.snapshot import Snapshot
     "to the application; on one network they go to the far pods, and no gateway is touched",
     promised_by="istio.io, Deployment models, Network models",
     hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters attached",
-    manners=Manners.ALONE,
+    isolation=Isolation.EXCLUSIVE,
 )
-def test_requests_take_the_right_path(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_requests_take_the_right_path(context: ClaimContext) -> None:
     """Asserted: the client's proxy counts as many requests to the far address as the far version answered, and bare
     handshakes, each a new connection, are all forwarded by the far gateway. (It cannot see single requests.)"""
+    mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     for client, server in mesh.pairs:
         count = follow(snapshot, client, server)
-        evidence.attach(f"{client}-{server}", {"sent to": dict(count.sent_to), "forwarded": count.forwarded})
+        context.evidence.attach(f"{client}-{server}", {"sent to": dict(count.sent_to), "forwarded": count.forwarded})
         findings.examine(f"{client} to {server}", path_problems(mesh, snapshot, count, client.name, server.name))
     findings.conclude()

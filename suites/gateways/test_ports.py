@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.gateways.exposed_ports import RUNNER, allowed_ports, ask_everywhere, spec_problems, wire_problems
 from meshproof.gateways.paths import exposed_ports, needed_ports
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import ServiceFacts
-from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.runner_reachability import RunnerAccess
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
+from meshproof.run.claim_context import ClaimContext
 from suites.needs import EAST_WEST
 
 
@@ -23,16 +21,17 @@ from suites.needs import EAST_WEST
     hint="no address: what assigns load balancer addresses? no connection: a firewall between the networks",
     needs=EAST_WEST,
 )
-def test_needed_ports_are_reachable(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_needed_ports_are_reachable(context: ClaimContext) -> None:
     """A blocked port is a timeout while ping works. Asked by a pod without a sidecar, so that nothing retries."""
+    mesh = context.mesh
     findings = Findings("needed ports")
     pairs = [(a, b) for a, b in mesh.pairs if needed_ports(mesh, a, b)]
 
     def probe(pair: tuple[Cluster, Cluster]) -> list[TcpAnswer]:
         client, server = pair
-        addresses = snapshot.of(server).gateway_addresses
+        addresses = context.snapshot.of(server).gateway_addresses
         targets = [(address, port) for address in addresses for port in needed_ports(mesh, client, server)]
-        return tcp_from_pod(client.kube, snapshot.of(client).outside, targets) if targets else []
+        return tcp_from_pod(client.kube, context.snapshot.of(client).outside, targets) if targets else []
 
     for (client, server), answers in zip(pairs, together(probe, pairs), strict=True):
         ports = ", ".join(str(port) for port in needed_ports(mesh, client, server))
@@ -48,12 +47,11 @@ def test_needed_ports_are_reachable(mesh: Mesh, snapshot: Snapshot) -> None:
     promised_by="istio.io, Security best practices: 15010, 15014 and 8080 of istiod are for the cluster only",
     hint="remove the surplus port from the Service of the gateway that is named above",
 )
-def test_only_needed_ports_are_exposed(
-    mesh: Mesh, snapshot: Snapshot, evidence: Evidence, runner_access: RunnerAccess
-) -> None:
+def test_only_needed_ports_are_exposed(context: ClaimContext) -> None:
     """Every port beyond those is an unauthenticated way in. Each address must answer on one port at that moment."""
+    mesh = context.mesh
     findings = Findings("external addresses")
-    services = [(f.cluster, s) for f in snapshot.facts for s in f.services if f.is_gateway(s)]
+    services = [(f.cluster, s) for f in context.snapshot.facts for s in f.services if f.is_gateway(s)]
     for cluster, service in services:
         problems = spec_problems(cluster.spec, service, exposed_ports(mesh, cluster))
         findings.examine(f"{cluster} {service.name}", problems)
@@ -61,17 +59,17 @@ def test_only_needed_ports_are_exposed(
 
     def ask(place: tuple[Cluster, ServiceFacts, str]) -> dict[str, list[TcpAnswer]]:
         cluster, service, address = place
-        return ask_everywhere(snapshot, cluster, address, allowed_ports(mesh, cluster, service))
+        return ask_everywhere(context.snapshot, cluster, address, allowed_ports(mesh, cluster, service))
 
     for (cluster, service, address), answers in zip(places, together(ask, places), strict=True):
         allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
         for who, got in answers.items():
-            if who == RUNNER and address in runner_access.shut:
+            if who == RUNNER and address in context.runner_access.shut:
                 continue
             findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed))
-        evidence.attach(
+        context.evidence.attach(
             f"{cluster}-{service.name}-{address}", {who: [str(a) for a in got] for who, got in answers.items()}
         )
     findings.conclude()
     if len(mesh.clusters) == 1:  # with more, pods of the others have asked
-        runner_access.require("what the gateways expose to this machine")
+        context.runner_access.require("what the gateways expose to this machine")

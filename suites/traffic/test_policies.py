@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.clients.envoy_admin import Security, security_of
 from meshproof.core import names
@@ -14,13 +13,12 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.names import APP_CLUSTER
 from meshproof.core.waiting import settled
-from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
-from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.http_batch import Call, call_from_pod
+from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.identity_policies import EXPECTED, guard_problems
 from meshproof.traffic.mtls_policies import plain_problems, security_problems
-from meshproof.workloads.testbed.lifecycle import Stage
 from meshproof.workloads.testbed.names import GUARDED, service_of
 
 
@@ -30,12 +28,14 @@ from meshproof.workloads.testbed.names import GUARDED, service_of
     "served",
     promised_by="istio.io, Peer Authentication: STRICT; Mutual TLS Migration",
     hint="istioctl x describe pod; a PeerAuthentication must be applied in the control plane of the server's cluster",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_plain_text_is_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_plain_text_is_refused(context: ClaimContext) -> None:
     """A policy that looks strict and is not lets anybody in the cluster network read and write."""
+    test_bed = context.test_bed
     findings = Findings("ways")
-    ways = [(client, server) for client in mesh.clusters for server in mesh.clusters]
-    found = together(lambda way: settled(lambda: plain_problems(snapshot, stage, *way)), ways)
+    ways = [(client, server) for client in context.mesh.clusters for server in context.mesh.clusters]
+    found = together(lambda way: settled(lambda: plain_problems(context.snapshot, test_bed, *way)), ways)
     for (client, server), problems in zip(ways, found, strict=True):
         findings.examine(f"{client} to {server}", problems)
     findings.conclude()
@@ -47,17 +47,19 @@ def test_plain_text_is_refused(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> 
     promised_by="istio.io, Authorization Policy: source.principals; Security: Identity",
     hint="refused where allowed: the client's SPIFFE ID (TRUST-04) and the trust domain in the policy; served where "
     "denied: the policy must be in the control plane of the server's cluster, and traffic must be mutual TLS",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_policies_by_identity_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_policies_by_identity_hold(context: ClaimContext) -> None:
     """Identity must survive the way between clusters, or a policy refuses the right ones and serves the wrong ones."""
+    test_bed = context.test_bed
     findings = Findings("ways")
-    ways = [(client, server) for client in mesh.clusters for server in mesh.clusters]
+    ways = [(client, server) for client in context.mesh.clusters for server in context.mesh.clusters]
 
     def problems(way: tuple[Cluster, Cluster]) -> list[str]:
         client, server = way
-        urls = [stage.url(service_of(server), f"{GUARDED}/{word}") for word in EXPECTED]
+        urls = [test_bed.url(service_of(server), f"{GUARDED}/{word}") for word in EXPECTED]
         calls = [Call(url=url, count=SAMPLES.repeated) for url in urls]
-        pod = snapshot.of(client).client
+        pod = context.snapshot.of(client).client
         return settled(lambda: guard_problems(call_from_pod(client.kube, pod, calls)))
 
     for (client, server), found in zip(ways, together(problems, ways), strict=True):
@@ -73,10 +75,11 @@ def test_policies_by_identity_hold(mesh: Mesh, snapshot: Snapshot, stage: Stage)
     hint="a DestinationRule with tls.mode DISABLE or SIMPLE for the host, or a PeerAuthentication with DISABLE: "
     "istioctl x describe pod; endpoints without a sidecar",
 )
-def test_requests_travel_under_mutual_tls(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_requests_travel_under_mutual_tls(context: ClaimContext) -> None:
     """Under PERMISSIVE, Istio's default, plain text is answered as well: nothing but this tells the difference."""
+    evidence = context.evidence
     findings = Findings("proxies")
-    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in (facts.client, facts.ingress_pod)]
     account = f"/ns/{names.APP_NAMESPACE}/sa/"
 
     def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from meshproof.claims.claim import claim
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.waiting import settled
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.probes.http_batch import Call, call_from_pod
 from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems
-from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.protocols import PROTOCOLS, protocol_calls, protocol_problems
 from meshproof.workloads.app import ECHO_PATH
 from meshproof.workloads.testbed.configuration import KNOWN_PATHS
-from meshproof.workloads.testbed.lifecycle import Stage
 from meshproof.workloads.testbed.names import ALL, service_of
 
 
@@ -28,19 +26,21 @@ from meshproof.workloads.testbed.names import ALL, service_of
     promised_by="RFC 9110, Content; Istio passes bodies through unchanged",
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
     "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_access: RunnerAccess) -> None:
+def test_bodies_survive(context: ClaimContext) -> None:
     """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
+    mesh, runner_access, test_bed = context.mesh, context.runner_access, context.test_bed
     servers = [server.name for server in mesh.clusters]
 
     def from_client(client: Cluster) -> list[list[str]]:
-        pod, services = snapshot.of(client).client, [service_of(server) for server in mesh.clusters]
-        calls = [Call(url=stage.url(service)) for service in services]
+        pod, services = context.snapshot.of(client).client, [service_of(server) for server in mesh.clusters]
+        calls = [Call(url=test_bed.url(service)) for service in services]
         known(lambda: [replies[0].outcome for replies in call_from_pod(client.kube, pod, calls)])
-        return judged(bodies_from_pod(client.kube, pod, [stage.url(service, ECHO_PATH) for service in services]))
+        return judged(bodies_from_pod(client.kube, pod, [test_bed.url(service, ECHO_PATH) for service in services]))
 
     def through_ingress(client: Cluster) -> list[list[str]]:
-        facts, hosts = snapshot.of(client), [stage.host(service_of(server)) for server in mesh.clusters]
+        facts, hosts = context.snapshot.of(client), [test_bed.host(service_of(server)) for server in mesh.clusters]
         known(lambda: [runner_access.http(facts, 1, host=host, path=KNOWN_PATHS[0])[0].outcome for host in hosts])
         return judged(runner_access.bodies(facts, hosts, ECHO_PATH))
 
@@ -66,15 +66,17 @@ def test_bodies_survive(mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_acc
     promised_by="istio.io, Protocol Selection; Deployment models: Multiple networks",
     hint="name the Service's port after its protocol (grpc, tcp) in every cluster alike; TCP across networks needs "
     "mutual TLS, since the gateway finds the service by the server name",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_protocols_cross(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_protocols_cross(context: ClaimContext) -> None:
     """A port that one cluster calls http and another tcp works from one side only."""
+    mesh, test_bed = context.mesh, context.test_bed
     findings = Findings("ways")
 
     def problems(client: Cluster) -> dict[str, list[str]]:
-        pod = snapshot.of(client).client
-        calls = [call for server in mesh.clusters for call in protocol_calls(stage, service_of(server)).values()]
-        calls += protocol_calls(stage, ALL, SAMPLES.spread).values()
+        pod = context.snapshot.of(client).client
+        calls = [call for server in mesh.clusters for call in protocol_calls(test_bed, service_of(server)).values()]
+        calls += protocol_calls(test_bed, ALL, SAMPLES.spread).values()
         last: dict[str, list[str]] = {}
 
         def ask() -> list[str]:

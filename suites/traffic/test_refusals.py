@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from meshproof.claims.claim import claim
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.waiting import settled
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.mesh.handles import Cluster
+from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
-from meshproof.workloads.testbed.lifecycle import Stage
 
 
 @claim(
@@ -18,17 +16,17 @@ from meshproof.workloads.testbed.lifecycle import Stage
     "the ingress gateways refuse hosts and paths that no route names (404), and serve those that are named",
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
     hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_unknown_hosts_and_paths_are_refused(
-    mesh: Mesh, snapshot: Snapshot, stage: Stage, runner_access: RunnerAccess
-) -> None:
+def test_unknown_hosts_and_paths_are_refused(context: ClaimContext) -> None:
     """A catch-all route publishes services that nobody meant to publish."""
+    snapshot, runner_access, test_bed = context.snapshot, context.runner_access, context.test_bed
     findings = Findings("gateways")
 
     def judged(cluster: Cluster) -> list[str]:
-        return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, stage, cluster)))
+        return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
 
-    found = together(judged, mesh.clusters)
-    for cluster, problems in zip(mesh.clusters, found, strict=True):
+    found = together(judged, context.mesh.clusters)
+    for cluster, problems in zip(context.mesh.clusters, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
+from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.configuration import is_probe, objects_of, place_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.statistics import expected_shares
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod
-from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.locality_failover import detects_outliers_everywhere, drill_failover, failover_that_never_happens
 from meshproof.traffic.shares import share_problems, told
 from meshproof.traffic.weighted_routes import must_have_weights
 from meshproof.workloads.testbed.configuration import weights
-from meshproof.workloads.testbed.lifecycle import Stage
 from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
 
 
@@ -30,29 +27,29 @@ from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
     promised_by="istio.io, Traffic Shifting; Destination Rule: subsets (one fixed sample, alpha 1e-6)",
     hint="other weights in the proxies: has somebody changed the VirtualService, or does istiod no longer follow "
     "(CONTROL-03)? all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_weighted_routes_hold(
-    mesh: Mesh, snapshot: Snapshot, stage: Stage, evidence: Evidence, runner_access: RunnerAccess
-) -> None:
+def test_weighted_routes_hold(context: ClaimContext) -> None:
     """A canary whose weight is not what was written goes to more users than it should, or to none."""
-    expected = expected_shares(weights(mesh))
+    test_bed = context.test_bed
+    expected = expected_shares(weights(context.mesh))
 
     def sample(source: tuple[Cluster, bool]) -> list[HttpAnswer]:
         cluster, through_ingress = source
-        facts = snapshot.of(cluster)
+        facts = context.snapshot.of(cluster)
         if through_ingress:
-            must_have_weights(stage, cluster, facts.ingress_pod, facts.ingress_route, stage.host(WEIGHTED))
-            return runner_access.http(facts, SAMPLES.weights, host=stage.host(WEIGHTED))
-        host = names.fqdn(WEIGHTED, stage.namespace)
-        must_have_weights(stage, cluster, facts.client, str(PORT_HTTP), host)
-        return http_from_pod(cluster.kube, facts.client, stage.url(WEIGHTED), SAMPLES.weights)
+            must_have_weights(test_bed, cluster, facts.ingress_pod, facts.ingress_route, test_bed.host(WEIGHTED))
+            return context.runner_access.http(facts, SAMPLES.weights, host=test_bed.host(WEIGHTED))
+        host = names.fqdn(WEIGHTED, test_bed.namespace)
+        must_have_weights(test_bed, cluster, facts.client, str(PORT_HTTP), host)
+        return http_from_pod(cluster.kube, facts.client, test_bed.url(WEIGHTED), SAMPLES.weights)
 
     findings = Findings("samples")
-    sources = [(cluster, through) for cluster in mesh.clusters for through in (False, True)]
+    sources = [(cluster, through) for cluster in context.mesh.clusters for through in (False, True)]
     for (cluster, through), answers in zip(sources, together(sample, sources), strict=True):
         name = f"{'through the ingress gateway of' if through else 'from the client of'} {cluster}"
         findings.examine(name, share_problems(answers, expected))
-        evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", told(answers))
+        context.evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", told(answers))
     findings.conclude()
 
 
@@ -63,11 +60,13 @@ def test_weighted_routes_hold(
     promised_by="istio.io, Locality Load Balancing: Failover; Destination Rule: outlierDetection",
     hint="without outlierDetection failover never happens while endpoints look healthy: add it to the DestinationRule; "
     "never local: are proxies and endpoints labelled with cluster and network (DISCOVERY-07)?",
+    isolation=Isolation.PUSHES_CONFIG,
 )
-def test_failing_endpoints_give_way(mesh: Mesh, snapshot: Snapshot, stage: Stage) -> None:
+def test_failing_endpoints_give_way(context: ClaimContext) -> None:
     """Pods that answer, but with errors, stay in the registry: only what clients see can take them out."""
+    mesh, test_bed = context.mesh, context.test_bed
     findings = Findings("clients and configuration objects")
-    drills = together(lambda cluster: drill_failover(snapshot, stage, cluster), mesh.clusters)
+    drills = together(lambda cluster: drill_failover(context.snapshot, test_bed, cluster), mesh.clusters)
     for cluster, problems in zip(mesh.clusters, drills, strict=True):
         findings.examine(f"client of {cluster}", problems)
     for primary in mesh.primaries:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.core.deadlines import SAMPLES
 from meshproof.discovery.endpoints import app_endpoints, expected_versions
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.probes.http import app_url, http_from_pod
-from meshproof.probes.runner_reachability import RunnerAccess
+from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.shares import Sample, judge_shares
 
 
@@ -20,17 +18,15 @@ from meshproof.traffic.shares import Sample, judge_shares
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the ingress gateway's log",
 )
-def test_ingress_traffic_is_even(
-    mesh: Mesh, snapshot: Snapshot, evidence: Evidence, runner_access: RunnerAccess
-) -> None:
+def test_ingress_traffic_is_even(context: ClaimContext) -> None:
     """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
 
     def sample(cluster: Cluster) -> Sample:
-        facts = snapshot.of(cluster)
-        expected = expected_versions(snapshot, app_endpoints(cluster, facts.ingress_pod))
-        return expected, runner_access.http(facts, SAMPLES.shares)
+        facts = context.snapshot.of(cluster)
+        expected = expected_versions(context.snapshot, app_endpoints(cluster, facts.ingress_pod))
+        return expected, context.runner_access.http(facts, SAMPLES.shares)
 
-    judge_shares(mesh, sample, evidence)
+    judge_shares(context.mesh, sample, context.evidence)
 
 
 @claim(
@@ -40,12 +36,12 @@ def test_ingress_traffic_is_even(
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the client's sidecar log",
 )
-def test_mesh_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_mesh_traffic_is_even(context: ClaimContext) -> None:
     """The same from pod to pod: mutual TLS all the way, through the sidecar's own endpoints."""
 
     def sample(cluster: Cluster) -> Sample:
-        pod = snapshot.of(cluster).client
-        expected = expected_versions(snapshot, app_endpoints(cluster, pod))
+        pod = context.snapshot.of(cluster).client
+        expected = expected_versions(context.snapshot, app_endpoints(cluster, pod))
         return expected, http_from_pod(cluster.kube, pod, app_url(), SAMPLES.shares)
 
-    judge_shares(mesh, sample, evidence)
+    judge_shares(context.mesh, sample, context.evidence)

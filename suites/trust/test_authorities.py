@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import HORIZONS
-from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import check_ca_bundle
+from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.roots import roots_by_place
 
 
@@ -19,10 +16,11 @@ from meshproof.trust.roots import roots_by_place
     promised_by="istio.io, Plug in CA Certificates; RFC 5280, 6.1",
     hint="make secret istio-system/cacerts again from an intermediate that its root signed, then restart istiod",
 )
-def test_each_plugin_ca_verifies_offline(snapshot: Snapshot, now: datetime) -> None:
+def test_each_plugin_ca_verifies_offline(context: ClaimContext) -> None:
     """istiod reads the files without complaint and fails later, at the first handshake: look before that."""
+    now = context.now
     findings = Findings("plug-in CAs")
-    for facts in snapshot.facts:
+    for facts in context.snapshot.facts:
         files = facts.ca_files().files
         findings.examine(f"{facts.cluster} istio-system/cacerts", check_ca_bundle(files, now, HORIZONS.authority))
     findings.conclude()
@@ -34,10 +32,10 @@ def test_each_plugin_ca_verifies_offline(snapshot: Snapshot, now: datetime) -> N
     promised_by="istio.io, Install Multicluster, Before you begin: a common root makes clusters trust each other",
     hint="sign the odd cluster's intermediate with the common root, replace its cacerts, restart istiod and pods",
 )
-def test_there_is_one_root(snapshot: Snapshot, evidence: Evidence) -> None:
+def test_there_is_one_root(context: ClaimContext) -> None:
     """A second root shows as TLS errors on the remote share only, which retries hide."""
-    held = roots_by_place(snapshot)
-    evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
+    held = roots_by_place(context.snapshot)
+    context.evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
     first, wanted = next(iter(held.items()))
     findings = Findings("places that hold a root")
     for place, prints in held.items():

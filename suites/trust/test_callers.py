@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.client_certificates import caller_problems, try_each_caller
 
 
@@ -20,15 +18,16 @@ from meshproof.trust.client_certificates import caller_problems, try_each_caller
     "that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
     credentials="certificates signed with the key of the mesh's CA",
 )
-def test_strangers_are_refused(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_strangers_are_refused(context: ClaimContext) -> None:
     """Every caller differs from a proper one, which must be answered before and after, in one thing only."""
+    snapshot = context.snapshot
     findings = Findings("callers")
-    pairs = list(mesh.pairs)
+    pairs = list(context.mesh.pairs)
     for (client, server), replies in zip(pairs, together(lambda p: try_each_caller(snapshot, *p), pairs), strict=True):
         if not replies:
             findings.examine(f"{client} to {server}", ["there is nothing to dial"])
         for attempt, reply in replies:
             who = f"{client} to {server} at {attempt.address}:{attempt.port} with {attempt.caller}"
             findings.examine(who, caller_problems(attempt.caller, reply))
-        evidence.attach(f"{client}-{server}", "\n".join(f"{a.caller}: {reply}" for a, reply in replies))
+        context.evidence.attach(f"{client}-{server}", "\n".join(f"{a.caller}: {reply}" for a, reply in replies))
     findings.conclude()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.core.concurrency import together
-from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.handles import Cluster
 from meshproof.pki.verify import dns_names, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.tls import Hello, TlsAnswer, tls_from_pod
+from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import istiod_targets, serving_problems
 from meshproof.trust.trust_domains import domain_problems
@@ -27,14 +25,14 @@ from meshproof.trust.trust_domains import domain_problems
     promised_by="istio.io, Trust domain migration: trustDomain and trustDomainAliases of the mesh configuration",
     hint="set the same meshConfig.trustDomain everywhere, or name the other in trustDomainAliases of both",
 )
-def test_trust_domains_agree(snapshot: Snapshot, evidence: Evidence) -> None:
+def test_trust_domains_agree(context: ClaimContext) -> None:
     """Asked of every running istiod: what its ConfigMap says may not be what it goes by."""
-    replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
+    replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
     answers = together(lambda item: istiod.trust_domains(item[0].kube, item[1].name), replicas)
     known = {f"{cluster} {pod.name}": found for (cluster, pod), found in zip(replicas, answers, strict=True)}
-    evidence.attach("trust-domains", {who: str(found) for who, found in known.items()})
+    context.evidence.attach("trust-domains", {who: str(found) for who, found in known.items()})
     findings = Findings("control planes")
-    for who, problems in domain_problems(known, snapshot.mesh.topology.trust_domain).items():
+    for who, problems in domain_problems(known, context.snapshot.mesh.topology.trust_domain).items():
         findings.examine(who, problems)
     findings.conclude()
 
@@ -45,14 +43,14 @@ def test_trust_domains_agree(snapshot: Snapshot, evidence: Evidence) -> None:
     promised_by="RFC 5280, 4.1.2.5 and RFC 7519, 4.1.4: certificates and tokens are judged by the clock of who reads",
     hint="look at time synchronisation (chronyc tracking, timedatectl) on the machine that is named above",
 )
-def test_clocks_agree(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
+def test_clocks_agree(context: ClaimContext) -> None:
     """A clock that is behind takes new certificates for not yet valid, one that is ahead takes valid ones for over."""
     readings: dict[str, Callable[[], Skew]] = {}
-    for cluster in mesh.clusters:
+    for cluster in context.mesh.clusters:
         readings[f"API server of {cluster}"] = partial(server_skew, cluster.kube)
-        readings[f"node of {cluster}"] = partial(node_skew, cluster.kube, snapshot.of(cluster).outside)
+        readings[f"node of {cluster}"] = partial(node_skew, cluster.kube, context.snapshot.of(cluster).outside)
     clocks = dict(zip(readings, together(lambda read: read(), readings.values()), strict=True))
-    evidence.attach("clocks", {name: str(skew) for name, skew in clocks.items()})
+    context.evidence.attach("clocks", {name: str(skew) for name, skew in clocks.items()})
     findings = Findings("clocks")
     for name, problems in clock_problems(clocks).items():
         findings.examine(name, problems)
@@ -67,19 +65,19 @@ def test_clocks_agree(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> Non
     hint="does that name lead to the right istiod in that cluster? (in a remote: Service and EndpointSlice istiod in "
     "istio-system, made from remotePilotAddress); restart istiod if it still has an old certificate",
 )
-def test_istiod_shows_who_it_is(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+def test_istiod_shows_who_it_is(context: ClaimContext) -> None:
     """Proxies and API servers verify the name that they dial, in a remote as in a primary."""
     findings = Findings("istiod's ports")
-    wanted = [(c, *target) for c in mesh.clusters for target in sorted(istiod_targets(c))]
+    wanted = [(c, *target) for c in context.mesh.clusters for target in sorted(istiod_targets(c))]
 
     def ask(item: tuple[Cluster, str, int]) -> TlsAnswer:
         cluster, host, port = item
         hello = Hello(address=host, port=port, sni=host, alpn="h2")
-        return tls_from_pod(cluster.kube, snapshot.of(cluster).outside, (hello,))[0]
+        return tls_from_pod(cluster.kube, context.snapshot.of(cluster).outside, (hello,))[0]
 
     for (cluster, host, port), answer in zip(wanted, together(ask, wanted), strict=True):
-        roots = snapshot.issuer_of(cluster).roots
-        findings.examine(f"{host}:{port} in {cluster}", serving_problems(answer, host, roots, now))
+        roots = context.snapshot.issuer_of(cluster).roots
+        findings.examine(f"{host}:{port} in {cluster}", serving_problems(answer, host, roots, context.now))
         shown = [f"{subject(cert)} {', '.join(dns_names(cert))}" for cert in answer.chain]
-        evidence.attach(f"{cluster}-{port}", "\n".join(shown) or str(answer))
+        context.evidence.attach(f"{cluster}-{port}", "\n".join(shown) or str(answer))
     findings.conclude()

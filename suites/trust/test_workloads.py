@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
 from meshproof.gateways.paths import meet
-from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import parse_chain, verify_chain
+from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.workload_certificates import described, presented_problems, svid_problems
 
 
@@ -23,13 +19,14 @@ from meshproof.trust.workload_certificates import described, presented_problems,
     promised_by="istio.io, Plug in CA Certificates: istiod signs with the key in cacerts",
     hint="cacerts came after istiod? restart istiod, then the pods whose certificates are named above",
 )
-def test_workloads_are_signed_by_the_plugin_ca(snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+def test_workloads_are_signed_by_the_plugin_ca(context: ClaimContext) -> None:
     """An istiod that started before cacerts signs with a CA of its own, and nobody notices within one cluster."""
+    snapshot = context.snapshot
     findings = Findings("workload certificates")
     for cluster, pod, identity in snapshot.identities():
         issuer = snapshot.issuer_of(cluster).issuer
-        findings.examine(f"{cluster} {pod}", verify_chain(identity.leaf, (), (issuer,), now))
-    evidence.attach(
+        findings.examine(f"{cluster} {pod}", verify_chain(identity.leaf, (), (issuer,), context.now))
+    context.evidence.attach(
         "issuers", {f"{c} {pod}": identity.leaf.issuer.rfc4514_string() for c, pod, identity in snapshot.identities()}
     )
     findings.conclude()
@@ -41,12 +38,12 @@ def test_workloads_are_signed_by_the_plugin_ca(snapshot: Snapshot, now: datetime
     promised_by="SPIFFE X.509-SVID, 2 and 4; istio.io, Security, Identity",
     hint="compare trust domain and service account; a wrong lifetime comes from DEFAULT_WORKLOAD_CERT_TTL",
 )
-def test_workload_certificates_name_their_workload(mesh: Mesh, snapshot: Snapshot) -> None:
+def test_workload_certificates_name_their_workload(context: ClaimContext) -> None:
     """Policies match on this name: a wrong one denies, or allows, the wrong workload."""
     findings = Findings("workload certificates")
-    for cluster, pod, identity in snapshot.identities():
-        spiffe_id = f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}"
-        issuer = snapshot.issuer_of(cluster).issuer
+    for cluster, pod, identity in context.snapshot.identities():
+        spiffe_id = f"spiffe://{context.mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}"
+        issuer = context.snapshot.issuer_of(cluster).issuer
         findings.examine(f"{cluster} {pod}", svid_problems(identity.leaf, spiffe_id, issuer))
     findings.conclude()
 
@@ -58,8 +55,9 @@ def test_workload_certificates_name_their_workload(mesh: Mesh, snapshot: Snapsho
     promised_by="istio.io, Deployment models: trust between clusters, and AUTO_PASSTHROUGH ending TLS at the workload",
     hint="compare the roots (TRUST-02); if the gateway shows its own certificate, its Gateway does not pass through",
 )
-def test_clients_meet_the_far_workload(mesh: Mesh, snapshot: Snapshot, now: datetime, evidence: Evidence) -> None:
+def test_clients_meet_the_far_workload(context: ClaimContext) -> None:
     """A 200 can come from anywhere; the certificate tells who ends the connection."""
+    mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     pairs = list(mesh.pairs)
     for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
@@ -71,7 +69,7 @@ def test_clients_meet_the_far_workload(mesh: Mesh, snapshot: Snapshot, now: date
         findings.examine(f"{client} to {server}", [] if met else ["there is nothing to dial"])
         for (address, port), answer in met.items():
             problems = [] if f"{address}:{port}" in known else ["the client's proxy does not know this endpoint"]
-            problems += presented_problems(answer, accounts, issuer, roots, now)
+            problems += presented_problems(answer, accounts, issuer, roots, context.now)
             findings.examine(f"{client} to {server} at {address}:{port}", problems)
-            evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
+            context.evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
     findings.conclude()

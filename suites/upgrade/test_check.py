@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from meshproof.claims.claim import claim
-from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import listed
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.versions import parse_target
-from meshproof.mesh.handles import Mesh
-from meshproof.run.settings import UPGRADE_TO, Settings
+from meshproof.run.claim_context import ClaimContext
+from meshproof.run.settings import UPGRADE_TO
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.rule import Severity
 from meshproof.upgrade.precheck.verdict import render, summary
@@ -23,11 +20,11 @@ from meshproof.upgrade.precheck.verdict import render, summary
     hint="every reason has its repair beside it; `meshproof upgrade check` tells the warnings too (docs/upgrade.md)",
     option=UPGRADE_TO.flag,
 )
-def test_the_mesh_is_ready_for_the_target(mesh: Mesh, settings: Settings, now: datetime, evidence: Evidence) -> None:
+def test_the_mesh_is_ready_for_the_target(context: ClaimContext) -> None:
     """What is not ready shows itself in the middle of an upgrade, when some proxies are new and others are not."""
-    verdict = check(mesh, parse_target(settings.upgrade_to, UPGRADE_TO.flag), now=now)
-    evidence.attach("verdict", render(verdict))
-    evidence.attach("verdict.json", verdict.as_plain())
+    verdict = check(context.mesh, parse_target(context.settings.upgrade_to, UPGRADE_TO.flag), now=context.now)
+    context.evidence.attach("verdict", render(verdict))
+    context.evidence.attach("verdict.json", verdict.as_plain())
     reasons = summary(verdict, Severity.NO_GO)
     if reasons:
         warned = len(verdict.of(Severity.WARNING))

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from meshproof.claims.references import Page, cited, linked
-from meshproof.claims.scheduler import Manners
+from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.core.model import Topology
 
@@ -66,15 +66,30 @@ TWO_PRIMARIES: Final = Need(
 )
 
 
+class Isolation(StrEnum):
+    """What may run at the same time as a claim, in the order in which claims begin.
+
+    `EXCLUSIVE`: nothing; for claims that count what passes through proxies. `BEFORE_CONFIG_PUSHES`: nothing that has
+    istiod push configuration; a push that is acknowledged hides one before it that was not. `SHARED`: everything.
+    `PUSHES_CONFIG`: the claim has istiod push something itself, or uses the shared test bed.
+    """
+
+    EXCLUSIVE = "exclusive"
+    BEFORE_CONFIG_PUSHES = "before configuration pushes"
+    SHARED = "shared"
+    PUSHES_CONFIG = "pushes configuration"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """One sentence that must hold.
 
     `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
-    to which topologies it applies (all of them must), `disruptive` whether proving it changes or breaks something, and
-    `manners` how it gets on with claims that are proven at the same time. `credentials` says which
-    credentials of the mesh the proof makes for itself; empty for none. `last` is for what leaves the mesh well, but
-    slower: it comes after the others of its suite. `option` is the flag without which the claim says nothing.
+    to which topologies it applies (all of them must), and `disruptive` whether proving it changes or breaks something.
+    `isolation` is what may run at the same time, `deadline_s` how long the proof may take then, and `serial` is for a
+    proof that must run by itself though it disrupts nothing. `credentials` says which credentials of the mesh the proof
+    makes for itself; empty for none. `last` is for what leaves the mesh healthy, but slower: it comes after the others
+    of its suite. `option` is the flag without which the claim says nothing.
     """
 
     code: str
@@ -83,10 +98,17 @@ class Claim:
     hint: str
     needs: tuple[Need, ...]
     disruptive: bool
-    manners: Manners = Manners.EASY
+    isolation: Isolation = Isolation.SHARED
+    deadline_s: float = DEADLINES.claim
+    serial: bool = False
     credentials: str = ""
     last: bool = False
     option: str = ""
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether it is proven at the same time as others."""
+        return not (self.disruptive or self.serial)
 
     @property
     def family(self) -> Family:
@@ -157,7 +179,9 @@ def claim(
     hint: str,
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
-    manners: Manners = Manners.EASY,
+    isolation: Isolation = Isolation.SHARED,
+    deadline_s: float = DEADLINES.claim,
+    serial: bool = False,
     credentials: str = "",
     last: bool = False,
     option: str = "",
@@ -174,7 +198,9 @@ def claim(
         hint=hint,
         needs=needs if isinstance(needs, tuple) else (needs,),
         disruptive=disruptive,
-        manners=manners,
+        isolation=isolation,
+        deadline_s=deadline_s,
+        serial=serial,
         credentials=credentials,
         last=last,
         option=option,

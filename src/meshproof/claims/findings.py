@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,14 +13,15 @@ from meshproof.core.errors import Broken, ClaimFailed
 MOST_SHOWN: Final = 12
 INDENT: Final = " " * 14
 
-_BEGUN: Final[ContextVar[list[Findings] | None]] = ContextVar("findings that were begun", default=None)
+_BEGUN: Final[ContextVar[tuple[int, list[Findings]] | None]] = ContextVar("findings that were begun", default=None)
+"""The thread that wants to know of them, and the list: contexts are copied into other threads."""
 
 
 @contextmanager
 def begun() -> Iterator[list[Findings]]:
     """The findings that this thread begins while the block lasts, for reports that list what was examined."""
     found: list[Findings] = []
-    before = _BEGUN.set(found)
+    before = _BEGUN.set((threading.get_ident(), found))
     try:
         yield found
     finally:
@@ -36,8 +38,8 @@ class Findings:
         self.wrong: dict[str, list[str]] = {}
         self._notes: list[str] = []
         self._doubts: list[str] = []
-        if (found := _BEGUN.get()) is not None:
-            found.append(self)
+        if (begun := _BEGUN.get()) is not None and begun[0] == threading.get_ident():
+            begun[1].append(self)
 
     def examine(self, thing: str, problems: Iterable[str] = ()) -> None:
         """Note that `thing` (`cluster1 meshproof-clients/client-x`) was examined, and what was wrong with it."""

@@ -1,148 +1,93 @@
 """Claims that leave the mesh as it is, proven at the same time: while one waits for a proxy, the others go on.
 
-Claims that count what passes through proxies are `ALONE`: they have their turns first, one after the other, with no
-other claim beside them. Those that have istiod push something, to prove themselves on it, are `PUSHES`: they wait for
-those that need `QUIET`, since a push that is acknowledged hides one before it that was not.
+`EXCLUSIVE` claims run first, one after the other, with no other claim beside them. Those that have istiod push
+configuration wait until all that are `BEFORE_CONFIG_PUSHES` have ended.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Final
 
+from meshproof.claims.claim import Isolation
+from meshproof.claims.job import Job
+
 WIDTH: Final = 12
-"""Claims at once. Each asks in parallel itself; with more of them the API servers' `exec` sessions only queue."""
+"""Claims at once. Each queries in parallel itself; what bounds a pass is the machine's processors."""
 
 
-class Manners(StrEnum):
-    """How a claim gets on with the others, in the order of their turns."""
-
-    ALONE = "alone"
-    QUIET = "quiet"
-    EASY = "easy"
-    PUSHES = "pushes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One claim's work."""
-
-    name: str
-    work: Callable[[], None]
-    manners: Manners = Manners.EASY
-
-
-class Turn:
-    """One job's turn in a round."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.seconds = 0.0
-        self._future: Future[None] | None = None
-
-    def begin(self, pool: ThreadPoolExecutor, run: Callable[[Turn], None]) -> None:
-        self._future = pool.submit(run, self)
-
-    def do(self) -> None:
-        start = time.monotonic()
-        try:
-            self.job.work()
-        finally:
-            self.seconds = time.monotonic() - start
-
-    def result(self) -> None:
-        """Wait for the job's end, and raise what it raised. `seconds` is then its own time, without its waiting."""
-        assert self._future is not None, "the round was not entered"
-        self._future.result()
-
-
-class Round:
+class Scheduler:
     """Runs jobs while it is entered. On the way out those that have not begun are dropped, and the others end."""
 
     def __init__(
-        self, jobs: Iterable[Job], *, width: int = WIDTH, after_quiet: Callable[[], object] = lambda: None
+        self, jobs: Iterable[Job], *, width: int = WIDTH, before_pushes: Callable[[], object] = lambda: None
     ) -> None:
-        """`after_quiet` is called as soon as something may be pushed, before a turn is free; it must return at once."""
-        self._pool = ThreadPoolExecutor(max_workers=width, thread_name_prefix="claim")
-        self._one_at_a_time = threading.Lock()
-        self._when_quiet_is_over = after_quiet
-        self.turns = {job.name: Turn(job) for job in jobs}
-        self._alone_are_through = Countdown(self._count(Manners.ALONE))
-        self._quiet_are_through = Countdown(self._count(Manners.QUIET))
+        """`before_pushes` is called as soon as something may be pushed after claims that could not bear it; it must
+        return at once."""
+        order = list(Isolation)
+        self._waiting = sorted(jobs, key=lambda job: order.index(job.isolation))
+        self._running: list[Job] = []
+        self._width = width
+        self._before_pushes = before_pushes
+        self._changed = threading.Condition()
 
-    def __enter__(self) -> Round:
-        run = {
-            Manners.ALONE: self._alone,
-            Manners.QUIET: self._in_quiet,
-            Manners.EASY: self._beside_others,
-            Manners.PUSHES: self._after_quiet,
-        }
-        for manners, how in run.items():
-            for turn in self.turns.values():
-                if turn.job.manners is manners:
-                    turn.begin(self._pool, how)
+    def __enter__(self) -> Scheduler:
+        with self._changed:
+            self._advance()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._changed:
+            for job in self._waiting:
+                job.cancel()
+            self._waiting.clear()
+        self.join()
 
-    def _count(self, manners: Manners) -> int:
-        return sum(turn.job.manners is manners for turn in self.turns.values())
-
-    def _alone(self, turn: Turn) -> None:
-        with self._one_at_a_time, self._alone_are_through.one():
-            turn.do()
-
-    def _in_quiet(self, turn: Turn) -> None:
-        try:
-            with self._quiet_are_through.one():
-                self._beside_others(turn)
-        finally:
-            if self._quiet_are_through.done:
-                self._when_quiet_is_over()
-
-    def _after_quiet(self, turn: Turn) -> None:
-        self._quiet_are_through.wait()
-        self._beside_others(turn)
-
-    def _beside_others(self, turn: Turn) -> None:
-        self._alone_are_through.wait()
-        turn.do()
-
-
-class Countdown:
-    """Lets who waits go on when so many have ended."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._lock = threading.Lock()
-        self._done = threading.Event()
-        if not count:
-            self._done.set()
-
-    def wait(self) -> None:
-        self._done.wait()
+    def join(self) -> None:
+        """Wait until every job has ended; each does by its deadline."""
+        with self._changed:
+            self._changed.wait_for(self._is_done)
 
     @property
     def done(self) -> bool:
-        return self._done.is_set()
+        """Whether every job has ended."""
+        with self._changed:
+            return self._is_done()
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """One of them: it has ended when the block is left, whatever happened in it."""
+    def _is_done(self) -> bool:
+        return not self._waiting and not self._running
+
+    def _advance(self) -> None:
+        """Begin all that may."""
+        while len(self._running) < self._width and self._waiting and self._may_begin(self._waiting[0]):
+            job = self._waiting.pop(0)
+            self._running.append(job)
+            job.start(self._has_ended)
+
+    def _may_begin(self, job: Job) -> bool:
+        """They begin in the order of their isolation, so what is left need not be looked at."""
+        running = {other.isolation for other in self._running}
+        if job.isolation is Isolation.EXCLUSIVE:
+            return not running
+        if job.isolation is Isolation.PUSHES_CONFIG and Isolation.BEFORE_CONFIG_PUSHES in running:
+            return False
+        return Isolation.EXCLUSIVE not in running
+
+    def _has_ended(self, job: Job) -> None:
+        with self._changed:
+            self._running.remove(job)
+            left = [*self._running, *self._waiting]
+            pushes_may_begin = job.isolation is Isolation.BEFORE_CONFIG_PUSHES and job.isolation not in {
+                other.isolation for other in left
+            }
         try:
-            yield
+            if pushes_may_begin:
+                self._before_pushes()
         finally:
-            with self._lock:
-                self._left -= 1
-                if not self._left:
-                    self._done.set()
+            with self._changed:
+                self._advance()
+                self._changed.notify_all()

@@ -63,6 +63,11 @@ class Deadlines:
     drained: float = 20.0
     """Beyond the drain time that proxies declare (45 s unless `drainDuration` is set), until none of them drains a
     listener: a push may have come while we waited, and a busy machine closes connections late."""
+    claim: float = 300.0
+    """One claim that is proven beside others, its waiting for them not counted. A whole pass over three clusters with
+    500 services takes 60 s, the slowest with a fault in the mesh 145 s (docs/performance.md, docs/sensitivity.md)."""
+    test_bed_gone: float = 60.0
+    """From the deletion of the test bed's namespaces until they are gone; the namespace controller waits 5 s itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

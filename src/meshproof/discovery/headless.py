@@ -12,15 +12,15 @@ from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.dns import resolve_from_pod
 from meshproof.workloads.canary_service import fqdn
-from meshproof.workloads.testbed.lifecycle import Newcomers
+from meshproof.workloads.testbed.lifecycle import FreshPods
 
 
 def resolve_headless(
-    snapshot: Snapshot, newcomers: Newcomers, viewer: Cluster, name: str
+    snapshot: Snapshot, fresh_pods: FreshPods, viewer: Cluster, name: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a new pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar."""
     captured: tuple[str, ...] = ()
-    pod = newcomers.of(viewer)
+    pod = fresh_pods.of(viewer)
 
     def check() -> None:
         nonlocal captured

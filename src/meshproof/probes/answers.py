@@ -9,7 +9,7 @@ from typing import Final
 import requests
 
 VERSION_HEADER: Final = "x-app-version"
-"""Who answered: the application tells its version, a probe of the stage its cluster."""
+"""Who answered: the application tells its version, a probe of the test bed its cluster."""
 PROTOCOL_HEADER: Final = "x-meshproof-protocol"
 """In which protocol the request reached the probe service itself, past all proxies."""
 

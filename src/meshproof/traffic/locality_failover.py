@@ -15,7 +15,7 @@ from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
 from meshproof.workloads.testbed.configuration import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S
-from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import FAIL_HEADER, FAILOVER, PORT_HTTP
 
 
@@ -26,10 +26,10 @@ def detects_outliers_everywhere(primary: Cluster) -> bool:
     return "outlierDetection" in ((found or {}).get("data") or {}).get("mesh", "")
 
 
-def drill_failover(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[str]:
+def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> list[str]:
     """All is well, the own cluster's probe fails for this client, all is well again."""
-    pod, url, count = snapshot.of(cluster).client, stage.url(FAILOVER), SAMPLES.local
-    must_prefer_its_own(stage, cluster, pod)
+    pod, url, count = snapshot.of(cluster).client, test_bed.url(FAILOVER), SAMPLES.local
+    must_prefer_its_own(test_bed, cluster, pod)
     (well,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
     failing_call = Call(
         url=url,
@@ -50,9 +50,9 @@ def drill_failover(snapshot: Snapshot, stage: Stage, cluster: Cluster) -> list[s
     return problems
 
 
-def must_prefer_its_own(stage: Stage, cluster: Cluster, pod: PodFacts) -> None:
+def must_prefer_its_own(test_bed: TestBed, cluster: Cluster, pod: PodFacts) -> None:
     """Wait until the client's proxy has all endpoints, those of other clusters with a lower priority."""
-    name = f"outbound|{PORT_HTTP}||{names.fqdn(FAILOVER, stage.namespace)}"
+    name = f"outbound|{PORT_HTTP}||{names.fqdn(FAILOVER, test_bed.namespace)}"
 
     def check() -> None:
         found = endpoints_of(cluster.kube, pod.namespace, pod.name, name)

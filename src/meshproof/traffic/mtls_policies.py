@@ -10,20 +10,20 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.http_batch import Call, Reply, call_from_pod
-from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import LISTEN_HTTP, LISTEN_OPEN, service_of
 
 
-def plain_problems(snapshot: Snapshot, stage: Stage, client: Cluster, server: Cluster) -> list[str]:
+def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Cluster) -> list[str]:
     """What a pod outside the mesh gets where it can reach the server at all, and what a mesh client gets."""
-    pod, facts = stage.addresses[server.name], snapshot.of(client)
+    pod, facts = test_bed.addresses[server.name], snapshot.of(client)
     crosses = snapshot.mesh.crosses_network(client, server)
     refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
     refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
     serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
     calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
     plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect)
-    (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=stage.url(service_of(server)))])
+    (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=test_bed.url(service_of(server)))])
     return strict_problems(
         dict(zip(refusing, (replies[0] for replies in plain), strict=False)),
         dict(zip(serving, (replies[0] for replies in plain[len(refusing) :]), strict=True)),

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 
 from meshproof.core.deadlines import SAMPLES
 from meshproof.probes.http_batch import Call, Reply, told_replies
-from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import PORT_GRPC, PORT_HTTP, PORT_TCP
 
 # What must reach the probe, in its own words; TCP carries whatever the client speaks.
 PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HTTP/1.1"}
 
 
-def protocol_calls(stage: Stage, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
+def protocol_calls(test_bed: TestBed, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
     """One call per protocol. A TCP connection is balanced once, so each request there has one of its own."""
     post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
     return {
-        "http": Call(url=stage.url(service, port=PORT_HTTP), count=count),
-        "grpc": Call(url=stage.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
-        "tcp": Call(url=stage.url(service, port=PORT_TCP), count=count, fresh=True),
+        "http": Call(url=test_bed.url(service, port=PORT_HTTP), count=count),
+        "grpc": Call(url=test_bed.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
+        "tcp": Call(url=test_bed.url(service, port=PORT_TCP), count=count, fresh=True),
     }
 
 

@@ -9,18 +9,18 @@ from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.runner_reachability import RunnerAccess
 from meshproof.workloads.testbed.configuration import KNOWN_PATHS
-from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import service_of
 
 KNOWN_HOST, PROBE, OTHER_HOST, OTHER_PATH = "the application", "a known path", "an unknown host", "an unknown path"
 
 
 def request_each_kind(
-    access: RunnerAccess, snapshot: Snapshot, stage: Stage, cluster: Cluster
+    access: RunnerAccess, snapshot: Snapshot, test_bed: TestBed, cluster: Cluster
 ) -> dict[str, HttpAnswer]:
     """One request of each kind."""
     facts = snapshot.of(cluster)
-    probe = stage.host(service_of(cluster))
+    probe = test_bed.host(service_of(cluster))
     wanted = {
         KNOWN_HOST: (names.APP_HOST, "/"),
         PROBE: (probe, KNOWN_PATHS[0]),

@@ -9,10 +9,10 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.testbed.configuration import weights
-from meshproof.workloads.testbed.lifecycle import Stage
+from meshproof.workloads.testbed.lifecycle import TestBed
 
 
-def must_have_weights(stage: Stage, cluster: Cluster, pod: PodFacts, route: str, host: str) -> None:
+def must_have_weights(test_bed: TestBed, cluster: Cluster, pod: PodFacts, route: str, host: str) -> None:
     """Wait until a proxy has the weights that were written, and endpoints for each of them.
 
     Route, subsets and endpoints come in pushes of their own: a route to a subset that has no endpoint yet is a 503.
@@ -21,8 +21,8 @@ def must_have_weights(stage: Stage, cluster: Cluster, pod: PodFacts, route: str,
     def check() -> None:
         found = weights_of_route(cluster.kube, pod.namespace, pod.name, route, host)
         seen = {name.split("|")[2]: weight for name, weight in found.items()}
-        if seen != weights(stage.mesh):
-            raise NotYet(f"weights are {seen or 'none'}, should be {weights(stage.mesh)}")
+        if seen != weights(test_bed.mesh):
+            raise NotYet(f"weights are {seen or 'none'}, should be {weights(test_bed.mesh)}")
         for target in found:
             if not endpoints_of(cluster.kube, pod.namespace, pod.name, target):
                 raise NotYet(f"{target} has no endpoint")

@@ -18,6 +18,8 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
+from meshproof.claims.job import require_config_pushes
+from meshproof.clients.kubernetes.config_pushes import makes_istiod_push
 from meshproof.clients.kubernetes.credential_files import key_folder
 from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.waiting import NotYet
@@ -28,6 +30,10 @@ FIELD_MANAGER = "meshproof"
 
 CONNECTIONS = 16
 """Kept open at most; more than `meshproof.core.concurrency.WIDTH`, or some would be opened anew each time."""
+
+EXECS = 16
+"""Commands in containers at once, over all clusters and callers of this process."""
+EXEC_SLOTS = threading.BoundedSemaphore(EXECS)
 
 FORBIDDEN = 403
 """The HTTP status for what the user may not do."""
@@ -179,7 +185,12 @@ class Kube:
         content_type: str = "application/json",
         timeout_s: float = 15.0,
     ) -> bytes:
-        """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer)."""
+        """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer).
+
+        Raises `Broken` if it makes istiod push and the claim that is running has not declared that.
+        """
+        if makes_istiod_push(method, path, query or {}):
+            require_config_pushes(f"{method} {path} on {self.name}", removes=method == "DELETE")
         url = f"{path}?{urlencode(query)}" if query else path
         response, data = self._send(method, url, body=body, content_type=content_type, timeout_s=timeout_s)
         status = int(response.status)
@@ -382,8 +393,22 @@ class Kube:
         `stdin` is for what must not be in `argv`, which API servers write into audit logs and failures quote. It is
         never closed: the protocol cannot say "end of file" before version 5, so the command must know where it ends.
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
-        never counts as an answer. A non-zero exit is an answer (`exit_code`).
+        never counts as an answer. A non-zero exit is an answer (`exit_code`). While `EXECS` others are on their way it
+        waits; that does not count.
         """
+        with EXEC_SLOTS:
+            return self._exec(namespace, pod, argv, container=container, stdin=stdin, timeout_s=timeout_s)
+
+    def _exec(
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str | None,
+        stdin: str | None,
+        timeout_s: float,
+    ) -> ExecResult:
         self._note("EXEC")
         what = f"exec in {namespace}/{pod} on {self.name}: {' '.join(argv)[:120]}"
         # stream() swaps the ApiClient's request method while it runs, so it needs a client of its own.

@@ -1,4 +1,4 @@
-"""A stage of our own for claims about routes, policies and protocols: one probe pod per cluster in a new namespace.
+"""A test bed of our own for claims about routes, policies and protocols: one probe pod per cluster in a new namespace.
 
 Nothing of it touches anybody else: its services, hosts and policies select its own pods only, and all goes with its
 namespace. One pod serves everything, in every cluster the same:

@@ -1,4 +1,4 @@
-"""Istio's configuration for the stage: routes, policies and hosts that touch nothing but its probes."""
+"""Istio's configuration for the test bed: routes, policies and hosts that touch nothing but its probes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CLIENT_ACCOUNT: Final = "default"
 
 
 def configurations(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
-    """Everything that the claims of the stage need, for every config cluster."""
+    """Everything that the claims of the test bed need, for every config cluster."""
     hosts = [f"*.{namespace}.{PROBE_DOMAIN}"]
     opening = {primary: opened_at_ingress(mesh, primary, APP, namespace, hosts) for primary in mesh.primaries}
     return [

@@ -1,13 +1,14 @@
-"""The stage while it is there: made, ready, and removed."""
+"""The test bed while it is there: made, ready, and removed."""
 
 from __future__ import annotations
 
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import yaml
@@ -16,7 +17,8 @@ from meshproof.clients.istio.configuration import PROBE_DOMAIN
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
-from meshproof.core.concurrency import together
+from meshproof.core.concurrency import Pool, together
+from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed
 from meshproof.mesh.configuration import apply_config
 from meshproof.mesh.handles import Cluster, Mesh
@@ -41,7 +43,7 @@ from meshproof.workloads.testbed.names import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class TestBed:
     """The probes while they are there. `addresses` has the pod address by cluster name."""
 
     mesh: Mesh
@@ -49,26 +51,26 @@ class Stage:
     addresses: dict[str, str]
 
     def url(self, service: str, path: str = "/", *, port: int = PORT_HTTP) -> str:
-        """How a mesh client calls a service of the stage."""
+        """How a mesh client calls a service of the test bed."""
         return f"http://{names.fqdn(service, self.namespace)}:{port}{path}"
 
     def host(self, service: str) -> str:
-        """The host name under which the ingress gateways know a service of the stage."""
+        """The host name under which the ingress gateways know a service of the test bed."""
         return f"{service}.{self.namespace}.{PROBE_DOMAIN}"
 
 
-class Newcomers:
-    """A new pod in a new namespace of each cluster, and the stage that is made of them, on their way.
+class FreshPods:
+    """A new pod in a new namespace of each cluster, and the test bed that is made of them, on their way.
 
-    What a method returns, it waits for. The pods start while the configuration of the stage is applied, so that each is
-    told whatever becomes of the other.
+    What a method returns, it waits for. The pods start while the configuration of the test bed is applied, so that each
+    result is known whatever becomes of the other.
     """
 
-    def __init__(self, mesh: Mesh, namespace: str, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, mesh: Mesh, namespace: str, pool: Pool) -> None:
         self._mesh = mesh
-        self._namespace = namespace
-        made = pool.submit(self._make_namespaces)
-        self._pods = {cluster.name: pool.submit(self._start, made, cluster) for cluster in mesh.clusters}
+        self.namespace = namespace
+        made = pool.submit(self._make_namespaces, mesh.clusters)
+        self._pods = {c.name: pool.submit(partial(self._start, made), c) for c in mesh.clusters}
         self._configured = pool.submit(self._configure, made)
 
     def of(self, cluster: Cluster) -> PodFacts:
@@ -78,8 +80,8 @@ class Newcomers:
         """
         return self._pods[cluster.name].result()
 
-    def stage(self) -> Stage:
-        """The stage, with probes in all clusters, and the configuration applied.
+    def test_bed(self) -> TestBed:
+        """The test bed, with probes in all clusters, and the configuration applied.
 
         Raises `ClaimFailed` if the mesh refuses a probe, does not let it get ready, or refuses its configuration: what
         is claimed for services does not hold for a new one. Anything else that is in the way is raised as it is.
@@ -87,20 +89,20 @@ class Newcomers:
         pods = {cluster.name: self._probe(cluster) for cluster in self._mesh.clusters}
         self._configured.result()
         addresses = {str(name): pod.address for name, pod in pods.items()}
-        return Stage(mesh=self._mesh, namespace=self._namespace, addresses=addresses)
+        return TestBed(mesh=self._mesh, namespace=self.namespace, addresses=addresses)
 
-    def _make_namespaces(self) -> None:
-        together(lambda cluster: make_namespace(cluster, self._namespace), self._mesh.clusters)
+    def _make_namespaces(self, clusters: tuple[Cluster, ...]) -> None:
+        together(lambda cluster: make_namespace(cluster, self.namespace), clusters)
 
     def _start(self, made: Future[None], cluster: Cluster) -> PodFacts:
         made.result()
-        cluster.kube.apply(_config_map(cluster, self._namespace))
-        return ready_pod(cluster, self._namespace, _pod(cluster, self._namespace, self._mesh.toolbox.images))
+        cluster.kube.apply(_config_map(cluster, self.namespace))
+        return ready_pod(cluster, self.namespace, _pod(cluster, self.namespace, self._mesh.toolbox.images))
 
     def _configure(self, made: Future[None]) -> None:
         made.result()
-        together(lambda item: item[0].kube.apply(item[1]), _services(self._mesh, self._namespace))
-        together(lambda item: apply_config(*item), configurations(self._mesh, self._namespace))
+        together(lambda item: item[0].kube.apply(item[1]), _services(self._mesh, self.namespace))
+        together(lambda item: apply_config(*item), configurations(self._mesh, self.namespace))
 
     def _probe(self, cluster: Cluster) -> PodFacts:
         try:
@@ -114,13 +116,14 @@ class Newcomers:
 
 
 @contextmanager
-def newcomers(mesh: Mesh) -> Iterator[Newcomers]:
-    """New pods in all clusters and their stage, on their way; everything goes with the namespace."""
+def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
+    """New pods in all clusters and their test bed, on their way; everything goes with the namespace."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
+    pool = Pool(len(mesh.clusters) + 2, name="test-bed")
     try:
-        with ThreadPoolExecutor(max_workers=len(mesh.clusters) + 2, thread_name_prefix="stage") as pool:
-            yield Newcomers(mesh, namespace, pool)
+        yield FreshPods(mesh, namespace, pool)
     finally:
+        pool.close(timeout_s=DEADLINES.claim)
         together(lambda cluster: cluster.kube.delete("Namespace", namespace), mesh.clusters)
 
 

@@ -1,4 +1,4 @@
-"""What the parts of the stage are called, and where they listen."""
+"""What the parts of the test bed are called, and where they listen."""
 
 from __future__ import annotations
 
