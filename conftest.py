@@ -11,10 +11,10 @@ pytest_plugins = [
     "fixtures.allure_results",
     "fixtures.junit",
     "fixtures.mesh",
-    "fixtures.worker",
     "fixtures.rounds",
     "fixtures.faults",
     "fixtures.upgrade",
     "fixtures.diagram",
+    "fixtures.worker",
     "fixtures.parallel",
 ]
