@@ -12,10 +12,10 @@ pytest_plugins = [
     "fixtures.allure_results",
     "fixtures.junit",
     "fixtures.mesh",
-    "fixtures.worker",
     "fixtures.concurrent_claims",
     "fixtures.faults",
     "fixtures.upgrade",
     "fixtures.diagram",
+    "fixtures.worker",
     "fixtures.parallel",
 ]

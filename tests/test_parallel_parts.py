@@ -1,158 +1,200 @@
-"""What runs over several processes are made of, each part by itself."""
+"""What `-n` is made of: how many labs fit, which topology goes to whom, and what workers report."""
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from multiprocessing import get_context
-from pathlib import Path
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fixtures import stagehand
-from fixtures.mesh import SNAPSHOTS
-from fixtures.options import SETTINGS
-from fixtures.parallel import pytest_xdist_auto_num_workers
-from fixtures.report import FACTS
-from fixtures.stagehand import Stagehand
-from fixtures.worker import RunFolder, Worker
-from meshproof.claims.results import ClaimResult, Result
-from meshproof.clients.kubernetes.client import Kube
-from meshproof.core.errors import Broken, ClaimFailed, NotReady
-from meshproof.core.progress import Silent
-from meshproof.core.topology import load_topology
-from meshproof.install.executor import Step as InstallStep
-from meshproof.install.executor import StepFailed
-from meshproof.install.lifecycle import Installed
-from meshproof.mesh.access import ClusterAccess
-from meshproof.mesh.snapshot import Snapshot
-from meshproof.report.verdict import RunFacts
-from meshproof.run.clusters import Clusters
-from meshproof.run.division import Lot, Phase, Step, divide, phases_of
-from meshproof.run.gates import Gates, at_work, who_is_at_work
-from meshproof.run.handover import Handover, handed_over, read_handover, write_handover
-from meshproof.run.hearing import Ear, tell
-from meshproof.run.settings import TOPOLOGY
-from meshproof.workloads.cleanup import STALE
-from tests.fakes import mesh_of, toolbox
+from fixtures.parallel import TopologyScheduling, labs_of, why_one_process
+from meshproof.claims.results import ClaimResult, Ledger, Result
+from meshproof.core.errors import BadInput
+from meshproof.providers.lab import capacity, doctor
+from meshproof.providers.lab import cleanup as remains
+from meshproof.providers.lab.capacity import fitting, must_fit
+from meshproof.report.verdict import RunFacts, Tally, api_requests
+from meshproof.run.settings import TOPOLOGY, Settings, read_settings
 
-# -- who proves what --------------------------------------------------------------------------------------------------
+LABS = ("default-1", "default-2", "default-3")
 
 
-def lot(name: str, step: Step = Step.TOGETHER, *, place: int = 1, spreads: bool = False) -> Lot:
-    """Its suite is the name's first letter."""
-    return Lot(name=name, phase=Phase(place=place, topology=f"t{place}", step=step), suite=name[0], spreads=spreads)
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Room for two labs by memory and for three by cores; the labs in the list are up."""
+    up: list[str] = []
+    monkeypatch.setattr(doctor, "available_memory_gib", lambda: 2 * doctor.MEMORY_GIB + 0.5)
+    monkeypatch.setattr(doctor, "free_inotify_instances", lambda most: min(most, 500))
+    monkeypatch.setattr(remains, "taken_slots", set)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(3 * capacity.CORES_PER_LAB)))
+    monkeypatch.setattr(capacity, "running", lambda name: name if name in up else None)
+    return up
 
 
-def names(shares: list[list[Lot]]) -> list[list[str]]:
-    return [[each.name for each in share] for share in shares]
+def test_as_many_labs_fit_as_the_scarcest_resource_allows(machine: list[str]) -> None:
+    assert fitting(LABS) == 2
+    must_fit(LABS[:2])
+    with pytest.raises(BadInput) as caught:
+        must_fit(LABS)
+    assert str(caught.value) == (
+        "-n 3: this machine can run 2 labs side by side:\n  8.5 GiB of memory available, 4 needed for each lab\n"
+        "  repair: use -n 2\n  or end other programs, or use a bigger machine"
+    )
 
 
-def test_what_cannot_be_spread_stays_in_one_process_in_the_order_of_phases() -> None:
-    lots = [lot("f1", Step.DISRUPTIVE), lot("g1", Step.ALONE), lot("t1"), lot("g2"), lot("f2", Step.DISRUPTIVE)]
-    assert names(divide(lots, 2)) == [["g1", "t1", "g2", "f1", "f2"], []]
+def test_labs_that_are_up_need_nothing_more(machine: list[str]) -> None:
+    machine += ["default-2"]
+    assert fitting(LABS) == 3
+    must_fit(LABS)
+    machine[:] = ["default-3"]
+    must_fit(LABS)
 
 
-def test_suites_are_spread_and_not_torn_apart() -> None:
-    kept = [lot(f"p{n}") for n in range(3)]
-    spread = [lot(f"{suite}{n}", spreads=True) for suite, count in (("a", 2), ("b", 4), ("c", 1)) for n in range(count)]
-    assert names(divide(kept + spread, 2)) == [
-        ["p0", "p1", "p2", "a0", "a1"],
-        ["b0", "b1", "b2", "b3", "c0"],
-    ]
-    assert names(divide(kept + spread, 5)) == [
-        ["p0", "p1", "p2"],
-        ["b0", "b1", "b2", "b3"],
-        ["a0", "a1"],
-        ["c0"],
-        [],
-    ]
+def test_without_room_for_two_the_repair_is_one_process(machine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "free_inotify_instances", lambda most: doctor.INOTIFY_INSTANCES + 1)
+    with pytest.raises(BadInput, match=r"can run 1 labs(?s:.)*41 inotify instances free(?s:.)*repair: omit -n"):
+        must_fit(LABS[:2])
 
 
-def test_everything_of_one_mesh_comes_before_the_next() -> None:
-    lots = [lot("b1", Step.DISRUPTIVE, place=2), lot("a2", place=2, spreads=True), lot("f1", Step.DISRUPTIVE), lot("x")]
-    assert [phase.name for phase in phases_of(lots)] == [
-        "1-t1-together",
-        "1-t1-disruptive",
-        "2-t2-together",
-        "2-t2-disruptive",
-    ]
-    assert names(divide(lots, 1)) == [["x", "f1", "a2", "b1"]]
+def test_each_limit_is_counted_in_whole_labs(machine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remains, "taken_slots", lambda: {0, 3})
+    assert [limit.labs for limit in capacity.limits(3)] == [3, 2, 3, 14]
+    assert all(limit.repair for limit in capacity.limits(3))
 
 
-@pytest.mark.parametrize(("cores", "topology", "workers"), [(2, "all", 2), (64, "all", 6), (64, None, None)])
-def test_as_many_workers_as_can_have_work(
-    monkeypatch: pytest.MonkeyPatch, cores: int, topology: str | None, workers: int | None
-) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
-    config: Any = SimpleNamespace(getoption={TOPOLOGY.dest: topology}.get)
-    assert pytest_xdist_auto_num_workers(config) == workers
+def settings(topology: str, tmp_path: Any) -> Settings:
+    return read_settings({TOPOLOGY.dest: topology}, root=tmp_path)
 
 
-@pytest.mark.parametrize(("workers", "width"), [(1, 12), (2, 6), (5, 2), (64, 1)])
-def test_workers_together_prove_no_more_claims_at_once_than_one_process_does(
-    tmp_path: Path, workers: int, width: int
-) -> None:
-    assert Worker("gw0", RunFolder(tmp_path), began=0.0, workers=workers).width == width
+def test_one_process_where_there_is_one_topology_one_worker_or_one_set_of_clusters(tmp_path: Any) -> None:
+    everything = settings("all", tmp_path)
+    assert why_one_process(everything, 2) == ""
+    assert why_one_process(everything, 1) == "one worker"
+    assert why_one_process(settings("multi-primary-samenet", tmp_path), 2) == "one topology"
+    assert why_one_process(replace(everything, provider="kind"), 2) == "--provider=kind has one set of clusters"
 
 
-# -- gates and lines --------------------------------------------------------------------------------------------------
+def test_labs_are_named_after_that_of_the_run(tmp_path: Any) -> None:
+    assert labs_of(replace(settings("all", tmp_path), lab_name="ci"), 2) == ("ci-1", "ci-2")
+    with pytest.raises(BadInput, match="choose another --lab-name"):
+        labs_of(replace(settings("all", tmp_path), lab_name="fifteen-letters"), 2)
 
 
-def test_a_gate_holds_until_it_is_opened(tmp_path: Path) -> None:
-    kept, passed = Gates(tmp_path), list[bool]()
-    kept.shut(["first", "second"])
-    waiting = threading.Thread(target=lambda: passed.append(Gates(tmp_path).passes("first")))
-    waiting.start()
-    waiting.join(0.2)
-    assert waiting.is_alive()
-    kept.open("first")
-    waiting.join(10)
-    assert passed == [True]
-    assert Gates(tmp_path).passes("first")
-    kept.call_off()
-    assert not Gates(tmp_path).passes("second")
-    assert not Gates(tmp_path).passes("first"), "it was called off"
+# -- which topology goes to whom ---------------------------------------------------------------------------------------
 
 
-def _shut_and_die(folder: Path) -> None:
-    Gates(folder).shut(["gate"])
+class Node:
+    """A worker that only keeps what it is sent."""
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)
+        self.sent: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        self.sent += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
 
 
-def test_nobody_waits_for_a_keeper_that_has_died(tmp_path: Path) -> None:
-    keeper = get_context("spawn").Process(target=_shut_and_die, args=(tmp_path,))
-    keeper.start()
-    keeper.join()
-    assert not Gates(tmp_path).passes("gate")
+TESTS = [f"{topology}{number}" for topology in "abcd" for number in range(4)]
 
 
-def test_who_is_at_work_is_known_until_it_ends(tmp_path: Path) -> None:
-    mark = at_work(tmp_path / "mark")
-    assert who_is_at_work(tmp_path / "mark") == os.getpid()
-    mark.close()
-    assert who_is_at_work(tmp_path / "mark") is None
+class Run:
+    def __init__(self, workers: int) -> None:
+        self.lost: list[tuple[str, list[str]]] = []
+        option = SimpleNamespace(loadscopereorder=True)
+        config: Any = SimpleNamespace(option=option, getvalue={"tx": [f"{workers}*popen"]}.get)
+        log = SimpleNamespace(loadscopesched=lambda *_: None)
+        places = {name: name[0] for name in TESTS}
+        self.scheduling = TopologyScheduling(config, log, places, lambda who, tests: self.lost.append((who, tests)))
+        self.nodes = [self.join(f"gw{number}") for number in range(workers)]
+
+    def join(self, name: str) -> Node:
+        node = Node(name)
+        self.scheduling.add_node(node)
+        self.scheduling.add_node_collection(node, TESTS)
+        if self.scheduling.collection_is_completed:
+            self.scheduling.schedule()
+        return node
+
+    def has(self, node: Node) -> list[str]:
+        return [TESTS[index] for index in node.sent]
+
+    def prove(self, node: Node, *names: str) -> None:
+        for name in names:
+            self.scheduling.begun.add(name)
+            self.scheduling.mark_test_complete(node, TESTS.index(name))
 
 
-def test_lines_of_several_are_heard_whole(tmp_path: Path) -> None:
-    heard: list[str] = []
-    with Ear(tmp_path / "told", heard.append):
-        tellers = [threading.Thread(target=tell, args=(tmp_path / "told", f"{n} " + "é" * 3000)) for n in range(4)]
-        for teller in tellers:
-            teller.start()
-        for teller in tellers:
-            teller.join()
-    assert sorted(line[0] for line in heard) == ["0", "1", "2", "3"]
-    assert {line[2:].strip("é") for line in heard} <= {"", "\N{REPLACEMENT CHARACTER}"}
-    tell(tmp_path / "told", "nobody hears this, and that is all right")
+def test_topologies_go_to_workers_as_a_whole_and_in_order() -> None:
+    run = Run(2)
+    first, second = run.nodes
+    assert run.has(first) == TESTS[:4]
+    assert run.has(second) == TESTS[4:8]
+    run.prove(first, *TESTS[:2])
+    assert run.has(first) == TESTS[:4] + TESTS[8:12], "the next one before the last two, since it asks ahead"
 
 
-# -- what travels -----------------------------------------------------------------------------------------------------
+def test_what_a_dead_worker_had_begun_is_lost_and_what_it_had_not_goes_to_another() -> None:
+    run = Run(2)
+    first, second = run.nodes
+    run.prove(first, *TESTS[:3])
+    run.scheduling.begun.add("a3")
+    run.scheduling.remove_node(first)
+    assert run.lost == [("gw0", ["a3"])]
+    third = run.join("gw2")
+    assert run.has(third) == ["d0", "d1", "d2", "d3"]
+    run.prove(second, *TESTS[4:7])
+    assert run.has(second) == [*TESTS[4:8], "c0", "c1", "c2", "c3"]
+    assert not run.scheduling.tests_finished
+
+
+def test_of_a_worker_that_ended_as_it_should_nothing_is_lost() -> None:
+    run = Run(4)
+    run.prove(run.nodes[0], *TESTS[:4])
+    run.scheduling.remove_node(run.nodes[0])
+    assert [tests for _, tests in run.lost if tests] == []
+    assert not run.scheduling.workqueue
+
+
+# -- what workers report -----------------------------------------------------------------------------------------------
+
+
+class Client:
+    """A client with something that no other process can have."""
+
+    name = "cluster1"
+
+    def __init__(self) -> None:
+        self.requests = {"GET": 1}
+        self.connection = lambda: None
+
+
+def facts() -> RunFacts:
+    return RunFacts(started=datetime(2026, 1, 31, tzinfo=UTC))
+
+
+def test_facts_of_workers_are_added_up() -> None:
+    client, worker = Client(), facts()
+    worker.count([client])
+    worker.provider, worker.istio, worker.kubernetes = "lab", "1.31.0", {"cluster1": "v1"}
+    worker.rebuilt.append("why")
+    sent = pickle.loads(pickle.dumps(worker.detached()))
+    client.requests["GET"] = 5
+    assert sent.kubes == [Tally(name="cluster1", requests={"GET": 1})], "as it was then"
+    whole = facts()
+    whole.add(sent)
+    whole.add(replace(sent, rebuilt=["why"], asked_from_pods=["here"]))
+    assert (whole.provider, whole.istio, whole.kubernetes) == ("lab", "1.31.0", {"cluster1": "v1"})
+    assert whole.rebuilt == ["why", "why"]
+    assert api_requests(whole.kubes) == {"total": 2, "clusters": {"cluster1": 2}, "verbs": {"GET": 2}}
 
 
 def test_a_result_travels_as_plain_values() -> None:
@@ -164,160 +206,8 @@ def test_a_result_travels_as_plain_values() -> None:
     assert ClaimResult.from_plain(plain) == result
 
 
-def test_a_mesh_is_handed_over_without_what_is_open(tmp_path: Path) -> None:
-    kube = Kube(Path("/nonexistent"), "c")
-    access = ClusterAccess(
-        name=mesh_of("multi-primary-samenet").clusters[0].name,
-        kubeconfig=Path("/nonexistent"),
-        context="c",
-        server_for_peers="https://192.0.2.1",
-        kube=kube,
-    )
-    handover = handed_over("lab", [access], toolbox(), Installed(remotes=(), steps_s={"a": 1.0}, elapsed_s=1.0))
-    write_handover(tmp_path / "mesh", handover)
-    read = read_handover(tmp_path / "mesh")
-    assert read == handover
-    assert read.clusters[0].kube is None
-
-
-@pytest.mark.parametrize(
-    ("problem", "kind", "text"),
-    [
-        (StepFailed(InstallStep(name="istiod", run=print), "refused"), Broken, "step 'istiod': refused"),
-        (NotReady("istiod", "not there", "look"), Broken, "istiod: not there\n  repair: look"),
-        (ClaimFailed("two roots"), ClaimFailed, "two roots"),
-        (OSError("no space"), Broken, "the mesh could not be made: OSError: no space"),
-    ],
-)
-def test_why_there_is_no_mesh_is_handed_over(tmp_path: Path, problem: Exception, kind: type, text: str) -> None:
-    problem.add_note("and more")
-    write_handover(tmp_path / "mesh", problem)
-    with pytest.raises(kind) as caught:
-        read_handover(tmp_path / "mesh")
-    assert str(caught.value) == text
-    assert caught.value.__notes__ == ["and more"]
-
-
-# -- the mesh between topologies --------------------------------------------------------------------------------------
-
-
-class Scene:
-    """A stagehand whose doings are written down instead of done."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ephemeral: bool = True) -> None:
-        self.done: list[str] = []
-        self.facts = RunFacts(started=datetime.now(UTC))
-        self.well = True
-        self.ephemeral = ephemeral
-        config: Any = SimpleNamespace(
-            stash={SETTINGS: SimpleNamespace(installs=True), SNAPSHOTS: {}, FACTS: self.facts}
-        )
-        self.stagehand = Stagehand(config, Silent())
-        for name in ("heal_leftovers", "uninstall_mesh", "install_mesh"):
-            monkeypatch.setattr(stagehand, name, self._doing(name))
-        monkeypatch.setattr(stagehand, "open_clusters", self._open_clusters)
-        monkeypatch.setattr(stagehand, "connected_mesh", lambda *given: mesh_of(given[2].name))
-        monkeypatch.setattr(stagehand, "installed_mesh", self._installed)
-        monkeypatch.setattr(stagehand, "must_be_well", self._look)
-        monkeypatch.setattr(stagehand, "sweep", self._sweep)
-        monkeypatch.setattr(Snapshot, "take", lambda mesh: mesh.topology.name)
-        self.snapshots = config.stash[SNAPSHOTS]
-
-    def make(self, name: str) -> Handover:
-        return self.stagehand.make(load_topology(name))
-
-    def _doing(self, name: str) -> Any:
-        def do(*_: object) -> tuple[str, ...]:
-            self.done.append(name)
-            return ()
-
-        return do
-
-    def _look(self, mesh: object) -> None:
-        self.done.append("look")
-        if not self.well:
-            raise NotReady("the mesh", "ill")
-
-    def _sweep(self, mesh: object, older: timedelta = STALE) -> None:
-        self.done.append("sweep what is stale" if older == STALE else "sweep all")
-
-    @contextmanager
-    def _open_clusters(self, *_: object) -> Iterator[Clusters]:
-        self.done.append("open")
-        provider: Any = SimpleNamespace(name="lab", clusters=(), toolbox=toolbox(), links=None)
-        yield Clusters(provider=provider, ephemeral=self.ephemeral)
-        self.done.append("closed")
-
-    @contextmanager
-    def _installed(self, clusters: Clusters, mesh: Any, *_: object) -> Iterator[Installed]:
-        self.done.append(f"install {mesh.topology.name}")
-        yield Installed(remotes=(), steps_s={}, elapsed_s=0.0)
-        self.done.append(f"leave {mesh.topology.name}")
-
-
-def test_one_mesh_after_the_other_on_the_same_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene(monkeypatch)
-    assert scene.make("multi-primary-samenet").provider == "lab"
-    scene.make("multi-primary-multinet")
-    scene.stagehand.close(cut_short=False, disrupted=False)
-    assert scene.done == [
-        "open",
-        "install multi-primary-samenet",
-        "sweep what is stale",
-        "leave multi-primary-samenet",
-        "install multi-primary-multinet",
-        "sweep what is stale",
-        "leave multi-primary-multinet",
-        "closed",
-    ]
-    assert list(scene.snapshots) == ["multi-primary-samenet", "multi-primary-multinet"]
-
-
-def test_after_the_death_of_a_worker_faults_are_healed_and_its_probes_go_with_the_mesh(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    scene = Scene(monkeypatch)
-    scene.make("multi-primary-samenet")
-    scene.stagehand.tidy(disrupted=False)
-    del scene.done[:]
-    scene.stagehand.tidy(disrupted=True)
-    assert scene.done == ["heal_leftovers", "look"]
-    scene.well = False
-    scene.stagehand.tidy(disrupted=True)
-    assert scene.done[2:] == ["heal_leftovers", "look", "uninstall_mesh", "install_mesh"]
-    assert scene.facts.rebuilt == ["after the death of a worker: ill"]
-    del scene.done[:]
-    scene.make("multi-primary-multinet")
-    assert scene.done[:2] == ["sweep all", "leave multi-primary-samenet"]
-
-
-@pytest.mark.parametrize(
-    ("ephemeral", "done"),
-    [
-        (True, ["leave multi-primary-samenet", "closed"]),
-        (False, ["heal_leftovers", "look", "sweep all", "leave multi-primary-samenet", "closed"]),
-    ],
-)
-def test_a_run_that_is_cut_short_heals_what_outlives_it(
-    monkeypatch: pytest.MonkeyPatch, ephemeral: bool, done: list[str]
-) -> None:
-    scene = Scene(monkeypatch, ephemeral=ephemeral)
-    scene.make("multi-primary-samenet")
-    del scene.done[:]
-    scene.stagehand.close(cut_short=True, disrupted=True)
-    assert scene.done == done
-
-
-def test_clusters_that_cannot_be_had_are_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = Scene(monkeypatch)
-
-    def refuse(*_: object) -> None:
-        scene.done.append("open")
-        raise Broken("lab x", "no room")
-
-    monkeypatch.setattr(stagehand, "open_clusters", refuse)
-    for name in ("multi-primary-samenet", "multi-primary-multinet"):
-        with pytest.raises(Broken, match="no room"):
-            scene.make(name)
-    scene.stagehand.close(cut_short=False, disrupted=False)
-    assert scene.done == ["open"]
+def test_topologies_stand_in_the_order_of_the_run_whoever_was_first() -> None:
+    ledger = Ledger(["a", "b", "c"])
+    for name in ("c", "x", "b"):
+        ledger.add(ClaimResult(topology=name, code="TRUST-01", sentence="s", hint="h", result=Result.SUCCEEDED))
+    assert ledger.topologies == ("b", "c", "x")

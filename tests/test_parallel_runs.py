@@ -1,20 +1,31 @@
-"""Runs that are spread over processes (`-n`), with made-up meshes: real pytest, real workers, no cluster."""
+"""Runs with `-n`, on made-up meshes: real pytest, real workers, no cluster."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from meshproof.core.topology import available
+from meshproof.core.waiting import NotYet, eventually
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parents[1]
+LIMIT_S = 120.0
+"""Within which each of these runs must end."""
 
 CONFTEST = f"""
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 
@@ -22,46 +33,59 @@ import pytest
 
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
-    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.worker", "fixtures.concurrent_claims",
-    "fixtures.faults", "fixtures.diagram", "fixtures.parallel",
+    "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.concurrent_claims", "fixtures.faults",
+    "fixtures.diagram", "fixtures.worker", "fixtures.parallel",
 ]
 
-def told(text):
-    with Path("told.txt").open("a") as file:
+def note(text):
+    with Path("notes.txt").open("a") as file:
         file.write(f"{{text}}\\n")
 
-def pytest_configure():
-    from fixtures.stagehand import Stagehand
-    from meshproof.run.handover import handed_over
-    from meshproof.install.lifecycle import Installed
-    from tests.fakes import toolbox
-    from xdist.workermanage import NodeManager
+from meshproof.providers.lab import capacity, lab, remains
 
-    NodeManager.EXIT_TIMEOUT = 1
-    def make(self, topology):
-        told(f"mesh {{topology.name}}")
-        self._narrator.say(f"mesh {{topology.name}} is made")
-        if topology.name in os.environ.get("NO_MESH_OF", ""):
-            raise RuntimeError("no room")
-        return handed_over("lab", (), toolbox(), Installed(remotes=(), steps_s={{}}, elapsed_s=0.0))
-
-    Stagehand.make = make
-    Stagehand.tidy = lambda self, disrupted: told(f"tidy {{disrupted}}")
-    Stagehand.outlived = property(lambda self: "OUTLIVED" in os.environ)
-    Stagehand.close = lambda self, cut_short, disrupted: told(f"close {{cut_short}} {{disrupted}}")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell has ignored
+room = int(os.environ.get("ROOM", "4"))
+capacity.limits = lambda most: (capacity.Limit(labs=room, found=f"room for {{room}}", repair="make room"),)
+capacity.running = lab.running = lambda name: None
+lab.prepare = lambda releases, narrator: note(f"prepare {{releases[0].number}}")
+remains.find = lambda name: name
+lab.save_logs = lambda folder, target: None
+lab.down = lambda name, narrator: note(f"down {{name}}")
 
 class Kube:
     name = "cluster1"
     requests = {{}}
 
 @pytest.fixture(scope="session")
-def mesh(request, topology, handover):
+def clusters(settings):
+    from fixtures.provider import bad_input_ends_the_run
+    from meshproof.core.errors import BadInput
+    with bad_input_ends_the_run():
+        if settings.lab_name == os.environ.get("REFUSED"):
+            raise BadInput(f"lab {{settings.lab_name}}", "another run is using it", "wait")
+    note(f"clusters {{settings.lab_name}}")
+    yield settings.lab_name
+    note(f"gone {{settings.lab_name}}")
+
+@pytest.fixture(scope="session")
+def mesh(request, topology, clusters):
     from fixtures.report import FACTS
-    kube = Kube()
-    request.config.stash[FACTS].count([kube])
+    facts, kube = request.config.stash[FACTS], Kube()
     kube.requests = {{"GET": 2}}
+    facts.count([kube])
+    facts.provider, facts.kubernetes = "lab", {{"cluster1": "v1.36.1"}}
+    note(f"mesh {{topology.name}} {{clusters}}")
     yield topology.name
-    told(f"left {{topology.name}} by {{os.environ['PYTEST_XDIST_WORKER']}}")
+    kube.requests["DELETE"] = 1
+    note(f"left {{topology.name}} {{clusters}}")
+
+@pytest.fixture(scope="session")
+def installed():
+    return None
+
+@pytest.fixture(scope="session")
+def provider_name():
+    return "lab"
 
 @pytest.fixture(scope="session")
 def snapshot(mesh):
@@ -73,18 +97,18 @@ def runner_access():
 
 @pytest.fixture(autouse=True)
 def _where(request):
-    told(f"begin {{request.node.name}} {{os.environ['PYTEST_XDIST_WORKER']}}")
-    yield
-    told(f"end {{request.node.name}} {{os.environ['PYTEST_XDIST_WORKER']}}")
+    note(f"begin {{request.node.name}} {{os.environ.get('PYTEST_XDIST_WORKER', 'one')}}")
 """
 
 BEGIN = """
-import os, signal, threading, time
+import os, signal
 import pytest
-from conftest import told as tell
 from fixtures.report import FACTS
 from meshproof.claims.claim import REMOTES, Isolation, Registry, claim
 from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.claims.claim import REMOTES, Registry, claim
+from meshproof.core.errors import ClaimFailed
+from meshproof.claims.scheduler import Manners
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
@@ -134,13 +158,11 @@ def rebuilt(request):
 
 @claim("FAILOVER-01", "it survives", disruptive=True, **told)
 def test_one(mesh, rebuilt):
-    rebuilt.append("it was ill")
-    if os.environ.get("KILL") == "once":
-        os.kill(os.getpid(), signal.SIGKILL)
+    rebuilt.append(f"{mesh} was not healthy")
 
 @claim("FAILOVER-02", "it survives too", disruptive=True, **told)
 def test_two(mesh):
-    if os.environ.get("KILL") == "always":
+    if os.environ.get("KILL", "nothing") in mesh:
         os.kill(os.getpid(), signal.SIGKILL)
 
 @claim("FAILOVER-03", "it survives that as well", disruptive=True, **told)
@@ -163,19 +185,44 @@ def run(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+def pytest_in(run: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return run.runpytest_subprocess(*arguments, timeout=LIMIT_S)
+
+
+def verdict_of(run: pytest.Pytester, folder: str = "reports") -> dict[str, Any]:
+    read = yaml.safe_load((run.path / folder / "verdict.yaml").read_text())
+    assert isinstance(read, dict)
+    return read
+
+
 def results_of(run: pytest.Pytester) -> dict[str, dict[str, str]]:
     claims = {name: told["claims"] for name, told in verdict_of(run)["topologies"].items()}
     return {name: {code: row["result"] for code, row in rows.items()} for name, rows in claims.items()}
 
 
-def verdict_of(run: pytest.Pytester) -> dict[str, Any]:
-    read = yaml.safe_load((run.path / "reports" / "verdict.yaml").read_text())
-    assert isinstance(read, dict)
-    return read
+def notes(run: pytest.Pytester) -> list[str]:
+    path = run.path / "notes.txt"
+    return path.read_text().splitlines() if path.exists() else []
 
 
-def told(run: pytest.Pytester) -> list[str]:
-    return (run.path / "told.txt").read_text().splitlines()
+def stories(folder: Path) -> Counter[tuple[str, str, str]]:
+    """Epic, story and status of each of Allure's results."""
+    read = [json.loads(path.read_text()) for path in (folder / "allure-results").glob("*-result.json")]
+    labels = [{label["name"]: label["value"] for label in each["labels"]} | {"status": each["status"]} for each in read]
+    return Counter((each["epic"], each["story"], each["status"]) for each in labels)
+
+
+def cases(folder: Path) -> Counter[tuple[str, str, str]]:
+    """Class, name and outcome of each of JUnit's test cases."""
+    read = ElementTree.parse(folder / "junit.xml").iter("testcase")
+    return Counter(
+        (
+            case.get("classname", ""),
+            case.get("name", ""),
+            ",".join(part.tag for part in case if part.tag != "properties"),
+        )
+        for case in read
+    )
 
 
 ON_SAMENET = {
@@ -189,190 +236,233 @@ ON_SAMENET = {
     "TRUST-01": "SUCCEEDED",
     "TRUST-02": "FAILED",
 }
+SAMENET, MULTINET = "multi-primary-samenet", "multi-primary-multinet"
 
 
-def test_two_workers_prove_what_one_process_does(run: pytest.Pytester) -> None:
-    result = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2")
-    result.assert_outcomes(passed=7, failed=1, skipped=1)
-    result.stdout.fnmatch_lines(
-        [
-            "*multi-primary-samenet is made",
-            "*something is pushed  [[]gw0[]]",
-            "TRUST-02 it does not hold: two roots",
-            "API requests: 4 (cluster1 4)",
-            "picture: multi-primary-samenet.svg beside it",
-        ]
-    )
-    assert results_of(run) == {"multi-primary-samenet": ON_SAMENET}
-    read = verdict_of(run)
-    assert read["api_requests"]["verbs"] == {"GET": 4}
-    assert read["rebuilt"] == ["it was ill"]
-    claims = read["topologies"]["multi-primary-samenet"]["claims"]
-    assert claims["TRUST-01"]["figures"] == {"it": {"requests": 3, "seconds": 1.5}}
-    assert claims["CONTROL-01"]["reason"] == "multi-primary-samenet: every cluster is a primary"
-    evidence = run.path / "reports" / "evidence" / "multi-primary-samenet" / "TRUST-01" / "seen.txt"
-    assert evidence.read_text() == "what was seen"
-    stories = [json.loads(p.read_text()) for p in (run.path / "reports" / "allure-results").glob("*-result.json")]
-    assert len(stories) == 9
+def test_workers_report_what_one_process_reports(run: pytest.Pytester) -> None:
+    one = pytest_in(run, "--topology=all", "--report-dir=one")
+    many = pytest_in(run, "--topology=all", "-n", "2", "--report-dir=many")
+    assert one.parseoutcomes() == many.parseoutcomes()
+    assert one.ret == many.ret == pytest.ExitCode.TESTS_FAILED
+    first, second = verdict_of(run, "one"), verdict_of(run, "many")
+    for read in (first, second):
+        for told in read["topologies"].values():
+            for claim in told["claims"].values():
+                claim.pop("duration_s")
+        read["rebuilt"].sort()
+        del read["started"], read["duration_s"]
+    assert first == second
+    assert second["api_requests"]["verbs"] == {"DELETE": 4, "GET": 8}, "those of clean-up too"
+    assert len(second["rebuilt"]) == 4
+    assert stories(run.path / "one") == stories(run.path / "many")
+    assert cases(run.path / "one") == cases(run.path / "many")
+    evidence = "evidence/multi-primary-samenet/TRUST-01/seen.txt"
+    assert (run.path / "many" / evidence).read_text() == "what was seen"
+    assert all((run.path / "many" / f"{name}.svg").exists() for name in available())
+    table = one.outlines[one.outlines.index(next(line for line in one.outlines if line.startswith("topology"))) :][:5]
+    assert set(table) <= set(many.outlines)
+    many.stdout.fnmatch_lines(["meshproof: a worker for each of the labs default-1, default-2"])
+    many.stdout.fnmatch_lines(["primary-remote-samenet *something is pushed", "API requests: 12 (cluster1 12)"])
 
 
-def test_phases_follow_each_other_on_one_mesh_after_the_other(run: pytest.Pytester) -> None:
-    result = run.runpytest_subprocess("--topology=all", "-n", "3", "-q")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    lines = told(run)
-    names = ["multi-primary-multinet", "multi-primary-samenet", "primary-remote-multinet", "primary-remote-samenet"]
-    meshes = [lines.index(f"mesh {name}") for name in names]
-    assert meshes == sorted(meshes)
-    for name, start, end in zip(names, meshes, [*meshes[1:], lines.index("close False False")], strict=True):
-        events = lines[start + 1 : end]
-        assert all(name in event for event in events), "something of another topology came between"
-        assert len([event for event in events if event.startswith("end ")]) == (9 if "remote" in name else 8)
-        last = [event for event in events if event.startswith("end ")][-3:]
-        assert [event.split()[1].partition("[")[0] for event in last] == ["test_one", "test_two", "test_three"]
-        assert len({event.split()[2] for event in last}) == 1
-        before = [event for event in events if event not in last and "test_alone" not in event]
-        assert events[:2] == [f"begin test_alone[{name}] gw0", f"end test_alone[{name}] gw0"]
-        assert len({event.split()[2] for event in before if event.startswith("end ")}) > 1
-        assert {event.split()[-1] for event in events if event.startswith("left ")} >= {"gw0", "gw1"}
-
-
-def test_a_killed_worker_leaves_one_broken_claim_and_another_goes_on(
-    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KILL", "once")
-    result = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2")
-    result.assert_outcomes(passed=6, failed=1, skipped=1, errors=1)
-    reason = "worker gw0: it died (Not properly terminated) while it was proving this"
-    result.stdout.fnmatch_lines(
-        [
-            "FAILOVER-01 BROKEN, so nothing is known about: it survives",
-            f"  {reason}",
-            f"BROKEN  FAILOVER-01 on multi-primary-samenet: {reason}",
-        ]
-    )
-    assert results_of(run) == {"multi-primary-samenet": ON_SAMENET | {"FAILOVER-01": "BROKEN"}}
-    after = told(run)[told(run).index("tidy True") + 1 :]
-    assert after[:2] == ["begin test_two[multi-primary-samenet] gw2", "end test_two[multi-primary-samenet] gw2"]
-    assert after[-1] == "close False False"
-
-
-def test_what_no_worker_can_prove_any_more_is_broken_in_every_report(
-    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KILL", "always")
-    result = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2", "--max-worker-restart=0")
-    result.assert_outcomes(passed=5, failed=1, skipped=1, errors=2)
-    broken = {"FAILOVER-02": "BROKEN", "FAILOVER-03": "BROKEN"}
-    assert results_of(run) == {"multi-primary-samenet": ON_SAMENET | broken}
-    reasons = ["it died (Not properly terminated) while it was proving this", "and no other takes its place"]
-    junit = (run.path / "reports" / "junit.xml").read_text()
-    assert [junit.count(reason) for reason in reasons] == [2, 2]
-    assert junit.count('<property name="claim" value="FAILOVER-03"') == 1
-    stories = [json.loads(p.read_text()) for p in (run.path / "reports" / "allure-results").glob("*-result.json")]
-    labels = [{label["name"]: label["value"] for label in story["labels"]} for story in stories]
-    assert {told["epic"] for told in labels} == {"multi-primary-samenet"}
-    assert sorted(told["story"] for told in labels) == sorted(ON_SAMENET)
-    assert sorted(story["status"] for story in stories) == ["broken"] * 2 + ["failed"] + ["passed"] * 5 + ["skipped"]
-
-
-def test_a_mesh_that_cannot_be_made_breaks_its_claims_and_no_others(
-    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NO_MESH_OF", "multi-primary-samenet")
-    run.runpytest_subprocess("--topology=all", "-n", "2", "-k", "TRUST-01 or FAILOVER-01")
-    assert {name: set(rows.values()) for name, rows in results_of(run).items()} == {
-        "multi-primary-multinet": {"SUCCEEDED"},
-        "multi-primary-samenet": {"BROKEN"},
-        "primary-remote-multinet": {"SUCCEEDED"},
-        "primary-remote-samenet": {"SUCCEEDED"},
+def test_a_worker_proves_one_topology_after_the_other_on_its_own_clusters(run: pytest.Pytester) -> None:
+    pytest_in(run, "--topology=all", "-n", "2", "-q")
+    events = notes(run)
+    assert events[0].startswith("prepare ")
+    assert Counter(event for event in events if event.startswith("clusters")) == {
+        "clusters default-1": 1,
+        "clusters default-2": 1,
     }
-    reason = verdict_of(run)["topologies"]["multi-primary-samenet"]["claims"]["TRUST-01"]["reason"]
-    assert reason == "the mesh could not be made: RuntimeError: no room"
+    for name in available():
+        tests = [event.split() for event in events if event.startswith("begin") and f"[{name}]" in event]
+        assert len({worker for _, _, worker in tests}) == 1
+        assert [test.partition("[")[0] for _, test, _ in tests][-3:] == ["test_one", "test_two", "test_three"]
+    for lab in ("default-1", "default-2"):
+        steps = [event.split()[0] for event in events if event.endswith(lab)]
+        assert steps[0] == "clusters"
+        assert steps[-1] == "gone"
+        assert steps[1:-1] == ["mesh", "left"] * (len(steps) // 2 - 1)
+
+
+def test_what_a_killed_worker_has_not_reported_is_broken_in_every_report(
+    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILL", MULTINET)
+    result = pytest_in(run, "--topology=all", "-n", "2")
+    found = results_of(run)
+    lost = {"FAILOVER-02": "BROKEN", "FAILOVER-03": "BROKEN"}
+    assert found[MULTINET] == ON_SAMENET | lost, "what was reported before stays"
+    assert found[SAMENET] == ON_SAMENET
+    assert set(found) == set(available()), "others went on"
+    assert set(found["primary-remote-samenet"].values()) == {"SUCCEEDED", "FAILED"}
+    reason = "worker gw0: it died (Not properly terminated) before it could report this"
+    result.stdout.fnmatch_lines([f"BROKEN  FAILOVER-02 on {MULTINET}: {reason}"])
+    assert {story for story in stories(run.path / "reports") if story[2] == "broken"} == {
+        (MULTINET, code, "broken") for code in lost
+    }
+    assert sorted(name for _, name, kind in cases(run.path / "reports") if kind == "error") == [
+        f"test_three[{MULTINET}]",
+        f"test_two[{MULTINET}]",
+    ]
+    events = notes(run)
+    after = events[events.index("down default-1") :]
+    assert "clusters default-1" in after or "prepare" not in after, "the worker in its place may use its lab's name"
+    assert not any(f"[{MULTINET}]" in event for event in after), "what it has begun nobody begins again"
+
+
+def test_without_a_worker_in_its_place_topologies_that_nobody_began_are_broken_too(
+    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KILL", "net")
+    pytest_in(run, "--topology=all", "-n", "2", "--max-worker-restart=0")
+    found = results_of(run)
+    assert set(found) == set(available())
+    assert all(len(rows) == len(ON_SAMENET) for rows in found.values()), "no claim is absent"
+    assert all(rows["FAILOVER-03"] == "BROKEN" for rows in found.values())
+    claims = verdict_of(run)["topologies"]["primary-remote-samenet"]["claims"]
+    assert claims["TRUST-01"]["reason"] == "the workers: none was left to prove this"
+
+
+def test_a_wrong_value_that_only_a_worker_finds_ends_the_run(
+    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFUSED", "default-2")
+    result = pytest_in(run, "--topology=all", "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "lab default-2: another run is using it" in result.stdout.str() + result.stderr.str()
+    assert not verdict_of(run)["go"]
+    assert "gone default-1" in notes(run)
 
 
 def test_the_first_failure_ends_the_run_and_can_be_run_again(run: pytest.Pytester) -> None:
-    result = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2", "-x")
+    result = pytest_in(run, "--topology=all", "-n", "2", "-x", "-k", "multi-primary")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
-    assert not any("test_one" in event for event in told(run))
-    assert told(run)[-1] == "close True False"
-    (run.path / "told.txt").unlink()
-    again = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2", "--lf")
-    again.assert_outcomes(failed=1)
-    assert [event.split()[1] for event in told(run) if event.startswith("begin")] == ["test_bad[multi-primary-samenet]"]
+    result.stdout.fnmatch_lines(["*stopping after * failures*"])
+    assert not any("test_three" in event for event in notes(run))
+    assert {event for event in notes(run) if event.startswith("gone")} == {
+        event.replace("clusters", "gone") for event in notes(run) if event.startswith("clusters")
+    }
+    failed = results_of(run)
+    (run.path / "notes.txt").unlink()
+    again = pytest_in(run, "--topology=all", "--lf")  # tests have the same ids with and without workers
+    assert again.parseoutcomes()["failed"] == sum("TRUST-02" in rows for rows in failed.values())
+    assert {event.split()[1].partition("[")[0] for event in notes(run) if event.startswith("begin")} == {"test_bad"}
 
 
-def test_no_mesh_is_made_where_nothing_is_to_be_proven(run: pytest.Pytester) -> None:
-    collected = run.runpytest_subprocess("--topology=all", "-n", "2", "--collect-only", "-q", "-k", "TRUST-01")
-    assert sum("::test_good[" in line for line in collected.stdout.lines) == 4
-    nothing = run.runpytest_subprocess("--topology=multi-primary-samenet", "-n", "2", "-k", "TRUST-99")
+def test_nothing_is_prepared_where_nothing_is_to_be_proven(run: pytest.Pytester) -> None:
+    collected = pytest_in(run, "--topology=all", "-n", "2", "--collect-only", "-q", "-k", "TRUST-01")
+    assert sum("::test_good[" in line for line in collected.outlines) == 4
+    nothing = pytest_in(run, "--topology=all", "-n", "2", "-k", "TRUST-99")
     assert nothing.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert told(run) == ["close False False"]
+    assert notes(run) == []
 
 
-def test_a_fault_is_healed_when_its_time_is_over(run: pytest.Pytester) -> None:
-    """A worker's tests run in its main thread, where a signal can end them."""
-    run.makeini((run.path / "tox.ini").read_text() + "\ntimeout_method = signal\ntimeout_func_only = true")
-    run.makepyfile(
-        test_slow=BEGIN
-        + """
+LONG = (
+    BEGIN
+    + """
 @claim("FAILOVER-04", "it ends", disruptive=True, **told)
-def test_slow(mesh):
-    tell("broken")
+def test_long(mesh, clusters):
+    from conftest import note
     try:
-        signal.pause()
+        note(f"broken {clusters}")
+        while True:
+            signal.pause()
     finally:
-        tell("healed")
+        os.kill(os.getpid(), signal.SIGINT)  # a second one, as xdist sends it after a while
+        note(f"healed {clusters}")
 """
-    )
-    result = run.runpytest_subprocess("test_slow.py", "--topology=multi-primary-samenet", "-n", "1", "--timeout=1")
-    result.assert_outcomes(failed=1)
-    assert results_of(run) == {"multi-primary-samenet": {"FAILOVER-04": "BROKEN"}}
-    events = told(run)
-    assert events[events.index("broken") + 1] == "healed"
+)
 
 
-def test_after_an_interrupt_workers_have_time_to_take_back_what_outlives_the_run(
-    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OUTLIVED", "yes")
-    (run.path / "gateways" / "test_gateways.py").unlink()
-    run.makepyfile(
-        test_long=BEGIN
-        + """
-@claim("FAILOVER-04", "it ends", disruptive=True, **told)
-def test_long(mesh):
-    try:
-        os.kill(os.getppid(), signal.SIGINT)
-        signal.pause()
-    finally:
-        os.kill(os.getpid(), signal.SIGINT)  # as xdist does after a while
-        time.sleep(3)
-        tell("healed")
-"""
-    )
-    result = run.runpytest_subprocess("test_long.py", "--topology=multi-primary-samenet", "-n", "2")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    events = [event for event in told(run) if not event.startswith(("begin", "end"))]
-    assert events[1:] == ["healed", "left multi-primary-samenet by gw0", "close True True"]
+def start_long(run: pytest.Pytester, *more: str) -> subprocess.Popen[bytes]:
+    """Two workers that wait in the middle of a claim until they are interrupted."""
+    run.makepyfile(test_long=LONG)
+    argv = [sys.executable, "-m", "pytest", "test_long.py", "--topology=all", "-k", "multi-primary", "-n", "2", *more]
+    started = subprocess.Popen(argv, cwd=run.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def broken() -> None:
+        if started.poll() is not None:
+            raise AssertionError(f"it ended by itself with {started.returncode}")
+        if sum(event.startswith("broken") for event in notes(run)) < 2:
+            raise NotYet(f"only {notes(run)}")
+
+    eventually(broken, what="two workers in the middle of a claim", timeout_s=LIMIT_S)
+    return started
+
+
+def both(run: pytest.Pytester, word: str) -> None:
+    if {f"{word} default-1", f"{word} default-2"} - set(notes(run)):
+        raise NotYet(f"only {notes(run)}")
+
+
+def test_an_interrupt_of_the_controller_alone_lets_workers_heal_and_take_their_labs_down(run: pytest.Pytester) -> None:
+    started = start_long(run)
+    os.kill(started.pid, signal.SIGINT)
+    assert started.wait(LIMIT_S) == pytest.ExitCode.INTERRUPTED
+    both(run, "healed")
+    both(run, "gone")
+
+
+def test_workers_end_when_the_controller_is_killed(run: pytest.Pytester) -> None:
+    started = start_long(run)
+    started.kill()
+    started.wait(LIMIT_S)
+    eventually(lambda: both(run, "gone"), what="the workers' clean-up", timeout_s=LIMIT_S)
+    both(run, "healed")
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"),
+    ("arguments", "reason"),
     [
-        ("--dist=loadfile", "ERROR: --dist=loadfile: claims are spread in a way of their own*"),
-        ("--tx=ssh=far", "ERROR: --tx, --px: workers must be on this machine*"),
+        (["--topology=multi-primary-samenet", "-n", "2"], "one topology"),
+        (["--topology=all", "-n", "2", "--provider=kubeconfig"], "--provider=kubeconfig has one set of clusters"),
     ],
 )
-def test_other_ways_to_spread_claims_are_refused(run: pytest.Pytester, argument: str, words: str) -> None:
-    more = ["-n", "2"] if argument.startswith("--dist") else ["-d"]
-    result = run.runpytest_subprocess("--topology=multi-primary-samenet", argument, *more)
+def test_a_run_that_has_nothing_to_spread_is_one_process(
+    run: pytest.Pytester, arguments: list[str], reason: str, tmp_path: Path
+) -> None:
+    config: dict[str, object] = {"contexts": [{"name": name, "context": {}} for name in ("cluster1", "cluster2")]}
+    (run.path / "kubeconfig").write_text(yaml.safe_dump(config))
+    if "--provider=kubeconfig" in arguments:
+        arguments = [*arguments, f"--kubeconfig={run.path / 'kubeconfig'}"]
+    result = pytest_in(run, *arguments, "-k", "TRUST-01")
+    result.assert_outcomes(passed=4 if "--topology=all" in arguments else 1)
+    result.stdout.fnmatch_lines([f"meshproof: -n has nothing to spread ({reason}), so one process proves it"])
+    assert {event.split()[-1] for event in notes(run) if event.startswith("begin")} == {"one"}
+    assert "clusters default" in notes(run)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-n", "2", "--dist=loadfile"], "ERROR: --dist=loadfile: a worker proves whole topologies"),
+        (["-d", "--tx=2*ssh=far"], "ERROR: --tx, --px: workers run their labs on this machine"),
+        (["-n", "2", "--mesh=existing"], "ERROR: -n with --mesh=existing: lab default has the mesh of one topology"),
+        (["-n", "4"], "ERROR: -n 4: this machine can run 3 labs side by side:"),
+        (["-n", "2", "--lab-name=fifteen-letters"], "ERROR: lab name 'fifteen-letters-1': must be 1 to 16*"),
+    ],
+)
+def test_what_workers_cannot_do_is_refused_before_anything_starts(
+    run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.setenv("ROOM", "3")
+    result = pytest_in(run, "--topology=all", *arguments)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([words, "  repair: *"])
+    assert notes(run) == []
 
 
-def test_what_has_a_mesh_to_itself_is_not_spread(run: pytest.Pytester) -> None:
+def test_auto_is_as_many_workers_as_fit(run: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOM", "3")
+    pytest_in(run, "--topology=all", "-n", "auto", "-k", "TRUST-01").assert_outcomes(passed=4)
+    used = {event for event in notes(run) if event.startswith("clusters")}
+    assert used == {f"clusters default-{number}" for number in (1, 2, 3)}
+
+
+def test_what_needs_clusters_for_itself_is_refused(run: pytest.Pytester) -> None:
     run.makepyfile(test_other="def test_other(topology):\n    pass")
-    result = run.runpytest_subprocess("test_other.py", "--topology=multi-primary-samenet", "-n", "2")
+    result = pytest_in(run, "test_other.py", "--topology=all", "-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: -n: test_other.py::test_other*proves no claim*", "  repair: leave -n away"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: -n: test_other.py::test_other* proves no claim, and needs clusters for itself"]
+    )

@@ -30,14 +30,14 @@ from meshproof.providers.lab import cleanup as remains
 from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.state import LabFolder
 from meshproof.providers.lab.status import memory_kib
-from meshproof.run.spread import Spread, measure_spread, render_spread
-from tools.benchmarks.scale import BASE, Growth, measure_scale, render_scale, run_claims
+from tools.benchmarks.scale import Growth, measure_scale, render_scale, run_claims
 from tools.benchmarks.upgrades import read_upgrades, section, section_of, with_section
 
 TARGET = Path("docs/performance.md")
 FOLDER = Path("reports/measure")
 LAB = "measure"
 CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
+WORKERS = (0, 2, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,15 @@ class TopologyTimes:
     claims: int
     requests: int
     memory_gib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """All topologies with so many workers (0: one process). `seconds` is None where the machine cannot bear it."""
+
+    workers: int
+    seconds: float | None
+    claims: int
 
 
 def machine() -> str:
@@ -92,10 +101,26 @@ def measure(narrator: Narrator, *, rounds: int = 3) -> str:
         times = [_topology(name, narrator) for name in available()]
         # Once more the first, now as a change from the last.
         times.append(_topology(available()[0], narrator))
-        spreads = measure_spread(LAB, narrator, FOLDER / "spread")
     finally:
         labs.down(LAB, narrator)
-    return render(ups, downs, times, spreads, measure_scale(LAB, narrator, FOLDER))
+    matrix = [side_by_side(workers, narrator) for workers in WORKERS]
+    return render(ups, downs, times, matrix, measure_scale(LAB, narrator, FOLDER))
+
+
+def side_by_side(workers: int, narrator: Narrator) -> Matrix:
+    """Every claim but failover on all topologies, with so many workers, from no clusters to none."""
+    chosen = ["-n", str(workers)] if workers else []
+    folder = FOLDER / f"{workers}-workers"
+    begin = time.monotonic()
+    try:
+        with narrator.step(f"all topologies, {workers or 'no'} workers"):
+            run_claims("all", LAB, *chosen, "--ignore=suites/failover", f"--report-dir={folder}", keep=False)
+    except Broken as problem:  # more than this machine can bear
+        narrator.say(f"no figure of {workers} workers: {problem}")
+        return Matrix(workers=workers, seconds=None, claims=0)
+    seconds = time.monotonic() - begin
+    verdict = yaml.safe_load((folder / "verdict.yaml").read_text())
+    return Matrix(workers=workers, seconds=seconds, claims=verdict["counts"]["SUCCEEDED"])
 
 
 def _topology(name: str, narrator: Narrator) -> TopologyTimes:
@@ -127,11 +152,20 @@ def _told(output: str, title: str, default: float | None = None) -> float:
     return default
 
 
+def _matrix(rows: Sequence[Matrix]) -> str:
+    lines = [
+        f"| {f'-n {row.workers}' if row.workers else 'none'} | {row.claims or ''} "
+        f"| {'does not fit on this machine' if row.seconds is None else f'{row.seconds:.0f} s'} |"
+        for row in rows
+    ]
+    return "\n".join(["| workers | claims proven | whole run |", "|---|---|---|", *lines])
+
+
 def render(
     ups: Sequence[float],
     downs: Sequence[float],
     times: Sequence[TopologyTimes],
-    spreads: Sequence[Spread],
+    matrix: Sequence[Matrix],
     growth: Growth,
 ) -> str:
     """The document."""
@@ -164,14 +198,12 @@ application and clients are ready. A pass is every claim but failover on a ready
 |---|---|---|---|---|---|---|---|
 {rows}
 
-## Passes by several processes
+## Several topologies side by side
 
-The same pass on a ready mesh ({BASE}), in one process and with workers (`-n`) in turn, the start of all
-processes included. One process proves its claims at the same time already, in threads, and workers together prove no
-more at once than it does: what bounds a pass is the clusters' work on this machine. So workers can gain no more than
-Python's own part of a pass, and only where cores are left for it; each costs a start and a reading of the clusters.
+Every claim but failover on all topologies: in one process, which has them in turn on the same clusters, and with `-n`,
+where each worker has clusters of its own. Starting clusters and removing them is included.
 
-{render_spread(spreads)}
+{_matrix(matrix)}
 
 ## How a pass grows
 

@@ -111,9 +111,10 @@ def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: 
     )
 
 
-def run_claims(topology: str, lab_name: str, *extra: str) -> str:
-    """Run claims with the mesh kept, and return what pytest printed. Raises `Broken` unless all hold."""
-    argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", "--keep", *extra]
+def run_claims(topology: str, lab_name: str, *extra: str, keep: bool = True) -> str:
+    """Run claims, by default with the mesh kept, and return what pytest printed. Raises `Broken` unless all hold."""
+    kept = ["--keep"] if keep else []
+    argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", *kept, *extra]
     done = run(argv, capture_output=True, text=True)
     if done.returncode:
         red = [line.strip() for line in done.stdout.splitlines() if line.startswith((*RED, "  last seen "))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -70,7 +70,9 @@ def _plain(value: float) -> float:
 class Ledger:
     """The results of a run, in the order in which they came; the worst phase of a test counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, order: Iterable[str] = ()) -> None:
+        """`order` is that of topologies; others follow in the order in which they came."""
+        self._order = tuple(order)
         self._results: dict[tuple[str, str], ClaimResult] = {}
 
     def add(self, result: ClaimResult) -> None:
@@ -103,7 +105,8 @@ class Ledger:
 
     @property
     def topologies(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(result.topology for result in self._results.values()))
+        there = dict.fromkeys(result.topology for result in self._results.values())
+        return tuple(dict.fromkeys([*(name for name in self._order if name in there), *there]))
 
     @property
     def bad(self) -> list[ClaimResult]:

@@ -61,7 +61,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -79,13 +79,21 @@ REPAIR: Final = "name a verdict.yaml that a run has written, for example reports
 
 
 class Asker(Protocol):
-    """Who makes requests to a cluster's API server: a `Kube`, or a process that tells what its own have made."""
+    """Who makes requests to a cluster's API server: a `Kube`, or the `Tally` of another process."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def requests(self) -> Mapping[str, int]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """Requests to a cluster's API server that another process has made."""
+
+    name: str
+    requests: Mapping[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +115,19 @@ class RunFacts:
         for kube in kubes:
             if kube not in self.kubes:
                 self.kubes.append(kube)
+
+    def detached(self) -> RunFacts:
+        """A copy for another process: clients are replaced by what they have requested so far."""
+        return replace(self, kubes=[Tally(name=kube.name, requests=dict(kube.requests)) for kube in self.kubes])
+
+    def add(self, other: RunFacts) -> None:
+        """Add those of a worker, which are about other topologies of the same run."""
+        self.provider, self.istio = self.provider or other.provider, self.istio or other.istio
+        self.data_plane = self.data_plane or other.data_plane
+        self.kubernetes |= other.kubernetes
+        self.rebuilt += other.rebuilt
+        self.asked_from_pods += [text for text in other.asked_from_pods if text not in self.asked_from_pods]
+        self.kubes += other.kubes
 
 
 def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: datetime) -> dict[str, Any]:

@@ -203,6 +203,19 @@ def up(
     Remains of an earlier run under this name are removed first. Raises `BadInput` where the machine is not fit or
     another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
     """
+    builds, seed = prepare(releases, narrator)
+    istio = {release.number: str(builds[release]) for release in releases}
+    with exclusively(f"starting lab {name}", narrator):
+        return _start(
+            name, clusters, narrator, programs=builds[CURRENT], seed=seed, istio=istio, stays=stays, slot=slot
+        )
+
+
+def prepare(releases: Sequence[Release], narrator: Narrator) -> tuple[Mapping[Release, Path], Path]:
+    """What every lab of this machine shares: the programs of each release, and the images for its nodes.
+
+    Raises `BadInput` where the machine is not fit. What is there already is left as it is.
+    """
     if os.geteuid() != 0:
         raise BadInput(
             "the lab", "needs root: it makes namespaces, mounts and network links", "run it as root or with sudo"
@@ -210,12 +223,7 @@ def up(
     ensure_packages(narrator)
     doctor.require_fit(narrator)
     builds = {release: ensure_programs(narrator, release) for release in dict.fromkeys((*releases, CURRENT))}
-    seed = ensure_images(builds, narrator)
-    istio = {release.number: str(builds[release]) for release in releases}
-    with exclusively(f"starting lab {name}", narrator):
-        return _start(
-            name, clusters, narrator, programs=builds[CURRENT], seed=seed, istio=istio, stays=stays, slot=slot
-        )
+    return builds, ensure_images(builds, narrator)
 
 
 def _start(
@@ -238,19 +246,20 @@ def _start(
     if left:
         with narrator.step(f"removed what an earlier run left: {left}"):
             remains.clear(name)
-    plan = choose_plan(name, clusters, routes=network.host_routes(), taken=remains.taken_slots(), wanted=slot)
     owner = None if stays else ProcessMark.of(os.getpid())
-    spec = LabSpec(
-        name=name,
-        slot=plan.slot,
-        clusters=tuple(clusters),
-        programs=str(programs),
-        seed=str(seed),
-        istio=istio,
-        owner=owner,
-    )
-    folder.make()
-    folder.write_spec(spec)
+    with exclusively("choosing address ranges", narrator):  # a slot is taken as soon as its spec is written
+        plan = choose_plan(name, clusters, routes=network.host_routes(), taken=remains.taken_slots(), wanted=slot)
+        spec = LabSpec(
+            name=name,
+            slot=plan.slot,
+            clusters=tuple(clusters),
+            programs=str(programs),
+            seed=str(seed),
+            istio=istio,
+            owner=owner,
+        )
+        folder.make()
+        folder.write_spec(spec)
     folder.events.touch()
     try:
         with narrator.step(f"lab {name}: {len(clusters)} Kubernetes clusters ready, DNS answering"):
@@ -363,11 +372,11 @@ def open_lab(
         try:
             yield lab
         finally:
-            save_logs(lab.folder, report_dir / "lab")
+            save_logs(lab.folder, report_dir / "lab" / name)
             if ours and not keep:
                 down(name, narrator)
             elif ours:
-                narrator.say(f"lab {name} stays up (--keep); `meshproof lab down` removes it")
+                narrator.say(f"lab {name} stays up (--keep); `meshproof lab down --lab-name={name}` removes it")
 
 
 def _must_fit(lab: Lab, topology: Topology, releases: Sequence[Release]) -> None:

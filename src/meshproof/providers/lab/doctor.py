@@ -27,6 +27,7 @@ MEMORY_GIB = 4
 """Two clusters with a mesh take under 3 GiB; building takes about 3 GiB."""
 INOTIFY_INSTANCES = 40
 """Two clusters' processes open about 35 (kubelet 6, controller manager 5, API server 3, others 1 each)."""
+MORE_INOTIFY = "take other labs down, or: sysctl -w fs.inotify.max_user_instances=1024"
 DISK_GIB_COLD = 14
 DISK_GIB_WARM = 2
 
@@ -145,9 +146,13 @@ def check_cgroups() -> Finding:
     )
 
 
-def check_memory() -> Finding:
+def available_memory_gib() -> float:
     facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = int(facts["MemAvailable"].split()[0]) / 2**20
+    return int(facts["MemAvailable"].split()[0]) / 2**20
+
+
+def check_memory() -> Finding:
+    free = available_memory_gib()
     ok = free >= MEMORY_GIB
     return Finding(
         subject="memory",
@@ -170,22 +175,28 @@ def check_disk() -> Finding:
     )
 
 
-def check_inotify() -> Finding:
-    """Whether the processes of one more lab can watch files: the kernel gives each user 128 instances by default."""
+def free_inotify_instances(most: int) -> int:
+    """How many this user can still open, counted up to `most`: the kernel gives each user 128 by default."""
     libc = ctypes.CDLL(None, use_errno=True)
     opened: list[int] = []
     try:
-        while len(opened) < INOTIFY_INSTANCES and (descriptor := libc.inotify_init1(os.O_CLOEXEC)) >= 0:
+        while len(opened) < most and (descriptor := libc.inotify_init1(os.O_CLOEXEC)) >= 0:
             opened.append(descriptor)
     finally:
         for descriptor in opened:
             os.close(descriptor)
-    ok = len(opened) == INOTIFY_INSTANCES
+    return len(opened)
+
+
+def check_inotify() -> Finding:
+    """Whether the processes of one more lab can watch files."""
+    free = free_inotify_instances(INOTIFY_INSTANCES)
+    ok = free == INOTIFY_INSTANCES
     return Finding(
         subject="inotify",
         grade=Grade.OK if ok else Grade.STOP,
-        seen=f"{len(opened)} instances free{' at least' if ok else ''}, {INOTIFY_INSTANCES} wanted",
-        repair="" if ok else "take other labs down, or: sysctl -w fs.inotify.max_user_instances=1024",
+        seen=f"{free} instances free{' at least' if ok else ''}, {INOTIFY_INSTANCES} wanted",
+        repair="" if ok else MORE_INOTIFY,
     )
 
 
