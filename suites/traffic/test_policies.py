@@ -124,7 +124,8 @@ def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
 def test_requests_travel_under_mutual_tls(mesh: Mesh, snapshot: Snapshot, evidence: Evidence) -> None:
     """Under PERMISSIVE, Istio's default, plain text is answered as well: nothing but this tells the difference."""
     findings = Findings("proxies")
-    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    findings.skip(snapshot.without_ingress)
+    viewers = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.callers]
     account = f"/ns/{names.APP_NAMESPACE}/sa/"
 
     def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from meshproof.claims.claim import claim
@@ -12,7 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.discovery.endpoints import app_endpoints, expected_versions
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.snapshot import NAME_AN_INGRESS, Snapshot
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.probes.runner_reachability import RunnerAccess
@@ -38,7 +38,9 @@ def test_ingress_traffic_is_even(
         expected = expected_versions(snapshot, app_endpoints(cluster, facts.ingress_pod))
         return expected, runner_access.http(facts, SAMPLES.shares)
 
-    judge(mesh, sample, evidence)
+    findings = Findings("samples")
+    findings.skip(snapshot.without_ingress, NAME_AN_INGRESS)
+    judge(mesh, snapshot.with_ingress, sample, findings, evidence)
 
 
 @claim(
@@ -56,14 +58,20 @@ def test_mesh_traffic_is_even(mesh: Mesh, snapshot: Snapshot, evidence: Evidence
         expected = expected_versions(snapshot, app_endpoints(cluster, pod))
         return expected, http_from_pod(cluster.kube, pod, app_url(), SAMPLES.shares)
 
-    judge(mesh, sample, evidence)
+    judge(mesh, mesh.clusters, sample, Findings("samples"), evidence)
 
 
-def judge(mesh: Mesh, sample: Callable[[Cluster], Sample], evidence: Evidence) -> None:
-    """Take a sample in every cluster and judge each by itself; every version of the mesh must be promised a share."""
+def judge(
+    mesh: Mesh,
+    clusters: Sequence[Cluster],
+    sample: Callable[[Cluster], Sample],
+    findings: Findings,
+    evidence: Evidence,
+) -> None:
+    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must be promised a
+    share."""
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
-    findings = Findings("samples")
-    for cluster, (expected, answers) in zip(mesh.clusters, together(sample, mesh.clusters), strict=True):
+    for cluster, (expected, answers) in zip(clusters, together(sample, clusters), strict=True):
         silent = sorted(versions - expected.keys())
         problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
         findings.examine(f"from {cluster}", problems + share_problems(answers, expected))

@@ -15,7 +15,7 @@ from meshproof.clients.kubernetes.rbac import FOR_DETECTION
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Role, Topology
 from meshproof.core.names import DEFAULT_REVISION
-from meshproof.core.topology import available, load_topology, parse_topology
+from meshproof.core.topology import NONE, available, load_topology, parse_topology
 from meshproof.detect.infer import Found, described, find, gateways_of
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.discovery.naming import MESH, NETWORK
@@ -131,6 +131,8 @@ def _document(found: Sequence[Found]) -> Json:
         for key, (_, usual, candidates) in zip(("ingress", "east_west"), gateways_of(each.reading), strict=True):
             if len(candidates) == 1 and candidates != (usual,):
                 cluster[key] = str(candidates[0])
+            elif not candidates and key == "ingress":
+                cluster[key] = NONE
         clusters.append(cluster | {"context": each.context})
     return {
         "title": f"The mesh of {', '.join(names.values())}",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from meshproof.install.executor import Step, in_order
+from meshproof.install.gateways import gateways_of
 from meshproof.install.removal import remove_control_plane, remove_namespaces
 from meshproof.install.steps import Build
 from meshproof.mesh.handles import Cluster, Mesh
@@ -108,6 +109,20 @@ def describe(plan: Sequence[Step]) -> str:
 def _foundation(made: Build, cluster: Cluster) -> list[Step]:
     """What needs no istiod. Gateway Services come first, since a load balancer takes its time."""
     first = (namespaces_step(cluster),)
+    gateways = [
+        Step(
+            name=services_step(cluster),
+            cluster=cluster.name,
+            needs=first,
+            run=partial(made.apply_gateway_services, cluster),
+        ),
+        Step(
+            name=addresses_step(cluster),
+            cluster=cluster.name,
+            needs=(services_step(cluster),),
+            run=partial(made.await_addresses, cluster),
+        ),
+    ]
     return [
         Step(
             name=namespaces_step(cluster),
@@ -121,18 +136,7 @@ def _foundation(made: Build, cluster: Cluster) -> list[Step]:
             needs=(ROOT, *first),
             run=partial(made.apply_cacerts, cluster),
         ),
-        Step(
-            name=services_step(cluster),
-            cluster=cluster.name,
-            needs=first,
-            run=partial(made.apply_gateway_services, cluster),
-        ),
-        Step(
-            name=addresses_step(cluster),
-            cluster=cluster.name,
-            needs=(services_step(cluster),),
-            run=partial(made.await_addresses, cluster),
-        ),
+        *(gateways if gateways_of(made.mesh.topology, cluster.spec) else ()),
         Step(
             name=outside_step(cluster),
             cluster=cluster.name,
@@ -194,6 +198,12 @@ def _workloads(made: Build, cluster: Cluster) -> list[Step]:
     if not cluster.is_primary:
         primary = made.mesh.control_plane_of(cluster)
         needs += [secret_step(cluster, primary), configuration_step(primary), gateways_step(primary)]
+    gateways = Step(
+        name=gateways_step(cluster),
+        cluster=cluster.name,
+        needs=(injection_step(cluster), services_step(cluster)),
+        run=partial(made.start_gateways, cluster),
+    )
     return [
         Step(
             name=injection_step(cluster),
@@ -201,12 +211,7 @@ def _workloads(made: Build, cluster: Cluster) -> list[Step]:
             needs=tuple(needs),
             run=partial(made.await_injection, cluster),
         ),
-        Step(
-            name=gateways_step(cluster),
-            cluster=cluster.name,
-            needs=(injection_step(cluster), services_step(cluster)),
-            run=partial(made.start_gateways, cluster),
-        ),
+        *((gateways,) if gateways_of(made.mesh.topology, cluster.spec) else ()),
         Step(
             name=app_step(cluster),
             cluster=cluster.name,

@@ -36,7 +36,7 @@ def uneven(mesh: Mesh, target: Target = DEFAULT) -> dict[str, list[str]]:
             answers = http_from_pod(cluster.kube, facts.client, target.url, SAMPLES.shares)
         return silent + share_problems(answers, expected)
 
-    places = _places(mesh)
+    places = _places(snapshot)
     return {_name(place, target): found for place, found in zip(places, together(judge, places), strict=True)}
 
 
@@ -55,7 +55,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
         return http_from_pod(cluster.kube, facts.client, target.url, SAMPLES.spread, timeout_s=2.0)
 
     def check() -> None:
-        places = _places(mesh)
+        places = _places(snapshot)
         try:
             found = together(ask, places)
         except Broken as problem:  # a cluster that has just come back may have no kubelet yet
@@ -72,8 +72,10 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
     return []
 
 
-def _places(mesh: Mesh) -> Sequence[tuple[Cluster, bool]]:
-    return [(cluster, through) for cluster in mesh.clusters for through in (True, False)]
+def _places(snapshot: Snapshot) -> Sequence[tuple[Cluster, bool]]:
+    """Each cluster's client, and each ingress gateway that requests of ours can go through."""
+    usable = snapshot.with_ingress
+    return [(c, through) for c in snapshot.mesh.clusters for through in (True, False) if not through or c in usable]
 
 
 def _pod(snapshot: Snapshot, item: tuple[Cluster, bool]) -> PodFacts:

@@ -14,7 +14,7 @@ from meshproof.calibration.outcome import SuiteRun
 from meshproof.claims.suite_run import run_suites
 from meshproof.core.errors import MeshproofError
 from meshproof.core.model import Role, Topology
-from meshproof.core.topology import called
+from meshproof.core.topology import NONE, called
 from meshproof.core.waiting import pause
 from meshproof.failover.drill import Ward
 from meshproof.failover.resilient_app import CAREFUL
@@ -214,7 +214,7 @@ def as_yaml(topology: Topology) -> str:
         told |= {"app_version": cluster.app_version} | ({"pods": cluster.pods} if cluster.pods else {})
         remote = cluster.role is Role.REMOTE
         told |= {"control_plane": cluster.control_plane} if remote else {"revision": cluster.revision}
-        told |= {"ingress": str(cluster.ingress), "east_west": str(cluster.east_west)}
+        told |= {"ingress": str(cluster.ingress or NONE), "east_west": str(cluster.east_west)}
         clusters.append(told)
     told_all = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
     return yaml.safe_dump({**told_all, "clusters": clusters}, sort_keys=False)
