@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
@@ -15,20 +16,22 @@ from meshproof.cli import detect as command
 from meshproof.cli import main as cli
 from meshproof.clients.kubernetes.client import ApiError, Json
 from meshproof.core.errors import BadInput
-from meshproof.core.names import of_revision
+from meshproof.core.model import GatewayRef
+from meshproof.core.names import INGRESS, of_revision
+from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import load_topology, parse_topology
-from meshproof.detect.compare import differences
+from meshproof.detect.compare import as_found, differences
 from meshproof.detect.infer import Found, described, find
 from meshproof.detect.propose import Proposal, propose
 from meshproof.providers.contexts import Attachment
 from meshproof.run.settings import read_settings
-from tests.install_fakes import FakeKube
+from tests.install_fakes import FakeKube, fake_mesh, fake_of
 
 SYSTEM = "istio-system"
 
 
 class Cluster(FakeKube):
-    """A cluster as istioctl and a load balancer leave it, with one east-west gateway."""
+    """A cluster as istioctl and a load balancer leave it, with an ingress gateway."""
 
     def __init__(self, context: str, network: str, *, revision: str = "default", annotation: str = "") -> None:
         super().__init__(context)
@@ -37,6 +40,7 @@ class Cluster(FakeKube):
         labels = {"topology.istio.io/network": network} if network else {}
         meta = {"name": SYSTEM, "labels": labels, "annotations": annotations}
         self.put({"kind": "Namespace", "metadata": meta})
+        self.add("Service", INGRESS, spec={"type": "LoadBalancer", "selector": {}, "ports": [{"port": 80}]})
 
     def add(self, kind: str, name: str, *, labels: Json | None = None, **fields: object) -> None:
         self.put({"kind": kind, "metadata": {"name": name, "namespace": SYSTEM, "labels": labels or {}}, **fields})
@@ -319,6 +323,7 @@ def front(kube: Cluster, place: str, *ports: int, template: Json | None = None) 
 def without_usual(kubes: list[Cluster]) -> list[Cluster]:
     for kube in kubes:
         kube.delete("Service", "istio-eastwestgateway", SYSTEM)
+        kube.delete("Service", INGRESS, SYSTEM)
     return kubes
 
 
@@ -357,6 +362,7 @@ def test_gateways_of_other_names_are_found_by_what_their_pods_are(tmp_path: Path
 
 def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_path: Path) -> None:
     kubes = book()
+    kubes[0].delete("Service", INGRESS, SYSTEM)
     for name in ("public", "private"):
         front(kubes[0], f"istio-ingress/{name}", 80)
     proposal = propose(find(kubes))
@@ -368,6 +374,52 @@ def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_
     assert differences(parse_topology(named, tmp_path / "mesh.yaml"), find(kubes)) == []
     front(kubes[0], f"{SYSTEM}/istio-ingressgateway", 80)
     assert propose(find(kubes)).ours == "primary-remote-multinet"
+
+
+def test_a_cluster_without_an_ingress_gateway_is_found_and_proposed_so(tmp_path: Path) -> None:
+    kubes = book()
+    kubes[1].delete("Service", INGRESS, SYSTEM)
+    proposal = propose(find(kubes))
+    one, two = yaml.safe_load(proposal.text)["clusters"]
+    assert ("ingress" in one, two["ingress"]) == (False, "none")
+    assert proposal.ours == "", "ours have ingress gateways everywhere"
+    proposed = parse_topology(proposal.text, tmp_path / "mesh.yaml")
+    assert [cluster.ingress for cluster in proposed.clusters] == [GatewayRef(SYSTEM, INGRESS), None]
+    assert described(find(kubes))[1].endswith("network network2; revision default; no ingress gateway")
+    for topology in (proposed, load_topology("primary-remote-multinet")):
+        assert differences(topology, find(kubes)) == [], "who does not say where it is, may have none"
+
+
+def test_an_ingress_gateway_that_the_topology_denies_or_names_elsewhere_is_a_difference(tmp_path: Path) -> None:
+    kubes = book()
+    text = propose(find(kubes)).text
+    denied = parse_topology(text.replace("context: b", "context: b\n  ingress: none"), tmp_path / "mesh.yaml")
+    assert differences(denied, find(kubes)) == [
+        "cluster2 (context b): ingress gateway: the topology says that there is none, "
+        "istio-system/istio-ingressgateway is there"
+    ]
+    kubes[1].delete("Service", INGRESS, SYSTEM)
+    named = parse_topology(text.replace("context: b", "context: b\n  ingress: door/door"), tmp_path / "mesh.yaml")
+    assert differences(named, find(kubes)) == [
+        "cluster2 (context b): ingress gateway: the topology says door/door, which is not there, and nothing else that "
+        "may be one"
+    ]
+
+
+def test_a_mesh_as_it_is_found_has_no_ingress_gateway_where_there_is_none() -> None:
+    """Neither where another may be meant: then the topology must say so."""
+    told: list[str] = []
+    mesh = fake_mesh(load_topology("primary-remote-multinet"))
+    one, two = map(fake_of, mesh.clusters)
+    front(cast(Cluster, one), "istio-ingress/istio-ingress", 80)
+    found = as_found(mesh, LineNarrator(told.append))
+    assert [cluster.spec.ingress for cluster in found.clusters] == [GatewayRef(SYSTEM, INGRESS), None]
+    assert found.topology.clusters == tuple(cluster.spec for cluster in found.clusters)
+    assert [cluster.kube for cluster in found.clusters] == [one, two]
+    (line,) = told
+    assert line.endswith(" cluster2 has no ingress gateway: what is proven through one is skipped there")
+    front(cast(Cluster, two), f"{SYSTEM}/{INGRESS}", 80)
+    assert as_found(mesh, LineNarrator(told.append)).topology == mesh.topology
 
 
 def test_a_gateway_that_is_missing_is_for_claims_to_judge() -> None:

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 
 import pytest
 
-from meshproof.claims.findings import Findings, begun
+from meshproof.claims.findings import Findings, begun, notes_of
 from meshproof.core.concurrency import together
-from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.probes.answers import HttpAnswer
 from meshproof.traffic.shares import share_problems
 
@@ -23,6 +23,27 @@ def test_findings_that_a_thread_begins_are_known_to_who_asked() -> None:
     Findings("what nobody asked for")
     assert [each.wrong for each in found] == [{"east a": ["expired"]}]
     assert [each.examined for each in outer] == [["east b"]]
+
+
+def test_what_could_not_be_examined_is_a_note_and_nothing_else_makes_the_claim_unavailable() -> None:
+    partly, wholly = Findings("gateways"), Findings("gateways")
+    for findings in (partly, wholly):
+        findings.skip({"gateway of west": "west has none", "gateway of north": "north has none"}, "name one")
+    partly.examine("gateway of east")
+    partly.advise("close a port")
+    partly.advise("close a port")
+    partly.conclude()
+    assert notes_of([partly, wholly]) == (
+        "not examined: gateway of west, since west has none",
+        "not examined: gateway of north, since north has none",
+        "close a port",
+    )
+    with pytest.raises(Unavailable) as caught:
+        wholly.conclude()
+    assert str(caught.value) == ("gateway of west, gateway of north: west has none; north has none\n  repair: name one")
+    partly.examine("gateway of edge", ["is shut"])
+    with pytest.raises(ClaimFailed, match="1 of 2 gateways are wrong"):
+        partly.conclude()
 
 
 def test_one_failure_tells_all_that_is_wrong() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,17 @@ from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import as_yaml, load_topology
 from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
 from meshproof.install.lifecycle import install_mesh
+from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers_in
+from meshproof.load.generator import DEFAULT, Way, sources_of
 from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
-from meshproof.mesh.handles import Mesh
+from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+from meshproof.report.diagram.build import plan, with_facts
+from meshproof.traffic.shares import _places
 from meshproof.workloads.testbed.configuration import configurations
-from tests.fakes import facts_of
+from tests.fakes import facts_of, pod
 from tests.install_fakes import FakeKube, fake_mesh, fake_of
 
 RENAMED = """\
@@ -50,7 +55,7 @@ def mesh(renamed: Topology) -> Mesh:
     """Two clusters with nothing but the Services of their ingress gateways."""
     made = fake_mesh(renamed)
     for cluster in made.clusters:
-        ref = cluster.spec.ingress
+        ref = ingress_of(cluster)
         fake_of(cluster).put(service(ref, {"istio": ref.label}))
     return made
 
@@ -63,6 +68,11 @@ def service(ref: GatewayRef, selector: dict[str, str], *, target: object = None)
         "metadata": meta,
         "spec": {"type": "LoadBalancer", "selector": selector, "ports": [port]},
     }
+
+
+def ingress_of(cluster: Cluster) -> GatewayRef:
+    assert cluster.spec.ingress is not None
+    return cluster.spec.ingress
 
 
 def gateways_in(items: tuple[Json, ...]) -> dict[str, str]:
@@ -135,7 +145,7 @@ def test_the_stage_is_opened_at_every_ingress_gateway_that_its_istiod_controls(m
 
 def test_one_selection_of_pods_is_opened_once(mesh: Mesh) -> None:
     for cluster in mesh.clusters:
-        fake_of(cluster).put(service(cluster.spec.ingress, {"istio": "door"}))
+        fake_of(cluster).put(service(ingress_of(cluster), {"istio": "door"}))
     assert gateways_in(opened_at_ingress(mesh, mesh.clusters[0], "x", "ns", ["a.example"])) == {"x": "door"}
 
 
@@ -144,7 +154,7 @@ def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(m
     for name, label in (("a", "ingress"), ("b", "other")):
         meta = {"name": name, "namespace": "istio-ingress", "labels": {"istio": label}}
         fake_of(east).put({"kind": "Pod", "metadata": meta})
-    assert [pod["metadata"]["name"] for pod in pods_of(east, east.spec.ingress)] == ["a"]
+    assert [pod["metadata"]["name"] for pod in pods_of(east, ingress_of(east))] == ["a"]
     with pytest.raises(Broken, match="Service edge/istio-cross on east: it is not there"):
         selector_of(east, east.spec.east_west)
     fake_of(east).put(service(east.spec.east_west, {}))
@@ -155,11 +165,11 @@ def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(m
 @pytest.mark.parametrize(("target", "route"), [(None, "http.80"), (8080, "http.8080"), ("8080", "http.8080")])
 def test_routes_are_called_by_the_port_of_the_pods(mesh: Mesh, target: object, route: str) -> None:
     east = mesh.clusters[0]
-    assert with_ingress(mesh, service(east.spec.ingress, {"istio": "ingress"}, target=target)).ingress_route == route
+    assert with_ingress(mesh, service(ingress_of(east), {"istio": "ingress"}, target=target)).ingress_route == route
 
 
 def test_addresses_are_those_of_the_load_balancer_and_external_ones(mesh: Mesh) -> None:
-    facts = with_ingress(mesh, service(mesh.clusters[0].spec.ingress, {}))
+    facts = with_ingress(mesh, service(ingress_of(mesh.clusters[0]), {}))
     bare = service(GatewayRef("istio-system", "x"), {})
     bare["spec"] |= {"type": "ClusterIP"}
     assert not facts.is_gateway(service_facts(bare))
@@ -172,7 +182,7 @@ def test_addresses_are_those_of_the_load_balancer_and_external_ones(mesh: Mesh) 
 
 def test_gateways_are_those_of_the_topology_and_what_leads_in_beside_istiod(mesh: Mesh) -> None:
     """A Service that happens to be in a gateway's namespace is somebody's own."""
-    ingress = mesh.clusters[0].spec.ingress
+    ingress = ingress_of(mesh.clusters[0])
     facts = with_ingress(mesh, service(ingress, {}))
     places = (ingress, GatewayRef("istio-system", "x"), GatewayRef("istio-ingress", "x"), GatewayRef("shop", "x"))
     found = [service_facts(service(place, {})) for place in places]
@@ -182,7 +192,7 @@ def test_gateways_are_those_of_the_topology_and_what_leads_in_beside_istiod(mesh
 
 def running(mesh: Mesh, number: int, name: str, labels: Json, container: Json) -> None:
     """A pod of istio-system, or of the first cluster's ingress gateway."""
-    namespace = "istio-system" if "app" in labels else str(mesh.clusters[number].spec.ingress.namespace)
+    namespace = "istio-system" if "app" in labels else ingress_of(mesh.clusters[number]).namespace
     meta = {"name": name, "namespace": namespace, "labels": labels}
     fake_of(mesh.clusters[number]).put(
         {"kind": "Pod", "metadata": meta, "spec": {"containers": [container]}, "status": {"phase": "Running"}}
@@ -225,3 +235,76 @@ def with_ingress(mesh: Mesh, ingress: Json) -> ClusterFacts:
         ca=None,
         root_maps={},
     )
+
+
+WITHOUT = RENAMED.replace("    ingress: istio-ingress/istio-ingress\n", "    ingress: none\n")
+"""The first cluster has no ingress gateway."""
+NOWHERE = WITHOUT.replace("app_version: v2}", "app_version: v2, ingress: none}")
+
+
+def written(folder: Path, text: str) -> Topology:
+    path = folder / "without.yaml"
+    path.write_text(text)
+    return load_topology(str(path))
+
+
+def test_a_topology_may_say_that_a_cluster_has_no_ingress_gateway(tmp_path: Path) -> None:
+    topology = written(tmp_path, WITHOUT)
+    east, west = topology.clusters
+    assert (east.ingress, str(west.ingress)) == (None, "istio-system/istio-ingressgateway")
+    assert east.mesh_namespaces == ("istio-system", "edge")
+    (tmp_path / "again.yaml").write_text(as_yaml(topology))
+    assert load_topology(str(tmp_path / "again.yaml")).clusters == topology.clusters
+
+
+def test_what_a_topology_denies_is_not_installed_and_nothing_is_opened_there(tmp_path: Path) -> None:
+    topology, nowhere = written(tmp_path, WITHOUT), written(tmp_path, NOWHERE)
+    assert [gateway.name for gateway in gateways_of(topology, topology.clusters[0])] == ["istio-cross"]
+    opened = gateways_in(mesh_configuration(topology, topology.clusters[0]))
+    assert opened["mockshop-gateway"] == "ingressgateway"
+    assert "mockshop-gateway-2" not in opened
+    kinds = [item["kind"] for item in mesh_configuration(nowhere, nowhere.clusters[0])]
+    assert kinds.count("VirtualService") == 1, "istiod's; one for the application would be one of sidecars"
+
+
+def test_a_cluster_without_any_gateway_has_no_steps_for_them(tmp_path: Path) -> None:
+    one_network = NOWHERE.replace("network: n2", "network: n1")
+    steps = [step.name for step in plan_for(fake_mesh(written(tmp_path, one_network)))]
+    assert [name for name in steps if "gateway" in name] == [
+        "gateway services in east",
+        "gateway addresses in east",
+        "gateways in east",
+    ]
+
+
+def test_without_ingress_gateways_the_stage_has_no_route_of_its_own_for_them(tmp_path: Path) -> None:
+    """A VirtualService whose list of gateways is empty would be one of sidecars."""
+    items = [item for _, item in configurations(fake_mesh(written(tmp_path, NOWHERE)), "meshproof-stage-x")]
+    routes = {item["metadata"]["name"]: item["spec"]["gateways"] for item in items if item["kind"] == "VirtualService"}
+    assert routes == {"probe-weighted": ["mesh"]}
+    assert gateways_in(tuple(items)) == {}
+
+
+def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_others_it_is_said(tmp_path: Path) -> None:
+    """Load, samples and health check have every client, and those gateways only."""
+    mesh = fake_mesh(written(tmp_path, WITHOUT))
+    client = pod("client", "utilities", app="client")
+    plain = (facts_of(cluster, number) for number, cluster in enumerate(mesh.clusters, start=1))
+    snapshot = Snapshot(mesh=mesh, facts=tuple(replace(facts, pods=(client,)) for facts in plain))
+    east, west = mesh.clusters
+    assert snapshot.with_ingress == (west,)
+    assert snapshot.without_ingress == {"ingress gateway of east": "east has no ingress gateway"}
+    assert [str(source) for source in sources_of(snapshot, (DEFAULT,), tuple(Way))] == [
+        *("east client", "west ingress new", "west ingress kept", "west client")
+    ]
+    assert list(_places(snapshot)) == [(east, False), (west, True), (west, False)]
+    facts = snapshot.of(east)
+    assert facts.callers == (client,)
+    told = "requests through an ingress gateway of east: east has no ingress gateway"
+    with pytest.raises(Unavailable, match=told):
+        assert facts.ingress_address
+    with pytest.raises(Unavailable, match=told):
+        assert facts.ingress_route
+    assert plan(mesh.topology).clusters[0].clients.title == "clients, no ingress gateway"
+    found = with_facts(plan(mesh.topology), snapshot, {}).clusters[0].clients
+    assert not found.missing

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
@@ -22,14 +27,16 @@ from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
 from meshproof.failover.verdicts import judge_control, judge_gaps
 from meshproof.faults.transient import Strike
-from meshproof.gateways.exposed_ports import spec_problems, wire_problems
+from meshproof.gateways.exposed_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.gateways.paths import PathCount, path_problems
 from meshproof.load.history import History, Mark, Outcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import Admission, Answer, DryRun
 from meshproof.probes.answers import HttpAnswer
+from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
+from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
 from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
 from tests.test_history import request
@@ -235,11 +242,83 @@ def gateway(name: str, *ports: int) -> ServiceFacts:
 def test_surplus_and_missing_ports_of_gateways_are_named() -> None:
     assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15443), frozenset({15443})) == []
     assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15012), frozenset({15443})) == [
-        "exposes 15012, which nobody needs",
         "does not expose 15443, which is needed",
     ]
-    assert spec_problems(SPEC, gateway(names.INGRESS, 15021, 80, 443), frozenset({15443})) == []
-    assert spec_problems(SPEC, gateway(names.INGRESS, 80, 15012), frozenset()) == ["exposes 15012"]
+    assert spec_problems(SPEC, gateway(names.INGRESS, 80, 15012), frozenset({15443})) == []
+
+
+def test_what_may_answer_is_what_is_needed_and_at_other_gateways_what_is_not_for_clusters() -> None:
+    mesh = mesh_of("multi-primary-multinet")
+    east, samenet = mesh.clusters[0], mesh_of("multi-primary-samenet")
+    as_in_istios_script = gateway(names.EAST_WEST, 15021, 15443, 15012, 15017)
+    assert allowed_ports(mesh, east, as_in_istios_script) == {15021, 15443}
+    assert allowed_ports(samenet, samenet.clusters[0], as_in_istios_script) == {15021}
+    assert allowed_ports(mesh, east, gateway(names.INGRESS, 15021, 80, 443, 15443, 15010)) == {15021, 80, 443}
+
+
+REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="wrong version number"), status=0)
+
+
+def reply_of(*dns: str, asks: bool = False, status: int = 0) -> Reply:
+    """Of a server whose certificate has these names."""
+    san = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns])
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, datetime(2026, 1, 1), datetime(2027, 1, 1))
+        .add_extension(san, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Reply(tls=TlsAnswer(chain=(built,), asks_client=asks), status=status, reason="closed")
+
+
+ISTIOD_NAMES = ("istiod.istio-system.svc", "istiod-remote.istio-system.svc")
+
+
+def test_a_surplus_port_lets_nobody_in_if_it_wants_a_certificate_or_leads_to_istiod_or_nowhere() -> None:
+    known, nowhere = "whoever calls there must authenticate", "connections there are closed without an answer"
+    assert harmless(15012, reply_of(*ISTIOD_NAMES)) == known
+    assert harmless(15017, reply_of(*ISTIOD_NAMES, status=404)) == known
+    assert harmless(443, reply_of(*ISTIOD_NAMES)) == "", "istiod is not there"
+    assert harmless(15012, reply_of("shop.example")) == ""
+    assert harmless(9443, reply_of("shop.example", asks=True)) == known
+    assert harmless(9443, reply_of("shop.example", asks=True, status=200)) == "", "it does without"
+    assert harmless(9443, REFUSED) == harmless(15012, REFUSED) == "", "it speaks something else"
+    for reason in ("write:errno=104", "0A000126:SSL routines::unexpected eof while reading", "no end within 5 s"):
+        closed_there = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason=reason), status=0)
+        assert harmless(15012, closed_there) == nowhere
+        assert harmless(9443, closed_there) == "", "whatever is there may speak before or after something else"
+
+
+def test_ports_that_are_only_listed_or_that_let_nobody_in_are_advice() -> None:
+    service = gateway(names.EAST_WEST, 15021, 15443, 15012, 15017, 15010)
+    surplus = frozenset({15012, 15017, 15010})
+    told = "istio-system/istio-eastwestgateway lists"
+    assert port_notes(service, surplus, {15021, 15443}, {}) == [
+        f"{told} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: remove it from the Service"
+    ]
+    knocked = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
+    assert port_notes(service, surplus, {15443, 15012, 15017}, knocked) == [
+        f"{told} 15010, which nobody needs; nothing accepts connections there: remove it from the Service",
+        f"{told} 15012, which nobody needs; whoever calls there must authenticate: remove it from the Service",
+    ], "15017 is a failure"
+    assert port_notes(service, frozenset(), {15443}, {}) == []
+
+
+def test_who_answers_at_a_surplus_port_without_wanting_to_know_who_calls_is_a_failure() -> None:
+    seen = [TcpAnswer(address="a", port=port, accepted=True) for port in (15443, 15012, 9443, 9080, 15010)]
+    knocked = {
+        15012: reply_of(*ISTIOD_NAMES),
+        9443: reply_of("shop.example"),
+        9080: REFUSED,
+        15010: reply_of("shop.example", asks=True),
+    }
+    assert wire_problems(seen, frozenset({15443}), frozenset({15443}), knocked) == [
+        "port 9080, which nobody needs, accepts callers who do not authenticate: refused (wrong version number)",
+        "port 9443, which nobody needs, accepts callers who do not authenticate: presented CN=server, asks not for a "
+        "client certificate, and did not answer (closed)",
+        "port 15010 accepts connections",
+    ]
 
 
 def test_silence_counts_only_where_something_answers() -> None:

@@ -193,17 +193,30 @@ def test_failures_come_first_with_what_to_try_and_then_the_table() -> None:
         result("TRUST-02", Result.FAILED, reason="2 of 9 places are wrong"),
         result("CONTROL-01", Result.NOT_APPLICABLE, "multi-primary-samenet", "every cluster is a primary"),
         result("TRUST-01", Result.BROKEN, "multi-primary-samenet", "exec was cut"),
+        replace(result("TRUST-03", Result.SUCCEEDED), notes=("mind the gap",)),
+        replace(result("TRUST-04", Result.SUCCEEDED), notes=("mind the gap", "and the door")),
     )
     assert summary_lines(ledger, ["one thing"]) == [
         "FAILED  TRUST-02 on primary-remote-multinet: 2 of 9 places are wrong",
         "        try look there",
         "BROKEN  TRUST-01 on multi-primary-samenet: exec was cut",
+        "NOTE    primary-remote-multinet: mind the gap (TRUST-03, TRUST-04)",
+        "NOTE    primary-remote-multinet: and the door (TRUST-04)",
         "MISSING one thing",
         "",
         "topology                 trust          control",
-        "primary-remote-multinet  1 ok 1 failed  -",
+        "primary-remote-multinet  3 ok 1 failed  -",
         "multi-primary-samenet    1 broken       -",
     ]
+
+
+def test_notes_are_in_the_verdict_and_survive_the_way_from_a_worker() -> None:
+    noted = replace(result("TRUST-01", Result.SUCCEEDED), notes=("mind the gap",))
+    assert ClaimResult.from_plain(noted.as_plain()) == noted
+    facts = RunFacts(started=datetime.now(UTC))
+    told = verdict(facts, ledger_of(noted, result("TRUST-02", Result.SUCCEEDED)), missing=[], ended=datetime.now(UTC))
+    claims = told["topologies"]["primary-remote-multinet"]["claims"]
+    assert {code: row.get("notes") for code, row in claims.items()} == {"TRUST-01": ["mind the gap"], "TRUST-02": None}
 
 
 def test_a_run_that_asserted_nothing_is_not_green() -> None:

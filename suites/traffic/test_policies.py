@@ -79,7 +79,8 @@ def test_requests_travel_under_mutual_tls(context: ClaimContext) -> None:
     """Under PERMISSIVE, Istio's default, plain text is answered as well: nothing but this tells the difference."""
     evidence = context.evidence
     findings = Findings("proxies")
-    viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in (facts.client, facts.ingress_pod)]
+    findings.skip(context.snapshot.without_ingress)
+    viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.callers]
     account = f"/ns/{names.APP_NAMESPACE}/sa/"
 
     def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:

@@ -7,6 +7,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.waiting import settled
 from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import NAME_AN_INGRESS
 from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
 
@@ -26,7 +27,8 @@ def test_unknown_hosts_and_paths_are_refused(context: ClaimContext) -> None:
     def judged(cluster: Cluster) -> list[str]:
         return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
 
-    found = together(judged, context.mesh.clusters)
-    for cluster, problems in zip(context.mesh.clusters, found, strict=True):
+    findings.skip(context.snapshot.without_ingress, NAME_AN_INGRESS)
+    found = together(judged, context.snapshot.with_ingress)
+    for cluster, problems in zip(context.snapshot.with_ingress, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import claim
+from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import SAMPLES
 from meshproof.discovery.endpoints import app_endpoints, expected_versions
 from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import NAME_AN_INGRESS
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.shares import Sample, judge_shares
@@ -26,7 +28,9 @@ def test_ingress_traffic_is_even(context: ClaimContext) -> None:
         expected = expected_versions(context.snapshot, app_endpoints(cluster, facts.ingress_pod))
         return expected, context.runner_access.http(facts, SAMPLES.shares)
 
-    judge_shares(context.mesh, sample, context.evidence)
+    findings = Findings("samples")
+    findings.skip(context.snapshot.without_ingress, NAME_AN_INGRESS)
+    judge_shares(context.mesh, context.snapshot.with_ingress, sample, findings, context.evidence)
 
 
 @claim(
@@ -44,4 +48,4 @@ def test_mesh_traffic_is_even(context: ClaimContext) -> None:
         expected = expected_versions(context.snapshot, app_endpoints(cluster, pod))
         return expected, http_from_pod(cluster.kube, pod, app_url(), SAMPLES.shares)
 
-    judge_shares(context.mesh, sample, context.evidence)
+    judge_shares(context.mesh, context.mesh.clusters, sample, Findings("samples"), context.evidence)

@@ -76,6 +76,7 @@ def _as_without_a_load_balancer(cluster: Cluster) -> None:
     """An ingress gateway as on bare metal, whose Service has a name that has nothing to do with its pods' labels: its
     address is in `externalIPs`, and its pods listen as those of istioctl's profiles do."""
     gateway = cluster.spec.ingress
+    assert gateway is not None
     service = cluster.kube.find("Service", gateway.name, gateway.namespace)
     assert service is not None
     ports = [{"name": "http2", "port": names.PORT_INGRESS, "targetPort": OPERATOR_PORT}]
@@ -346,3 +347,51 @@ def test_gateways_that_take_no_configuration_of_ours_are_not_asked_and_that_is_s
     claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
     assert {code: row["result"] for code, row in claims.items()} == {"TRAFFIC-01": "SKIPPED", "TRAFFIC-02": "SUCCEEDED"}
     assert "istiod of east gives gateways what is in their own namespace only" in claims["TRAFFIC-01"]["reason"]
+
+
+@contextmanager
+def as_by_istios_documentation(remote: Cluster) -> Iterator[None]:
+    """While the block lasts the remote has no ingress gateway, and the Service of its east-west gateway lists the ports
+    that Istio's script writes for every cluster (samples/multicluster/gen-eastwest-gateway.sh)."""
+    kube, east_west = remote.kube, remote.spec.east_west
+    doors = kube.find("Service", DOORS, "istio-system")
+    service = kube.find("Service", east_west.name, east_west.namespace)
+    assert doors is not None
+    assert service is not None
+    written = {"status-port": 15021, "tls": 15443, "tls-istiod": 15012, "tls-webhook": 15017}
+    ports = [{"name": name, "port": port, "targetPort": port} for name, port in written.items()]
+    before = [{key: port[key] for key in ports[0]} for port in service["spec"]["ports"]]
+    kube.delete("Service", DOORS, "istio-system")
+    kube.merge_patch("Service", east_west.name, {"spec": {"ports": ports}}, east_west.namespace)
+    try:
+        yield
+    finally:
+        kube.merge_patch("Service", east_west.name, {"spec": {"ports": before}}, east_west.namespace)
+        spec = {key: doors["spec"][key] for key in ("externalIPs", "selector", "ports")}
+        kube.apply(core("Service", {"name": DOORS, "namespace": "istio-system"}, spec=spec))
+
+
+PROVEN = "TRAFFIC-01 or TRAFFIC-03 or TRAFFIC-05 or TRAFFIC-08 or DISCOVERY-02 or GATEWAYS-06"
+
+
+def test_a_remote_by_istios_documentation_is_proven_and_notes_say_what_was_not_examined(
+    mesh: Mesh, visit: Visit
+) -> None:
+    contexts = ("--cluster1-context=arn:east", "--cluster2-context=arn:west")
+    with as_by_istios_documentation(mesh.clusters[1]):
+        looked = visit.run("meshproof.cli.main", "detect", *contexts)
+        assert yaml.safe_load(looked.stdout)["clusters"][1]["ingress"] == "none"
+        (visit.folder / "mesh.yaml").write_text(INSTALLED)  # which says nothing about the second's ingress gateway
+        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", PROVEN, timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "west has no ingress gateway: what is proven through one is skipped there" in done.stdout
+    claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
+    assert {code: row["result"] for code, row in claims.items()} == dict.fromkeys(PROVEN.split(" or "), "SUCCEEDED")
+    skipped = "not examined: ingress gateway of west, since west has no ingress gateway"
+    listed = (
+        "istio-system/istio-eastwestgateway lists 15012, 15017, which nobody needs; nothing accepts connections there"
+    )
+    notes = {code: row["notes"] for code, row in claims.items()}
+    assert notes.pop("GATEWAYS-06") == [f"west: {listed}: remove it from the Service"]
+    assert set(map(tuple, notes.values())) == {(skipped,)}
+    assert f"NOTE    mesh: {skipped} (" in done.stdout

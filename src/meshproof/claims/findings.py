@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.core.errors import Broken, ClaimFailed, Unavailable
 
 MOST_SHOWN: Final = 12
 INDENT: Final = " " * 14
@@ -38,6 +38,9 @@ class Findings:
         self.wrong: dict[str, list[str]] = {}
         self._notes: list[str] = []
         self._doubts: list[str] = []
+        self.advice: list[str] = []
+        self.skipped: dict[str, str] = {}
+        self._repair = ""
         if (begun := _BEGUN.get()) is not None and begun[0] == threading.get_ident():
             begun[1].append(self)
 
@@ -52,16 +55,34 @@ class Findings:
         """Something to be told beside a failure."""
         self._notes.append(line)
 
+    def advise(self, line: str) -> None:
+        """A note for the report, whatever becomes of the claim: nothing is broken, but the user should know."""
+        if line not in self.advice:
+            self.advice.append(line)
+
+    def skip(self, things: Mapping[str, str], repair: str = "") -> None:
+        """What could not be examined, each with the reason; reported whatever becomes of the claim."""
+        self.skipped.update(things)
+        self._repair = repair
+
+    @property
+    def notes(self) -> list[str]:
+        """What a report says about the claim even if it holds: what was not examined, and advice."""
+        return [*(f"not examined: {thing}, since {why}" for thing, why in self.skipped.items()), *self.advice]
+
     def doubt(self, reason: str) -> None:
         """Why what is wrong, if something is, need not be wrong with the mesh."""
         self._doubts.append(reason)
 
     def conclude(self, *, also: str = "") -> None:
         """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
-        something is wrong and there is doubt.
+        something is wrong and there is doubt, and `Unavailable` if all that there was had to be skipped.
 
         `also` is added to the text of a failure (what was seen beside it).
         """
+        if self.skipped and not self.examined:
+            reasons = "; ".join(dict.fromkeys(self.skipped.values()))
+            raise Unavailable(", ".join(self.skipped), reasons, self._repair)
         if not self.examined:
             raise Broken(f"no {self._things}", "nothing was there to be examined", "check that the mesh is installed")
         if not self.wrong:
@@ -72,6 +93,11 @@ class Findings:
         if self._doubts:
             raise Broken("; ".join(dict.fromkeys(self._doubts)), text, "run it again when the machine has time")
         raise ClaimFailed(text)
+
+
+def notes_of(found: Iterable[Findings]) -> tuple[str, ...]:
+    """The notes of several findings, each once."""
+    return tuple(dict.fromkeys(note for findings in found for note in findings.notes))
 
 
 def listed(label: str, lines: Sequence[str], *, most: int = MOST_SHOWN) -> str:

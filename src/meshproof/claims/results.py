@@ -37,7 +37,8 @@ IN_REPORT: Final = "claim_result"
 class ClaimResult:
     """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
 
-    `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` says what they mean.
+    `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` says what they mean. `notes`
+    are what a reader should know whatever became of it: what could not be examined, and advice.
     """
 
     topology: str
@@ -48,6 +49,7 @@ class ClaimResult:
     reason: str = ""
     duration_s: float = 0.0
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def family(self) -> str:
@@ -60,7 +62,7 @@ class ClaimResult:
 
     @classmethod
     def from_plain(cls, told: Mapping[str, Any]) -> ClaimResult:
-        return cls(**{**told, "result": Result(told["result"])})
+        return cls(**{**told, "result": Result(told["result"]), "notes": tuple(told["notes"])})
 
 
 def _plain(value: float) -> float:
@@ -91,6 +93,7 @@ class Ledger:
             reason=worse.reason,
             duration_s=before.duration_s + result.duration_s,
             figures={**before.figures, **result.figures},
+            notes=tuple(dict.fromkeys((*before.notes, *result.notes))),
         )
 
     def __iter__(self) -> Iterator[ClaimResult]:

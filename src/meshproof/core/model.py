@@ -51,7 +51,8 @@ class ClusterSpec:
     `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
     `pods` is the range of pod addresses (CIDR), if the topology fixes one. `revision` is that of the istiod that
     controls this cluster. `context` is the context of a kubeconfig that leads to it, if the topology names one.
-    `ingress` and `east_west` are its gateways, the second where the topology needs one.
+    `ingress` is its ingress gateway, None if it has none; `east_west` its east-west gateway, where the topology needs
+    one.
     """
 
     name: ClusterName
@@ -62,13 +63,14 @@ class ClusterSpec:
     pods: str | None = None
     revision: str = names.DEFAULT_REVISION
     context: str | None = None
-    ingress: GatewayRef = INGRESS
+    ingress: GatewayRef | None = INGRESS
     east_west: GatewayRef = EAST_WEST
 
     @property
     def mesh_namespaces(self) -> tuple[str, ...]:
         """Where istiod and the gateways are, each once."""
-        return tuple(dict.fromkeys((names.SYSTEM_NAMESPACE, self.ingress.namespace, self.east_west.namespace)))
+        ingress = (self.ingress.namespace,) if self.ingress else ()
+        return tuple(dict.fromkeys((names.SYSTEM_NAMESPACE, *ingress, self.east_west.namespace)))
 
     @property
     def proxy_namespaces(self) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 """SPIFFE ID, section 2.1: lower-case letters, digits, dots, dashes and underscores, at most 255 bytes."""
 
+NONE: Final = "none"
+"""What a topology says in place of a gateway's name if the cluster has no such gateway."""
+
 _NO_GATEWAYS: Final = (names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
 _NAME_RULE: Final = "use lower-case letters, digits and dashes, at most 63 characters, a letter or digit at both ends"
@@ -75,7 +78,7 @@ def _cluster_as_yaml(cluster: ClusterSpec) -> dict[str, str]:
         "app_version": cluster.app_version,
         "pods": cluster.pods,
         "revision": cluster.revision if primary and cluster.revision != names.DEFAULT_REVISION else "",
-        "ingress": str(cluster.ingress) if cluster.ingress != INGRESS else "",
+        "ingress": str(cluster.ingress or NONE) if cluster.ingress != INGRESS else "",
         "east_west": str(cluster.east_west) if cluster.east_west != EAST_WEST else "",
         "context": cluster.context,
     }
@@ -119,7 +122,7 @@ class _Fields:
 
 
 class _Gateways(TypedDict):
-    ingress: GatewayRef
+    ingress: GatewayRef | None
     east_west: GatewayRef
 
 
@@ -254,7 +257,7 @@ class _Loader:
 
     def _gateways(self, fields: _Fields) -> _Gateways:
         found: _Gateways = {
-            "ingress": self._gateway(fields, "ingress", INGRESS),
+            "ingress": None if self._has_no(fields, "ingress") else self._gateway(fields, "ingress", INGRESS),
             "east_west": self._gateway(fields, "east_west", EAST_WEST),
         }
         if found["ingress"] == found["east_west"]:
@@ -263,6 +266,9 @@ class _Loader:
             self._wrong(fields.values[key], reason, "name two: clients must not reach what is for clusters")
         return found
 
+    def _has_no(self, fields: _Fields, key: str) -> bool:
+        return key in fields.values and self._text(fields, key) == NONE
+
     def _gateway(self, fields: _Fields, key: str, default: GatewayRef) -> GatewayRef:
         if key not in fields.values:
             return default
@@ -270,7 +276,9 @@ class _Loader:
         namespace, slash, name = text.partition("/")
         if not (slash and _DNS_LABEL.fullmatch(namespace) and _DNS_LABEL.fullmatch(name)):
             reason = f"'{key}' of {fields.owner} is not the name of a gateway: '{text}'"
-            self._wrong(fields.values[key], reason, "write NAMESPACE/NAME of its Service: istio-ingress/istio-ingress")
+            other = f", or {NONE}" if key == "ingress" else ""
+            repair = f"write NAMESPACE/NAME of its Service: istio-ingress/istio-ingress{other}"
+            self._wrong(fields.values[key], reason, repair)
         if namespace in _NO_GATEWAYS or namespace.startswith(names.NAMESPACE_PREFIX):
             reason = f"'{key}' of {fields.owner} is in namespace {namespace}, which is for probes"
             self._wrong(fields.values[key], reason, "name a gateway in another namespace, such as istio-system")

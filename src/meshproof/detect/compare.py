@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from meshproof.core import names
+from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
-from meshproof.core.model import ClusterSpec, Role, Topology
+from meshproof.core.model import INGRESS, ClusterSpec, Role, Topology
 from meshproof.core.progress import Narrator
 from meshproof.detect.infer import Found, described, find, gateways_of
-from meshproof.detect.read import REVISION, TRUST_DOMAIN
+from meshproof.detect.read import REVISION, TRUST_DOMAIN, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
-from meshproof.mesh.handles import Mesh
+from meshproof.mesh.handles import Cluster, Mesh
 
 
 def must_agree(mesh: Mesh, narrator: Narrator) -> None:
@@ -67,11 +69,39 @@ def _of_cluster(
 
 
 def _gateways(topology: Topology, spec: ClusterSpec, each: Found) -> Iterator[str]:
-    """Those that the topology names and that are not there, if others may be what is meant."""
+    """Those that the topology names and that are not there, if others may be what is meant; an ingress gateway that is
+    named and not there, or that is there though the topology says that there is none."""
     needed = (spec.ingress, spec.east_west if topology.needs_east_west_gateway(spec) else None)
-    for wanted, (what, _, candidates) in zip(needed, gateways_of(each.reading), strict=True):
+    for wanted, (what, usual, candidates) in zip(needed, gateways_of(each.reading), strict=True):
+        there = " or ".join(map(str, candidates))
         if wanted and wanted not in each.reading.there and candidates:
-            yield f"{what}: the topology says {wanted}, which is not there; {' or '.join(map(str, candidates))} is"
+            yield f"{what}: the topology says {wanted}, which is not there; {there} is"
+        elif wanted and wanted not in each.reading.there and usual == INGRESS != wanted:
+            yield f"{what}: the topology says {wanted}, which is not there, and nothing else that may be one"
+        elif usual == INGRESS and wanted is None and candidates:
+            yield f"{what}: the topology says that there is none, {there} is there"
+
+
+def as_found(mesh: Mesh, narrator: Narrator) -> Mesh:
+    """The mesh as it is there: without the ingress gateway of a cluster that has none, if the topology names no other
+    than the usual one. Of a mesh that meshproof did not install nobody knows that there should be one."""
+    named = [cluster for cluster in mesh.clusters if cluster.spec.ingress == INGRESS]
+    without = [c.name for c, has in zip(named, together(_has_ingress, named), strict=True) if not has]
+    for name in without:
+        narrator.say(f"{name} has no ingress gateway: what is proven through one is skipped there")
+    specs = [replace(c.spec, ingress=None) if c.name in without else c.spec for c in mesh.clusters]
+    return replace(
+        mesh,
+        topology=replace(mesh.topology, clusters=tuple(specs)),
+        clusters=tuple(replace(c, spec=spec) for c, spec in zip(mesh.clusters, specs, strict=True)),
+    )
+
+
+def _has_ingress(cluster: Cluster) -> bool:
+    """Whether the Service of the usual one is there, or that of another gateway which may be meant."""
+    if cluster.kube.find("Service", INGRESS.name, INGRESS.namespace) is not None:
+        return True
+    return bool(read(cluster.kube).ingresses)
 
 
 def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:

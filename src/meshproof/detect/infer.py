@@ -147,6 +147,8 @@ def _parts(each: Found, found: Sequence[Found]) -> Iterator[str]:
     for what, default, candidates in gateways_of(reading):
         if len(candidates) > 1:
             yield f"{' or '.join(map(str, candidates))} is its {what}"
+        elif not candidates and default == INGRESS:
+            yield f"no {what}"
         elif candidates not in ((), (default,)):
             yield f"{what} {candidates[0]}"
     if reading.istiods:

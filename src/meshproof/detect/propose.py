@@ -131,6 +131,7 @@ def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec
     ingress, east_west = (
         candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateways_of(each.reading)
     )
+    has_ingress = bool(next(candidates for _, _, candidates in gateways_of(each.reading)))
     remote = each.role is Role.REMOTE
     return ClusterSpec(
         name=ClusterName(each.name),
@@ -141,7 +142,7 @@ def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec
         app_version=version,
         revision=DEFAULT_REVISION if remote else each.first(REVISION),
         context=each.context,
-        ingress=ingress,
+        ingress=ingress if has_ingress else None,
         east_west=east_west,
     )
 

@@ -15,11 +15,11 @@ from meshproof.core.waiting import pause
 from meshproof.faults.transient import Bench, Strike
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import WELL_S, must_be_well
-from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on
+from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on, sources_of
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Mesh
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.snapshot import NAME_AN_INGRESS, Snapshot
 
 STEADY_S = 15.0
 """How long a mesh may take to be well before a fault: the last claim's objects may just be leaving."""
@@ -132,11 +132,13 @@ class Drill:
         return found | {"late_s": round(max((self.late_s.get(source, 0.0) for source in chosen), default=0.0), 2)}
 
     def tell(self, findings: Findings, *, but: str = "") -> None:
-        """What is to be told beside a failure: what was broken, and when; and whether the machine was to blame.
+        """What is to be told beside a failure: what was broken, and when; and whether the machine was to blame. Ingress
+        gateways that no load went through are reported in any case.
 
         Sources of the cluster `but` are late since it was struck itself.
         """
         findings.note(self._fault_line())
+        findings.skip(self.snapshot.without_ingress, NAME_AN_INGRESS)
         late = {source: late for source, late in self.late_s.items() if not but or not source.startswith(f"{but} ")}
         if late and (doubt := starved(late[last := max(late, key=late.__getitem__)], of=last)):
             findings.doubt(doubt)
@@ -198,7 +200,7 @@ class Ward:
                     mesh=mesh,
                     snapshot=snapshot,
                     history=load.history,
-                    sources=_sources(mesh, targets, ways),
+                    sources=sources_of(snapshot, targets, ways),
                     begin=Mark.now(),
                     drained_s=drained_s,
                 )
@@ -259,15 +261,6 @@ class Ward:
         with self.narrator.step(f"the mesh did not heal and is made anew: {reason.splitlines()[0][:200]}"):
             self.rebuild()
         return True
-
-
-def _sources(mesh: Mesh, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:
-    return tuple(
-        Source(cluster=str(cluster.name), way=way, target=target)
-        for cluster in mesh.clusters
-        for target in targets
-        for way in ways
-    )
 
 
 def must_have_been_loaded(load: Load, window: Window) -> None:

@@ -18,11 +18,11 @@ from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.faults.editor import Scene
 from meshproof.faults.transient import Bench
 from meshproof.faults.undo import take_back
-from meshproof.load.generator import Target
+from meshproof.load.generator import DEFAULT, Target
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
-from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.http import http_from_runner
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
+from meshproof.probes.http import http_from_pod, http_from_runner
 from meshproof.workloads.resilient_app import CAREFUL, FQDN, HOST, SERVICE, objects
 
 SETTLED_S: Final = 5
@@ -52,16 +52,22 @@ def careful_application(bench: Bench) -> Iterator[Target]:
 
 
 def await_settled(mesh: Mesh) -> None:
-    """Wait until both Services have answered through every ingress gateway for `SETTLED_S` seconds, all requests."""
-    addresses = [facts.ingress_address for facts in Snapshot.take(mesh).facts]
+    """Wait until both Services have answered all requests for `SETTLED_S` seconds: through the ingress gateway of each
+    cluster, or to its client where none can be used."""
+    snapshot = Snapshot.take(mesh)
 
-    def ask(address: str) -> list[str]:
-        answers = [a for host in (HOST, names.APP_HOST) for a in http_from_runner(address, ASKED, host=host)]
-        return [f"{address}: {answer.outcome}" for answer in answers if not answer.ok]
+    def ask(facts: ClusterFacts) -> list[str]:
+        if facts.ingress_unusable:
+            kube, pod = facts.cluster.kube, facts.client
+            answers = [a for target in (CAREFUL, DEFAULT) for a in http_from_pod(kube, pod, target.url, ASKED)]
+        else:
+            address = facts.ingress_address
+            answers = [a for target in (CAREFUL, DEFAULT) for a in http_from_runner(address, ASKED, host=target.host)]
+        return [f"{facts.cluster}: {answer.outcome}" for answer in answers if not answer.ok]
 
     def check() -> None:
         for _ in range(SETTLED_S):
-            if wrong := [text for found in together(ask, addresses) for text in found]:
+            if wrong := [text for found in together(ask, snapshot.facts) for text in found]:
                 raise NotYet("; ".join(wrong[:4]))
             pause(1.0)
 
@@ -73,7 +79,8 @@ def await_known(mesh: Mesh) -> None:
     snapshot = Snapshot.take(mesh)
     name = f"outbound|{names.APP_PORT}||{FQDN}"
     clients = [(facts.cluster, facts.client, str(names.APP_PORT), FQDN) for facts in snapshot.facts]
-    ingresses = [(facts.cluster, facts.ingress_pod, facts.ingress_route, HOST) for facts in snapshot.facts]
+    usable = [snapshot.of(cluster) for cluster in snapshot.with_ingress]
+    ingresses = [(facts.cluster, facts.ingress_pod, facts.ingress_route, HOST) for facts in usable]
 
     def look(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
         cluster, pod, route, host = proxy

@@ -103,7 +103,7 @@ def _syncs(snapshot: Snapshot) -> Iterator[str]:
 
 def _endpoints(snapshot: Snapshot) -> Iterator[str]:
     for facts in snapshot.facts:
-        for pod in (facts.client, facts.ingress_pod):
+        for pod in facts.callers:
             for problem in endpoint_problems(snapshot, facts.cluster, app_endpoints(facts.cluster, pod)):
                 yield f"{facts.cluster} {pod}: {problem}"
 
@@ -111,7 +111,8 @@ def _endpoints(snapshot: Snapshot) -> Iterator[str]:
 def _answers(snapshot: Snapshot) -> Iterator[str]:
     for facts in snapshot.facts:
         answers = http_from_pod(facts.cluster.kube, facts.client, app_url(), REQUESTS, timeout_s=2.0)
-        answers += http_from_runner(facts.ingress_address, REQUESTS, timeout_s=2.0)
+        if not facts.ingress_unusable:
+            answers += http_from_runner(facts.ingress_address, REQUESTS, timeout_s=2.0)
         for outcome in sorted({answer.outcome for answer in answers if not answer.ok}):
             yield f"{facts.cluster}: a request to {names.APP_SERVICE} came to {outcome}"
 

@@ -67,19 +67,20 @@ class GatewaySpec:
 
 
 def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, ...]:
-    """The gateways of a cluster: ingress everywhere, east-west where somebody outside needs a port."""
-    ingress = GatewaySpec(
-        ref=cluster.ingress, ports={"status-port": PORT_STATUS, "http2": 80}, revision=cluster.revision
-    )
+    """The gateways of a cluster: ingress if it has one, east-west where somebody outside needs a port."""
+    ingress: tuple[GatewaySpec, ...] = ()
+    if cluster.ingress:
+        ports = {"status-port": PORT_STATUS, "http2": 80}
+        ingress = (GatewaySpec(ref=cluster.ingress, ports=ports, revision=cluster.revision),)
     if not topology.needs_east_west_gateway(cluster):
-        return (ingress,)
+        return ingress
     ports = {"status-port": PORT_STATUS}
     if topology.exposes_services(cluster):
         ports["tls"] = PORT_SERVICES
     if topology.exposes_istiod(cluster):
         ports |= {"tls-istiod": PORT_XDS, "tls-webhook": PORT_WEBHOOK}
     network = cluster.network if topology.exposes_services(cluster) else None
-    return ingress, GatewaySpec(ref=cluster.east_west, ports=ports, network=network, revision=cluster.revision)
+    return *ingress, GatewaySpec(ref=cluster.east_west, ports=ports, network=network, revision=cluster.revision)
 
 
 def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
@@ -151,7 +152,7 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
     return (
         *_cross_network_gateways(topology, primary),
         *(istiod_exposed([primary]) if topology.exposes_istiod(primary) else ()),
-        *app_exposed(by_label(cluster.ingress for cluster in controlled)),
+        *app_exposed(by_label(cluster.ingress for cluster in controlled if cluster.ingress)),
         _errors_logged(),
     )
 
@@ -222,6 +223,8 @@ def _host_of(primary: ClusterSpec) -> str:
 
 def app_exposed(selectors: Sequence[Mapping[str, str]]) -> tuple[Json, ...]:
     """The book's Gateway and VirtualService for mockshop.com, at the ingress gateways whose pods these select."""
+    if not selectors:  # a VirtualService without gateways is one of sidecars
+        return ()
     destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
     opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [ingress_server([APP_HOST])])
     # The added headers let a history tell why a request failed, and how often the gateway tried.

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import partial
 
 from meshproof.install.executor import Step, in_order
+from meshproof.install.gateways import gateways_of
 from meshproof.install.removal import remove_control_plane, remove_namespaces
 from meshproof.install.steps import Build
 from meshproof.mesh.handles import Cluster, Mesh
@@ -81,6 +82,20 @@ def describe(plan: Sequence[Step]) -> str:
 def _foundation(made: Build, cluster: Cluster) -> list[Step]:
     """What needs no istiod. Gateway Services come first, since a load balancer takes its time."""
     first = (StepName.NAMESPACES.of(cluster),)
+    gateways = [
+        Step(
+            name=StepName.SERVICES.of(cluster),
+            cluster=cluster.name,
+            needs=first,
+            run=partial(made.apply_gateway_services, cluster),
+        ),
+        Step(
+            name=StepName.ADDRESSES.of(cluster),
+            cluster=cluster.name,
+            needs=(StepName.SERVICES.of(cluster),),
+            run=partial(made.await_addresses, cluster),
+        ),
+    ]
     return [
         Step(
             name=StepName.NAMESPACES.of(cluster),
@@ -94,18 +109,7 @@ def _foundation(made: Build, cluster: Cluster) -> list[Step]:
             needs=(ROOT, *first),
             run=partial(made.apply_cacerts, cluster),
         ),
-        Step(
-            name=StepName.SERVICES.of(cluster),
-            cluster=cluster.name,
-            needs=first,
-            run=partial(made.apply_gateway_services, cluster),
-        ),
-        Step(
-            name=StepName.ADDRESSES.of(cluster),
-            cluster=cluster.name,
-            needs=(StepName.SERVICES.of(cluster),),
-            run=partial(made.await_addresses, cluster),
-        ),
+        *(gateways if gateways_of(made.mesh.topology, cluster.spec) else ()),
         Step(
             name=StepName.OUTSIDE.of(cluster),
             cluster=cluster.name,
@@ -171,6 +175,12 @@ def _workloads(made: Build, cluster: Cluster) -> list[Step]:
             StepName.CONFIGURATION.of(primary),
             StepName.GATEWAYS.of(primary),
         ]
+    gateways = Step(
+        name=StepName.GATEWAYS.of(cluster),
+        cluster=cluster.name,
+        needs=(StepName.INJECTION.of(cluster), StepName.SERVICES.of(cluster)),
+        run=partial(made.start_gateways, cluster),
+    )
     return [
         Step(
             name=StepName.INJECTION.of(cluster),
@@ -178,12 +188,7 @@ def _workloads(made: Build, cluster: Cluster) -> list[Step]:
             needs=tuple(needs),
             run=partial(made.await_injection, cluster),
         ),
-        Step(
-            name=StepName.GATEWAYS.of(cluster),
-            cluster=cluster.name,
-            needs=(StepName.INJECTION.of(cluster), StepName.SERVICES.of(cluster)),
-            run=partial(made.start_gateways, cluster),
-        ),
+        *((gateways,) if gateways_of(made.mesh.topology, cluster.spec) else ()),
         Step(
             name=StepName.APP.of(cluster),
             cluster=cluster.name,

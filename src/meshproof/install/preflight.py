@@ -74,5 +74,5 @@ def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
     gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
     return (
         f"the namespaces {', '.join(namespaces_of(cluster))}; Istio's CRDs, cluster roles and webhooks; a ConfigMap "
-        f"with istiod's root in every namespace; load balancers for {gateways}"
+        f"with istiod's root in every namespace; {f'load balancers for {gateways}' if gateways else 'no gateway'}"
     )

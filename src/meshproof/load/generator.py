@@ -206,6 +206,18 @@ def ask_ingress(
     return ask
 
 
+def sources_of(snapshot: Snapshot, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:
+    """Every cluster in all of these ways; where no request can go through an ingress gateway, only from its client."""
+    usable = snapshot.with_ingress
+    return tuple(
+        Source(cluster=str(cluster.name), way=way, target=target)
+        for cluster in snapshot.mesh.clusters
+        for target in targets
+        for way in ways
+        if way is Way.CLIENT or cluster in usable
+    )
+
+
 @contextmanager
 def load_on(
     mesh: Mesh,
@@ -216,15 +228,13 @@ def load_on(
     beside: Sequence[PodLoad] = (),
     rate: float = SAMPLES.load_rate,
 ) -> Iterator[Load]:
-    """A load on the application from every cluster, in these ways, and from pods `beside` them."""
+    """A load on the application from the sources of these ways, and from pods `beside` them."""
     asks = {
-        str(Source(cluster=cluster.name, way=way, target=target)): ask_ingress(
-            snapshot.of(cluster).ingress_address, target, keep=way is Way.KEPT
+        str(source): ask_ingress(
+            snapshot.of(mesh.cluster(source.cluster)).ingress_address, source.target, keep=source.way is Way.KEPT
         )
-        for cluster in mesh.clusters
-        for target in targets
-        for way in ways
-        if way is not Way.CLIENT
+        for source in sources_of(snapshot, targets, ways)
+        if source.way is not Way.CLIENT
     }
     pods = [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters] if Way.CLIENT in ways else []
     answerers = {cluster.spec.app_version: str(cluster.name) for cluster in mesh.clusters}

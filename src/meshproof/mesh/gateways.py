@@ -30,13 +30,15 @@ def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
 def opened_at_ingress(
     mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
 ) -> tuple[Json, ...]:
-    """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts."""
+    """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts; nothing if
+    none of them has one."""
     return opened(name, namespace, ingress_selectors(mesh, primary), [ingress_server(hosts)])
 
 
 def ingress_selectors(mesh: Mesh, primary: Cluster) -> list[dict[str, str]]:
     """What selects the pods of the ingress gateways of all clusters that `primary` controls; each once."""
     found: list[dict[str, str]] = []
-    for selector in together(lambda cluster: selector_of(cluster, cluster.spec.ingress), mesh.controlled_by(primary)):
+    gateways = [(c, c.spec.ingress) for c in mesh.controlled_by(primary) if c.spec.ingress]
+    for selector in together(lambda item: selector_of(*item), gateways):
         found += [] if selector in found else [selector]
     return found

@@ -34,6 +34,9 @@ ROOT_KEY: Final = "root-cert.pem"
 """The ConfigMap, and its key, from which every proxy of a namespace takes the root that it trusts."""
 
 
+NAME_AN_INGRESS: Final = "name an ingress gateway that takes them in the topology's file (docs/attach.md)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CaFiles:
     """The decoded files of a secret `cacerts`. `repr` shows nothing of them, since one is a private key."""
@@ -113,6 +116,21 @@ class ClusterFacts:
         return self._behind(self.ingress)
 
     @property
+    def ingress_unusable(self) -> str:
+        """Why no request of ours can go through an ingress gateway here; empty if one can."""
+        if self.cluster.spec.ingress is None:
+            return f"{self.cluster} has no ingress gateway"
+        return self.ingress_shut
+
+    @property
+    def callers(self) -> tuple[PodFacts, ...]:
+        """A pod of each kind whose proxy calls the application: client, and ingress gateway where there is one.
+
+        Raises `Broken` if one of them is not ready.
+        """
+        return (self.client, *((self.ingress_pod,) if self.cluster.spec.ingress else ()))
+
+    @property
     def ingress_pod(self) -> PodFacts:
         """A ready pod of the ingress gateway. Raises `Broken` if there is none: a probe needs it."""
         for pod in self.ingress_pods:
@@ -158,7 +176,7 @@ class ClusterFacts:
 
     @property
     def ingress(self) -> ServiceFacts | None:
-        return self._front_of(self.cluster.spec.ingress)
+        return self._front_of(self.cluster.spec.ingress) if self.cluster.spec.ingress else None
 
     @property
     def east_west(self) -> ServiceFacts | None:
@@ -187,12 +205,9 @@ class ClusterFacts:
         return service.addresses[0]
 
     def _must_take_routes(self) -> None:
-        if self.ingress_shut:
-            raise Unavailable(
-                f"requests through {self.cluster.spec.ingress} of {self.cluster}",
-                self.ingress_shut,
-                "name an ingress gateway that takes them in the topology's file (docs/attach.md)",
-            )
+        if self.ingress_unusable:
+            what = f"requests through {self.cluster.spec.ingress or 'an ingress gateway'} of {self.cluster}"
+            raise Unavailable(what, self.ingress_unusable, NAME_AN_INGRESS)
 
     @property
     def gateway_addresses(self) -> tuple[str, ...]:
@@ -234,6 +249,16 @@ class Snapshot:
 
     def of(self, cluster: Cluster) -> ClusterFacts:
         return next(facts for facts in self.facts if facts.cluster is cluster)
+
+    @property
+    def with_ingress(self) -> tuple[Cluster, ...]:
+        """The clusters through whose ingress gateway requests of ours can go."""
+        return tuple(facts.cluster for facts in self.facts if not facts.ingress_unusable)
+
+    @property
+    def without_ingress(self) -> Mapping[str, str]:
+        """Why they cannot in the others, by what is therefore not examined."""
+        return {f"ingress gateway of {f.cluster}": f.ingress_unusable for f in self.facts if f.ingress_unusable}
 
     def issuer_of(self, cluster: Cluster) -> CaFiles:
         """The plug-in CA of the control plane that signs for this cluster's workloads."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +17,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.mesh.objects import PodFacts
 from meshproof.pki.verify import parse_chain, subject
+from meshproof.probes.answers import words
 from meshproof.probes.pod_script import LIMITED, run, s_client
 
 ISTIO_ALPN: Final = "istio"
@@ -61,6 +64,34 @@ class Hello:
     port: int
     sni: str | None
     alpn: str | None
+
+
+def tls_from_runner(
+    address: str, port: int, *, sni: str | None, alpn: Sequence[str], timeout_s: float = DEADLINES.connect
+) -> TlsAnswer:
+    """A handshake from this machine, without a client certificate; the chain holds the leaf only."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    leaf: x509.Certificate | None = None
+    try:
+        with (
+            socket.create_connection((address, port), timeout=timeout_s) as plain,
+            context.wrap_socket(plain, server_hostname=sni) as wrapped,
+        ):
+            presented = wrapped.getpeercert(binary_form=True)
+            leaf = x509.load_der_x509_certificate(presented) if presented else None
+            # In TLS 1.3 the client is done first; the server's demand for a certificate arrives as an alert.
+            wrapped.settimeout(1.0)
+            wrapped.recv(1)
+            return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason="no certificate was presented")
+    except ssl.SSLError as problem:
+        asks = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
+        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=asks, reason=words(problem))
+    except OSError as problem:
+        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason=words(problem))
 
 
 def tls_from_pod(

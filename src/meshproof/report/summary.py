@@ -9,16 +9,26 @@ from meshproof.claims.results import ClaimResult, Ledger, Result
 
 
 def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:
-    """Failures first with their hints, then shortfalls, then the table."""
+    """Failures first with their hints, then notes and shortfalls, then the table."""
     lines: list[str] = []
     for result in ledger.bad:
         lines.append(f"{result.result:<7} {result.code} on {result.topology}: {result.reason}")
         if result.result is Result.FAILED:
             lines.append(f"        try {result.hint}")
+    lines += [f"NOTE    {place}: {note} ({', '.join(codes)})" for (place, note), codes in _notes(ledger).items()]
     lines += [f"MISSING {line}" for line in missing]
     if lines:
         lines.append("")
     return lines + table(ledger)
+
+
+def _notes(ledger: Ledger) -> dict[tuple[str, str], list[str]]:
+    """Which claims have each note, by topology."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in ledger:
+        for note in result.notes:
+            found.setdefault((result.topology, note), []).append(result.code)
+    return found
 
 
 def table(ledger: Ledger) -> list[str]:

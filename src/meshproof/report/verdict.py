@@ -27,6 +27,9 @@ Schema `meshproof/verdict/1` (fields are only ever added):
           CONTROL-01: {result: NOT_APPLICABLE, reason: "…", duration_s: 0.0}
           FAILOVER-01: {result: SUCCEEDED, duration_s: 0.0, figures: {…}}
 
+`notes` are lines that a reader should know whatever became of the claim, where there are any: what could not be
+examined and why, and advice about what is not broken.
+
 `figures` are what a FAILOVER claim has measured, by fault, from all sources of requests that it judges:
 
     requests    sent from the fault until the load ended
@@ -191,6 +194,8 @@ def _row(result: ClaimResult) -> dict[str, Any]:
     if result.reason:
         row["reason"] = result.reason
     row["duration_s"] = round(result.duration_s, 2)
+    if result.notes:
+        row["notes"] = list(result.notes)
     if result.figures:
         row["figures"] = {name: dict(values) for name, values in result.figures.items()}
     return row

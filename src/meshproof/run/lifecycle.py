@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
-from meshproof.detect.compare import must_agree
+from meshproof.detect.compare import as_found, must_agree
 from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
 from meshproof.install.attach import add_probes, attach, recognise, refuse_strangers, remove_probes
@@ -43,6 +43,8 @@ def connected_mesh(
             "run it by itself, or give the clusters the same names in all topologies",
         )
     mesh = Mesh.of(topology, accesses, clusters.provider.toolbox)
+    if not settings.installs:
+        mesh = as_found(mesh, narrator)
     facts.count(cluster.kube for cluster in mesh.clusters)
     if settings.installs:
         if settings.attachment is not None:

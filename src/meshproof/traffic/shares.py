@@ -46,11 +46,17 @@ def told(answers: Sequence[HttpAnswer]) -> str:
     return ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items())) + f" of {len(answers)}"
 
 
-def judge_shares(mesh: Mesh, sample: Callable[[Cluster], Sample], evidence: Evidence) -> None:
-    """Take a sample in every cluster and judge each by itself; every version of the mesh must be promised a share."""
+def judge_shares(
+    mesh: Mesh,
+    clusters: Sequence[Cluster],
+    sample: Callable[[Cluster], Sample],
+    findings: Findings,
+    evidence: Evidence,
+) -> None:
+    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must be promised a
+    share."""
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
-    findings = Findings("samples")
-    for cluster, (expected, answers) in zip(mesh.clusters, together(sample, mesh.clusters), strict=True):
+    for cluster, (expected, answers) in zip(clusters, together(sample, clusters), strict=True):
         silent = sorted(versions - expected.keys())
         problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
         findings.examine(f"from {cluster}", problems + share_problems(answers, expected))
@@ -74,7 +80,7 @@ def uneven(mesh: Mesh, target: Target = DEFAULT) -> dict[str, list[str]]:
             answers = http_from_pod(cluster.kube, facts.client, target.url, SAMPLES.shares)
         return silent + share_problems(answers, expected)
 
-    places = _places(mesh)
+    places = _places(snapshot)
     return {_name(place, target): found for place, found in zip(places, together(judge, places), strict=True)}
 
 
@@ -93,7 +99,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
         return http_from_pod(cluster.kube, facts.client, target.url, SAMPLES.spread, timeout_s=2.0)
 
     def check() -> None:
-        places = _places(mesh)
+        places = _places(snapshot)
         try:
             found = together(ask, places)
         except Broken as problem:  # a cluster that has just come back may have no kubelet yet
@@ -110,8 +116,10 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
     return []
 
 
-def _places(mesh: Mesh) -> Sequence[tuple[Cluster, bool]]:
-    return [(cluster, through) for cluster in mesh.clusters for through in (True, False)]
+def _places(snapshot: Snapshot) -> Sequence[tuple[Cluster, bool]]:
+    """Each cluster's client, and each ingress gateway that requests of ours can go through."""
+    usable = snapshot.with_ingress
+    return [(c, through) for c in snapshot.mesh.clusters for through in (True, False) if not through or c in usable]
 
 
 def _pod(snapshot: Snapshot, item: tuple[Cluster, bool]) -> PodFacts:

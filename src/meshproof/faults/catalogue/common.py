@@ -49,6 +49,11 @@ SHARED_NETWORK_ONLY: Final = Need(
     otherwise="pods of different networks do not reach each other anyway",
 )
 
+HAS_INGRESS: Final = Need(
+    name="an ingress gateway in the first primary",
+    applies=lambda t: t.primaries[0].ingress is not None,
+    otherwise="the first primary has no ingress gateway",
+)
 
 READER_ROLE: Final = "istio-reader-clusterrole"
 """The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
@@ -57,6 +62,13 @@ READER_ROLE: Final = "istio-reader-clusterrole"
 def service_of(gateway: GatewayRef) -> tuple[str, str, str]:
     """The object of a gateway's Service, as a scene names it."""
     return "Service", gateway.name, gateway.namespace
+
+
+def ingress_of(cluster: Cluster) -> GatewayRef:
+    """Raises `Broken` if it has none: a fault about it needs one."""
+    if cluster.spec.ingress is None:
+        raise Broken(f"ingress gateway of {cluster}", "the topology says that it has none", "choose another fault")
+    return cluster.spec.ingress
 
 
 def deployment_of(gateway: GatewayRef) -> tuple[str, str, str]:

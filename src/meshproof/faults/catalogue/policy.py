@@ -9,6 +9,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.faults.catalogue.common import (
     ACROSS,
+    HAS_INGRESS,
     IDENTITY_ACROSS,
     NEW_PODS,
     SHARED_NETWORK_ONLY,
@@ -188,6 +189,7 @@ POLICY: Final = (
         sentence="the ingress route for the host is gone",
         seen="404 through one ingress gateway",
         source="the book: applied in one cluster only",
+        needs=(HAS_INGRESS,),
         kills=("TRAFFIC-01",),
         also=("TRAFFIC-08", "CONTROL-05"),
         inject=_no_ingress_route,

@@ -16,7 +16,7 @@ from meshproof.core import names
 from meshproof.core.errors import Unavailable
 from meshproof.core.option_names import ISTIO_VERSION_FLAG, UPGRADE_TO_FLAG
 from meshproof.core.versions import Version, next_release
-from meshproof.faults.catalogue.common import READER_ROLE, config, deployment_of
+from meshproof.faults.catalogue.common import HAS_INGRESS, READER_ROLE, config, deployment_of, ingress_of
 from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.editor import Scene
 from meshproof.faults.fault import Fault
@@ -92,7 +92,7 @@ def _gateway_left_behind(scene: Scene) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = GONE
 
-    scene.edit(scene.near, *deployment_of(scene.near.spec.ingress), change)
+    scene.edit(scene.near, *deployment_of(ingress_of(scene.near)), change)
 
 
 def _setting_by_hand(scene: Scene) -> None:
@@ -113,7 +113,7 @@ def _gateway_that_stops_first(scene: Scene) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["strategy"] = {"type": "Recreate"}
 
-    scene.edit(scene.near, *deployment_of(scene.near.spec.ingress), change)
+    scene.edit(scene.near, *deployment_of(ingress_of(scene.near)), change)
 
 
 def _reader_of_before(scene: Scene) -> None:
@@ -246,6 +246,7 @@ UPGRADE: Final = (
         sentence="a gateway's Deployment stops its pod before the next one is there",
         seen="requests are refused for some seconds whenever it is restarted",
         source="kubernetes.io, Deployments: strategy Recreate; istio.io, Gateways: upgrading them",
+        needs=(HAS_INGRESS,),
         kills=("UPGRADE-03", "UPGRADE-04"),
         inject=_gateway_that_stops_first,
     ),
@@ -262,6 +263,7 @@ UPGRADE: Final = (
         sentence="a gateway is left on a revision that was removed",
         seen="nothing, until its pod is made anew: without a container image",
         source="istio.io, Canary Upgrades: data plane; Gateways: revision label of the pods",
+        needs=(HAS_INGRESS,),
         kills=("UPGRADE-01",),
         also=("CONTROL-05", "CONTROL-07", "DISCOVERY-05"),
         inject=_gateway_left_behind,

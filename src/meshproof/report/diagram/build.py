@@ -71,7 +71,7 @@ def _planned(topology: Topology, cluster: ClusterSpec) -> ClusterPicture:
         app=Part(
             title=f"{names.APP_SERVICE} {cluster.app_version}", lines=(f"pods {cluster.pods}",) if cluster.pods else ()
         ),
-        clients=Part(title="ingress gateway, clients"),
+        clients=Part(title="ingress gateway, clients" if cluster.ingress else "clients, no ingress gateway"),
     )
 
 
@@ -183,6 +183,8 @@ def _clients(planned: Part, facts: ClusterFacts) -> Part:
     ingress = facts.ingress
     clients = facts.pods_of(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)
     lines = [f"client {pod.address}" for pod in clients[:1]]
+    if facts.cluster.spec.ingress is None:
+        return _more(planned, *lines)
     if ingress is None or not ingress.addresses:
         return replace(_more(planned, "no external address", *lines), missing=True)
     return _more(planned, f"{', '.join(ingress.addresses)} {_shown(ingress.port_numbers)}", *lines)

@@ -134,6 +134,8 @@ def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
 
 def _ingress(mesh: Mesh, namespace: str, gateways: Sequence[str]) -> tuple[Json, ...]:
     """Each cluster's probe under a host name of its own at every ingress gateway, for the known paths only."""
+    if not gateways:  # a route without any is one of sidecars
+        return ()
     routes = []
     for cluster in mesh.clusters:
         destination = {
