@@ -25,7 +25,7 @@ from meshproof.discovery.naming import (
     of_istiod,
     of_proxy,
 )
-from meshproof.discovery.propagation import Flight, expected_keys
+from meshproof.discovery.propagation import Propagation, expected_keys
 from meshproof.discovery.sameness import sameness_problems
 from meshproof.gateways.anonymous_callers import stranger_problems
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways
@@ -87,8 +87,8 @@ def _fail_in(context: AbstractContextManager[None], kube: Recorder) -> None:
 def test_a_canary_leaves_nothing_behind() -> None:
     kube = Recorder()
     snapshot = with_clients("multi-primary-samenet", kube)
-    fly = canary_services(snapshot)
-    with pytest.raises(RuntimeError, match="the claim ended"), fly as name:
+    measure_propagation = canary_services(snapshot)
+    with pytest.raises(RuntimeError, match="the claim ended"), measure_propagation as name:
         _fail_in(canary_endpoint(snapshot.mesh.clusters[0], snapshot.facts[0].client, name), kube)
     assert kube.log[3:] == ["-EndpointSlice", "-Service", "-Service"]
 
@@ -107,7 +107,7 @@ def test_a_canary_is_seen_as_a_pod_or_behind_its_gateway() -> None:
     assert expected_keys(far, *far.mesh.clusters) == {"198.18.2.1:15443"}
 
 
-def flight(**changes: Any) -> Flight:
+def flight(**changes: Any) -> Propagation:
     given: dict[str, Any] = {
         "viewer": "cluster1",
         "server": "cluster2",
@@ -116,7 +116,7 @@ def flight(**changes: Any) -> Flight:
         "known_s": 0.2,
         "gone_s": 0.3,
     }
-    return Flight(**(given | changes))
+    return Propagation(**(given | changes))
 
 
 def test_a_canary_must_come_and_go() -> None:

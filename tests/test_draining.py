@@ -17,9 +17,9 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.progress import LineNarrator
 from meshproof.failover import drill as drills
-from meshproof.failover.drill import Ward
+from meshproof.failover.drill import DrillRunner
 from meshproof.faults.journal import Journal
-from meshproof.faults.transient import Bench, Strike
+from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health import draining as subject
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.load.generator import Load
@@ -87,7 +87,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Snapshot, "take", classmethod(take))
     monkeypatch.setattr(subject, "POLL_S", 0.01)
-    monkeypatch.setattr(subject, "DEADLINES", replace(DEADLINES, drained=0.1))
+    monkeypatch.setattr(subject, "DEADLINES", replace(DEADLINES, drained_s=0.1))
 
 
 def test_what_a_proxy_drains_is_read_from_its_gauges() -> None:
@@ -174,31 +174,34 @@ def told() -> list[str]:
     return []
 
 
-def ward_on(mesh: Mesh, folder: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> Ward:
+def drill_runner_on(mesh: Mesh, folder: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> DrillRunner:
     @contextmanager
     def no_load(*args: Any, **kwargs: Any) -> Iterator[Load]:
         told.append("load")
         yield Load({})
 
-    monkeypatch.setattr(drills, "must_be_well", lambda mesh, *, timeout_s: None)
+    monkeypatch.setattr(drills, "must_be_healthy", lambda mesh, *, timeout_s: None)
     monkeypatch.setattr(drills, "pause", lambda seconds: None)
     monkeypatch.setattr(drills, "must_have_been_loaded", lambda load, window: None)
     monkeypatch.setattr(drills, "load_on", no_load)
-    return Ward(bench=Bench(mesh=mesh, journal=Journal(folder / "j"), links=None), narrator=LineNarrator(told.append))
+    return DrillRunner(
+        fault_context=FaultContext(mesh=mesh, journal=Journal(folder / "j"), links=None),
+        narrator=LineNarrator(told.append),
+    )
 
 
-def struck() -> Strike:
+def struck() -> TransientFault:
     now = Mark.now()
-    return Strike(what="a fault", told=now, gone=now, heal=now, back=now)
+    return TransientFault(what="a fault", told=now, gone=now, heal=now, back=now)
 
 
 def test_a_drill_begins_when_no_proxy_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
     mesh, kube = mesh_with({SHOP: [(1, 0), (1, 0), (0, 0)]})
-    ward = ward_on(mesh, tmp_path, told, monkeypatch)
+    drill_runner = drill_runner_on(mesh, tmp_path, told, monkeypatch)
     for waited in (True, False):
-        with ward.drill("a fault") as drill:
+        with drill_runner.drill("a fault") as drill:
             assert kube.readings[SHOP] == [(0, 0)]
-            drill.strike = struck()
+            drill.transient_fault = struck()
         assert (drill.drained_s > 0) is waited
         waits = [line for line in told if "wait before a fault: proxies that drain old listeners: 1" in line]
         assert bool(waits) is waited
@@ -210,15 +213,15 @@ def test_a_drill_among_proxies_that_do_not_stop_draining_is_void(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
 ) -> None:
     mesh, _ = mesh_with({SHOP: [(1, 0)]})
-    ward = ward_on(mesh, tmp_path, told, monkeypatch)
+    drill_runner = drill_runner_on(mesh, tmp_path, told, monkeypatch)
     with (
         pytest.raises(
             Broken,
             match=r"before a fault: connections may be closed by an earlier change: no proxy drains a listener: ",
         ) as problem,
-        ward.drill("a fault"),
+        drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
     assert problem.value.repair.startswith("find what keeps changing listeners")
     assert "load" not in told
-    assert ward.rebuilt == []
+    assert drill_runner.rebuilt == []

@@ -14,11 +14,11 @@ from meshproof.claims.findings import Findings
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.progress import Silent
 from meshproof.failover import drill as drills
-from meshproof.failover.availability import Asked, Vigil
-from meshproof.failover.drill import Ward, felt, must_have_been_loaded, must_have_been_well
-from meshproof.faults import transient as strikes
+from meshproof.failover.availability import Asked, AvailabilityMonitor
+from meshproof.failover.drill import DrillRunner, felt, must_have_been_healthy, must_have_been_loaded
+from meshproof.faults import transient as transient_faults
 from meshproof.faults.journal import Journal
-from meshproof.faults.transient import Bench, Strike
+from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.load.generator import DEFAULT, Load, Source, Way
 from meshproof.load.history import History, Mark, Outcome, Told, Window
 from meshproof.mesh.handles import Mesh
@@ -51,33 +51,37 @@ def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
     def asked(at_s: float, wrong: str = "") -> Asked:
         return Asked(at_s=at_s, took_s=0.1, wrong=wrong)
 
-    vigil = Vigil(answers={"injection": [asked(1), asked(2, "refused"), asked(4, "refused again"), asked(5), asked(8)]})
-    longest, words = vigil.gap("injection", WINDOW)
+    availability_monitor = AvailabilityMonitor(
+        answers={"injection": [asked(1), asked(2, "refused"), asked(4, "refused again"), asked(5), asked(8)]}
+    )
+    longest, words = availability_monitor.gap("injection", WINDOW)
     assert (round(longest, 3), words) == (3.9, "refused again")
-    assert round(vigil.gap("injection", Window(begin_s=4.5, end_s=30))[0], 3) == 21.9
-    assert vigil.gap("nothing", WINDOW) == (10, "")
+    assert round(availability_monitor.gap("injection", Window(begin_s=4.5, end_s=30))[0], 3) == 21.9
+    assert availability_monitor.gap("nothing", WINDOW) == (10, "")
 
 
-def test_what_is_on_its_way_when_the_fault_comes_is_no_control(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
-    with ward.drill("a fault") as drill:
-        drill.strike = struck()
-    told = drill.strike.told.monotonic_s
+def test_what_is_on_its_way_when_the_fault_comes_is_no_control(
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = struck()
+    told = drill.transient_fault.told.monotonic_s
     drill.begin = replace(drill.begin, monotonic_s=told - 2)
     for sent_s, outcome in ((told - 1, Outcome.ANSWERED), (told - 0.01, Outcome.LOST)):
         drill.history.add(replace(request(sent_s, outcome), source="a"))
-    must_have_been_well(drill, ("a",))
+    must_have_been_healthy(drill, ("a",))
     drill.history.add(replace(request(told - 0.5, Outcome.LOST), source="a"))
-    with pytest.raises(Broken, match="it was not well before the fault: 1 of 2 requests lost"):
-        must_have_been_well(drill, ("a",))
+    with pytest.raises(Broken, match="it was not healthy before the fault: 1 of 2 requests lost"):
+        must_have_been_healthy(drill, ("a",))
 
 
 def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
-    with ward.drill("a fault") as drill:
-        drill.strike = struck()
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = struck()
     drill.late_s = {"cluster1 client": 2.6, "cluster2 client": 0.9}
     for struck_itself, kind in (("cluster1", ClaimFailed), ("", Broken)):
         findings = Findings("loads")
@@ -92,7 +96,7 @@ def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
         assert ("(behind schedule by 2.6 s for cluster1 client): 1 of 2" in str(told.value)) is (kind is Broken)
 
 
-# -- a mesh that is not well ------------------------------------------------------------------------------------------
+# -- a mesh that is not healthy ------------------------------------------------------------------------------------------
 
 
 class Health:
@@ -103,11 +107,11 @@ class Health:
 
     def __call__(self, mesh: Mesh, *, timeout_s: float) -> None:
         if wrong := self.looks.pop(0):
-            raise NotReady("the mesh is well", wrong)
+            raise NotReady("the mesh is healthy", wrong)
 
 
 @pytest.fixture
-def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
+def drill_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DrillRunner:
     snapshot = snapshot_of("multi-primary-samenet")
     mesh = mesh_of("multi-primary-samenet")
     monkeypatch.setattr(Snapshot, "take", classmethod(lambda cls, mesh: snapshot))
@@ -119,62 +123,68 @@ def ward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ward:
         yield Load({})
 
     monkeypatch.setattr(drills, "load_on", no_load)
-    ward = Ward(bench=Bench(mesh=mesh, journal=Journal(tmp_path / "j"), links=None), narrator=Silent())
-    ward.rebuild = lambda: ward.rebuilt.append("rebuilt")
-    return ward
+    drill_runner = DrillRunner(
+        fault_context=FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), links=None), narrator=Silent()
+    )
+    drill_runner.rebuild = lambda: drill_runner.rebuilt.append("rebuilt")
+    return drill_runner
 
 
-def struck() -> Strike:
+def struck() -> TransientFault:
     now = Mark.now()
-    return Strike(what="a fault", told=now, gone=now, heal=now, back=now)
+    return TransientFault(what="a fault", told=now, gone=now, heal=now, back=now)
 
 
-def test_a_drill_on_a_mesh_that_is_ill_already_is_void(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("cluster1 has no istiod"))
+def test_a_drill_on_a_mesh_that_is_ill_already_is_void(
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_healthy", Health("cluster1 has no istiod"))
     with (
-        pytest.raises(Broken, match=r"before a fault: the mesh was not well: cluster1 has no istiod"),
-        ward.drill("a fault"),
+        pytest.raises(Broken, match=r"before a fault: the mesh was not healthy: cluster1 has no istiod"),
+        drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
-    assert ward.rebuilt == []
+    assert drill_runner.rebuilt == []
 
 
-def test_a_mesh_that_heals_is_left_as_it_is(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", ""))
-    with ward.drill("a fault") as drill:
-        drill.strike = struck()
+def test_a_mesh_that_heals_is_left_as_it_is(drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = struck()
     assert drill.ill == []
     assert drill.healed_s is not None
-    assert ward.rebuilt == []
+    assert drill_runner.rebuilt == []
 
 
-def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", "a stale endpoint"))
-    with ward.drill("a fault") as drill:
-        drill.strike = struck()
-    assert drill.ill == ["it did not get well: a stale endpoint"]
-    assert ward.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
+def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = struck()
+    assert drill.ill == ["it did not get healthy: a stale endpoint"]
+    assert drill_runner.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
 
 
 def test_a_part_that_does_not_come_back_is_judged_without_a_further_wait(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health(""))
-    with ward.drill("a fault") as drill:
-        drill.strike = replace(struck(), back=None, not_back="istiod: 0 of 1 pods ready")
-    assert drill.ill == ["it did not get well: istiod: 0 of 1 pods ready"]
+    monkeypatch.setattr(drills, "must_be_healthy", Health(""))
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = replace(struck(), back=None, not_back="istiod: 0 of 1 pods ready")
+    assert drill.ill == ["it did not get healthy: istiod: 0 of 1 pods ready"]
     assert drill.rebuilt
-    assert not drill.leaves_ill
+    assert not drill.leaves_unhealthy
 
 
 def test_where_a_mesh_may_not_be_made_anew_a_next_drill_would_be_void(
-    ward: Ward, monkeypatch: pytest.MonkeyPatch
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", "a stale endpoint"))
-    ward.rebuild = None
-    with ward.drill("a fault") as drill:
-        drill.strike = struck()
-    assert drill.leaves_ill
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
+    drill_runner.rebuild = None
+    with drill_runner.drill("a fault") as drill:
+        drill.transient_fault = struck()
+    assert drill.leaves_unhealthy
 
 
 def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,20 +192,24 @@ def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypa
         raise NotReady("istiod", "not within 120 s")
 
     mesh = mesh_of("multi-primary-samenet")
-    bench = Bench(mesh=mesh, journal=Journal(tmp_path / "j"), links=None)
-    monkeypatch.setattr(strikes, "cluster_uid", lambda kube: "uid")
-    monkeypatch.setattr(strikes, "take_back", refuse)
-    with strikes.strike(bench, "a", "a fault", [(mesh.clusters[0], {"do": "ready"})], lambda: None) as seen:
+    fault_context = FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), links=None)
+    monkeypatch.setattr(transient_faults, "cluster_uid", lambda kube: "uid")
+    monkeypatch.setattr(transient_faults, "apply_undo", refuse)
+    with transient_faults.transient_fault(
+        fault_context, "a", "a fault", [(mesh.clusters[0], {"do": "ready"})], lambda: None
+    ) as seen:
         pass
     assert (seen.back, seen.not_back) == (None, "istiod: not within 120 s")
-    assert len(bench.journal.unhealed()) == 1
+    assert len(fault_context.journal.unhealed()) == 1
 
 
-def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drills, "must_be_well", Health("", "no endpoint"))
-    with pytest.raises(ZeroDivisionError), ward.drill("a fault"):
+def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(
+    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drills, "must_be_healthy", Health("", "no endpoint"))
+    with pytest.raises(ZeroDivisionError), drill_runner.drill("a fault"):
         raise ZeroDivisionError
-    assert ward.rebuilt == ["a fault: the mesh is well: no endpoint", "rebuilt"]
+    assert drill_runner.rebuilt == ["a fault: the mesh is healthy: no endpoint", "rebuilt"]
 
 
 def test_sources_are_chosen_by_cluster_target_and_way() -> None:

@@ -13,7 +13,7 @@ import pytest
 from meshproof.clients.kubernetes.client import ApiError, Json, path_of
 from meshproof.core.errors import Broken, Unavailable
 from meshproof.faults.catalogue import fault
-from meshproof.faults.editor import Prevented, Scene
+from meshproof.faults.editor import JournalledEditor, Prevented
 from meshproof.faults.fault import inject
 from meshproof.faults.heal import heal, in_healing_order
 from meshproof.faults.journal import Entry, Journal
@@ -82,7 +82,7 @@ def test_a_removed_secret_comes_back_and_its_key_is_never_on_disk(mesh: Mesh, jo
     kube = kube_of(mesh)
     kube.put(secret("istio-remote-secret-cluster2", cluster2="token: very-secret"))
     before = state(kube)
-    Scene(mesh, journal, "S1").remove(mesh.clusters[0], "Secret", "istio-remote-secret-cluster2", NS)
+    JournalledEditor(mesh, journal, "S1").remove(mesh.clusters[0], "Secret", "istio-remote-secret-cluster2", NS)
     assert path_of("Secret", NS, "istio-remote-secret-cluster2") not in kube.objects
     (copy,) = (thing for key, thing in kube.objects.items() if "meshproof-kept-" in key)
     assert "istio/multiCluster" not in copy["metadata"]["labels"]
@@ -99,10 +99,10 @@ def test_two_edits_of_one_object_and_an_addition_are_taken_back_in_reverse(mesh:
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}}
     kube.put({**config, "data": {"mesh": "a"}})
     before = state(kube)
-    scene = Scene(mesh, journal, "P5")
-    scene.edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: found | {"data": {"mesh": "b"}})
-    scene.edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: found | {"data": {"mesh": "c"}})
-    scene.add(mesh.clusters[0], {**config, "metadata": {"name": "other", "namespace": NS}})
+    editor = JournalledEditor(mesh, journal, "P5")
+    editor.edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: found | {"data": {"mesh": "b"}})
+    editor.edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: found | {"data": {"mesh": "c"}})
+    editor.add(mesh.clusters[0], {**config, "metadata": {"name": "other", "namespace": NS}})
     assert kube.objects[path_of("ConfigMap", NS, "istio")]["data"] == {"mesh": "c"}
     heal(mesh, journal)
     assert state(kube) == before
@@ -114,7 +114,7 @@ def test_a_change_is_on_record_before_it_is_made(mesh: Mesh, journal: Journal) -
     kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}, "data": {}})
     kube.refusal = "the disk is full"
     with pytest.raises(ApiError, match="the disk is full"):
-        Scene(mesh, journal, "P5").edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: None)
+        JournalledEditor(mesh, journal, "P5").edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: None)
     assert len(journal.unhealed()) == 1
     kube.refusal = ""
     assert heal(mesh, journal) == {"P5": ["cluster1"]}
@@ -125,15 +125,15 @@ def test_what_admission_refuses_is_prevented(mesh: Mesh, journal: Journal) -> No
     kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}, "data": {}})
     kube.refusal = 'admission webhook "validation.istio.io" denied the request: no'
     with pytest.raises(Prevented, match="denied the request: no"):
-        Scene(mesh, journal, "P5").edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: None)
+        JournalledEditor(mesh, journal, "P5").edit(mesh.clusters[0], "ConfigMap", "istio", NS, lambda found: None)
 
 
 def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> None:
     with pytest.raises(Unavailable, match="only the lab can do this"):
-        Scene(mesh, journal, "N9").block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
+        JournalledEditor(mesh, journal, "N9").block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     assert journal.unhealed() == ()
     links = FakeLinks()
-    Scene(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
+    JournalledEditor(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     with pytest.raises(Unavailable, match="only the lab can heal them"):
         heal(mesh, journal)
     heal(mesh, journal, links)

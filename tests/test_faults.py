@@ -17,7 +17,7 @@ from meshproof.faults.infrastructure import freeze_cluster, lose_cluster, stop_a
 from meshproof.faults.istiod import STOP_ISTIOD, stop_istiod
 from meshproof.faults.istiod_replicas import start_istiod
 from meshproof.faults.journal import Journal
-from meshproof.faults.transient import Bench
+from meshproof.faults.transient import FaultContext
 from meshproof.health.mesh import rollouts
 from meshproof.mesh.handles import Cluster, Mesh
 from tests.fakes import FakeLinks, mesh_of, snapshot_of
@@ -77,9 +77,9 @@ def journal(tmp_path: Path) -> Journal:
 UNDO: Any = {"do": "scale", "replicas": {"istiod": 2}}
 
 
-def bench(journal: Journal, kube: Kube) -> tuple[Bench, Cluster]:
+def fault_context(journal: Journal, kube: Kube) -> tuple[FaultContext, Cluster]:
     mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
-    return Bench(mesh=mesh, journal=journal, links=None), mesh.clusters[0]
+    return FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]
 
 
 def record(journal: Journal, **changes: Any) -> None:
@@ -111,7 +111,7 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_writing_goes_on(journal: Jou
 
 def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
     kube = IstiodKube(replicas=2)
-    with stop_istiod(*bench(journal, kube)) as stopped:
+    with stop_istiod(*fault_context(journal, kube)) as stopped:
         assert kube.replicas == 0
         assert len(journal.unhealed()) == 1
         assert stopped.gone is not None
@@ -129,14 +129,14 @@ def test_of_too_many_istiods_those_that_lead_stay() -> None:
 
 def test_istiod_comes_back_whatever_happens_inside(journal: Journal) -> None:
     kube = IstiodKube()
-    with pytest.raises(ZeroDivisionError), stop_istiod(*bench(journal, kube)):
+    with pytest.raises(ZeroDivisionError), stop_istiod(*fault_context(journal, kube)):
         raise ZeroDivisionError
     assert kube.replicas == 2
 
 
 def test_a_control_plane_that_is_down_already_is_not_broken_again(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
-    with pytest.raises(Broken, match="not running already"), stop_istiod(*bench(journal, kube)):
+    with pytest.raises(Broken, match="not running already"), stop_istiod(*fault_context(journal, kube)):
         pass
     assert journal.unhealed() == ()
 
@@ -223,10 +223,10 @@ def test_a_lost_cluster_is_revived_and_the_record_closed(journal: Journal) -> No
     kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
     mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
     power = Power(*kubes)
-    with lose_cluster(Bench(mesh=mesh, journal=journal, links=power), mesh.clusters[1]) as strike:
+    with lose_cluster(FaultContext(mesh=mesh, journal=journal, links=power), mesh.clusters[1]) as transient_fault:
         assert power.done == ["lose cluster2"]
         assert [entry.undo for entry in journal.unhealed()] == [{"do": "revive"}]
-        assert strike.gone is not None
+        assert transient_fault.gone is not None
     assert kubes[1].on
     assert journal.unhealed() == ()
     assert power.done == ["lose cluster2", "revive cluster2"]
@@ -246,13 +246,13 @@ def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_fir
 
 
 @pytest.mark.parametrize(
-    "fault", [lose_cluster, freeze_cluster, lambda bench, cluster: stop_api_servers(bench, [cluster])]
+    "fault", [lose_cluster, freeze_cluster, lambda fault_context, cluster: stop_api_servers(fault_context, [cluster])]
 )
 def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> None:
     mesh = mesh_of("multi-primary-samenet")
     with (
         pytest.raises(Unavailable, match="only the lab can do this"),
-        fault(Bench(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
+        fault(FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
     ):
         pass
     assert journal.unhealed() == ()

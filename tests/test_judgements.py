@@ -20,13 +20,13 @@ from meshproof.core import names
 from meshproof.core.deadlines import BOUNDS
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
-from meshproof.failover.availability import Asked, Vigil
+from meshproof.failover.availability import Asked, AvailabilityMonitor
 from meshproof.failover.capabilities import Control
-from meshproof.failover.drill import Drill, lost, must_have_been_well
+from meshproof.failover.drill import Drill, lost, must_have_been_healthy
 from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
 from meshproof.failover.verdicts import judge_control, judge_gaps
-from meshproof.faults.transient import Strike
+from meshproof.faults.transient import TransientFault
 from meshproof.gateways.exposed_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.gateways.paths import PathCount, path_problems
 from meshproof.load.history import History, Mark, Outcome
@@ -74,7 +74,7 @@ def drill(**changes: Any) -> Drill:
         "history": History(),
         "sources": (),
         "begin": at(0),
-        "strike": Strike(what="a fault", told=at(10), gone=at(11), heal=at(20), back=at(22)),
+        "transient_fault": TransientFault(what="a fault", told=at(10), gone=at(11), heal=at(20), back=at(22)),
         "end": at(30),
     }
     return Drill(**(defaults | changes))
@@ -115,7 +115,7 @@ def test_losses_count_in_their_own_window_and_source() -> None:
     for second, outcome in ((5, Outcome.ANSWERED), (12, Outcome.LOST), (13, Outcome.ANSWERED), (25, Outcome.ANSWERED)):
         history.add(request(float(second), outcome, source="cluster1"))
     seen = drill(history=history)
-    must_have_been_well(seen, ("cluster1",))
+    must_have_been_healthy(seen, ("cluster1",))
     (problem,) = lost(history, seen.down, ("cluster1",))
     assert problem.startswith("1 of 2 requests lost; first ")
     assert "timed out" in problem
@@ -134,13 +134,13 @@ def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
 def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
     history = History()
     history.add(request(5.0, Outcome.LOST, source="cluster1"))
-    with pytest.raises(Broken, match="not well before the fault"):
-        must_have_been_well(drill(history=history), ("cluster1",))
+    with pytest.raises(Broken, match="not healthy before the fault"):
+        must_have_been_healthy(drill(history=history), ("cluster1",))
 
 
 def test_a_drill_that_did_not_end_says_nothing() -> None:
     with pytest.raises(Broken, match="did not come to its end"):
-        drill(strike=None).down  # noqa: B018
+        drill(transient_fault=None).down  # noqa: B018
 
 
 def test_figures_tell_how_long_a_fault_was_felt_before_and_after_healing() -> None:
@@ -353,8 +353,10 @@ def sent(*requests: tuple[float, Outcome]) -> History:
 
 def down(history: History) -> Outage:
     """From second 2 to 8; over at 12."""
-    strike = Strike(what="istiod of cluster1 stopped", told=at(2), gone=at(2.5), heal=at(8), back=at(9))
-    return outage(drill=drill(history=history, strike=strike, end=at(12)))
+    transient_fault = TransientFault(
+        what="istiod of cluster1 stopped", told=at(2), gone=at(2.5), heal=at(8), back=at(9)
+    )
+    return outage(drill=drill(history=history, transient_fault=transient_fault, end=at(12)))
 
 
 def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> None:
@@ -387,9 +389,9 @@ def test_outages_that_could_not_be_had_are_no_success() -> None:
     findings = Findings("loads")
     findings.examine("a load")
     mesh = mesh_of("multi-primary-samenet")
-    all_of_them = Outages(suffered=(down(sent()),))
+    all_of_them = Outages(drilled=(down(sent()),))
     all_of_them.conclude(findings)
-    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped: the mesh was not well"):
+    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped: the mesh was not healthy"):
         replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)
     findings.examine("another", ["lost"])
     with pytest.raises(ClaimFailed, match="1 of 2 loads are wrong"):
@@ -402,9 +404,11 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
     seen, evidence, span = Findings("gaps"), Evidence(tmp_path), drill().down
     within = Asked(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
     good = [replace(within, at_s=within.at_s + 0.5 * n) for n in range(40)]
-    judge_gaps(seen, evidence, drill(), Vigil(answers={"a": good, "b": good}), {"a": primary, "b": remote})
+    judge_gaps(
+        seen, evidence, drill(), AvailabilityMonitor(answers={"a": good, "b": good}), {"a": primary, "b": remote}
+    )
     assert (seen.examined, seen.wrong) == (["a", "b"], {})
-    silent = Vigil(answers={"a": [replace(within, wrong="refused")]})
+    silent = AvailabilityMonitor(answers={"a": [replace(within, wrong="refused")]})
     judge_gaps(seen, evidence, drill(), silent, {"a": remote})  # ten seconds are too long for a primary only
     assert seen.wrong == {}
     judge_gaps(seen, evidence, drill(), silent, {"a": primary})

@@ -14,7 +14,7 @@ from tools.benchmarks.upgrades import read_upgrades, section, section_of, with_s
 STEPS = {
     "1. istiod of cluster1 to 1.31": {
         "took_s": 5.0,
-        "well_s": 40.0,
+        "healthy_s": 40.0,
         "requests": 100,
         "lost": 0,
         "lost_by_default": 3,

@@ -30,7 +30,7 @@ FAULT = Fault(
     source="life",
     kills=("DISCOVERY-01", "DISCOVERY-04"),
     also=("TRAFFIC-01",),
-    inject=lambda scene: None,
+    inject=lambda editor: None,
 )
 
 

@@ -8,7 +8,7 @@ from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.discovery.headless import headless_problems, resolve_headless
-from meshproof.discovery.propagation import Flight, fly
+from meshproof.discovery.propagation import Propagation, measure_propagation
 from meshproof.run.claim_context import ClaimContext
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
 
@@ -26,7 +26,9 @@ def test_changes_arrive(context: ClaimContext) -> None:
     """istiod says "synced" once and never takes it back; only a change that arrives shows that somebody listens."""
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("directions")
-    flights: list[Flight] = [f for found in together(lambda c: fly(snapshot, c), mesh.clusters) for f in found]
+    flights: list[Propagation] = [
+        f for found in together(lambda c: measure_propagation(snapshot, c), mesh.clusters) for f in found
+    ]
     for flight in flights:
         findings.examine(f"from {flight.server} to {flight.viewer}", flight.problems)
     context.evidence.attach(

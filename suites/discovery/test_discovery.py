@@ -42,7 +42,7 @@ def test_every_istiod_knows_the_clusters(context: ClaimContext) -> None:
             raise NotYet("; ".join(wrong))
 
     what = f"istiods know {', '.join(wanted)}"
-    eventually(check, what=what, timeout_s=DEADLINES.discovery, error=ClaimFailed)
+    eventually(check, what=what, timeout_s=DEADLINES.discovery_s, error=ClaimFailed)
 
 
 @claim(
@@ -85,4 +85,4 @@ def test_every_proxy_is_in_sync(context: ClaimContext) -> None:
             raise ClaimFailed(text) if any(REJECTED in problem for problem in wrong) else NotYet(text)
         return len(state)
 
-    eventually(check, what="proxies are in sync", timeout_s=DEADLINES.sync, poll_s=1.0, error=ClaimFailed)
+    eventually(check, what="proxies are in sync", timeout_s=DEADLINES.sync_s, poll_s=1.0, error=ClaimFailed)

@@ -12,9 +12,9 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
-from meshproof.failover.availability import admissions, keep_vigil
+from meshproof.failover.availability import admissions, monitor_availability
 from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
-from meshproof.failover.drill import Ward
+from meshproof.failover.drill import DrillRunner
 from meshproof.failover.verdicts import forgotten, judge_control, judge_gaps, judge_no_loss
 from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.faults.infrastructure import stop_api_servers
@@ -30,13 +30,13 @@ from meshproof.report import drills
     hint="lost requests: something restarted that needs the API server; nothing followed: DISCOVERY-03 and its hint",
     disruptive=True,
 )
-def test_api_servers_may_be_away(ward: Ward, evidence: Evidence) -> None:
+def test_api_servers_may_be_away(drill_runner: DrillRunner, evidence: Evidence) -> None:
     """Every istiod reads every API server: their absence must cost knowledge of changes only, and not for good."""
     findings = Findings("loads and directions")
     name = "every API server stopped"
-    with ward.drill(name) as drill:
-        with stop_api_servers(ward.bench, ward.mesh.clusters) as drill.strike:
-            pause(SAMPLES.api_server)
+    with drill_runner.drill(name) as drill:
+        with stop_api_servers(drill_runner.fault_context, drill_runner.mesh.clusters) as drill.transient_fault:
+            pause(SAMPLES.api_server_s)
         followed = flights_arrive(drill.snapshot, BOUNDS.watched_again.seconds)
     drills.attach(evidence, drill, "api-servers")
     judge_no_loss(findings, drill, name)
@@ -55,19 +55,19 @@ def test_api_servers_may_be_away(ward: Ward, evidence: Evidence) -> None:
     "old token, or istiod did not take it; not back: its account may not read any more (DISCOVERY-04 names the right)",
     disruptive=True,
 )
-def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:
+def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidence) -> None:
     """Rotating credentials is routine work, and deleting a secret a routine mistake: neither may cost more."""
     findings = Findings("loads, clients and directions")
-    pairs = readers(ward.mesh)
-    with ward.drill("remote secrets removed and made again, then tokens rotated") as drill:
-        with remove_remote_secrets(ward.bench, pairs) as drill.strike:
+    pairs = readers(drill_runner.mesh)
+    with drill_runner.drill("remote secrets removed and made again, then tokens rotated") as drill:
+        with remove_remote_secrets(drill_runner.fault_context, pairs) as drill.transient_fault:
             left = endpoints_left(drill.snapshot, BOUNDS.secret_gone.seconds)
-        returned = endpoints_returned(ward.mesh, BOUNDS.secret_back.seconds)
-        with rotate_tokens(ward.bench, pairs):
+        returned = endpoints_returned(drill_runner.mesh, BOUNDS.secret_back.seconds)
+        with rotate_tokens(drill_runner.fault_context, pairs):
             pass
         followed = flights_arrive(drill.snapshot, BOUNDS.secret_back.seconds)
     drills.attach(evidence, drill, "secrets")
-    judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if ward.mesh.remotes else None)
+    judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if drill_runner.mesh.remotes else None)
     for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
         for client, problems in found.items():
             findings.examine(f"secrets {what}, {client}", problems)
@@ -83,25 +83,29 @@ def test_remote_secrets_come_and_go(ward: Ward, evidence: Evidence) -> None:
     hint="a longer gap: the second replica was not ready (kubectl get endpointslices), or both are on one node",
     disruptive=True,
 )
-def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
+def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Evidence) -> None:
     """The cheapest insurance there is, and worth what it does in the second in which a replica dies."""
     findings = Findings("loads, powers and questions")
-    asks = admissions(ward.mesh.clusters, ward.mesh.toolbox.images["client"])
-    primaries = ward.mesh.primaries
-    with ward.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
-        together(lambda each: stack.enter_context(two_replicas(ward.bench, each)), primaries)
+    asks = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
+    primaries = drill_runner.mesh.primaries
+    with drill_runner.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
+        together(lambda each: stack.enter_context(two_replicas(drill_runner.fault_context, each)), primaries)
         spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
-        with keep_vigil(asks) as vigil, ExitStack() as killed:
+        with monitor_availability(asks) as availability_monitor, ExitStack() as killed:
             for primary in primaries:
-                drill.strike = killed.enter_context(kill_one_istiod(ward.bench, primary))
+                drill.transient_fault = killed.enter_context(kill_one_istiod(drill_runner.fault_context, primary))
             with ThreadPoolExecutor(max_workers=1) as beside:
                 waiting = beside.submit(together, new_namespace_served_s, primaries)
-                pause(BOUNDS.replica_gap.seconds)  # which the vigil judges: a single write in it may be refused
+                pause(
+                    BOUNDS.replica_gap.seconds
+                )  # which the availability_monitor judges: a single write in it may be refused
                 controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
-    judge_gaps(findings, evidence, drill, vigil, dict(zip(asks, ward.mesh.clusters, strict=True)))
+    judge_gaps(
+        findings, evidence, drill, availability_monitor, dict(zip(asks, drill_runner.mesh.clusters, strict=True))
+    )
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):
         judge_control(findings, primary, control, waited)
@@ -115,17 +119,22 @@ def test_one_of_two_replicas_may_die(ward: Ward, evidence: Evidence) -> None:
     hint="kubectl describe the istiod pod: a crash loop starts it later each time",
     disruptive=True,
 )
-def test_a_crash_of_istiod_heals_by_itself(ward: Ward, evidence: Evidence) -> None:
+def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: Evidence) -> None:
     """Not scaled away but killed: the kubelet must start it again, and proxies must not mind."""
     findings = Findings("loads and istiods")
-    primaries = ward.mesh.primaries
-    with ward.drill("every istiod killed") as drill, ExitStack() as killed:
-        strikes = together(lambda each: killed.enter_context(crash_istiod(ward.bench, each)), primaries)
-        drill.strike = strikes[0]
+    primaries = drill_runner.mesh.primaries
+    with drill_runner.drill("every istiod killed") as drill, ExitStack() as killed:
+        transient_faults = together(
+            lambda each: killed.enter_context(crash_istiod(drill_runner.fault_context, each)), primaries
+        )
+        drill.transient_fault = transient_faults[0]
     drills.attach(evidence, drill, "crash")
     judge_no_loss(findings, drill, "every istiod killed")
-    for victim, strike in zip(primaries, strikes, strict=True):
-        late = strike.back is None or strike.back.monotonic_s - strike.told.monotonic_s > BOUNDS.crash.seconds
-        why = f"not within {BOUNDS.crash.seconds:g} s; {strike.not_back}".removesuffix("; ")
+    for victim, transient_fault in zip(primaries, transient_faults, strict=True):
+        late = (
+            transient_fault.back is None
+            or transient_fault.back.monotonic_s - transient_fault.told.monotonic_s > BOUNDS.crash.seconds
+        )
+        why = f"not within {BOUNDS.crash.seconds:g} s; {transient_fault.not_back}".removesuffix("; ")
         findings.examine(f"istiod of {victim}, ready again", [why] if late else [])
     findings.conclude()

@@ -8,7 +8,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import DEADLINES, HORIZONS
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
-from meshproof.failover.drill import lost, must_have_been_well
+from meshproof.failover.drill import lost, must_have_been_healthy
 from meshproof.failover.istiod_outage import Outages
 from meshproof.failover.outage_verdicts import closed, still_open, versions_answering
 from meshproof.mesh.handles import Mesh
@@ -30,7 +30,7 @@ def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evi
         drill = outage.drill
         drills.attach(evidence, drill, outage.victim.name)
         for source in drill.of():
-            must_have_been_well(drill, (source,))
+            must_have_been_healthy(drill, (source,))
             problems = lost(drill.history, drill.down, (source,))
             silent = versions_answering(drill, drill.steady, source) - versions_answering(drill, drill.down, source)
             problems += [f"version {version} answered before and not during it" for version in sorted(silent)]
@@ -93,7 +93,7 @@ def test_admission_fails_closed_while_istiod_is_down(outages: Outages, evidence:
 def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> None:
     """Recovery pushes everything to everybody at once: the moment at which things break that an outage did not."""
     findings = Findings("recoveries")
-    bound = f"within {DEADLINES.recovery:g} s of istiod being back"
+    bound = f"within {DEADLINES.recovery_s:g} s of istiod being back"
     for outage in outages:
         evidence.attach(f"{outage.victim}-recovery", {"pods": outage.waiting_ready_s, "in sync": outage.resynced_s})
         for name, seconds in outage.waiting_ready_s.items():

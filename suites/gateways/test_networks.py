@@ -44,7 +44,7 @@ def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
 
     findings = Findings("control planes")
     with suppress(ClaimFailed):  # told below, istiod by istiod
-        eventually(check, what="networkz", timeout_s=DEADLINES.discovery, error=ClaimFailed)
+        eventually(check, what="networkz", timeout_s=DEADLINES.discovery_s, error=ClaimFailed)
     for who, problems in last.items():
         findings.examine(who, problems)
     context.evidence.attach("gateways", [shown(gateway) for gateway in sorted(wanted)])

@@ -22,7 +22,7 @@ from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.journal import Journal
 from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.providers.kubeconfig import access_of
@@ -34,7 +34,7 @@ from meshproof.upgrade.baseline.file import text_of
 from meshproof.upgrade.baseline.model import Record
 from meshproof.upgrade.baseline.render import told
 
-from .test_strikes import TOPOLOGY
+from .test_transient_faults import TOPOLOGY
 from .visits import plain_kubeconfig
 
 pytestmark = pytest.mark.lab
@@ -52,7 +52,7 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
     made = Mesh.of(topology, lab.clusters, lab.toolbox)
     try:
         install_mesh(made, narrator)
-        must_be_well(made)
+        must_be_healthy(made)
         yield made
     finally:
         uninstall_mesh(made, narrator)
@@ -92,7 +92,7 @@ def test_a_record_is_the_same_after_everything_was_restarted(mesh: Mesh, before:
     assert len(pods) >= 10, "istiod, two gateways, a client and the application in each cluster"
     for scope in (ISTIOD, WORKLOADS):
         together(lambda cluster, scope=scope: restart(cluster, scope), mesh.clusters)  # type: ignore[misc]
-    must_be_well(mesh)
+    must_be_healthy(mesh)
     found = compare(before, take(mesh))
     assert found.equal, told(found)
     assert not pods & pods_of(mesh)
@@ -198,7 +198,7 @@ def scaled(mesh: Mesh, *, replicas: int) -> Iterator[None]:
         yield
     finally:
         kube.merge_patch("Deployment", name, {"spec": {"replicas": 1}}, names.APP_NAMESPACE, sub="scale")
-        must_be_well(mesh)
+        must_be_healthy(mesh)
 
 
 CHANGES = {

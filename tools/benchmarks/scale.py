@@ -20,7 +20,7 @@ from meshproof.core.errors import Broken
 from meshproof.core.model import ClusterName
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import TOPOLOGIES, load_topology
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.objects import SERVICE_OF_SLICE
 from meshproof.providers.lab import api as labs
@@ -97,7 +97,7 @@ def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: 
         raise Broken(f"lab {lab_name}", "it is not up any more")
     mesh = Mesh.of(load_topology(str(topology)), lab.clusters, lab.toolbox)
     together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
-    must_be_well(mesh, timeout_s=KNOWN_S)
+    must_be_healthy(mesh, timeout_s=KNOWN_S)
     begin = time.monotonic()
     run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
     seconds = time.monotonic() - begin
@@ -119,7 +119,7 @@ def run_claims(topology: str, lab_name: str, *extra: str, keep: bool = True) -> 
     if done.returncode:
         red = [line.strip() for line in done.stdout.splitlines() if line.startswith((*RED, "  last seen "))]
         why = "; ".join(red) or done.stdout[-2000:]
-        raise Broken(f"claims on {topology}", why, "figures of a mesh that is not well mean nothing")
+        raise Broken(f"claims on {topology}", why, "figures of a mesh that is not healthy mean nothing")
     return done.stdout
 
 

@@ -21,7 +21,7 @@ WAYS: Final = {"UPGRADE-04": "in place", "UPGRADE-03": "by revision"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """One upgrade there and back: `moving_s` is the time of all steps until the mesh was well, `proving_s` that of all
+    """One upgrade there and back: `moving_s` is the time of all steps until the mesh was healthy, `proving_s` that of all
     passes of claims between them; `longest` is the step that took longest, with its seconds."""
 
     topology: str
@@ -61,7 +61,7 @@ def _of(topology: str, claims: Mapping[str, Mapping[str, Any]]) -> Iterator[Upgr
     for code, way in WAYS.items():
         steps: Mapping[str, Mapping[str, float]] = claims.get(code, {}).get("figures") or {}
         if steps:
-            moving = {name: step["took_s"] + step.get("well_s", 0.0) for name, step in steps.items()}
+            moving = {name: step["took_s"] + step.get("healthy_s", 0.0) for name, step in steps.items()}
             yield Upgrade(
                 topology=topology,
                 way=way,
@@ -93,7 +93,7 @@ Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the 
 Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
 well again, and between them passes of all claims that break nothing, each in a process of its own. Lost are requests
-with careful settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).
+with resilient settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).
 
 | topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest answer \
 | longest step |

@@ -15,14 +15,14 @@ from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault, inject
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
 
 
 class Trial:
-    """A fault on a mesh that is well: broken, verified as a user would, healed, and proven well."""
+    """A fault on a mesh that is healthy: broken, verified as a user would, healed, and proven healthy."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Trial:
         self.root = root
 
     def run(self) -> Outcome:
-        """The outcome. The mesh is well afterwards: healed, or if that does not help built anew, which is told."""
+        """The outcome. The mesh is healthy afterwards: healed, or if that does not help built anew, which is told."""
         begin = time.monotonic()
         broken = begin
         try:
@@ -71,7 +71,7 @@ class Trial:
         return outcome
 
     def _verify(self) -> Outcome:
-        asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.journeys)
+        asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.rehearsals)
         with self.narrator.step(f"{self.fault.id}: the suites"):
             told = run_suites(
                 self.root,
@@ -79,7 +79,7 @@ class Trial:
                 self.lab_name,
                 self.report_dir,
                 drills=self.fault.drills,
-                journeys=self.fault.journeys,
+                rehearsals=self.fault.rehearsals,
                 upgrade_to=next_release(self.mesh.toolbox.istio_version) if asks_for_upgrade else "",
             )
         return judge(self.fault, self.mesh.topology.name, told)
@@ -90,9 +90,9 @@ class Trial:
     def _heal(self) -> str:
         """Heal; returns what went wrong, after the mesh was built anew."""
         try:
-            with self.narrator.step(f"{self.fault.id}: healed, and the mesh is well"):
+            with self.narrator.step(f"{self.fault.id}: healed, and the mesh is healthy"):
                 heal(self.mesh, self.journal, self.links)
-                must_be_well(self.mesh)
+                must_be_healthy(self.mesh)
         except MeshproofError as problem:
             self.narrator.say(f"healing {self.fault.id} failed: {problem}")
             uninstall_mesh(self.mesh, self.narrator)

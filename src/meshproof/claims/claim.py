@@ -99,7 +99,7 @@ class Claim:
     needs: tuple[Need, ...]
     disruptive: bool
     isolation: Isolation = Isolation.SHARED
-    deadline_s: float = DEADLINES.claim
+    deadline_s: float = DEADLINES.claim_s
     serial: bool = False
     credentials: str = ""
     last: bool = False
@@ -180,7 +180,7 @@ def claim(
     needs: Need | tuple[Need, ...] = EVERYWHERE,
     disruptive: bool = False,
     isolation: Isolation = Isolation.SHARED,
-    deadline_s: float = DEADLINES.claim,
+    deadline_s: float = DEADLINES.claim_s,
     serial: bool = False,
     credentials: str = "",
     last: bool = False,

@@ -75,7 +75,7 @@ class Findings:
         self._doubts.append(reason)
 
     def conclude(self, *, also: str = "") -> None:
-        """Return if all is well. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
+        """Return if all is healthy. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
         something is wrong and there is doubt, and `Unavailable` if all that there was had to be skipped.
 
         `also` is added to the text of a failure (what was seen beside it).

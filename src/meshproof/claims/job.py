@@ -29,7 +29,7 @@ class Job:
         work: Callable[[], None],
         *,
         isolation: Isolation = Isolation.SHARED,
-        deadline_s: float = DEADLINES.claim,
+        deadline_s: float = DEADLINES.claim_s,
     ) -> None:
         self.code = code
         self.isolation = isolation

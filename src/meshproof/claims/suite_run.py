@@ -25,7 +25,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
 """Those that prove a mesh without breaking it."""
 LIMIT_S: Final = 900.0
-JOURNEYS_S: Final = 3600.0
+REHEARSALS_S: Final = 3600.0
 
 
 def run_suites(
@@ -35,7 +35,7 @@ def run_suites(
     report_dir: Path,
     *,
     drills: Sequence[str] = (),
-    journeys: Sequence[str] = (),
+    rehearsals: Sequence[str] = (),
     upgrade_to: str = "",
 ) -> SuiteRun:
     """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`, or by these
@@ -47,9 +47,9 @@ def run_suites(
     chosen = (f"--topology={topology}", f"--lab-name={lab_name}")
     if drills:
         return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
-    if journeys:
-        named = ("suites/upgrade", "-k", " or ".join(journeys), f"{UPGRADE_TO_FLAG}={upgrade_to}")
-        return run_claims(root, (*named, *chosen), report_dir, limit_s=JOURNEYS_S)
+    if rehearsals:
+        named = ("suites/upgrade", "-k", " or ".join(rehearsals), f"{UPGRADE_TO_FLAG}={upgrade_to}")
+        return run_claims(root, (*named, *chosen), report_dir, limit_s=REHEARSALS_S)
     suites = [f"suites/{suite}" for suite in SUITES]
     asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO_FLAG}={upgrade_to}") if upgrade_to else ()
     return run_claims(root, (*suites, *asked, *chosen), report_dir)

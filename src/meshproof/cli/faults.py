@@ -17,7 +17,7 @@ from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault, inject
 from meshproof.faults.heal import heal, heal_machines
 from meshproof.faults.journal import default_journal
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.install.marker import running_topology
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab import api as labs
@@ -90,8 +90,8 @@ def _heal(arguments: argparse.Namespace) -> int:
         narrator.say(f"healed {name} on {', '.join(clusters)}")
     if not done:
         narrator.say("no fault is open on these clusters")
-    with narrator.step("the mesh is well"):
-        must_be_well(mesh)
+    with narrator.step("the mesh is healthy"):
+        must_be_healthy(mesh)
     return 0
 
 

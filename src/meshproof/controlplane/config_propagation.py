@@ -22,7 +22,7 @@ SIDECAR_ROUTE: Final = str(names.APP_PORT)
 def hosts_arrive(snapshot: Snapshot, expected: Mapping[str, Set[str]], *, of: Set[str]) -> float:
     """Wait until the client of each cluster named has routes for exactly these of our hosts; the seconds it took.
 
-    Raises `ClaimFailed` with what is missing or too much after `DEADLINES.configuration`.
+    Raises `ClaimFailed` with what is missing or too much after `DEADLINES.configuration_s`.
     """
     start = time.monotonic()
     clusters = [cluster for cluster in snapshot.mesh.clusters if cluster.name in expected]
@@ -37,7 +37,7 @@ def hosts_arrive(snapshot: Snapshot, expected: Mapping[str, Set[str]], *, of: Se
             raise NotYet("; ".join(problems))
 
     what = "routes of the clients' proxies follow the configuration"
-    eventually(check, what=what, timeout_s=DEADLINES.configuration, error=ClaimFailed)
+    eventually(check, what=what, timeout_s=DEADLINES.configuration_s, error=ClaimFailed)
     return round(time.monotonic() - start, 2)
 
 

@@ -12,61 +12,61 @@ from typing import Final
 class Deadlines:
     """Upper bounds in seconds. They bound what a healthy mesh needs with room for a busy machine; they are no goals."""
 
-    connect: float = 5.0
+    connect_s: float = 5.0
     """A TCP or TLS handshake from one cluster to another."""
-    answer: float = 5.0
+    answer_s: float = 5.0
     """One request, in samples of a healthy mesh."""
-    call: float = 15.0
+    call_s: float = 15.0
     """A TLS handshake, a request and its answer, or a large body: one of dozens in a pod at once, so that each gets a
     small part of a busy machine. Whoever refuses does it at once; only what hangs costs this time."""
-    batch: float = 60.0
+    batch_s: float = 60.0
     """A whole sample of requests sent by one `exec`."""
-    discovery: float = 15.0
+    discovery_s: float = 15.0
     """From a ready mesh until every istiod reports every cluster as synced."""
-    sync: float = 45.0
+    sync_s: float = 45.0
     """Until every proxy has acknowledged what it was sent: a push may be on its way when we look, and take its time
     where a machine is busy (20 s were too short once for three clusters on two cores). What was rejected stays so."""
-    configuration: float = 20.0
+    configuration_s: float = 20.0
     """From a change of Istio's configuration until the proxies that it governs follow it. istiod waits up to 10 s for
     more changes (`PILOT_DEBOUNCE_MAX`) before it pushes; on an idle machine all is done in half a second."""
-    return_home: float = 30.0
+    return_home_s: float = 30.0
     """From the end of errors until ejected endpoints serve again (base ejection time 7 s: longer than the requests
     take that must not find them, on a busy machine too)."""
-    root_config_map: float = 15.0
+    root_config_map_s: float = 15.0
     """From the creation of a namespace until istiod has put `istio-ca-root-cert` into it."""
-    fresh_pod: float = 90.0
+    fresh_pod_s: float = 90.0
     """From the creation of an injected pod until it is ready."""
-    fresh_sidecar: float = 30.0
+    fresh_sidecar_s: float = 30.0
     """From the start of its sidecar until it is ready: on an idle machine it takes two seconds, and one whose control
     plane refuses it never gets there."""
-    pods_gone: float = 60.0
+    pods_gone_s: float = 60.0
     """From scaling istiod to zero until no pod of it is left (its grace period is 30 s)."""
-    istiod_back: float = 120.0
+    istiod_back_s: float = 120.0
     """From scaling istiod up until its replicas are available again."""
-    outage: float = 15.0
+    outage_s: float = 15.0
     """How long a stopped istiod stays down while requests are counted."""
-    waiting_pod: float = 4.0
+    waiting_pod_s: float = 4.0
     """How long before the end of an outage the Deployment is made that has to wait for it.
 
     The ReplicaSet controller doubles its pause after each refused pod (client-go's rate limiter, 5 ms to 1000 s), so
     a Deployment that waited through a long outage would take as long again to be tried; that is Kubernetes, not Istio.
     """
-    recovery: float = 60.0
+    recovery_s: float = 60.0
     """From istiod being available until waiting pods are ready and every proxy is in sync."""
-    canary: float = 10.0
+    canary_s: float = 10.0
     """From an endpoint's appearance (or removal) in one cluster until the proxies of the others know of it."""
-    clock_skew: float = 5.0
+    clock_skew_s: float = 5.0
     """Between any two clocks. Certificates begin 2 minutes in the past (istiod's `ClockSkewGracePeriod`), tokens have
     no such grace at their end; a machine that keeps time over the network is within 1 s, and we can see no finer."""
-    client: float = 15.0
+    client_s: float = 15.0
     """The client's own limit for one request while a fault is in place."""
-    drained: float = 20.0
+    drained_s: float = 20.0
     """Beyond the drain time that proxies declare (45 s unless `drainDuration` is set), until none of them drains a
     listener: a push may have come while we waited, and a busy machine closes connections late."""
-    claim: float = 300.0
+    claim_s: float = 300.0
     """One claim that is proven beside others, its waiting for them not counted. A whole pass over three clusters with
     500 services takes 60 s, the slowest with a fault in the mesh 145 s (docs/performance.md, docs/sensitivity.md)."""
-    test_bed_gone: float = 60.0
+    test_bed_gone_s: float = 60.0
     """From the deletion of the test bed's namespaces until they are gone; the namespace controller waits 5 s itself."""
 
 
@@ -85,7 +85,7 @@ class Samples:
     """Requests that must all stay in their own cluster."""
     failing: int = 30
     """Requests to endpoints that answer with errors, of which the later must be answered elsewhere."""
-    failing_rate: float = 10.0
+    failing_rate_hz: float = 10.0
     """How many of them are sent in a second."""
     repeated: int = 3
     """Requests for which the answer is the same each time."""
@@ -95,22 +95,22 @@ class Samples:
     """Requests that are followed through the counters of proxies."""
     handshakes: int = 5
     """Bare TLS handshakes that are followed through the counters of a gateway."""
-    load_rate: float = 5.0
+    load_rate_hz: float = 5.0
     """Requests per second and source while a fault is in place."""
-    without_app: float = 12.0
+    without_app_s: float = 12.0
     """Seconds of load while a deleted application is still among the endpoints of a cluster without its istiod."""
-    without_certificate: float = 6.0
+    without_certificate_s: float = 6.0
     """Seconds for which an istiod stays away after the certificates of short-lived clients have ended."""
-    partition: float = 12.0
+    partition_s: float = 12.0
     """Seconds for which a link stays cut: longer than Istio's default connect timeout of 10 s."""
-    api_server: float = 4.0
+    api_server_s: float = 4.0
     """Seconds for which API servers stay away; they take three more to start."""
-    lost: float = 10.0
+    lost_s: float = 10.0
     """Seconds for which a whole cluster stays away, or hangs."""
-    waiting: float = 3.0
+    waiting_s: float = 3.0
     """Seconds for which a Deployment is seen to wait for its control plane."""
-    steady: float = 2.0
-    """Seconds of load before the fault, to show that it was well then, and after the last sign of recovery."""
+    steady_s: float = 2.0
+    """Seconds of load before the fault, to show that it was healthy then, and after the last sign of recovery."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +153,13 @@ class Bounds:
     answer: Bound = Bound(
         seconds=5.0,
         whose=Whose.PATIENCE,
-        why="an answer that takes longer is as bad as none: with careful settings a try that hangs costs 2 s, one that "
+        why="an answer that takes longer is as bad as none: with resilient settings a try that hangs costs 2 s, one that "
         "cannot connect 1 s, and then another endpoint is tried",
     )
     route_around: Bound = Bound(
         seconds=6.0,
         whose=Whose.PATIENCE,
-        why="with careful settings, from a fault until no request is lost or too slow any more: three errors and an "
+        why="with resilient settings, from a fault until no request is lost or too slow any more: three errors and an "
         "interval of outlier detection of 1 s, and tries that were on their way",
     )
     silence: Bound = Bound(
@@ -229,7 +229,7 @@ class Bounds:
     cluster_back: Bound = Bound(
         seconds=120.0,
         whose=Whose.PATIENCE,
-        why="from starting a lost cluster's machine until the mesh is well: all its pods start anew",
+        why="from starting a lost cluster's machine until the mesh is healthy: all its pods start anew",
     )
 
 

@@ -107,7 +107,7 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def settled(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration) -> list[str]:
+def settled(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration_s) -> list[str]:
     """Ask for problems until there are none, or `timeout_s` is over; returns the last ones.
 
     For what follows configuration that was just applied: the bound is part of what is claimed, the problems are told.

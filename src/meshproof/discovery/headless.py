@@ -29,7 +29,7 @@ def resolve_headless(
             raise NotYet("; ".join(problems))
 
     with suppress(ClaimFailed):  # judged by the caller
-        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary, error=ClaimFailed)
+        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary_s, error=ClaimFailed)
     return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))
 
 

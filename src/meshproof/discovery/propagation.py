@@ -28,7 +28,7 @@ def readers(mesh: Mesh) -> list[tuple[Cluster, Cluster]]:
 
 def flights_arrive(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:
     """By direction what is wrong with following an endpoint that comes, and goes, each within `timeout_s` seconds."""
-    flights = together(lambda server: fly(snapshot, server, bound_s=timeout_s), snapshot.mesh.clusters)
+    flights = together(lambda server: measure_propagation(snapshot, server, bound_s=timeout_s), snapshot.mesh.clusters)
     return {f"from {flight.server} to {flight.viewer}": flight.problems for found in flights for flight in found}
 
 
@@ -66,7 +66,7 @@ def expected_keys(snapshot: Snapshot, viewer: Cluster, server: Cluster) -> froze
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flight:
+class Propagation:
     """How long the endpoint took to be known and to be forgotten, in seconds; None if it did not within the bound.
 
     `before` and `seen` are the endpoints that the viewer's proxy had before, and last.
@@ -79,7 +79,7 @@ class Flight:
     known_s: float | None = None
     gone_s: float | None = None
     seen: frozenset[str] = frozenset()
-    bound_s: float = DEADLINES.canary
+    bound_s: float = DEADLINES.canary_s
 
     @property
     def problems(self) -> list[str]:
@@ -99,7 +99,9 @@ def _shown(keys: frozenset[str]) -> str:
     return ", ".join(sorted(keys)) or "nothing"
 
 
-def fly(snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canary) -> list[Flight]:
+def measure_propagation(
+    snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canary_s
+) -> list[Propagation]:
     """Let a canary's endpoint come and go in `server`, and watch it in the client's proxy of every other cluster."""
     viewers = [cluster for cluster in snapshot.mesh.clusters if cluster is not server]
     with canary_services(snapshot) as name:
@@ -113,7 +115,7 @@ def fly(snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canar
         start = time.monotonic()
         gone = together(lambda viewer: _wait(snapshot, viewer, name, frozenset(), start, bound_s), viewers)
     return [
-        Flight(
+        Propagation(
             viewer=viewer.name,
             server=server.name,
             before=had,
@@ -130,7 +132,7 @@ def fly(snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canar
 def wait_known(snapshot: Snapshot, viewer: Cluster, name: str, server: Cluster | None) -> float | None:
     """Seconds until the client in `viewer` has the canary's endpoint in `server`, or has none (None); None if late."""
     wanted = expected_keys(snapshot, viewer, server) if server is not None else frozenset()
-    return _wait(snapshot, viewer, name, wanted, time.monotonic(), DEADLINES.canary)[0]
+    return _wait(snapshot, viewer, name, wanted, time.monotonic(), DEADLINES.canary_s)[0]
 
 
 def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:

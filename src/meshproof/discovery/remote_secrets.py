@@ -179,7 +179,7 @@ def try_secret(kube: Kube, pod: PodFacts, secret: RemoteSecret, *, controlled: b
     calls = [_call(f"{base}/api/v1/namespaces/kube-system", secret.token)]
     url = f"{base}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     calls += [_call(url, secret.token, _review(*each)) for each in wanted]
-    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.connect + 2:g}"]
+    argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.connect_s + 2:g}"]
     files = {"ca": secret.ca, "calls": "next\n".join(calls)}
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=60)
     return parse_access(answer.stdout, [right_text(*each) for each in wanted])
@@ -189,7 +189,7 @@ def _call(url: str, token: str, body: Json | None = None) -> str:
     """One request in the syntax of curl's configuration, whose quoting is JSON's."""
     lines = [f"url = {json.dumps(url)}", f"header = {json.dumps(f'Authorization: Bearer {token}')}"]
     # `next` forgets everything but the global options.
-    lines += ['cacert = "ca"', f'max-time = "{DEADLINES.connect + 2:g}"', "silent", "show-error"]
+    lines += ['cacert = "ca"', f'max-time = "{DEADLINES.connect_s + 2:g}"', "silent", "show-error"]
     lines += ['write-out = "\\nmeshproof status %{http_code}\\n"']
     if body is not None:
         lines += ['header = "Content-Type: application/json"', f"data = {json.dumps(json.dumps(body))}"]

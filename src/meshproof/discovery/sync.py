@@ -60,7 +60,7 @@ def sync_problems(snapshot: Snapshot) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """A proxy, and the istiods that say it is connected to them: one, if all is well. `homes` are their clusters and
+    """A proxy, and the istiods that say it is connected to them: one, if all is healthy. `homes` are their clusters and
     pods, and how far in sync they think it is."""
 
     cluster: Cluster

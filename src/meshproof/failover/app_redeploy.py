@@ -11,20 +11,20 @@ from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.waiting import NotYet, eventually, pause
-from meshproof.failover.drill import Drill, Ward
+from meshproof.failover.drill import Drill, DrillRunner
 from meshproof.faults.components import remove_app
 from meshproof.faults.istiod import stop_istiod
-from meshproof.faults.transient import Strike
+from meshproof.faults.transient import TransientFault
 from meshproof.load.generator import DEFAULT
 from meshproof.load.history import Window, clock
 from meshproof.mesh.handles import Cluster
 from meshproof.traffic.shares import all_answer, uneven
 from meshproof.workloads.app import app_deployment_name
-from meshproof.workloads.resilient_app import CAREFUL
+from meshproof.workloads.resilient_app import RESILIENT
 
 
 @dataclass(slots=True, kw_only=True)
-class BookDrill:
+class AppRedeploy:
     """What was seen. `refusal` is what Kubernetes said about the pod that was wanted while istiod was down, `ready_s`
     from istiod being back until it was ready (None if not within the bound), `silent` by target who did not answer
     afterwards, `uneven` what samples showed.
@@ -32,7 +32,7 @@ class BookDrill:
 
     victim: Cluster
     drill: Drill
-    remove: Strike | None = None
+    remove: TransientFault | None = None
     pods_during: tuple[str, ...] = ()
     refusal: str = ""
     ready_s: float | None = None
@@ -40,7 +40,7 @@ class BookDrill:
     uneven: dict[str, list[str]] = field(default_factory=dict)
 
     @property
-    def removed(self) -> Strike:
+    def removed(self) -> TransientFault:
         if self.remove is None or self.remove.heal is None:
             raise Broken("the book's drill", "the application was not removed, so nothing can be said")
         return self.remove
@@ -66,22 +66,22 @@ class BookDrill:
         return f"  fault       {self.removed.what}: told {told}, deployed again {clock(heal.wall)}"
 
 
-def perform(ward: Ward, victim: Cluster) -> BookDrill:
+def perform(drill_runner: DrillRunner, victim: Cluster) -> AppRedeploy:
     """Do it, under load on both targets from every cluster. Judges nothing; raises `Broken` if it cannot be done."""
-    mesh = ward.mesh
+    mesh = drill_runner.mesh
     name = f"the book's drill: istiod of {victim} stopped, its application deleted and deployed again"
-    with ward.drill(name, targets=(DEFAULT, CAREFUL)) as drill:
-        book = BookDrill(victim=victim, drill=drill)
-        with stop_istiod(ward.bench, victim) as drill.strike:
-            with remove_app(ward.bench, victim) as book.remove:
-                pause(SAMPLES.without_app)
-            pause(SAMPLES.waiting)
+    with drill_runner.drill(name, targets=(DEFAULT, RESILIENT)) as drill:
+        book = AppRedeploy(victim=victim, drill=drill)
+        with stop_istiod(drill_runner.fault_context, victim) as drill.transient_fault:
+            with remove_app(drill_runner.fault_context, victim) as book.remove:
+                pause(SAMPLES.without_app_s)
+            pause(SAMPLES.waiting_s)
             book.pods_during = names_of_pods(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
             book.refusal = refusal_of(_status(victim))
         book.ready_s = _ready(victim)
         if book.ready_s is not None:  # else nobody there can answer
-            for target in (DEFAULT, CAREFUL):
-                book.silent[target.name] = all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery)
+            for target in (DEFAULT, RESILIENT):
+                book.silent[target.name] = all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery_s)
     if book.ready_s is not None:
         book.uneven = uneven(mesh)
     return book
@@ -99,7 +99,7 @@ def _ready(cluster: Cluster) -> float | None:
             raise NotYet("not ready")
 
     try:
-        eventually(check, what=f"the application of {cluster}", timeout_s=DEADLINES.recovery, poll_s=0.2)
+        eventually(check, what=f"the application of {cluster}", timeout_s=DEADLINES.recovery_s, poll_s=0.2)
     except NotReady:
         return None
     return time.monotonic() - begin

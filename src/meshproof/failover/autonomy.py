@@ -19,7 +19,7 @@ def lost_once_renewed(outage: Outage, client: ShortLived) -> list[str]:
     """Requests of a client that were lost when it had its new certificate, which must come after the outage."""
     drill = outage.drill
     if client.renewed_s is None or drill.moments.back is None:
-        return [f"no new certificate within {DEADLINES.recovery:g} s of istiod being back"]
+        return [f"no new certificate within {DEADLINES.recovery_s:g} s of istiod being back"]
     window = Window(begin_s=drill.moments.back.monotonic_s + client.renewed_s, end_s=drill.whole.end_s)
     return lost(drill.history, window, (client.source,))
 

@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass(slots=True, kw_only=True)
-class Vigil:
+class AvailabilityMonitor:
     """The answers by what was asked for."""
 
     answers: dict[str, list[Asked]] = field(default_factory=dict)
@@ -69,21 +69,21 @@ def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Ask]:
 
 
 @contextmanager
-def keep_vigil(asks: Mapping[str, Ask], *, every_s: float = EVERY_S) -> Iterator[Vigil]:
+def monitor_availability(asks: Mapping[str, Ask], *, every_s: float = EVERY_S) -> Iterator[AvailabilityMonitor]:
     """Ask each of them every `every_s` seconds while the block lasts, each by itself."""
-    vigil = Vigil(answers={name: [] for name in asks})
+    availability_monitor = AvailabilityMonitor(answers={name: [] for name in asks})
     stop = threading.Event()
 
     def watch(name: str) -> None:
         while not stop.wait(every_s):
             begin = time.monotonic()
             wrong = asks[name]()
-            vigil.answers[name].append(Asked(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong))
+            availability_monitor.answers[name].append(Asked(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong))
 
-    with ThreadPoolExecutor(max_workers=max(1, len(asks)), thread_name_prefix="vigil") as pool:
+    with ThreadPoolExecutor(max_workers=max(1, len(asks)), thread_name_prefix="availability_monitor") as pool:
         watchers = [pool.submit(watch, name) for name in asks]
         try:
-            yield vigil
+            yield availability_monitor
         finally:
             stop.set()
     for watcher in watchers:

@@ -75,7 +75,7 @@ def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") ->
 def served_namespace(primary: Cluster) -> Iterator[str]:
     """The name of a new namespace that istiod has served already; removed afterwards."""
     with fresh_namespace(primary) as namespace:
-        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map)
+        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
         yield namespace
 
 
@@ -115,7 +115,7 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
             if bad := [answer.outcome for answer in found if not answer.ok]:
                 raise NotYet(f"a request to it came to {bad[0]}")
 
-        eventually(answers, what="the new pod serves", timeout_s=DEADLINES.canary, error=ClaimFailed)
+        eventually(answers, what="the new pod serves", timeout_s=DEADLINES.canary_s, error=ClaimFailed)
 
 
 def _pod(namespace: str, image: str) -> Json:
@@ -141,11 +141,13 @@ def _endpoint_followed(snapshot: Snapshot, primary: Cluster, server: Cluster) ->
         stack.enter_context(canary_endpoint(server, snapshot.of(server).client, name))
         late = [v for v in viewers if wait_known(snapshot, v, name, server) is None]
         if late:
-            raise ClaimFailed(f"not known in {', '.join(map(str, late))} within {DEADLINES.canary:g} s")
+            raise ClaimFailed(f"not known in {', '.join(map(str, late))} within {DEADLINES.canary_s:g} s")
         stack.close()
         late = [v for v in viewers if wait_known(snapshot, v, name, None) is None]
         if late:
-            raise ClaimFailed(f"known, but not forgotten in {', '.join(map(str, late))} within {DEADLINES.canary:g} s")
+            raise ClaimFailed(
+                f"known, but not forgotten in {', '.join(map(str, late))} within {DEADLINES.canary_s:g} s"
+            )
 
 
 # -- how proxies look for their control plane -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A fault under load, from a mesh proven well to a mesh proven well again: what FAILOVER claims judge."""
+"""A fault under load, from a mesh proven healthy to a mesh proven healthy again: what FAILOVER claims judge."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.errors import Broken, MeshproofError, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import pause
-from meshproof.faults.transient import Bench, Strike
+from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
-from meshproof.health.mesh import WELL_S, must_be_well
+from meshproof.health.mesh import HEALTHY_S, must_be_healthy
 from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on, sources_of
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
@@ -22,13 +22,13 @@ from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import NAME_AN_INGRESS, Snapshot
 
 STEADY_S = 15.0
-"""How long a mesh may take to be well before a fault: the last claim's objects may just be leaving."""
+"""How long a mesh may take to be healthy before a fault: the last claim's objects may just be leaving."""
 ON_ITS_WAY_S = 0.25
-"""Long enough for every request of a mesh that is well to end: 99 of 100 were seen to take 19 ms at most."""
+"""Long enough for every request of a mesh that is healthy to end: 99 of 100 were seen to take 19 ms at most."""
 
 LATE_S = 1.0
 """How late a request may be sent: as long as the shortest time limit that anything here has (the connect timeout of the
-careful settings). In a drill on two cores with a load average of 16 it was 0.16 s at worst."""
+resilient settings). In a drill on two cores with a load average of 16 it was 0.16 s at worst."""
 
 
 def starved(late_s: float, *, of: str = "") -> str:
@@ -41,8 +41,8 @@ def starved(late_s: float, *, of: str = "") -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Drill:
-    """What was seen. `strike` is set as soon as the fault is inflicted; `healed_s` is from the order to heal until the
-    mesh was proven well, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
+    """What was seen. `transient_fault` is set as soon as the fault is injected; `healed_s` is from the order to heal until the
+    mesh was proven healthy, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
     was at its end, `late_s` by source how late a request was sent at worst: where it runs the clusters as well, pods
     without CPU time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
 
@@ -51,7 +51,7 @@ class Drill:
     history: History
     sources: tuple[Source, ...]
     begin: Mark
-    strike: Strike | None = None
+    transient_fault: TransientFault | None = None
     end: Mark | None = None
     healed_s: float | None = None
     unhealed: str = ""
@@ -61,11 +61,11 @@ class Drill:
     drained_s: float = 0.0
 
     @property
-    def moments(self) -> Strike:
+    def moments(self) -> TransientFault:
         """Raises `Broken` if the fault did not come to its end."""
-        if self.strike is None or self.strike.gone is None or self.strike.heal is None:
+        if self.transient_fault is None or self.transient_fault.gone is None or self.transient_fault.heal is None:
             raise Broken("the drill", "its fault did not come to its end, so nothing can be said")
-        return self.strike
+        return self.transient_fault
 
     @property
     def steady(self) -> Window:
@@ -92,11 +92,11 @@ class Drill:
 
     @property
     def ill(self) -> list[str]:
-        """What was still wrong when the mesh should have been well again; empty if it was."""
-        return [] if self.healed_s is not None else [f"it did not get well: {self.unhealed}"]
+        """What was still wrong when the mesh should have been healthy again; empty if it was."""
+        return [] if self.healed_s is not None else [f"it did not get healthy: {self.unhealed}"]
 
     @property
-    def leaves_ill(self) -> bool:
+    def leaves_unhealthy(self) -> bool:
         """Whether a next drill on the same mesh would be void."""
         return self.healed_s is None and not self.rebuilt
 
@@ -155,20 +155,20 @@ class Drill:
 
 
 @dataclass(slots=True, kw_only=True)
-class Ward:
-    """Where drills happen: the bench, who tells of them, and what is done with a mesh that does not heal.
+class DrillRunner:
+    """Where drills happen: the fault_context, who tells of them, and what is done with a mesh that does not heal.
 
     `rebuild` makes the mesh anew; None where it is not ours. `rebuilt` has the reason of each time.
     """
 
-    bench: Bench
+    fault_context: FaultContext
     narrator: Narrator
     rebuild: Callable[[], None] | None = None
     rebuilt: list[str] = field(default_factory=list)
 
     @property
     def mesh(self) -> Mesh:
-        return self.bench.mesh
+        return self.fault_context.mesh
 
     @contextmanager
     def drill(
@@ -178,21 +178,21 @@ class Ward:
         targets: Sequence[Target] = (DEFAULT,),
         ways: Sequence[Way] = tuple(Way),
         beside: Sequence[PodLoad] = (),
-        well_s: float = WELL_S,
+        healthy_s: float = HEALTHY_S,
     ) -> Iterator[Drill]:
-        """A mesh that is well and under load; proven well again when the block ends, under load still.
+        """A mesh that is healthy and under load; proven healthy again when the block ends, under load still.
 
-        The block inflicts and heals the fault, and sets `strike`. `beside` are loads from pods of the claim's own,
-        which come into the history only. Raises `Broken` if the mesh is not well before it: then the run is void and
+        The block inflicts and heals the fault, and sets `transient_fault`. `beside` are loads from pods of the claim's own,
+        which come into the history only. Raises `Broken` if the mesh is not healthy before it: then the run is void and
         says nothing about the claim. So it is where proxies do not stop draining listeners of an earlier change, whose
         connections they would close in the middle of this drill. A mesh that does not heal is rebuilt, and that is
         told.
         """
         mesh = self.mesh
         try:
-            must_be_well(mesh, timeout_s=STEADY_S)
+            must_be_healthy(mesh, timeout_s=STEADY_S)
         except NotReady as problem:
-            raise Broken(f"before {what}", f"the mesh was not well: {problem.reason}", problem.repair) from None
+            raise Broken(f"before {what}", f"the mesh was not healthy: {problem.reason}", problem.repair) from None
         snapshot, drained_s = self._drained(what)
         try:
             with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways, beside=beside) as load:
@@ -204,14 +204,14 @@ class Ward:
                     begin=Mark.now(),
                     drained_s=drained_s,
                 )
-                pause(SAMPLES.steady)
+                pause(SAMPLES.steady_s)
                 yield drill
-                self._see_well(drill, well_s)
-                pause(SAMPLES.steady)
+                self._await_healthy(drill, healthy_s)
+                pause(SAMPLES.steady_s)
                 drill.end = Mark.now()
                 drill.busy = f"\n  machine     load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores"
         except BaseException:
-            self._leave_well(what)
+            self._leave_healthy(what)
             raise
         must_have_been_loaded(load, drill.whole)
         drill.late_s = load.late_s
@@ -233,22 +233,22 @@ class Ward:
             raise Broken(f"before {what}", reason, problem.repair) from None
         return Snapshot.take(self.mesh), Mark.now().monotonic_s - begin.monotonic_s
 
-    def _see_well(self, drill: Drill, well_s: float) -> None:
+    def _await_healthy(self, drill: Drill, healthy_s: float) -> None:
         heal = drill.moments.heal
         assert heal is not None
         if drill.moments.not_back:
             drill.unhealed = drill.moments.not_back  # it had its time
             return
         try:
-            must_be_well(self.mesh, timeout_s=well_s)
+            must_be_healthy(self.mesh, timeout_s=healthy_s)
             drill.healed_s = Mark.now().monotonic_s - heal.monotonic_s
         except NotReady as problem:
             drill.unhealed = problem.reason
 
-    def _leave_well(self, what: str) -> None:
-        """After trouble: the next claim must find a mesh that is well."""
+    def _leave_healthy(self, what: str) -> None:
+        """After trouble: the next claim must find a mesh that is healthy."""
         try:
-            must_be_well(self.mesh, timeout_s=WELL_S)
+            must_be_healthy(self.mesh, timeout_s=HEALTHY_S)
         except MeshproofError as problem:
             self.make_anew(f"{what}: {problem}")
 
@@ -256,7 +256,7 @@ class Ward:
         """Make the mesh anew, and tell why. Whether it could be done."""
         self.rebuilt.append(reason)
         if self.rebuild is None:
-            self.narrator.say(f"the mesh is not well, and not ours to rebuild: {reason}")
+            self.narrator.say(f"the mesh is not healthy, and not ours to rebuild: {reason}")
             return False
         with self.narrator.step(f"the mesh did not heal and is made anew: {reason.splitlines()[0][:200]}"):
             self.rebuild()
@@ -300,7 +300,7 @@ def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[st
     return [f"requests were lost or slow for {spell:.1f} s, bound {bound_s:g} s; last {last}"]
 
 
-def must_have_been_well(drill: Drill, sources: Sequence[str]) -> None:
+def must_have_been_healthy(drill: Drill, sources: Sequence[str]) -> None:
     """The control: without it a lost request says nothing about the fault. Raises `Broken`."""
     if problems := lost(drill.history, drill.steady, sources):
-        raise Broken("the load", f"it was not well before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")
+        raise Broken("the load", f"it was not healthy before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")

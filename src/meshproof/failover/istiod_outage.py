@@ -20,7 +20,7 @@ from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.discovery.sync import sync_problems
 from meshproof.failover.capabilities import Control, Dials, dials, try_control
-from meshproof.failover.drill import Drill, Ward
+from meshproof.failover.drill import Drill, DrillRunner
 from meshproof.faults.istiod import stop_istiod
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import pod_facts
@@ -79,11 +79,11 @@ class Outage:
 class Outages:
     """One of each primary in turn; `untried` are those that could not have any more, as the mesh did not recover."""
 
-    suffered: tuple[Outage, ...]
+    drilled: tuple[Outage, ...]
     untried: tuple[Cluster, ...] = ()
 
     def __iter__(self) -> Iterator[Outage]:
-        return iter(self.suffered)
+        return iter(self.drilled)
 
     def conclude(self, findings: Findings) -> None:
         """As the findings do; if they are good, raises `Broken` if somebody was not tried."""
@@ -92,38 +92,38 @@ class Outages:
         findings.conclude()
         if self.untried:
             names_of = ", ".join(map(str, self.untried))
-            raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not well", "see FAILOVER-04")
+            raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not healthy", "see FAILOVER-04")
 
 
-def suffer_each(ward: Ward, *, outage_s: float = DEADLINES.outage) -> Outages:
+def drill_each(drill_runner: DrillRunner, *, outage_s: float = DEADLINES.outage_s) -> Outages:
     """Stop the control plane of each primary in turn."""
-    suffered: list[Outage] = []
-    primaries = ward.mesh.primaries
+    drilled: list[Outage] = []
+    primaries = drill_runner.mesh.primaries
     for victim in primaries:
-        suffered.append(suffer(ward, victim, outage_s=outage_s))
-        if suffered[-1].drill.leaves_ill:
+        drilled.append(drill_outage(drill_runner, victim, outage_s=outage_s))
+        if drilled[-1].drill.leaves_unhealthy:
             break
-    return Outages(suffered=tuple(suffered), untried=primaries[len(suffered) :])
+    return Outages(drilled=tuple(drilled), untried=primaries[len(drilled) :])
 
 
-def suffer(ward: Ward, victim: Cluster, *, outage_s: float = DEADLINES.outage) -> Outage:
+def drill_outage(drill_runner: DrillRunner, victim: Cluster, *, outage_s: float = DEADLINES.outage_s) -> Outage:
     """Stop the control plane of `victim` under load for `outage_s` seconds, or until short-lived certificates are over
     if that takes longer, and heal it.
 
     Judges nothing. Raises `Broken` if the fault cannot be injected; leaves nothing behind.
     """
-    mesh = ward.mesh
-    with ward.narrator.step(f"admission asked before the outage of istiod in {victim}"):
+    mesh = drill_runner.mesh
+    with drill_runner.narrator.step(f"admission asked before the outage of istiod in {victim}"):
         before = _ask_admission(mesh)
     with (
         short_lived_clients(mesh, mesh.controlled_by(victim)) as clients,
-        ward.drill(f"istiod of {victim} down, and back", beside=[client.load for client in clients]) as drill,
+        drill_runner.drill(f"istiod of {victim} down, and back", beside=[client.load for client in clients]) as drill,
     ):
         outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before, short_lived=clients)
         outage.remaining = remaining(drill.snapshot, outage.governed)
         try:
-            _go_down(outage, ward, outage_s)
-            _come_back(outage, ward.narrator)
+            _go_down(outage, drill_runner, outage_s)
+            _come_back(outage, drill_runner.narrator)
         finally:
             _remove_waiting(outage)
     return outage
@@ -134,18 +134,18 @@ def _ask_admission(mesh: Mesh) -> dict[str, Admission]:
     return {cluster.name: answer for cluster, answer in zip(mesh.clusters, answers, strict=True)}
 
 
-def _go_down(outage: Outage, ward: Ward, outage_s: float) -> None:
+def _go_down(outage: Outage, drill_runner: DrillRunner, outage_s: float) -> None:
     dialled = dials(outage.drill.snapshot, outage.governed)
-    with stop_istiod(ward.bench, outage.victim) as strike:
-        outage.drill.strike = strike
+    with stop_istiod(drill_runner.fault_context, outage.victim) as transient_fault:
+        outage.drill.transient_fault = transient_fault
         start = time.monotonic()
         together(ShortLived.note_end, outage.short_lived)
-        over = max(client.over.monotonic_s for client in outage.short_lived) + SAMPLES.without_certificate
+        over = max(client.over.monotonic_s for client in outage.short_lived) + SAMPLES.without_certificate_s
         outage_s = max(outage_s, over - start)
         outage.during = _ask_admission(outage.mesh)
         for survivor in outage.survivors:
             outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
-        early = max(0.0, outage_s - DEADLINES.waiting_pod - (time.monotonic() - start))
+        early = max(0.0, outage_s - DEADLINES.waiting_pod_s - (time.monotonic() - start))
         pause(early)
         for cluster in outage.governed:
             cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
@@ -219,7 +219,7 @@ def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:
 
 def _seconds_until(check: Callable[[], None], what: str, back: float) -> float | None:
     try:
-        eventually(check, what=what, timeout_s=max(1.0, DEADLINES.recovery - (time.monotonic() - back)), poll_s=0.5)
+        eventually(check, what=what, timeout_s=max(1.0, DEADLINES.recovery_s - (time.monotonic() - back)), poll_s=0.5)
     except NotReady:
         return None
     return time.monotonic() - back

@@ -15,15 +15,15 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.waiting import NotYet, eventually, pause
-from meshproof.faults.editor import Scene
-from meshproof.faults.transient import Bench
-from meshproof.faults.undo import take_back
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.transient import FaultContext
+from meshproof.faults.undo import apply_undo
 from meshproof.load.generator import DEFAULT, Target
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.probes.http import http_from_pod, http_from_runner
-from meshproof.workloads.resilient_app import CAREFUL, FQDN, HOST, SERVICE, objects
+from meshproof.workloads.resilient_app import FQDN, HOST, RESILIENT, SERVICE, objects
 
 SETTLED_S: Final = 5
 SETTLE_AT_MOST_S: Final = 60.0
@@ -33,22 +33,22 @@ ASKED: Final = 20
 
 
 @contextmanager
-def careful_application(bench: Bench) -> Iterator[Target]:
+def resilient_application(fault_context: FaultContext) -> Iterator[Target]:
     """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
-    mesh = bench.mesh
-    before = {entry.key for entry in bench.journal.unhealed()}
-    scene = Scene(mesh, bench.journal, "careful_application", bench.links)
+    mesh = fault_context.mesh
+    before = {entry.key for entry in fault_context.journal.unhealed()}
+    editor = JournalledEditor(mesh, fault_context.journal, "resilient_application", fault_context.links)
     try:
         for cluster, manifest in objects(mesh):
-            scene.add(cluster, manifest)
+            editor.add(cluster, manifest)
         await_known(mesh)
         await_settled(mesh)
-        yield CAREFUL
+        yield RESILIENT
     finally:
-        for entry in bench.journal.unhealed():
-            if entry.fault == scene.fault and entry.key not in before:
-                take_back(mesh, mesh.cluster(entry.cluster), entry.undo, bench.links)
-                bench.journal.healed(entry)
+        for entry in fault_context.journal.unhealed():
+            if entry.fault == editor.fault and entry.key not in before:
+                apply_undo(mesh, mesh.cluster(entry.cluster), entry.undo, fault_context.links)
+                fault_context.journal.healed(entry)
 
 
 def await_settled(mesh: Mesh) -> None:
@@ -59,10 +59,10 @@ def await_settled(mesh: Mesh) -> None:
     def ask(facts: ClusterFacts) -> list[str]:
         if facts.ingress_unusable:
             kube, pod = facts.cluster.kube, facts.client
-            answers = [a for target in (CAREFUL, DEFAULT) for a in http_from_pod(kube, pod, target.url, ASKED)]
+            answers = [a for target in (RESILIENT, DEFAULT) for a in http_from_pod(kube, pod, target.url, ASKED)]
         else:
             address = facts.ingress_address
-            answers = [a for target in (CAREFUL, DEFAULT) for a in http_from_runner(address, ASKED, host=target.host)]
+            answers = [a for target in (RESILIENT, DEFAULT) for a in http_from_runner(address, ASKED, host=target.host)]
         return [f"{facts.cluster}: {answer.outcome}" for answer in answers if not answer.ok]
 
     def check() -> None:
@@ -94,4 +94,4 @@ def await_known(mesh: Mesh) -> None:
         if missing := [text for text in together(look, clients + ingresses) if text]:
             raise NotYet("; ".join(missing))
 
-    eventually(check, what=f"{SERVICE} is known to all proxies", timeout_s=DEADLINES.configuration)
+    eventually(check, what=f"{SERVICE} is known to all proxies", timeout_s=DEADLINES.configuration_s)

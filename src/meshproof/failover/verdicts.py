@@ -1,4 +1,4 @@
-"""What drills must show: which sources may lose requests, for how long, and what must be well again afterwards."""
+"""What drills must show: which sources may lose requests, for how long, and what must be healthy again afterwards."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS
-from meshproof.failover.availability import Vigil
+from meshproof.failover.availability import AvailabilityMonitor
 from meshproof.failover.capabilities import Control
-from meshproof.failover.drill import Drill, felt, lost, must_have_been_well
+from meshproof.failover.drill import Drill, felt, lost, must_have_been_healthy
 from meshproof.gateways.paths import gateway_connections
 from meshproof.load.generator import DEFAULT
 from meshproof.load.history import Window, silence
@@ -28,19 +28,25 @@ def forgotten(drill: Drill) -> Window | None:
 
 
 def judge_no_loss(findings: Findings, drill: Drill, name: str, *, but: Window | None = None) -> None:
-    """No request is lost from any source, from the fault until the mesh was well again, and it is well. In the window
+    """No request is lost from any source, from the fault until the mesh was healthy again, and it is healthy. In the window
     `but` requests may be lost."""
     for source in drill.of():
-        must_have_been_well(drill, (source,))
+        must_have_been_healthy(drill, (source,))
         findings.examine(f"{name}, {source}", lost(drill.history, drill.whole, (source,), but=but))
     findings.examine(f"mesh after {name}", drill.ill)
     drill.tell(findings)
 
 
-def judge_gaps(findings: Findings, evidence: Evidence, drill: Drill, vigil: Vigil, asks: Mapping[str, Cluster]) -> None:
-    """No admission in `asks`, by its name in the vigil, had a gap in the fault that is longer than its bound."""
+def judge_gaps(
+    findings: Findings,
+    evidence: Evidence,
+    drill: Drill,
+    availability_monitor: AvailabilityMonitor,
+    asks: Mapping[str, Cluster],
+) -> None:
+    """No admission in `asks`, by its name in the availability_monitor, had a gap in the fault that is longer than its bound."""
     for name, cluster in asks.items():
-        gap, words = vigil.gap(name, drill.down)
+        gap, words = availability_monitor.gap(name, drill.down)
         bound = BOUNDS.replica_gap if cluster.is_primary else BOUNDS.remote_gap
         evidence.attach(f"gap-{cluster}", {"longest gap in seconds": gap, "because": words})
         late = [f"no good answer for {gap:.1f} s: {words}"] if gap > bound.seconds else []
@@ -62,7 +68,7 @@ def judge_lost_cluster(findings: Findings, drill: Drill, victim: Cluster, name: 
         one = (str(source),)
         if source.cluster == victim.name:
             continue
-        must_have_been_well(drill, one)
+        must_have_been_healthy(drill, one)
         sent = drill.history.sent_in(drill.down, sources=one)
         quiet = silence(sent, drill.down, source.cluster)
         problems = [f"its own cluster did not answer for {quiet:.1f} s"] if quiet > BOUNDS.silence.seconds else []
@@ -85,7 +91,7 @@ def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
     told = drill.moments.told.monotonic_s
     for source in drill.sources:
         name = (str(source),)
-        must_have_been_well(drill, name)
+        must_have_been_healthy(drill, name)
         sent = drill.history.sent_in(drill.whole, sources=name)
         what = f"gateway of {victim} killed, {source}"
         if source.cluster == victim.name:
@@ -101,11 +107,11 @@ def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
 
 
 def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
-    """Each source's own cluster answers all the time; with careful settings requests are lost for a short time only."""
+    """Each source's own cluster answers all the time; with resilient settings requests are lost for a short time only."""
     told = drill.moments.told.monotonic_s
     for source in drill.sources:
         one = (str(source),)
-        must_have_been_well(drill, one)
+        must_have_been_healthy(drill, one)
         sent = drill.history.sent_in(drill.down, sources=one)
         problems = []
         if (quiet := silence(sent, drill.down, source.cluster)) > BOUNDS.silence.seconds:

@@ -13,7 +13,7 @@ from meshproof.core.errors import Broken
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.istiod_replicas import LABELS as ISTIOD_LABELS
 from meshproof.faults.istiod_replicas import await_gone, deployment_of
-from meshproof.faults.transient import Bench, Strike, strike
+from meshproof.faults.transient import FaultContext, TransientFault, transient_fault
 from meshproof.faults.undo import bare, reissue
 from meshproof.install.steps import remote_secret_name
 from meshproof.mesh import gateways
@@ -25,28 +25,28 @@ Pair = tuple[Cluster, Cluster]
 """A cluster that is read, and the primary whose istiod reads it."""
 
 
-def kill_east_west(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+def kill_east_west(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """Kill the pods of the east-west gateway; back when their replacements are ready."""
     gateway = cluster.spec.east_west
     pods = gateways.pods_of(cluster, gateway)
-    return _kill_pods(bench, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
+    return _kill_pods(fault_context, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
 
 
-def kill_one_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+def kill_one_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """Kill the oldest of several istiod pods: the one to which the proxies are connected, and which leads."""
     oldest, *others = sorted(_pods(cluster, ISTIOD_LABELS), key=lambda pod: pod["metadata"]["creationTimestamp"])
     if not others:
         raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
     what = f"one of {1 + len(others)} istiods of {cluster} killed"
-    return _kill_pods(bench, cluster, deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
+    return _kill_pods(fault_context, cluster, deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
 
 
-def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+def crash_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """SIGKILL istiod's process; the kubelet starts its container again. Raises `Unavailable` but in the lab."""
-    links = bench.machines("killing a process of istiod")
+    links = fault_context.machines("killing a process of istiod")
     pods = _pods(cluster, ISTIOD_LABELS)
 
-    def inflict() -> None:
+    def inject_it() -> None:
         killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
         if not killed:
             raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
@@ -55,10 +55,10 @@ def crash_istiod(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strik
         eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
 
     undos = [(cluster, _ready(names.SYSTEM_NAMESPACE, name)) for name in sorted({deployment_of(pod) for pod in pods})]
-    return strike(bench, "crash_istiod", f"istiod of {cluster} killed", undos, inflict)
+    return transient_fault(fault_context, "crash_istiod", f"istiod of {cluster} killed", undos, inject_it)
 
 
-def remove_app(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]:
+def remove_app(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """Delete the demonstration service's Deployment in a cluster; healing makes it again and waits for no pod."""
     name = app_deployment_name(cluster.spec)
     original = cluster.kube.find("Deployment", name, names.APP_NAMESPACE)
@@ -67,41 +67,45 @@ def remove_app(bench: Bench, cluster: Cluster) -> AbstractContextManager[Strike]
     meta = {k: v for k, v in bare(original)["metadata"].items() if k != "annotations"}
     whole = bare(original) | {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta}
 
-    def inflict() -> None:
+    def inject_it() -> None:
         cluster.kube.delete("Deployment", name, names.APP_NAMESPACE)
         await_gone(cluster.kube, names.APP_NAMESPACE, f"app={names.APP_SERVICE}")
 
     undo = {"do": "put", "original": whole}
-    return strike(bench, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inflict)
+    return transient_fault(
+        fault_context, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inject_it
+    )
 
 
-def remove_remote_secrets(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+def remove_remote_secrets(fault_context: FaultContext, pairs: Sequence[Pair]) -> AbstractContextManager[TransientFault]:
     """Delete the secrets by which istiods read other clusters; healing makes them again with the same tokens."""
 
-    def inflict() -> None:
+    def inject_it() -> None:
         for read, reader in pairs:
             if not reader.kube.delete("Secret", remote_secret_name(read), names.SYSTEM_NAMESPACE):
                 raise Broken(f"remote secret of {read} on {reader}", "is not there", "install the mesh again")
 
-    return strike(
-        bench, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inflict
+    return transient_fault(
+        fault_context, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inject_it
     )
 
 
-def rotate_tokens(bench: Bench, pairs: Sequence[Pair]) -> AbstractContextManager[Strike]:
+def rotate_tokens(fault_context: FaultContext, pairs: Sequence[Pair]) -> AbstractContextManager[TransientFault]:
     """Revoke the tokens in remote secrets, and put new ones into them.
 
     Deleting a token's Secret revokes it (Kubernetes, Managing Service Accounts); istioctl makes another.
     """
 
-    def inflict() -> None:
+    def inject_it() -> None:
         for read in dict.fromkeys(read for read, _ in pairs):
             for name in reader_tokens(read):
                 read.kube.delete("Secret", name, names.SYSTEM_NAMESPACE)
         for read, reader in pairs:
-            reissue(bench.mesh, read, reader)
+            reissue(fault_context.mesh, read, reader)
 
-    return strike(bench, "rotate_tokens", f"tokens for {_told(pairs)} rotated", _reissues(pairs), inflict)
+    return transient_fault(
+        fault_context, "rotate_tokens", f"tokens for {_told(pairs)} rotated", _reissues(pairs), inject_it
+    )
 
 
 TOKEN_TYPE: Final = "kubernetes.io/service-account-token"
@@ -129,22 +133,22 @@ def _reissues(pairs: Sequence[Pair]) -> list[tuple[Cluster, dict[str, object]]]:
 
 
 def _kill_pods(
-    bench: Bench, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
-) -> AbstractContextManager[Strike]:
+    fault_context: FaultContext, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
+) -> AbstractContextManager[TransientFault]:
     """Delete pods without grace. In the lab their program is killed first: elsewhere the kubelet lets it say good-bye
     for two seconds (`minimumGracePeriodInSeconds`)."""
     if not pods:
         raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
     namespace = pods[0]["metadata"]["namespace"]
 
-    def inflict() -> None:
+    def inject_it() -> None:
         for pod in pods:
             name = pod["metadata"]["name"]
-            if bench.links is not None:
-                bench.links.kill_in_pod(cluster.name, name, program)
+            if fault_context.links is not None:
+                fault_context.links.kill_in_pod(cluster.name, name, program)
             cluster.kube.delete("Pod", name, namespace, grace_s=0)
 
-    return strike(bench, "kill_pods", what, [(cluster, _ready(namespace, deployment))], inflict)
+    return transient_fault(fault_context, "kill_pods", what, [(cluster, _ready(namespace, deployment))], inject_it)
 
 
 def _ready(namespace: str, deployment: str) -> dict[str, object]:

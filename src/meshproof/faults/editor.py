@@ -26,7 +26,7 @@ class Prevented(MeshproofError):
     """Istio or Kubernetes does not let the fault happen, or puts it right; the text is the evidence."""
 
 
-class Scene:
+class JournalledEditor:
     """A healthy mesh that is about to be broken. Handles for faults; keeps nothing that the journal does not have."""
 
     def __init__(self, mesh: Mesh, journal: Journal, fault: str, links: MachineControl | None = None) -> None:
@@ -101,10 +101,10 @@ class Scene:
         wanted = list(clusters)
         for cluster in wanted:
             self._record(cluster, {"do": "restart", "scope": scope})
-        together(lambda cluster: undo.take_back(self.mesh, cluster, {"do": "restart", "scope": scope}, None), wanted)
+        together(lambda cluster: undo.apply_undo(self.mesh, cluster, {"do": "restart", "scope": scope}, None), wanted)
 
     def restart_when_healed(self, cluster: Cluster, scope: str) -> None:
-        """Renew pods after all else is healed only: the fault leaves them slow to notice that all is well."""
+        """Renew pods after all else is healed only: the fault leaves them slow to notice that all is healthy."""
         self._record(cluster, {"do": "restart", "scope": scope})
 
     def start_again_when_healed(self, cluster: Cluster, namespace: str, deployment: str) -> None:

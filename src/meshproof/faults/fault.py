@@ -1,6 +1,6 @@
-"""A fault as a record, and injecting it: on record, seen to have come, healed, and seen to be well again.
+"""A fault as a record, and injecting it: on record, seen to have come, healed, and seen to be healthy again.
 
-`mesh_is_ill` and `stays` are how a fault shows: checks that raise `NotYet` until it does.
+`mesh_is_unhealthy` and `stays` are how a fault has_taken_effect: checks that raise `NotYet` until it does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.model import Topology
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.faults.editor import Prevented, Scene
+from meshproof.faults.editor import JournalledEditor, Prevented
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
-from meshproof.health.mesh import ills, must_be_well
+from meshproof.health.mesh import ills, must_be_healthy
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
 
-SHOWS_S: Final = 45.0
+EFFECT_S: Final = 45.0
 """How long a fault may take until the mesh shows it; some wait for istiod's own time limit of 30 s."""
 REPAIR_S: Final = 3.0
 """How long a changed object must stay changed: istiod puts its own objects back within a second."""
@@ -36,7 +36,7 @@ class Fault:
     `sentence` says what is wrong, `seen` what a user sees, `source` where it was met. `kills` are the claims that must
     turn red, where they apply; `also` those that may, since the fault truly breaks them too. A fault that shows only
     when something dies is noticed by drills: of these only those are run that `kills`, `also` and `beside` name.
-    `inject` does it, by way of its scene. `shows` raises `NotYet` until the mesh shows it, or `Prevented`; None where
+    `inject` does it, by way of its editor. `shows` raises `NotYet` until the mesh shows it, or `Prevented`; None where
     nothing shows it. `note` says what the pinned Istio makes of it.
     """
 
@@ -49,8 +49,8 @@ class Fault:
     beside: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     note: str = ""
-    inject: Callable[[Scene], None] = field(repr=False)
-    shows: Callable[[Scene], None] | None = field(default=None, repr=False)
+    inject: Callable[[JournalledEditor], None] = field(repr=False)
+    has_taken_effect: Callable[[JournalledEditor], None] | None = field(default=None, repr=False)
 
     @property
     def drills(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Fault:
         return named if any(code.startswith(Family.FAILOVER) for code in self.kills) else ()
 
     @property
-    def journeys(self) -> tuple[str, ...]:
+    def rehearsals(self) -> tuple[str, ...]:
         """The UPGRADE claims that make an upgrade; none for a fault that shows before it."""
         named = (*self.kills, *self.also)
         made = tuple(code for code in named if code.startswith(Family.UPGRADE) and code != "UPGRADE-01")
@@ -86,39 +86,39 @@ def inject(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | N
     """
     if reason := fault.not_here(mesh.topology):
         raise Broken(f"fault {fault.id} on {mesh.topology.name}", reason, "see `meshproof fault list`")
-    scene = Scene(mesh, journal, fault.id, links)
-    fault.inject(scene)
-    shows = fault.shows
+    editor = JournalledEditor(mesh, journal, fault.id, links)
+    fault.inject(editor)
+    shows = fault.has_taken_effect
     if shows is None:
         return
     with suppress(NotReady):  # a quick look does not see everything: the suites look longer
-        eventually(lambda: shows(scene), what=f"fault {fault.id} shows", timeout_s=SHOWS_S, poll_s=0.5)
+        eventually(lambda: shows(editor), what=f"fault {fault.id} shows", timeout_s=EFFECT_S, poll_s=0.5)
 
 
 @contextmanager
 def injected(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> Iterator[None]:
-    """The mesh with the fault in it; healed on the way out, and proven well, whatever happened inside."""
+    """The mesh with the fault in it; healed on the way out, and proven healthy, whatever happened inside."""
     try:
         inject(fault, mesh, journal, links)
         yield
     finally:
         heal(mesh, journal, links)
-        must_be_well(mesh)
+        must_be_healthy(mesh)
 
 
-def mesh_is_ill(scene: Scene) -> None:
+def mesh_is_unhealthy(editor: JournalledEditor) -> None:
     """A quick look at the mesh finds something wrong."""
     try:
-        found = ills(scene.mesh)
+        found = ills(editor.mesh)
     except ClaimFailed:
         return
     if not found:
         raise NotYet("a quick look finds nothing wrong: endpoints, requests, ports, injection, sync")
 
 
-def stays(scene: Scene) -> None:
+def stays(editor: JournalledEditor) -> None:
     """What the fault changed last stays changed. Raises `Prevented` if somebody puts it right."""
-    cluster, kind, name, namespace, wrong = scene.last_change
+    cluster, kind, name, namespace, wrong = editor.last_change
     begin = time.monotonic()
     while (left := begin + REPAIR_S - time.monotonic()) > 0:
         found = cluster.kube.find(kind, name, namespace)

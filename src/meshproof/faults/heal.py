@@ -10,7 +10,7 @@ from meshproof.core.concurrency import WIDTH, together
 from meshproof.core.model import ClusterName
 from meshproof.faults.istiod import STOP_ISTIOD
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import FIRST, take_back, take_back_machine
+from meshproof.faults.undo import FIRST, apply_machine_undo, apply_undo
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.objects import cluster_uid
@@ -37,13 +37,13 @@ def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> d
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
 
-    def take_back_one(entry: Entry) -> None:
-        take_back(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
+    def apply_one_undo(entry: Entry) -> None:
+        apply_undo(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
         journal.healed(entry)
 
     for scope, entries in groupby(in_healing_order(ours), key=lambda entry: entry.undo.get("scope")):
         group = list(entries)
-        together(take_back_one, group, width=WIDTH if scope else 1)
+        together(apply_one_undo, group, width=WIDTH if scope else 1)
         for entry in group:
             _note(entry, healed)
     return healed
@@ -58,7 +58,7 @@ def heal_machines(
     for entry in journal.unhealed():
         if links is not None and entry.cluster_uid == links.identity and entry.cluster in names:
             name = names[entry.cluster]
-            take_back_machine(name, kubes[name], entry.undo, links)
+            apply_machine_undo(name, kubes[name], entry.undo, links)
             journal.healed(entry)
             _note(entry, healed)
     return healed

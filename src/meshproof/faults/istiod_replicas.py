@@ -44,7 +44,7 @@ def start_istiod(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], 
             kube,
             names.SYSTEM_NAMESPACE,
             name,
-            timeout_s=DEADLINES.istiod_back,
+            timeout_s=DEADLINES.istiod_back_s,
             patient=True,
             repair=f"kubectl -n {names.SYSTEM_NAMESPACE} describe deployment {name}",
         )
@@ -91,7 +91,7 @@ def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0) -> None
             raise NotYet(f"still there: {', '.join(left)}")
 
     what = f"pods {labels} in {namespace} on {kube.name} are gone"
-    eventually(check, what=what, timeout_s=DEADLINES.pods_gone, poll_s=0.2)
+    eventually(check, what=what, timeout_s=DEADLINES.pods_gone_s, poll_s=0.2)
 
 
 ISTIOD_GRACE_S: Final = 3

@@ -10,7 +10,7 @@ from typing import Any
 from meshproof.core.concurrency import together
 from meshproof.core.errors import NotReady, Unavailable
 from meshproof.faults.journal import Entry, Journal
-from meshproof.faults.undo import take_back
+from meshproof.faults.undo import apply_undo
 from meshproof.load.history import Mark
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
@@ -20,7 +20,7 @@ Undo = Mapping[str, Any]
 
 
 @dataclass(slots=True, kw_only=True)
-class Strike:
+class TransientFault:
     """When a part was told to die, was gone, was told to heal, and was back; `what` names part and fault.
 
     `back` stays None where a part of the mesh does not come back; then `not_back` says what is known of it.
@@ -35,7 +35,7 @@ class Strike:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class FaultContext:
     """What every fault needs: the mesh, the record, and the machines where they are ours."""
 
     mesh: Mesh
@@ -50,31 +50,31 @@ class Bench:
 
 
 @contextmanager
-def strike(
-    bench: Bench,
+def transient_fault(
+    fault_context: FaultContext,
     fault: str,
     what: str,
     undos: Sequence[tuple[Cluster, Undo]],
-    inflict: Callable[[], object],
+    inject_it: Callable[[], object],
     *,
     machine: bool = False,
-) -> Iterator[Strike]:
-    """Write down how to take it back, inflict it, and take it back on the way out, whatever happened inside.
+) -> Iterator[TransientFault]:
+    """Write down how to take it back, inject_it it, and take it back on the way out, whatever happened inside.
 
     The undos are those of `meshproof.faults.undo`, done last one first; `machine` says that they need no API server to
     tell whose they are, and do not depend on each other: they are done all at once. A part of the mesh that does not
     come back is for claims to judge, and stays on record; a machine that does not is our trouble: raises `NotReady`.
     """
-    entries = [(cluster, _record(bench, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
-    struck = Strike(what=what, told=Mark.now())
+    entries = [(cluster, _record(fault_context, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
+    struck = TransientFault(what=what, told=Mark.now())
 
     def heal(item: tuple[Cluster, Entry]) -> None:
         cluster, entry = item
-        take_back(bench.mesh, cluster, entry.undo, bench.links)
-        bench.journal.healed(entry)
+        apply_undo(fault_context.mesh, cluster, entry.undo, fault_context.links)
+        fault_context.journal.healed(entry)
 
     try:
-        inflict()
+        inject_it()
         struck.gone = Mark.now()
         yield struck
     finally:
@@ -88,6 +88,6 @@ def strike(
             struck.not_back = str(problem)
 
 
-def _record(bench: Bench, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:
-    uid = bench.machines(fault).identity if machine else cluster_uid(cluster.kube)
-    return bench.journal.record(fault=fault, cluster=cluster.name, cluster_uid=uid, undo=undo)
+def _record(fault_context: FaultContext, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:
+    uid = fault_context.machines(fault).identity if machine else cluster_uid(cluster.kube)
+    return fault_context.journal.record(fault=fault, cluster=cluster.name, cluster_uid=uid, undo=undo)

@@ -91,7 +91,7 @@ def keep_secret(kube: Kube, original: Json, name: str) -> None:
     put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
 
 
-def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: MachineControl | None) -> None:
+def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: MachineControl | None) -> None:
     """Do one undo. Safe to repeat. Raises what the cluster says, or `Unavailable` if the provider is needed."""
     kube = cluster.kube
     match undo["do"]:
@@ -115,12 +115,12 @@ def take_back(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mach
         case "reissue":
             reissue(mesh, mesh.cluster(undo["of"]), cluster)
         case machine if machine in MACHINES:
-            take_back_machine(cluster.name, kube, undo, links)
+            apply_machine_undo(cluster.name, kube, undo, links)
         case other:
             raise Broken("fault journal", f"unknown undo {other!r}", "use the meshproof that wrote it")
 
 
-def take_back_machine(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: MachineControl | None) -> None:
+def apply_machine_undo(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: MachineControl | None) -> None:
     """Do one undo of the machines; returns when the API server answers again."""
     if links is None:
         raise Unavailable("the machines of a lab", "only the lab can heal them", "heal with --provider=lab")

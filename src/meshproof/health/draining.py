@@ -50,7 +50,7 @@ def draining_proxies(snapshot: Snapshot) -> tuple[DrainingProxy, ...]:
 def must_be_drained(mesh: Mesh, draining: Sequence[DrainingProxy]) -> None:
     """Return when no proxy of `mesh` is draining any more; `draining` are those that were seen to be.
 
-    Raises `NotReady` with those that still are, `DEADLINES.drained` seconds after the longest drain time among them.
+    Raises `NotReady` with those that still are, `DEADLINES.drained_s` seconds after the longest drain time among them.
     Polls those only, and in the end all proxies once more.
     """
     seen = Mark.now()
@@ -71,7 +71,7 @@ def must_be_drained(mesh: Mesh, draining: Sequence[DrainingProxy]) -> None:
     eventually(
         check,
         what="no proxy drains a listener",
-        timeout_s=drain_s + DEADLINES.drained,
+        timeout_s=drain_s + DEADLINES.drained_s,
         poll_s=POLL_S,
         repair="find what keeps changing listeners (Gateways, Services, policies): istiod logs each push",
     )

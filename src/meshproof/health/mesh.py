@@ -1,4 +1,4 @@
-"""Whether a mesh is well, in a few seconds, by the readings that claims use too: the proof that a fault healed."""
+"""Whether a mesh is healthy, in a few seconds, by the readings that claims use too: the proof that a fault healed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from meshproof.probes.admission import DryRun
 from meshproof.probes.http import app_url, http_from_pod, http_from_runner
 from meshproof.probes.tcp import tcp_from_pod
 
-WELL_S: Final = 90.0
+HEALTHY_S: Final = 90.0
 REQUESTS: Final = 60
 """Per client and ingress gateway: enough that every connection that a proxy has kept is used. Until it is closed, one
 that was made before a policy was taken back obeys that policy."""
 
 
 def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
-    """What is wrong with a mesh, as far as a quick look tells; empty if it is well. `leaders` False: without a look at
+    """What is wrong with a mesh, as far as a quick look tells; empty if it is healthy. `leaders` False: without a look at
     who serves new namespaces."""
     snapshot = Snapshot.take(mesh)
     looks = (*LOOKS, _leaders) if leaders else LOOKS
@@ -37,14 +37,14 @@ def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
     return [ill for part in found for ill in part]
 
 
-def must_be_well(mesh: Mesh, *, timeout_s: float = WELL_S, leaders: bool = True) -> None:
-    """Return when the mesh is well, as far as `ills` looks. Raises `NotReady` with what is still wrong."""
+def must_be_healthy(mesh: Mesh, *, timeout_s: float = HEALTHY_S, leaders: bool = True) -> None:
+    """Return when the mesh is healthy, as far as `ills` looks. Raises `NotReady` with what is still wrong."""
 
     def check() -> None:
         if found := ills(mesh, leaders=leaders):
             raise NotYet("; ".join(found)[:2000])
 
-    eventually(check, what="the mesh is well", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")
+    eventually(check, what="the mesh is healthy", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")
 
 
 def _look(name: str, look: object) -> list[str]:

@@ -41,7 +41,7 @@ def remove_control_plane(kube: Kube) -> None:
 
 
 def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
-    """Delete the namespaces of a mesh of ours with all in them, wait for their end, and sweep what istiod wrote into
+    """Delete the namespaces of a mesh of ours with all in them, wait for their end, and remove_stale_probes what istiod wrote into
     others.
 
     Raises `NotReady`, saying what holds the namespace up, after 90 s.

@@ -81,7 +81,7 @@ class Load:
         self,
         asks: Mapping[str, Ask],
         *,
-        rate: float = SAMPLES.load_rate,
+        rate: float = SAMPLES.load_rate_hz,
         pods: Sequence[PodLoad] = (),
         answerers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -123,7 +123,7 @@ class Load:
         stopped = Mark.now()
         with ThreadPoolExecutor(max_workers=max(1, len(self._pods))) as collectors:
             collected = [collectors.submit(pod.finish, stopped) for pod in self._pods]
-            done, late = wait(self._futures, timeout=DEADLINES.client + 1 if kind is None else 0)
+            done, late = wait(self._futures, timeout=DEADLINES.client_s + 1 if kind is None else 0)
         self._abandoned.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if kind is None:
@@ -180,7 +180,7 @@ def outcome_of(told: Told) -> Outcome:
 
 
 def ask_ingress(
-    address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client
+    address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client_s
 ) -> Ask:
     """How to ask an ingress gateway: over a new connection each time, or over kept ones, never with a retry."""
     kept = plain_session(MOST_WAITING) if keep else None
@@ -226,7 +226,7 @@ def load_on(
     targets: Sequence[Target] = (DEFAULT,),
     ways: Sequence[Way] = tuple(Way),
     beside: Sequence[PodLoad] = (),
-    rate: float = SAMPLES.load_rate,
+    rate: float = SAMPLES.load_rate_hz,
 ) -> Iterator[Load]:
     """A load on the application from the sources of these ways, and from pods `beside` them."""
     asks = {

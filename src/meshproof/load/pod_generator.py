@@ -106,7 +106,7 @@ class PodLoad:
         """Begin to send. Raises `Broken` if the pod cannot do it."""
         self._rate = rate
         count = round(LONGEST_S * rate)
-        argv = ["sh", "-c", _START, "sh", self._folder, f"{DEADLINES.client:g}", str(count), str(round(100 / rate))]
+        argv = ["sh", "-c", _START, "sh", self._folder, f"{DEADLINES.client_s:g}", str(count), str(round(100 / rate))]
         before = Mark.now()
         answer = self._exec([*argv, WRITE_OUT, *self._urls], timeout_s=20)
         after = Mark.now()
@@ -123,7 +123,7 @@ class PodLoad:
         """
         if self._began is None:
             return []
-        patience = DEADLINES.client + 2
+        patience = DEADLINES.client_s + 2
         argv = ["sh", "-c", _FINISH, "sh", self._folder, str(len(self._urls)), str(round(patience / 0.2))]
         try:
             text = self._exec(argv, timeout_s=patience + 20)

@@ -19,7 +19,7 @@ from meshproof.probes.pod_script import CurlResult, Output, curl, exec_in_pod, p
 
 
 def http_from_pod(
-    kube: Kube, pod: PodFacts, url: str, count: int, *, timeout_s: float = DEADLINES.answer, through: str = ""
+    kube: Kube, pod: PodFacts, url: str, count: int, *, timeout_s: float = DEADLINES.answer_s, through: str = ""
 ) -> list[HttpAnswer]:
     """Send `count` GET requests from a client pod: one `exec`, one curl, one request at a time.
 
@@ -29,7 +29,7 @@ def http_from_pod(
     With `through` that address is dialled, whatever the URL's host is: so an ingress gateway is asked.
     """
     argv = curl(f"{url}?n=[1-{count}]", "--fail-early", *dialling(through), timeout_s=timeout_s)
-    return _sample(kube, pod, argv, count, timeout_s=DEADLINES.batch)
+    return _sample(kube, pod, argv, count, timeout_s=DEADLINES.batch_s)
 
 
 def _sample(kube: Kube, pod: PodFacts, argv: list[str], count: int, *, timeout_s: float) -> list[HttpAnswer]:
@@ -56,7 +56,7 @@ def app_url() -> str:
 
 def plain_http_from_pod(kube: Kube, pod: PodFacts, address: str, port: int) -> HttpAnswer:
     """One plain HTTP request to `address:port` from a client pod."""
-    argv = curl(f"http://{bracketed(address)}:{port}/", timeout_s=DEADLINES.connect)
+    argv = curl(f"http://{bracketed(address)}:{port}/", timeout_s=DEADLINES.connect_s)
     return _sample(kube, pod, argv, 1, timeout_s=30.0)[0]
 
 
@@ -67,7 +67,7 @@ def http_from_runner(
     host: str = names.APP_HOST,
     path: str = "/",
     port: int = 80,
-    timeout_s: float = DEADLINES.answer,
+    timeout_s: float = DEADLINES.answer_s,
 ) -> list[HttpAnswer]:
     """Send `count` GET requests to an ingress gateway, one at a time, in turn over a few kept-alive connections.
 

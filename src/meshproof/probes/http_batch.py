@@ -53,7 +53,7 @@ class Reply(HttpAnswer):
 
 
 def call_from_pod(
-    kube: Kube, pod: PodFacts, calls: Sequence[Call], *, timeout_s: float = DEADLINES.answer
+    kube: Kube, pod: PodFacts, calls: Sequence[Call], *, timeout_s: float = DEADLINES.answer_s
 ) -> list[list[Reply]]:
     """Send all calls at once from a client pod, the requests of each one after the other; the replies of each call.
 
@@ -61,7 +61,7 @@ def call_from_pod(
     time limit for each of the others. Raises `NotReady` if curl reported fewer requests than that.
     """
     commands = [call.command(timeout_s) for call in calls]
-    outputs = run(kube, pod, commands, what=f"{len(calls)} calls", timeout_s=DEADLINES.batch, functions=REQUEST)
+    outputs = run(kube, pod, commands, what=f"{len(calls)} calls", timeout_s=DEADLINES.batch_s, functions=REQUEST)
     whats = [f"{call.count} requests to {call.url} from {pod} on {kube.name}" for call in calls]
     return [
         [reply_of(result) for result in parse_curls(output, call.count, what)]

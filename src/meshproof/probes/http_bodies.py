@@ -69,9 +69,9 @@ def bodies_from_pod(
     options = ["-H", "Expect:", "-H", "Content-Type: application/octet-stream", *dialling(through)]
     commands = []
     for number, url in enumerate(urls):
-        argv = request(url, *options, timeout_s=DEADLINES.call, output=f"{number}.back")
+        argv = request(url, *options, timeout_s=DEADLINES.call_s, output=f"{number}.back")
         commands.append(" && ".join(shlex.join(["post", str(number), str(size), *argv]) for size in sizes))
-    what, timeout_s = f"bodies to {len(urls)} URLs", DEADLINES.batch + DEADLINES.call
+    what, timeout_s = f"bodies to {len(urls)} URLs", DEADLINES.batch_s + DEADLINES.call_s
     outputs = run(kube, pod, commands, what=what, timeout_s=timeout_s, functions=REQUEST + _POST)
     found = [parse_bodies(output.text, sizes) for output in outputs]
     for bodies, output in zip(found, outputs, strict=True):
@@ -104,7 +104,7 @@ def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
 def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] = SIZES) -> list[BodyAnswer]:
     """POST random bodies of each size to an ingress gateway over one connection, until one gets no answer."""
     found = []
-    with urllib3.HTTPConnectionPool(address, 80, maxsize=1, retries=False, timeout=DEADLINES.call) as pool:
+    with urllib3.HTTPConnectionPool(address, 80, maxsize=1, retries=False, timeout=DEADLINES.call_s) as pool:
         for size in sizes:
             body = os.urandom(size)
             sent = hashlib.sha256(body).hexdigest()

@@ -91,7 +91,7 @@ def call_istiod(
     headers: Mapping[str, str],
     body: Json | None = None,
     empty_message: bool = False,
-    timeout_s: float = DEADLINES.call,
+    timeout_s: float = DEADLINES.call_s,
 ) -> Call:
     """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
 

@@ -130,7 +130,7 @@ def call_from_pod(
     attempts: Sequence[Attempt],
     credentials: Mapping[str, Credentials | None] | None = None,
     *,
-    timeout_s: float = DEADLINES.call,
+    timeout_s: float = DEADLINES.call_s,
 ) -> list[Reply]:
     """Make all attempts from a client pod, some at once, and tell their replies in order."""
     known = credentials or {}

@@ -21,7 +21,7 @@ from meshproof.probes.tcp import tcp_from_pod, tcp_from_runner
 class RunnerAccess:
     """How ingress gateways are asked as by users.
 
-    `shut` are gateways that pods can connect to and the runner cannot: their names by address; empty where all is well.
+    `shut` are gateways that pods can connect to and the runner cannot: their names by address; empty where all is healthy.
     `instead` has for each of these addresses the cluster whose client outside the mesh asks in the runner's place.
     """
 
@@ -52,7 +52,7 @@ class RunnerAccess:
         *,
         host: str = names.APP_HOST,
         path: str = "/",
-        timeout_s: float = DEADLINES.answer,
+        timeout_s: float = DEADLINES.answer_s,
     ) -> list[HttpAnswer]:
         """Send `count` GET requests to a cluster's ingress gateway, one at a time."""
         address = facts.ingress_address

@@ -31,7 +31,7 @@ class TcpAnswer:
         )
 
 
-def tcp_from_runner(targets: Iterable[tuple[str, int]], *, timeout_s: float = DEADLINES.connect) -> list[TcpAnswer]:
+def tcp_from_runner(targets: Iterable[tuple[str, int]], *, timeout_s: float = DEADLINES.connect_s) -> list[TcpAnswer]:
     """Connect to each `(address, port)` from this machine, all at once."""
 
     def connect(target: tuple[str, int]) -> TcpAnswer:
@@ -46,7 +46,7 @@ def tcp_from_runner(targets: Iterable[tuple[str, int]], *, timeout_s: float = DE
 
 
 def tcp_from_pod(
-    kube: Kube, pod: PodFacts, targets: Iterable[tuple[str, int]], *, timeout_s: float = DEADLINES.connect
+    kube: Kube, pod: PodFacts, targets: Iterable[tuple[str, int]], *, timeout_s: float = DEADLINES.connect_s
 ) -> list[TcpAnswer]:
     """Connect to each `(address, port)` from a client pod: one `exec`, all at once.
 

@@ -67,7 +67,7 @@ class Hello:
 
 
 def tls_from_runner(
-    address: str, port: int, *, sni: str | None, alpn: Sequence[str], timeout_s: float = DEADLINES.connect
+    address: str, port: int, *, sni: str | None, alpn: Sequence[str], timeout_s: float = DEADLINES.connect_s
 ) -> TlsAnswer:
     """A handshake from this machine, without a client certificate; the chain holds the leaf only."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -95,7 +95,7 @@ def tls_from_runner(
 
 
 def tls_from_pod(
-    kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.call
+    kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.call_s
 ) -> list[TlsAnswer]:
     """Handshakes from a client pod, without a client certificate, with the whole chains that were presented.
 

@@ -7,31 +7,33 @@ from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
 from meshproof.upgrade.baseline.compare import Comparison
 from meshproof.upgrade.baseline.render import told
-from meshproof.upgrade.rehearsal.run import Journey
+from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.timeline import page
 
 
-def attach(evidence: Evidence, journey: Journey) -> None:
+def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
     """The page, CSV and SVG of the whole history, and figures by step."""
-    clusters = [str(cluster.name) for cluster in journey.mesh.clusters]
-    requests = journey.history.sent_in(journey.window)
+    clusters = [str(cluster.name) for cluster in rehearsal.mesh.clusters]
+    requests = rehearsal.history.sent_in(rehearsal.window)
     panels = {name: [r for r in requests if r.source.startswith(f"{name} ")] for name in clusters}
-    marks = [(stage.begin.monotonic_s, str(number)) for number, stage in enumerate(journey.stages, start=1)]
-    title = f"{journey.old.minor} to {journey.new.minor}, {journey.way} ({journey.mesh.topology.name})"
-    evidence.attach("timeline.md", page(journey))
-    evidence.attach("history.csv", journey.history.as_csv())
-    evidence.attach("history.svg", history_chart(title, panels, journey.window, marks, clusters))
-    if any(stage.lost or stage.lost_by_default for stage in journey.stages) and (errors := proxy_errors(journey.mesh)):
+    marks = [(stage.begin.monotonic_s, str(number)) for number, stage in enumerate(rehearsal.stages, start=1)]
+    title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.way} ({rehearsal.mesh.topology.name})"
+    evidence.attach("timeline.md", page(rehearsal))
+    evidence.attach("history.csv", rehearsal.history.as_csv())
+    evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))
+    if any(stage.lost or stage.lost_by_default for stage in rehearsal.stages) and (
+        errors := proxy_errors(rehearsal.mesh)
+    ):
         evidence.attach("proxies-logged", errors)
-    for number, stage in enumerate(journey.stages, start=1):
+    for number, stage in enumerate(rehearsal.stages, start=1):
         figures: dict[str, float] = {"took_s": round(stage.done_s, 1), "requests": len(stage.requests)}
         figures |= {
             "lost": len(stage.lost),
             "lost_by_default": len(stage.lost_by_default),
             "slowest_s": round(stage.summary.longest_s, 2),
         }
-        if stage.well_s is not None:
-            figures["well_s"] = round(stage.well_s, 1)
+        if stage.healthy_s is not None:
+            figures["healthy_s"] = round(stage.healthy_s, 1)
         if stage.claims is not None:
             figures["claims_s"] = round(stage.claims.seconds, 1)
         evidence.figures[f"{number}. {stage.step.name}"] = figures

@@ -39,16 +39,16 @@ examined and why, and advice about what is not broken.
     detect_s    from the fault until the last request was sent, before healing, that was lost or took more than 1 s:
                 so long a user felt it before the mesh went around the dead part; 0 if no user did
     recover_s   the same from the order to heal on
-    healed_s    from the order to heal until the mesh was proven well
+    healed_s    from the order to heal until the mesh was proven healthy
     late_s      how long after its time a request was sent at worst: what is wrong when this is more than 1 s is BROKEN,
                 since the machine may be to blame (but where the sender itself was struck)
 
 of UPGRADE-03 and UPGRADE-04, by step:
 
     took_s      what was done: an install, a restart of pods until they are ready
-    well_s      from then until the mesh was proven well; absent if it was not
+    healthy_s      from then until the mesh was proven healthy; absent if it was not
     requests, slowest_s    as above, of all requests from a second before the step until a second after all that
-    lost        refused or without an answer, with careful settings (docs/failover.md)
+    lost        refused or without an answer, with resilient settings (docs/failover.md)
     lost_by_default        the same with Istio's default settings
     claims_s    how long the pass of claims took that followed; absent where none did
 

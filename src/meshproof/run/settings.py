@@ -103,7 +103,7 @@ REPORT_DIR: Final = Option(
 OUTAGE: Final = Option(
     flag="--outage",
     metavar="SECONDS",
-    default=f"{DEADLINES.outage:g}",
+    default=f"{DEADLINES.outage_s:g}",
     help="how long a stopped control plane stays down in FAILOVER claims (5 to 3600)",
 )
 

@@ -27,7 +27,7 @@ def detects_outliers_everywhere(primary: Cluster) -> bool:
 
 
 def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> list[str]:
-    """All is well, the own cluster's probe fails for this client, all is well again."""
+    """All is healthy, the own cluster's probe fails for this client, all is healthy again."""
     pod, url, count = snapshot.of(cluster).client, test_bed.url(FAILOVER), SAMPLES.local
     must_prefer_its_own(test_bed, cluster, pod)
     (well,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
@@ -35,7 +35,7 @@ def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> l
         url=url,
         count=SAMPLES.failing,
         headers={FAIL_HEADER: cluster.name},
-        options=("--rate", f"{SAMPLES.failing_rate:g}/s"),
+        options=("--rate", f"{SAMPLES.failing_rate_hz:g}/s"),
     )
     (failing,) = call_from_pod(cluster.kube, pod, [failing_call])
 
@@ -46,7 +46,7 @@ def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> l
 
     problems = failover_problems(cluster.name, well, failing)
     what = f"{cluster}'s own endpoints serve again after their errors have ended"
-    eventually(back, what=what, timeout_s=DEADLINES.return_home, error=ClaimFailed)
+    eventually(back, what=what, timeout_s=DEADLINES.return_home_s, error=ClaimFailed)
     return problems
 
 
@@ -61,7 +61,7 @@ def must_prefer_its_own(test_bed: TestBed, cluster: Cluster, pod: PodFacts) -> N
             raise NotYet("; ".join(f"{e} priority {e.priority}" for e in found) or "no endpoint")
 
     what = f"{cluster} {pod} has endpoints of two priorities"
-    eventually(check, what=what, timeout_s=DEADLINES.configuration, error=ClaimFailed)
+    eventually(check, what=what, timeout_s=DEADLINES.configuration_s, error=ClaimFailed)
 
 
 def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply]) -> list[str]:
@@ -88,7 +88,7 @@ def sent_between(after_s: float, before_s: float, replies: Sequence[Reply]) -> l
     for reply in replies:
         if after_s <= round(begun, 6) < before_s:
             found.append(reply)
-        begun += max(reply.seconds, 1 / SAMPLES.failing_rate)
+        begun += max(reply.seconds, 1 / SAMPLES.failing_rate_hz)
     return found
 
 

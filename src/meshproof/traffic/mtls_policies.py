@@ -22,7 +22,7 @@ def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, serve
     refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
     serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
     calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
-    plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect)
+    plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect_s)
     (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=test_bed.url(service_of(server)))])
     return strict_problems(
         dict(zip(refusing, (replies[0] for replies in plain), strict=False)),

@@ -28,4 +28,4 @@ def must_have_weights(test_bed: TestBed, cluster: Cluster, pod: PodFacts, route:
                 raise NotYet(f"{target} has no endpoint")
 
     what = f"{cluster} {pod} has the weighted route"
-    eventually(check, what=what, timeout_s=DEADLINES.configuration, error=ClaimFailed)
+    eventually(check, what=what, timeout_s=DEADLINES.configuration_s, error=ClaimFailed)

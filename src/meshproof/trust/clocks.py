@@ -9,7 +9,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.probes.clock_skew import Skew
 
 
-def clock_problems(clocks: Mapping[str, Skew], bound_s: float = DEADLINES.clock_skew) -> dict[str, list[str]]:
+def clock_problems(clocks: Mapping[str, Skew], bound_s: float = DEADLINES.clock_skew_s) -> dict[str, list[str]]:
     """Per clock, how far it is from the runner's; pairs that are further apart than the bound are told as well."""
     result = {name: skew.problems(bound_s) for name, skew in clocks.items()}
     for (one, left), (other, right) in combinations(clocks.items(), 2):

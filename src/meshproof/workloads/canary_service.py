@@ -1,7 +1,7 @@
 """Canaries: Services of our own, with endpoints that come and go, by which `meshproof.discovery` is seen to be alive.
 
 They lie in the clients' namespace, lead to the client pods that are there anyway, and are removed in any case: those of
-a run that was killed by the next one (`sweep`).
+a run that was killed by the next one (`remove_stale_probes`).
 """
 
 from __future__ import annotations

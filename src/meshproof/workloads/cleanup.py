@@ -18,20 +18,20 @@ STALE: Final = timedelta(minutes=15)
 """No run needs a probe of its own for so long: what is older was left by one that was killed."""
 
 
-def sweep(mesh: Mesh, *, older: timedelta = STALE) -> None:
+def remove_stale_probes(mesh: Mesh, *, older: timedelta = STALE) -> None:
     """Remove namespaces of probes and canaries that are older. Two lists a cluster; more only where something is left.
 
     With less than `STALE` only for who knows that no claim is being proven.
     """
-    together(lambda cluster: _sweep(cluster.kube, datetime.now(UTC) - older + STALE), mesh.clusters)
+    together(lambda cluster: _remove_stale_probes(cluster.kube, datetime.now(UTC) - older + STALE), mesh.clusters)
 
 
-def _sweep(kube: Kube, now: datetime) -> None:
+def _remove_stale_probes(kube: Kube, now: datetime) -> None:
     for name in stale(kube.list("Namespace"), (parts.PREFIX, fresh.PREFIX), now):
         kube.delete("Namespace", name)
     services = kube.list("Service", names.CLIENT_NAMESPACE, labels=canary.SELECTOR)
     for name in stale(services, (canary.PREFIX,), now):
-        # Nobody else removes a slice that was made by hand. The Service goes last: by it the next sweep finds both.
+        # Nobody else removes a slice that was made by hand. The Service goes last: by it the next remove_stale_probes finds both.
         kube.delete("EndpointSlice", name, names.CLIENT_NAMESPACE)
         kube.delete("Service", name, names.CLIENT_NAMESPACE)
 

@@ -64,10 +64,10 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
         kube, "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
     )
     try:
-        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map)
+        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map_s)
     except NotReady:
         raise ClaimFailed(
-            f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map:g} s\n"
+            f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map_s:g} s\n"
             "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters;\n"
             "              after an istiod was killed: its lease runs out in half a minute "
             "(ConfigMap istio-namespace-controller-election)"
@@ -110,8 +110,8 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
             text = f"{cluster}: {what}: not within {timeout_s:g} s\n  last seen   {last}"
             raise ClaimFailed(text) from None
 
-    wait(ready_or_runs, "the sidecar of a new pod runs, or the pod is ready", DEADLINES.fresh_pod)
-    return wait(ready, "a new pod with a running sidecar is ready", DEADLINES.fresh_sidecar)
+    wait(ready_or_runs, "the sidecar of a new pod runs, or the pod is ready", DEADLINES.fresh_pod_s)
+    return wait(ready, "a new pod with a running sidecar is ready", DEADLINES.fresh_sidecar_s)
 
 
 def _sidecar_runs(pod: Json) -> bool:

@@ -26,7 +26,7 @@ FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
 HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
 
 
-CAREFUL: Final = Target(name="careful", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+RESILIENT: Final = Target(name="resilient", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
 
 
 RULE: Final[Json] = {

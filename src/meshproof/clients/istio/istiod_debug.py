@@ -24,7 +24,7 @@ REJECTED: Final = " rejected: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownCluster:
-    """A cluster that an istiod reads from; `secret` is empty for its own. `status` is `synced` when all is well."""
+    """A cluster that an istiod reads from; `secret` is empty for its own. `status` is `synced` when all is healthy."""
 
     cluster: str
     secret: str

@@ -15,7 +15,7 @@ from meshproof.core import names
 from meshproof.core.errors import Broken
 from meshproof.core.model import GatewayRef
 from meshproof.faults.components import reader_tokens
-from meshproof.faults.editor import Scene
+from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.undo import ISTIOD
 from meshproof.mesh.handles import Cluster
 
@@ -60,7 +60,7 @@ READER_ROLE: Final = "istio-reader-clusterrole"
 
 
 def service_of(gateway: GatewayRef) -> tuple[str, str, str]:
-    """The object of a gateway's Service, as a scene names it."""
+    """The object of a gateway's Service, as a editor names it."""
     return "Service", gateway.name, gateway.namespace
 
 
@@ -80,7 +80,7 @@ def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPAC
     return istio(kind, name, namespace, spec)
 
 
-def edit_mesh_config(scene: Scene, cluster: Cluster, changes: Mapping[str, object]) -> None:
+def edit_mesh_config(editor: JournalledEditor, cluster: Cluster, changes: Mapping[str, object]) -> None:
     """Set these top-level fields of the mesh's configuration, which istiod follows."""
 
     def change(found: Json) -> None:
@@ -88,10 +88,12 @@ def edit_mesh_config(scene: Scene, cluster: Cluster, changes: Mapping[str, objec
         found["data"]["mesh"] = yaml.safe_dump({**mesh, **changes})
 
     name = names.of_revision(names.MESH_CONFIG, cluster.spec.revision)
-    scene.edit(cluster, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
+    editor.edit(cluster, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
 
 
-def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[str]], Sequence[str]]) -> None:
+def edit_reader_rights(
+    editor: JournalledEditor, resource: str, verbs: Callable[[Sequence[str]], Sequence[str]]
+) -> None:
     """Change the verbs that the far cluster's reader role has for a resource."""
 
     def change(role: Json) -> None:
@@ -99,19 +101,19 @@ def edit_reader_rights(scene: Scene, resource: str, verbs: Callable[[Sequence[st
             if resource in rule.get("resources", []):
                 rule["verbs"] = list(verbs(rule["verbs"]))
 
-    name = f"{names.of_revision(READER_ROLE, scene.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
-    scene.edit(scene.far, "ClusterRole", name, None, change)
+    name = f"{names.of_revision(READER_ROLE, editor.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
+    editor.edit(editor.far, "ClusterRole", name, None, change)
 
 
-def revoke_tokens(scene: Scene) -> None:
+def revoke_tokens(editor: JournalledEditor) -> None:
     """Delete the tokens by which the far cluster is read; watches that are open go on."""
-    tokens = reader_tokens(scene.far)
+    tokens = reader_tokens(editor.far)
     if not tokens:
-        raise Broken(f"token of {READER_ACCOUNT} on {scene.far}", "there is none", "make the remote secret again")
-    # With each refusal istiod waits longer before it tries again: up to half a minute when all is well again.
-    scene.restart_when_healed(scene.near, ISTIOD)
+        raise Broken(f"token of {READER_ACCOUNT} on {editor.far}", "there is none", "make the remote secret again")
+    # With each refusal istiod waits longer before it tries again: up to half a minute when all is healthy again.
+    editor.restart_when_healed(editor.near, ISTIOD)
     for name in tokens:
-        scene.remove(scene.far, "Secret", name, names.SYSTEM_NAMESPACE)
+        editor.remove(editor.far, "Secret", name, names.SYSTEM_NAMESPACE)
 
 
 def without_label(key: str) -> Callable[[Json], None]:

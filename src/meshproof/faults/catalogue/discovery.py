@@ -19,8 +19,8 @@ from meshproof.faults.catalogue.common import (
     revoke_tokens,
     without_label,
 )
-from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault, mesh_is_ill
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.fault import Fault, mesh_is_unhealthy
 
 SECRET_LABEL: Final = "istio/multiCluster"
 SECRET_CLUSTER: Final = "networking.istio.io/cluster"
@@ -49,69 +49,69 @@ UNKNOWN_CLUSTER: Final = (
 """What falls where an istiod does not know a cluster: its services, and if it controls it, its new pods."""
 
 
-def _secret_of_far(scene: Scene) -> tuple[str, str, str]:
-    return "Secret", f"istio-remote-secret-{scene.far}", names.SYSTEM_NAMESPACE
+def _secret_of_far(editor: JournalledEditor) -> tuple[str, str, str]:
+    return "Secret", f"istio-remote-secret-{editor.far}", names.SYSTEM_NAMESPACE
 
 
-def _no_secret(scene: Scene) -> None:
-    scene.remove(scene.near, *_secret_of_far(scene))
+def _no_secret(editor: JournalledEditor) -> None:
+    editor.remove(editor.near, *_secret_of_far(editor))
 
 
-def _unlabelled_secret(scene: Scene) -> None:
-    scene.edit(scene.near, *_secret_of_far(scene), without_label(SECRET_LABEL))
+def _unlabelled_secret(editor: JournalledEditor) -> None:
+    editor.edit(editor.near, *_secret_of_far(editor), without_label(SECRET_LABEL))
 
 
-def _wrong_server(scene: Scene) -> None:
+def _wrong_server(editor: JournalledEditor) -> None:
     def change(secret: Json) -> None:
         for key, text in secret["data"].items():
             config = base64.b64decode(text).decode()
-            config = config.replace(scene.far.access.server_for_peers, NOWHERE)
+            config = config.replace(editor.far.access.server_for_peers, NOWHERE)
             secret["data"][key] = base64.b64encode(config.encode()).decode()
 
-    scene.edit(scene.near, *_secret_of_far(scene), change)
+    editor.edit(editor.near, *_secret_of_far(editor), change)
 
 
-def _other_name(scene: Scene) -> None:
+def _other_name(editor: JournalledEditor) -> None:
     """As create-remote-secret makes it with another --name. (A key that is renamed in place, and back, makes istiod
     1.31 forget the cluster for good, until it is restarted or the secret is made anew.)"""
-    original = scene.remove(scene.near, *_secret_of_far(scene))
-    wrong = f"{scene.far.name}-old"
+    original = editor.remove(editor.near, *_secret_of_far(editor))
+    wrong = f"{editor.far.name}-old"
     (kubeconfig,) = original["data"].values()
     meta = original["metadata"] | {"name": f"istio-remote-secret-{wrong}", "annotations": {SECRET_CLUSTER: wrong}}
-    scene.add(scene.near, undo.bare(original | {"metadata": meta, "data": {wrong: kubeconfig}}))
+    editor.add(editor.near, undo.bare(original | {"metadata": meta, "data": {wrong: kubeconfig}}))
 
 
-def _token_revoked(scene: Scene) -> None:
-    revoke_tokens(scene)
-    scene.restart_api_server(scene.far)
+def _token_revoked(editor: JournalledEditor) -> None:
+    revoke_tokens(editor)
+    editor.restart_api_server(editor.far)
 
 
-def _fewer_rights(scene: Scene) -> None:
-    edit_reader_rights(scene, "endpointslices", lambda verbs: [verb for verb in verbs if verb != "watch"])
+def _fewer_rights(editor: JournalledEditor) -> None:
+    edit_reader_rights(editor, "endpointslices", lambda verbs: [verb for verb in verbs if verb != "watch"])
 
 
-def _no_service(scene: Scene) -> None:
-    scene.remove(scene.near, *APP)
+def _no_service(editor: JournalledEditor) -> None:
+    editor.remove(editor.near, *APP)
 
 
-def _other_port(scene: Scene) -> None:
+def _other_port(editor: JournalledEditor) -> None:
     def change(service: Json) -> None:
         for port in service["spec"]["ports"]:
             port["port"] = 8000
 
-    scene.edit(scene.far, *APP, change)
+    editor.edit(editor.far, *APP, change)
 
 
-def _cluster_local(scene: Scene) -> None:
+def _cluster_local(editor: JournalledEditor) -> None:
     setting = {"serviceSettings": [{"settings": {"clusterLocal": True}, "hosts": [names.APP_FQDN]}]}
-    edit_mesh_config(scene, scene.near, setting)
+    edit_mesh_config(editor, editor.near, setting)
 
 
-def _not_exported(scene: Scene) -> None:
+def _not_exported(editor: JournalledEditor) -> None:
     def change(service: Json) -> None:
         service["metadata"].setdefault("annotations", {})["networking.istio.io/exportTo"] = "."
 
-    scene.edit(scene.near, *APP, change)
+    editor.edit(editor.near, *APP, change)
 
 
 DISCOVERY: Final = (
@@ -123,7 +123,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-01", "DISCOVERY-02"),
         also=UNKNOWN_CLUSTER,
         inject=_no_secret,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="S2",
@@ -133,7 +133,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-01", "DISCOVERY-02", "DISCOVERY-04"),
         also=UNKNOWN_CLUSTER,
         inject=_unlabelled_secret,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="S3",
@@ -143,7 +143,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-01", "DISCOVERY-04"),
         also=UNKNOWN_CLUSTER,
         inject=_wrong_server,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="S4",
@@ -172,7 +172,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-01", "DISCOVERY-04", "DISCOVERY-07"),
         also=UNKNOWN_CLUSTER,
         inject=_other_name,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P3",
@@ -182,7 +182,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-06",),
         also=("TRAFFIC-10", "DISCOVERY-02", *ACROSS, "GATEWAYS-02", "GATEWAYS-03", "CONTROL-03", "TRAFFIC-08"),
         inject=_no_service,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P4",
@@ -192,7 +192,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-06", "DISCOVERY-02"),
         also=("TRAFFIC-10", *ACROSS, "GATEWAYS-02", "GATEWAYS-03", "TRAFFIC-08"),
         inject=_other_port,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P5",
@@ -202,7 +202,7 @@ DISCOVERY: Final = (
         kills=("DISCOVERY-02",),
         also=(*TRAFFIC_ACROSS, "TRAFFIC-07", *PATH_ACROSS, *CANARY, "CONTROL-05"),
         inject=_cluster_local,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P6",
@@ -221,6 +221,6 @@ DISCOVERY: Final = (
             "CONTROL-03",
         ),
         inject=_not_exported,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults that nobody feels until something dies: what drills are for. The mesh is well while they are in it."""
+"""Faults that nobody feels until something dies: what drills are for. The mesh is healthy while they are in it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from meshproof.core import names
 from meshproof.faults.catalogue.common import config, edit_mesh_config, edit_reader_rights, revoke_tokens
 from meshproof.faults.catalogue.injection import MUTATING, injectors
 from meshproof.faults.catalogue.trust import break_key, set_ca
-from meshproof.faults.editor import Scene
+from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault
 from meshproof.faults.undo import ISTIOD, WORKLOADS
 from meshproof.mesh.handles import Cluster
 from meshproof.pki import issue as pki
-from meshproof.workloads import resilient_app as careful
+from meshproof.workloads import resilient_app as resilient
 from meshproof.workloads.app import app_deployment_name
 
 OUTAGE: Final = ("FAILOVER-01", "FAILOVER-02", "FAILOVER-03", "FAILOVER-04", "FAILOVER-12", "FAILOVER-13")
@@ -36,9 +36,9 @@ end
 """
 
 
-def _filter_asks_istiod(scene: Scene) -> None:
+def _filter_asks_istiod(editor: JournalledEditor) -> None:
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
-    lua["default_source_code"] = {"inline_string": _ASKS.replace("ISTIOD", scene.near.spec.istiod)}  # type: ignore[assignment]
+    lua["default_source_code"] = {"inline_string": _ASKS.replace("ISTIOD", editor.near.spec.istiod)}  # type: ignore[assignment]
     router = {"filter": {"name": "envoy.filters.network.http_connection_manager"}}
     patch = {
         "applyTo": "HTTP_FILTER",
@@ -46,82 +46,82 @@ def _filter_asks_istiod(scene: Scene) -> None:
         "patch": {"operation": "INSERT_BEFORE", "value": {"name": "meshproof-asks", "typed_config": lua}},
     }
     # Until they are closed connections go by the filters that they were made with.
-    scene.restart_when_healed(scene.near, WORKLOADS)
-    labels = {"app": names.APP_SERVICE, "version": scene.near.spec.app_version}
+    editor.restart_when_healed(editor.near, WORKLOADS)
+    labels = {"app": names.APP_SERVICE, "version": editor.near.spec.app_version}
     spec = {"workloadSelector": {"labels": labels}, "configPatches": [patch]}
-    scene.add(scene.near, config("EnvoyFilter", "meshproof-asks-istiod", spec))
+    editor.add(editor.near, config("EnvoyFilter", "meshproof-asks-istiod", spec))
 
 
-def _injection_fails_open(scene: Scene) -> None:
+def _injection_fails_open(editor: JournalledEditor) -> None:
     def change(configuration: Json) -> None:
         for webhook in configuration["webhooks"]:
             webhook["failurePolicy"] = "Ignore"
 
-    for name in injectors(scene.far):
-        scene.edit(scene.far, MUTATING, name, None, change)
+    for name in injectors(editor.far):
+        editor.edit(editor.far, MUTATING, name, None, change)
 
 
-def _no_new_pod(scene: Scene, cluster: Cluster, namespace: str) -> None:
+def _no_new_pod(editor: JournalledEditor, cluster: Cluster, namespace: str) -> None:
     """A quota refuses new pods only: those that run go on."""
     quota = core("ResourceQuota", metadata("meshproof-no-more-pods", namespace), spec={"hard": {"pods": "0"}})
-    scene.add(cluster, quota)
+    editor.add(cluster, quota)
 
 
-def _no_new_gateway(scene: Scene) -> None:
-    gateway = scene.far.spec.east_west
-    scene.start_again_when_healed(scene.far, gateway.namespace, gateway.name)
-    _no_new_pod(scene, scene.far, gateway.namespace)
+def _no_new_gateway(editor: JournalledEditor) -> None:
+    gateway = editor.far.spec.east_west
+    editor.start_again_when_healed(editor.far, gateway.namespace, gateway.name)
+    _no_new_pod(editor, editor.far, gateway.namespace)
 
 
-def _no_second_istiod(scene: Scene) -> None:
-    _no_new_pod(scene, scene.near, names.SYSTEM_NAMESPACE)
+def _no_second_istiod(editor: JournalledEditor) -> None:
+    _no_new_pod(editor, editor.near, names.SYSTEM_NAMESPACE)
 
 
-def _no_new_application(scene: Scene) -> None:
-    scene.start_again_when_healed(scene.near, names.APP_NAMESPACE, app_deployment_name(scene.near.spec))
-    _no_new_pod(scene, scene.near, names.APP_NAMESPACE)
+def _no_new_application(editor: JournalledEditor) -> None:
+    editor.start_again_when_healed(editor.near, names.APP_NAMESPACE, app_deployment_name(editor.near.spec))
+    _no_new_pod(editor, editor.near, names.APP_NAMESPACE)
 
 
-def _key_of_another(scene: Scene) -> None:
-    last = scene.mesh.primaries[-1]
-    scene.restart_when_healed(last, ISTIOD)  # after some crashes the kubelet waits for minutes
-    break_key(scene, last)
+def _key_of_another(editor: JournalledEditor) -> None:
+    last = editor.mesh.primaries[-1]
+    editor.restart_when_healed(last, ISTIOD)  # after some crashes the kubelet waits for minutes
+    break_key(editor, last)
 
 
-def _root_of_another(scene: Scene) -> None:
-    last = scene.mesh.primaries[-1]
-    scene.restart_when_healed(last, ISTIOD)
-    for cluster in scene.mesh.controlled_by(last):
-        scene.restart_when_healed(cluster, WORKLOADS)
-    set_ca(scene, last, pki.plugin_ca(pki.make_root(), last.name))
+def _root_of_another(editor: JournalledEditor) -> None:
+    last = editor.mesh.primaries[-1]
+    editor.restart_when_healed(last, ISTIOD)
+    for cluster in editor.mesh.controlled_by(last):
+        editor.restart_when_healed(cluster, WORKLOADS)
+    set_ca(editor, last, pki.plugin_ca(pki.make_root(), last.name))
 
 
-def _careless_clients(scene: Scene) -> None:
+def _careless_clients(editor: JournalledEditor) -> None:
     """The client's namespace is looked at before the service's, so that this rule takes the place of the other."""
-    spec = {"host": careful.FQDN, "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}
-    for primary in scene.mesh.primaries:
-        scene.add(primary, config("DestinationRule", "meshproof-careless", spec, names.CLIENT_NAMESPACE))
+    spec = {"host": resilient.FQDN, "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}}
+    for primary in editor.mesh.primaries:
+        editor.add(primary, config("DestinationRule", "meshproof-careless", spec, names.CLIENT_NAMESPACE))
 
 
-def _no_retries(scene: Scene) -> None:
+def _no_retries(editor: JournalledEditor) -> None:
     """Of two VirtualServices for one host in the mesh the older one counts."""
-    destination = {"host": careful.FQDN, "port": {"number": names.APP_PORT}}
+    destination = {"host": resilient.FQDN, "port": {"number": names.APP_PORT}}
     route = {"route": [{"destination": destination}], "retries": {"attempts": 0}}
-    spec = {"hosts": [careful.FQDN], "http": [route]}
-    for primary in scene.mesh.primaries:
-        scene.add(primary, config("VirtualService", "meshproof-no-retries", spec))
+    spec = {"hosts": [resilient.FQDN], "http": [route]}
+    for primary in editor.mesh.primaries:
+        editor.add(primary, config("VirtualService", "meshproof-no-retries", spec))
 
 
-def _leaves_a_namespace_out(scene: Scene) -> None:
+def _leaves_a_namespace_out(editor: JournalledEditor) -> None:
     selector = {"key": NAME_LABEL, "operator": "NotIn", "values": [names.OUTSIDE_NAMESPACE]}
-    edit_mesh_config(scene, scene.far_config, {"discoverySelectors": [{"matchExpressions": [selector]}]})
+    edit_mesh_config(editor, editor.far_config, {"discoverySelectors": [{"matchExpressions": [selector]}]})
 
 
-def _reader_may_not_begin(scene: Scene) -> None:
+def _reader_may_not_begin(editor: JournalledEditor) -> None:
     """Rights are looked at when a watch begins, not while it goes on."""
     # With each refusal istiod waits longer before it tries again.
-    scene.restart_when_healed(scene.near, ISTIOD)
-    edit_reader_rights(scene, "endpointslices", lambda _: ["get"])
+    editor.restart_when_healed(editor.near, ISTIOD)
+    edit_reader_rights(editor, "endpointslices", lambda _: ["get"])
 
 
 FAILOVER: Final = (

@@ -9,8 +9,8 @@ from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, NEW_SERVICES_ACROSS, config, deployment_of, service_of
-from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault, mesh_is_ill
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.faults.istiod_replicas import await_gone
 from meshproof.faults.undo import EAST_WEST
 from meshproof.install.gateways import cross_network_gateway_of
@@ -20,13 +20,13 @@ CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
 
 
-def _close_connections_when_healed(scene: Scene) -> None:
+def _close_connections_when_healed(editor: JournalledEditor) -> None:
     """A listener that changes closes its old connections 45 s later (`drainDuration`), in the middle of a request."""
-    for cluster in scene.mesh.controlled_by(scene.far_config):
-        scene.restart_when_healed(cluster, EAST_WEST)
+    for cluster in editor.mesh.controlled_by(editor.far_config):
+        editor.restart_when_healed(cluster, EAST_WEST)
 
 
-def _no_address(scene: Scene) -> None:
+def _no_address(editor: JournalledEditor) -> None:
     def change(service: Json) -> None:
         service["spec"]["type"] = "ClusterIP"
         for key in ("externalTrafficPolicy", "allocateLoadBalancerNodePorts", "healthCheckNodePort"):
@@ -34,74 +34,74 @@ def _no_address(scene: Scene) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    scene.edit(scene.far, *service_of(scene.far.spec.east_west), change)
+    editor.edit(editor.far, *service_of(editor.far.spec.east_west), change)
 
 
-def _exposing(scene: Scene) -> tuple[str, str, str]:
+def _exposing(editor: JournalledEditor) -> tuple[str, str, str]:
     """What opens 15443 at the far cluster's gateway, in whichever cluster its istiod reads configuration."""
-    return "Gateway", cross_network_gateway_of(scene.topology, scene.far.spec), names.SYSTEM_NAMESPACE
+    return "Gateway", cross_network_gateway_of(editor.topology, editor.far.spec), names.SYSTEM_NAMESPACE
 
 
-def _not_exposed(scene: Scene) -> None:
-    scene.remove(scene.far_config, *_exposing(scene))
+def _not_exposed(editor: JournalledEditor) -> None:
+    editor.remove(editor.far_config, *_exposing(editor))
 
 
-def _edit_servers(scene: Scene, key: str, value: object) -> None:
+def _edit_servers(editor: JournalledEditor, key: str, value: object) -> None:
     def change(gateway: Json) -> None:
         for server in gateway["spec"]["servers"]:
             server[key] = value
 
-    scene.edit(scene.far_config, *_exposing(scene), change)
+    editor.edit(editor.far_config, *_exposing(editor), change)
 
 
-def _other_hosts(scene: Scene) -> None:
-    _edit_servers(scene, "hosts", ["*.example.com"])
+def _other_hosts(editor: JournalledEditor) -> None:
+    _edit_servers(editor, "hosts", ["*.example.com"])
 
 
-def _plain_passthrough(scene: Scene) -> None:
-    _edit_servers(scene, "tls", {"mode": "PASSTHROUGH"})
+def _plain_passthrough(editor: JournalledEditor) -> None:
+    _edit_servers(editor, "tls", {"mode": "PASSTHROUGH"})
 
 
-def _other_selector(scene: Scene) -> None:
+def _other_selector(editor: JournalledEditor) -> None:
     def change(gateway: Json) -> None:
         gateway["spec"]["selector"] = {"istio": "eastwest-gateway"}
 
-    scene.edit(scene.far_config, *_exposing(scene), change)
+    editor.edit(editor.far_config, *_exposing(editor), change)
 
 
-def _declared_twice(scene: Scene) -> None:
-    _close_connections_when_healed(scene)
+def _declared_twice(editor: JournalledEditor) -> None:
+    _close_connections_when_healed(editor)
     server = {
         "port": {"number": names.PORT_SERVICES, "name": "tls", "protocol": "TLS"},
         "tls": {"mode": "AUTO_PASSTHROUGH"},
         "hosts": ["*.svc.cluster.local"],
     }
-    spec = {"selector": {"istio": scene.far.spec.east_west.label}, "servers": [server]}
-    scene.add(scene.far_config, config("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
+    spec = {"selector": {"istio": editor.far.spec.east_west.label}, "servers": [server]}
+    editor.add(editor.far_config, config("Gateway", "cross-network-again", spec, names.SYSTEM_NAMESPACE))
 
 
-def _no_pods(scene: Scene) -> None:
+def _no_pods(editor: JournalledEditor) -> None:
     """Its pods go without grace: one that is told to go serves for half a minute more, and nothing is wrong yet."""
-    gateway = scene.far.spec.east_west
-    there = [pod["metadata"]["name"] for pod in pods_of(scene.far, gateway)]
+    gateway = editor.far.spec.east_west
+    there = [pod["metadata"]["name"] for pod in pods_of(editor.far, gateway)]
 
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    scene.edit(scene.far, *deployment_of(gateway), change)
+    editor.edit(editor.far, *deployment_of(gateway), change)
     for name in there:
-        scene.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
-    await_gone(scene.far.kube, gateway.namespace, f"istio={gateway.label}")
+        editor.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
+    await_gone(editor.far.kube, gateway.namespace, f"istio={gateway.label}")
 
 
-def _plain_port(scene: Scene) -> None:
+def _plain_port(editor: JournalledEditor) -> None:
     def change(service: Json) -> None:
         service["spec"]["type"] = "LoadBalancer"
 
-    scene.edit(scene.near, "Service", scene.near.spec.istiod, names.SYSTEM_NAMESPACE, change)
+    editor.edit(editor.near, "Service", editor.near.spec.istiod, names.SYSTEM_NAMESPACE, change)
 
 
-def _without_webhook_port(scene: Scene) -> None:
+def _without_webhook_port(editor: JournalledEditor) -> None:
     def gateway(found: Json) -> None:
         servers = found["spec"]["servers"]
         found["spec"]["servers"] = [s for s in servers if s["port"]["number"] != names.PORT_WEBHOOK]
@@ -110,18 +110,18 @@ def _without_webhook_port(scene: Scene) -> None:
         tls = found["spec"]["tls"]
         found["spec"]["tls"] = [r for r in tls if r["match"][0]["port"] != names.PORT_WEBHOOK]
 
-    scene.edit(scene.near, "VirtualService", "istiod-vs", names.SYSTEM_NAMESPACE, routes)
-    scene.edit(scene.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
+    editor.edit(editor.near, "VirtualService", "istiod-vs", names.SYSTEM_NAMESPACE, routes)
+    editor.edit(editor.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
     # It goes on using a connection that it has, and injects through it.
-    scene.restart_api_server(scene.far)
+    editor.restart_api_server(editor.far)
 
 
-def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scene], None]) -> Fault:
+def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[JournalledEditor], None]) -> Fault:
     """Whatever is wrong with the cross-network Gateway, connections end at the gateway."""
 
-    def wholly(scene: Scene) -> None:
-        _close_connections_when_healed(scene)
-        inject(scene)
+    def wholly(editor: JournalledEditor) -> None:
+        _close_connections_when_healed(editor)
+        inject(editor)
 
     return Fault(
         id=id,
@@ -132,7 +132,7 @@ def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Scen
         kills=("GATEWAYS-02",),
         also=(*UNREACHABLE, "CONTROL-05"),
         inject=wholly,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     )
 
 
@@ -146,7 +146,7 @@ GATEWAYS: Final = (
         kills=("GATEWAYS-01", "DISCOVERY-02"),
         also=("GATEWAYS-07", *UNREACHABLE),
         inject=_no_address,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     _not_exposing(
         id="G4",
@@ -164,7 +164,7 @@ GATEWAYS: Final = (
         also=("CONTROL-03", "CONTROL-05", "GATEWAYS-03", *NEW_SERVICES_ACROSS),
         note="the old listener knows the services that were there before: new ones cannot be reached through it",
         inject=_declared_twice,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     _not_exposing(
         id="G7",
@@ -193,7 +193,7 @@ GATEWAYS: Final = (
         kills=("GATEWAYS-01", "GATEWAYS-02"),
         also=(*UNREACHABLE, "DISCOVERY-07", "GATEWAYS-07"),
         inject=_no_pods,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="G11",
@@ -212,6 +212,6 @@ GATEWAYS: Final = (
         kills=("GATEWAYS-05", "CONTROL-02"),
         also=("GATEWAYS-01", "GATEWAYS-06", "CONTROL-01", "TRUST-09", *NEW_PODS),
         inject=_without_webhook_port,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
 )

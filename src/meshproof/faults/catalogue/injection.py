@@ -10,10 +10,10 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.names import INJECTOR_LABEL
 from meshproof.faults.catalogue.common import NEW_PODS, REMOTE_ON_OTHER_NETWORK, edit_reader_rights
-from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault, mesh_is_ill, stays
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.fault import Fault, mesh_is_unhealthy, stays
 from meshproof.faults.undo import ISTIOD
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.mesh.handles import Cluster
 from meshproof.pki import issue as pki
 
@@ -30,7 +30,7 @@ def _validators(cluster: Cluster) -> list[str]:
     return [name for name in names_there if name.startswith("istio")]
 
 
-def _editinjectors(scene: Scene, key: str, value: object, *, inside: str = "") -> None:
+def _editinjectors(editor: JournalledEditor, key: str, value: object, *, inside: str = "") -> None:
     """Set a field of clientConfig (or of `inside` it) in all injection webhooks of the far cluster."""
 
     def change(configuration: Json) -> None:
@@ -38,62 +38,62 @@ def _editinjectors(scene: Scene, key: str, value: object, *, inside: str = "") -
             target = webhook["clientConfig"][inside] if inside else webhook["clientConfig"]
             target[key] = value
 
-    for name in injectors(scene.far):
-        scene.edit(scene.far, MUTATING, name, None, change)
+    for name in injectors(editor.far):
+        editor.edit(editor.far, MUTATING, name, None, change)
 
 
-def _other_ca(scene: Scene) -> None:
+def _other_ca(editor: JournalledEditor) -> None:
     other = base64.b64encode(pki.pem_of(pki.make_root().cert)).decode()
-    _editinjectors(scene, "caBundle", other)
+    _editinjectors(editor, "caBundle", other)
 
 
-def _other_ca_for_good(scene: Scene) -> None:
-    edit_reader_rights(scene, "mutatingwebhookconfigurations", lambda _: ["get", "list", "watch"])
-    _other_ca(scene)
+def _other_ca_for_good(editor: JournalledEditor) -> None:
+    edit_reader_rights(editor, "mutatingwebhookconfigurations", lambda _: ["get", "list", "watch"])
+    _other_ca(editor)
 
 
-def _no_control_plane_annotation(scene: Scene) -> None:
+def _no_control_plane_annotation(editor: JournalledEditor) -> None:
     def change(namespace: Json) -> None:
         namespace["metadata"]["annotations"].pop(names.CONTROL_PLANES_ANNOTATION, None)
 
-    scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
+    editor.edit(editor.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
     # istiod asks when it meets the cluster, and does not ask again.
-    scene.restart((scene.near,), ISTIOD)
+    editor.restart((editor.near,), ISTIOD)
     # A new istiod injects in the far cluster, and tells of its endpoints, after a moment only.
-    must_be_well(scene.mesh, leaders=False)
+    must_be_healthy(editor.mesh, leaders=False)
 
 
-def _other_network(scene: Scene) -> None:
-    path = f"/inject/cluster/{scene.far.name}/net/{scene.near.network}"
-    _editinjectors(scene, "path", path, inside="service")
+def _other_network(editor: JournalledEditor) -> None:
+    path = f"/inject/cluster/{editor.far.name}/net/{editor.near.network}"
+    _editinjectors(editor, "path", path, inside="service")
 
 
-def _other_cluster(scene: Scene) -> None:
-    path = f"/inject/cluster/{scene.near.name}/net/{scene.far.network}"
-    _editinjectors(scene, "path", path, inside="service")
+def _other_cluster(editor: JournalledEditor) -> None:
+    path = f"/inject/cluster/{editor.near.name}/net/{editor.far.network}"
+    _editinjectors(editor, "path", path, inside="service")
 
 
-def _stopped(scene: Scene) -> None:
-    scene.stop_istiod(scene.near)
+def _stopped(editor: JournalledEditor) -> None:
+    editor.stop_istiod(editor.near)
 
 
-def _no_injector(scene: Scene) -> None:
-    for name in injectors(scene.far):
-        scene.remove(scene.far, MUTATING, name, None)
+def _no_injector(editor: JournalledEditor) -> None:
+    for name in injectors(editor.far):
+        editor.remove(editor.far, MUTATING, name, None)
 
 
-def _validator_of_yesterday(scene: Scene) -> None:
+def _validator_of_yesterday(editor: JournalledEditor) -> None:
     def change(configuration: Json) -> None:
         for webhook in configuration["webhooks"]:
             webhook["clientConfig"]["service"]["name"] = "istiod-1-30-0"
 
-    for name in _validators(scene.near):
-        scene.edit(scene.near, VALIDATING, name, None, change)
+    for name in _validators(editor.near):
+        editor.edit(editor.near, VALIDATING, name, None, change)
 
 
-def _no_validator(scene: Scene) -> None:
-    for name in _validators(scene.near):
-        scene.remove(scene.near, VALIDATING, name, None)
+def _no_validator(editor: JournalledEditor) -> None:
+    for name in _validators(editor.near):
+        editor.remove(editor.near, VALIDATING, name, None)
 
 
 INJECTION: Final = (
@@ -106,7 +106,7 @@ INJECTION: Final = (
         kills=("GATEWAYS-05", "CONTROL-02"),
         also=("CONTROL-01", "DISCOVERY-04", "TRUST-09", *NEW_PODS),
         inject=_other_ca_for_good,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="I1B",
@@ -117,7 +117,7 @@ INJECTION: Final = (
         kills=("CONTROL-02",),
         note="istiod patches it again at once",
         inject=_other_ca,
-        shows=stays,
+        has_taken_effect=stays,
     ),
     Fault(
         id="I2",
@@ -157,7 +157,7 @@ INJECTION: Final = (
         kills=("CONTROL-02",),
         also=("CONTROL-01", "GATEWAYS-05", "DISCOVERY-07", "TRUST-09", *NEW_PODS),
         inject=_no_injector,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="F5",
@@ -189,7 +189,7 @@ INJECTION: Final = (
             *NEW_PODS,
         ),
         inject=_stopped,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="U2",

@@ -9,39 +9,39 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
 from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
-from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault, mesh_is_ill
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.workloads.app import app_deployment_name
 
 
-def _no_network_label(scene: Scene) -> None:
-    scene.edit(scene.far, "Namespace", names.SYSTEM_NAMESPACE, None, without_label(names.NETWORK_LABEL))
+def _no_network_label(editor: JournalledEditor) -> None:
+    editor.edit(editor.far, "Namespace", names.SYSTEM_NAMESPACE, None, without_label(names.NETWORK_LABEL))
 
 
-def _one_name_for_two(scene: Scene) -> None:
+def _one_name_for_two(editor: JournalledEditor) -> None:
     def change(deployment: Json) -> None:
         labels = deployment["spec"]["template"]["metadata"].setdefault("labels", {})
-        labels[names.NETWORK_LABEL] = scene.near.network
+        labels[names.NETWORK_LABEL] = editor.near.network
 
-    name = app_deployment_name(scene.far.spec)
-    scene.edit(scene.far, "Deployment", name, names.APP_NAMESPACE, change)
-    deployment_ready(scene.far.kube, names.APP_NAMESPACE, name, timeout_s=90.0)
-
-
-def _gateway_without_network(scene: Scene) -> None:
-    scene.edit(scene.far, *service_of(scene.far.spec.east_west), without_label(names.NETWORK_LABEL))
+    name = app_deployment_name(editor.far.spec)
+    editor.edit(editor.far, "Deployment", name, names.APP_NAMESPACE, change)
+    deployment_ready(editor.far.kube, names.APP_NAMESPACE, name, timeout_s=90.0)
 
 
-def _services_blocked(scene: Scene) -> None:
-    scene.block(scene.near, scene.far, ports=(names.PORT_SERVICES,))
+def _gateway_without_network(editor: JournalledEditor) -> None:
+    editor.edit(editor.far, *service_of(editor.far.spec.east_west), without_label(names.NETWORK_LABEL))
 
 
-def _control_blocked(scene: Scene) -> None:
-    scene.block(scene.far, scene.mesh.control_plane_of(scene.far), ports=(names.PORT_XDS, names.PORT_WEBHOOK))
+def _services_blocked(editor: JournalledEditor) -> None:
+    editor.block(editor.near, editor.far, ports=(names.PORT_SERVICES,))
 
 
-def _pods_blocked(scene: Scene) -> None:
-    scene.block(scene.near, scene.far)
+def _control_blocked(editor: JournalledEditor) -> None:
+    editor.block(editor.far, editor.mesh.control_plane_of(editor.far), ports=(names.PORT_XDS, names.PORT_WEBHOOK))
+
+
+def _pods_blocked(editor: JournalledEditor) -> None:
+    editor.block(editor.near, editor.far)
 
 
 NETWORK: Final = (
@@ -65,7 +65,7 @@ NETWORK: Final = (
         kills=("DISCOVERY-02", "DISCOVERY-07"),
         also=("GATEWAYS-02", "GATEWAYS-03", *ACROSS),
         inject=_one_name_for_two,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="N3",
@@ -76,7 +76,7 @@ NETWORK: Final = (
         kills=("DISCOVERY-02", "GATEWAYS-07"),
         also=("DISCOVERY-07", *ACROSS),
         inject=_gateway_without_network,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="N9",
@@ -87,7 +87,7 @@ NETWORK: Final = (
         kills=("GATEWAYS-01",),
         also=("GATEWAYS-02", "GATEWAYS-03", "GATEWAYS-06", "GATEWAYS-10", *ACROSS),
         inject=_services_blocked,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="N9B",
@@ -111,7 +111,7 @@ NETWORK: Final = (
             *NEW_PODS,
         ),
         inject=_control_blocked,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="N9C",
@@ -122,6 +122,6 @@ NETWORK: Final = (
         kills=("TRUST-05", "TRAFFIC-02"),
         also=ACROSS,
         inject=_pods_blocked,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
 )

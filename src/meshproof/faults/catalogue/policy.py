@@ -16,8 +16,8 @@ from meshproof.faults.catalogue.common import (
     TRAFFIC_ACROSS,
     config,
 )
-from meshproof.faults.editor import Scene
-from meshproof.faults.fault import Fault, mesh_is_ill
+from meshproof.faults.editor import JournalledEditor
+from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.faults.undo import WORKLOADS
 
 ROUTE: Final[Json] = {"destination": {"host": names.APP_FQDN, "port": {"number": names.APP_PORT}}}
@@ -31,61 +31,61 @@ def _routed(route: Json) -> Json:
 WITH_LIMIT: Final = _routed({"timeout": "3s", "route": [ROUTE]})
 
 
-def _mtls_off(scene: Scene) -> None:
+def _mtls_off(editor: JournalledEditor) -> None:
     spec = {"selector": {"matchLabels": {"app": names.APP_SERVICE}}, "mtls": {"mode": "DISABLE"}}
-    for primary in scene.mesh.primaries:
-        scene.add(primary, config("PeerAuthentication", "meshproof-plain", spec))
+    for primary in editor.mesh.primaries:
+        editor.add(primary, config("PeerAuthentication", "meshproof-plain", spec))
 
 
-def _deny_all(scene: Scene) -> None:
+def _deny_all(editor: JournalledEditor) -> None:
     # Connections that were made under a policy obey it until they are closed: in every cluster whose proxies were told.
-    for cluster in scene.mesh.controlled_by(scene.far_config):
-        scene.restart_when_healed(cluster, WORKLOADS)
-    scene.add(scene.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
+    for cluster in editor.mesh.controlled_by(editor.far_config):
+        editor.restart_when_healed(cluster, WORKLOADS)
+    editor.add(editor.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
 
 
-def _plain_to_app(scene: Scene) -> None:
+def _plain_to_app(editor: JournalledEditor) -> None:
     spec = {"host": names.APP_FQDN, "trafficPolicy": {"tls": {"mode": "DISABLE"}}}
-    scene.add(scene.near, config("DestinationRule", "meshproof-plain", spec))
+    editor.add(editor.near, config("DestinationRule", "meshproof-plain", spec))
 
 
-def _aborts(scene: Scene) -> None:
+def _aborts(editor: JournalledEditor) -> None:
     abort = {"abort": {"percentage": {"value": 20}, "httpStatus": 503}}
     spec = _routed({"fault": abort, "route": [ROUTE]})
-    scene.add(scene.near, config("VirtualService", "meshproof-aborts", spec))
+    editor.add(editor.near, config("VirtualService", "meshproof-aborts", spec))
 
 
-def _uneven(scene: Scene) -> None:
-    first, second = (cluster.spec.app_version for cluster in (scene.near, scene.far))
+def _uneven(editor: JournalledEditor) -> None:
+    first, second = (cluster.spec.app_version for cluster in (editor.near, editor.far))
     subsets = [{"name": v, "labels": {"version": v}} for v in (first, second)]
-    scene.add(scene.near, config("DestinationRule", "meshproof-uneven", {"host": names.APP_FQDN, "subsets": subsets}))
+    editor.add(editor.near, config("DestinationRule", "meshproof-uneven", {"host": names.APP_FQDN, "subsets": subsets}))
     routes = [
         {"destination": {**ROUTE["destination"], "subset": version}, "weight": weight}
         for version, weight in ((first, 90), (second, 10))
     ]
-    scene.add(scene.near, config("VirtualService", "meshproof-uneven", _routed({"route": routes})))
+    editor.add(editor.near, config("VirtualService", "meshproof-uneven", _routed({"route": routes})))
 
 
-def _local_only(scene: Scene) -> None:
+def _local_only(editor: JournalledEditor) -> None:
     settings = {"localityLbSetting": {"enabled": True, "failoverPriority": ["topology.istio.io/cluster"]}}
     spec = {"host": names.APP_FQDN, "trafficPolicy": {"loadBalancer": settings}}
-    for primary in scene.mesh.primaries:
-        scene.add(primary, config("DestinationRule", "meshproof-local-only", spec))
+    for primary in editor.mesh.primaries:
+        editor.add(primary, config("DestinationRule", "meshproof-local-only", spec))
 
 
-def _one_sided(scene: Scene) -> None:
-    scene.add(scene.near, config("VirtualService", "meshproof-one-sided", WITH_LIMIT))
+def _one_sided(editor: JournalledEditor) -> None:
+    editor.add(editor.near, config("VirtualService", "meshproof-one-sided", WITH_LIMIT))
 
 
-def _in_the_remote(scene: Scene) -> None:
-    scene.add(scene.far, config("VirtualService", "meshproof-in-the-remote", WITH_LIMIT))
+def _in_the_remote(editor: JournalledEditor) -> None:
+    editor.add(editor.far, config("VirtualService", "meshproof-in-the-remote", WITH_LIMIT))
 
 
-def _no_ingress_route(scene: Scene) -> None:
-    scene.remove(scene.near, "VirtualService", names.APP_SERVICE, names.APP_NAMESPACE)
+def _no_ingress_route(editor: JournalledEditor) -> None:
+    editor.remove(editor.near, "VirtualService", names.APP_SERVICE, names.APP_NAMESPACE)
 
 
-def _rejected(scene: Scene) -> None:
+def _rejected(editor: JournalledEditor) -> None:
     """A load balancing policy that clusters of this type do not have: valid to istiod, refused by every proxy."""
     patch = {
         "applyTo": "CLUSTER",
@@ -93,7 +93,7 @@ def _rejected(scene: Scene) -> None:
         "patch": {"operation": "MERGE", "value": {"lb_policy": "CLUSTER_PROVIDED"}},
     }
     spec = {"configPatches": [patch]}
-    scene.add(scene.near, config("EnvoyFilter", "meshproof-rejected", spec, names.SYSTEM_NAMESPACE))
+    editor.add(editor.near, config("EnvoyFilter", "meshproof-rejected", spec, names.SYSTEM_NAMESPACE))
 
 
 POLICY: Final = (
@@ -106,7 +106,7 @@ POLICY: Final = (
         kills=("DISCOVERY-02", "TRAFFIC-02"),
         also=("TRAFFIC-10", "GATEWAYS-02", "GATEWAYS-03", "TRUST-05", "CONTROL-05", *ACROSS),
         inject=_mtls_off,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P1B",
@@ -135,7 +135,7 @@ POLICY: Final = (
             "CONTROL-03",
         ),
         inject=_deny_all,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
     Fault(
         id="P7",
@@ -212,6 +212,6 @@ POLICY: Final = (
         also=("CONTROL-03", "CONTROL-05", "DISCOVERY-03", *NEW_PODS),
         note="istiod forgets a rejection with the next push of that kind that is acknowledged",
         inject=_rejected,
-        shows=mesh_is_ill,
+        has_taken_effect=mesh_is_unhealthy,
     ),
 )

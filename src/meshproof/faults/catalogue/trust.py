@@ -10,7 +10,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.names import ROOT_MAP
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
-from meshproof.faults.editor import Scene
+from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, stays
 from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
 from meshproof.mesh.handles import Cluster
@@ -22,28 +22,28 @@ OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)
 
 
-def set_ca(scene: Scene, cluster: Cluster, bundle: pki.CaBundle) -> None:
+def set_ca(editor: JournalledEditor, cluster: Cluster, bundle: pki.CaBundle) -> None:
     """Another plug-in CA, which istiod reads when it starts."""
-    scene.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
+    editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
 
 
-def _renew(scene: Scene, primaries: tuple[Cluster, ...]) -> None:
+def _renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
     """New istiods first, then all that they sign for."""
-    scene.restart(primaries, ISTIOD)
-    scene.restart((cluster for primary in primaries for cluster in scene.mesh.controlled_by(primary)), WORKLOADS)
+    editor.restart(primaries, ISTIOD)
+    editor.restart((cluster for primary in primaries for cluster in editor.mesh.controlled_by(primary)), WORKLOADS)
 
 
-def _another_root(scene: Scene) -> None:
-    set_ca(scene, scene.far, pki.plugin_ca(pki.make_root(), scene.far.name))
-    _renew(scene, (scene.far,))
+def _another_root(editor: JournalledEditor) -> None:
+    set_ca(editor, editor.far, pki.plugin_ca(pki.make_root(), editor.far.name))
+    _renew(editor, (editor.far,))
 
 
-def _cacerts_too_late(scene: Scene) -> None:
-    original = scene.remove(scene.near, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
-    _renew(scene, (scene.near,))
+def _cacerts_too_late(editor: JournalledEditor) -> None:
+    original = editor.remove(editor.near, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
+    _renew(editor, (editor.near,))
     again = cacerts_secret_of(original)
-    scene.add(scene.near, again)
-    scene.forget_added(scene.near, "Secret", SELF_SIGNED, names.SYSTEM_NAMESPACE)
+    editor.add(editor.near, again)
+    editor.forget_added(editor.near, "Secret", SELF_SIGNED, names.SYSTEM_NAMESPACE)
 
 
 def cacerts_secret_of(original: Json) -> Json:
@@ -52,48 +52,48 @@ def cacerts_secret_of(original: Json) -> Json:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": original["data"]}
 
 
-def near_ends_in(scene: Scene, left: timedelta) -> None:
+def near_ends_in(editor: JournalledEditor, left: timedelta) -> None:
     """New CAs everywhere; that of the near cluster is valid for so long only."""
     root = pki.make_root()
-    for cluster in scene.mesh.clusters:
-        life = left if cluster is scene.near else pki.INTERMEDIATE_LIFE
-        set_ca(scene, cluster, pki.plugin_ca(root, cluster.name, life=life))
-    _renew(scene, scene.mesh.primaries)
+    for cluster in editor.mesh.clusters:
+        life = left if cluster is editor.near else pki.INTERMEDIATE_LIFE
+        set_ca(editor, cluster, pki.plugin_ca(root, cluster.name, life=life))
+    _renew(editor, editor.mesh.primaries)
 
 
-def _near_its_end(scene: Scene) -> None:
-    near_ends_in(scene, SOON)
+def _near_its_end(editor: JournalledEditor) -> None:
+    near_ends_in(editor, SOON)
 
 
-def _over(scene: Scene) -> None:
+def _over(editor: JournalledEditor) -> None:
     now = datetime.now(UTC)
     root = pki.make_root(now=now - timedelta(days=800))
-    past = pki.make_intermediate(root, locality=scene.near.name, now=now - timedelta(days=740))
-    set_ca(scene, scene.near, pki.bundle_of(past))
+    past = pki.make_intermediate(root, locality=editor.near.name, now=now - timedelta(days=740))
+    set_ca(editor, editor.near, pki.bundle_of(past))
 
 
-def _key_of_another(scene: Scene) -> None:
-    break_key(scene, scene.far)
+def _key_of_another(editor: JournalledEditor) -> None:
+    break_key(editor, editor.far)
 
 
-def break_key(scene: Scene, cluster: Cluster) -> None:
+def break_key(editor: JournalledEditor, cluster: Cluster) -> None:
     """A CA key that belongs to another certificate, in the plug-in CA of a cluster."""
     other = pki.plugin_ca(pki.make_root(), "other").secret_data()
 
     def change(secret: Json) -> None:
         secret["data"][CA_KEY] = other[CA_KEY]
 
-    scene.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
+    editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
 
 
-def _other_domain(scene: Scene) -> None:
-    edit_mesh_config(scene, scene.far, {"trustDomain": OTHER_DOMAIN})
-    _renew(scene, (scene.far,))
+def _other_domain(editor: JournalledEditor) -> None:
+    edit_mesh_config(editor, editor.far, {"trustDomain": OTHER_DOMAIN})
+    _renew(editor, (editor.far,))
 
 
-def _root_map_overwritten(scene: Scene) -> None:
+def _root_map_overwritten(editor: JournalledEditor) -> None:
     other = pki.pem_of(pki.make_root().cert).decode()
-    scene.edit(scene.far, "ConfigMap", ROOT_MAP, names.CLIENT_NAMESPACE, lambda m: m | {"data": {ROOT_KEY: other}})
+    editor.edit(editor.far, "ConfigMap", ROOT_MAP, names.CLIENT_NAMESPACE, lambda m: m | {"data": {ROOT_KEY: other}})
 
 
 TRUST: Final = (
@@ -161,6 +161,6 @@ TRUST: Final = (
         also=ACROSS,
         note="istiod puts its ConfigMap back at once",
         inject=_root_map_overwritten,
-        shows=stays,
+        has_taken_effect=stays,
     ),
 )

@@ -1,4 +1,4 @@
-"""Faults that show in an upgrade only: the mesh is well with them, and is not ready for the next release."""
+"""Faults that show in an upgrade only: the mesh is healthy with them, and is not ready for the next release."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from meshproof.core.option_names import ISTIO_VERSION_FLAG, UPGRADE_TO_FLAG
 from meshproof.core.versions import Version, next_release
 from meshproof.faults.catalogue.common import HAS_INGRESS, READER_ROLE, config, deployment_of, ingress_of
 from meshproof.faults.catalogue.trust import near_ends_in
-from meshproof.faults.editor import Scene
+from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault
 from meshproof.faults.undo import ISTIOD
-from meshproof.health.mesh import must_be_well
+from meshproof.health.mesh import must_be_healthy
 from meshproof.providers.lab.build.istio_releases import RELEASES, find_release
 from meshproof.workloads.app import app_deployment_name
 
@@ -33,18 +33,18 @@ DURING: Final = timedelta(days=45)
 SWITCH: Final = REMOVED[-1]
 
 
-def _tag_to_nowhere(scene: Scene) -> None:
-    scene.add(scene.near, _tag(GONE))
+def _tag_to_nowhere(editor: JournalledEditor) -> None:
+    editor.add(editor.near, _tag(GONE))
 
 
-def _second_tag(scene: Scene) -> None:
-    _must_be_able_to_go_on(scene)
-    scene.add(scene.near, _tag(scene.near.spec.revision))
+def _second_tag(editor: JournalledEditor) -> None:
+    _must_be_able_to_go_on(editor)
+    editor.add(editor.near, _tag(editor.near.spec.revision))
 
 
-def _must_be_able_to_go_on(scene: Scene) -> None:
+def _must_be_able_to_go_on(editor: JournalledEditor) -> None:
     """What shows in the upgrade itself needs a mesh that can be upgraded here."""
-    version = scene.mesh.toolbox.istio_version
+    version = editor.mesh.toolbox.istio_version
     if find_release(next_release(version)) is None:
         raise Unavailable(
             f"an upgrade from {version}",
@@ -81,42 +81,42 @@ def _tag(revision: str) -> Json:
     }
 
 
-def _namespace_left_behind(scene: Scene) -> None:
+def _namespace_left_behind(editor: JournalledEditor) -> None:
     labels = {names.REVISION_LABEL: GONE}
-    scene.add(scene.near, core("Namespace", {"name": "shop-of-yesterday", "labels": labels}))
+    editor.add(editor.near, core("Namespace", {"name": "shop-of-yesterday", "labels": labels}))
 
 
-def _gateway_left_behind(scene: Scene) -> None:
+def _gateway_left_behind(editor: JournalledEditor) -> None:
     """Its running pod goes on; the one that should take its place is not injected, and has no image."""
 
     def change(deployment: Json) -> None:
         deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = GONE
 
-    scene.edit(scene.near, *deployment_of(ingress_of(scene.near)), change)
+    editor.edit(editor.near, *deployment_of(ingress_of(editor.near)), change)
 
 
-def _setting_by_hand(scene: Scene) -> None:
+def _setting_by_hand(editor: JournalledEditor) -> None:
     """In the ConfigMap that istioctl writes, and not in what istioctl is given."""
-    _must_be_able_to_go_on(scene)
+    _must_be_able_to_go_on(editor)
 
     def change(config_map: Json) -> None:
         settings = yaml.safe_load(config_map["data"]["mesh"])
         config_map["data"]["mesh"] = yaml.safe_dump(settings | {"accessLogFile": "/dev/stdout"})
 
-    name = names.of_revision(names.MESH_CONFIG, scene.near.spec.revision)
-    scene.edit(scene.near, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
+    name = names.of_revision(names.MESH_CONFIG, editor.near.spec.revision)
+    editor.edit(editor.near, "ConfigMap", name, names.SYSTEM_NAMESPACE, change)
 
 
-def _gateway_that_stops_first(scene: Scene) -> None:
-    _must_be_able_to_go_on(scene)
+def _gateway_that_stops_first(editor: JournalledEditor) -> None:
+    _must_be_able_to_go_on(editor)
 
     def change(deployment: Json) -> None:
         deployment["spec"]["strategy"] = {"type": "Recreate"}
 
-    scene.edit(scene.near, *deployment_of(ingress_of(scene.near)), change)
+    editor.edit(editor.near, *deployment_of(ingress_of(editor.near)), change)
 
 
-def _reader_of_before(scene: Scene) -> None:
+def _reader_of_before(editor: JournalledEditor) -> None:
     """The role that primaries had before istiods read the mesh configuration of other clusters."""
 
     def change(role: Json) -> None:
@@ -124,27 +124,27 @@ def _reader_of_before(scene: Scene) -> None:
             if "pods" in rule.get("resources", []):
                 rule["resources"] = [resource for resource in rule["resources"] if resource != "configmaps"]
 
-    name = f"{names.of_revision(READER_ROLE, scene.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
-    scene.edit(scene.far, "ClusterRole", name, None, change)
+    name = f"{names.of_revision(READER_ROLE, editor.far.spec.revision)}-{names.SYSTEM_NAMESPACE}"
+    editor.edit(editor.far, "ClusterRole", name, None, change)
 
 
-def _filter_for_new_proxies(scene: Scene) -> None:
+def _filter_for_new_proxies(editor: JournalledEditor) -> None:
     """The proxies that run are not given it; those of the next release would refuse it."""
-    following = next_release(scene.mesh.toolbox.istio_version).replace(".", r"\.")
+    following = next_release(editor.mesh.toolbox.istio_version).replace(".", r"\.")
     patch = {
         "applyTo": "HTTP_FILTER",
         "match": {"context": "SIDECAR_INBOUND", "proxy": {"proxyVersion": rf"^{following}.*"}},
         "patch": {"operation": "INSERT_BEFORE", "value": {"name": "envoy.filters.http.buffer"}},
     }
-    for primary in scene.mesh.primaries:
-        scene.add(primary, config("EnvoyFilter", "meshproof-for-new-proxies", {"configPatches": [patch]}))
+    for primary in editor.mesh.primaries:
+        editor.add(primary, config("EnvoyFilter", "meshproof-for-new-proxies", {"configPatches": [patch]}))
 
 
-def _switch_that_goes(scene: Scene) -> None:
-    version = Version.parse(scene.mesh.toolbox.istio_version)
+def _switch_that_goes(editor: JournalledEditor) -> None:
+    version = Version.parse(editor.mesh.toolbox.istio_version)
     if version is None or version.ahead_of(SWITCH.since) != -1:
         raise Unavailable(
-            f"{SWITCH.name} on the way from {scene.mesh.toolbox.istio_version}",
+            f"{SWITCH.name} on the way from {editor.mesh.toolbox.istio_version}",
             f"it goes with {SWITCH.since}, and no switch is known to go with the release after this one",
             f"use a mesh of the release before {SWITCH.since}",
         )
@@ -153,17 +153,17 @@ def _switch_that_goes(scene: Scene) -> None:
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         container["env"] = [*(container.get("env") or []), {"name": SWITCH.name, "value": "false"}]
 
-    name = names.of_revision(names.ISTIOD, scene.near.spec.revision)
-    scene.edit(scene.near, "Deployment", name, names.SYSTEM_NAMESPACE, change)
-    scene.restart((scene.near,), ISTIOD)
+    name = names.of_revision(names.ISTIOD, editor.near.spec.revision)
+    editor.edit(editor.near, "Deployment", name, names.SYSTEM_NAMESPACE, change)
+    editor.restart((editor.near,), ISTIOD)
 
 
-def _proxy_of_before(scene: Scene) -> None:
+def _proxy_of_before(editor: JournalledEditor) -> None:
     """As a pod that was not restarted in the last upgrade. Its proxy only tells so: the lab has no older one."""
-    version = Version.parse(scene.mesh.toolbox.istio_version)
+    version = Version.parse(editor.mesh.toolbox.istio_version)
     if version is None or version.minor == 0:
         raise Unavailable(
-            f"a proxy older than {scene.mesh.toolbox.istio_version}", "no release is before it", "use a later release"
+            f"a proxy older than {editor.mesh.toolbox.istio_version}", "no release is before it", "use a later release"
         )
     told = {"proxyMetadata": {"ISTIO_META_ISTIO_VERSION": f"{version.major}.{version.minor - 1}.0"}}
 
@@ -171,13 +171,13 @@ def _proxy_of_before(scene: Scene) -> None:
         annotations = deployment["spec"]["template"]["metadata"].setdefault("annotations", {})
         annotations["proxy.istio.io/config"] = json.dumps(told)
 
-    name = app_deployment_name(scene.near.spec)
-    scene.edit(scene.near, "Deployment", name, names.APP_NAMESPACE, change)
-    must_be_well(scene.mesh)
+    name = app_deployment_name(editor.near.spec)
+    editor.edit(editor.near, "Deployment", name, names.APP_NAMESPACE, change)
+    must_be_healthy(editor.mesh)
 
 
-def _ends_on_the_way(scene: Scene) -> None:
-    near_ends_in(scene, DURING)
+def _ends_on_the_way(editor: JournalledEditor) -> None:
+    near_ends_in(editor, DURING)
 
 
 UPGRADE: Final = (

@@ -45,7 +45,7 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing looked at, what was seen, and what to do if it is not well."""
+    """One thing looked at, what was seen, and what to do if it is not healthy."""
 
     subject: str
     grade: Grade

@@ -1,4 +1,4 @@
-"""What is wrong with a journey: a request that was lost, a mesh that was ill, a claim that did not hold, and where."""
+"""What is wrong with a rehearsal: a request that was lost, a mesh that was unhealthy, a claim that did not hold, and where."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Final
 from meshproof.claims.findings import Findings
 from meshproof.claims.results import Result
 from meshproof.failover.drill import starved
-from meshproof.upgrade.rehearsal.run import Journey, Stage, is_careful
+from meshproof.upgrade.rehearsal.run import Rehearsal, Stage, is_resilient
 
 SHOWN: Final = 3
 """Lost requests that are told one by one."""
 
 
-def judge(journey: Journey, findings: Findings) -> None:
+def judge(rehearsal: Rehearsal, findings: Findings) -> None:
     """Every step is examined; those that were not taken are wrong too, since nothing is known of them.
 
     There is doubt if there is in every step that is wrong: one without is enough.
     """
     wrong = []
-    for number, stage in enumerate(journey.stages, start=1):
+    for number, stage in enumerate(rehearsal.stages, start=1):
         problems = problems_of(stage)
         findings.examine(f"{number}. {stage.step.name}", problems)
         wrong += [stage] if problems else []
     doubts = [doubt_of(stage) for stage in wrong]
     for doubt in doubts if all(doubts) else ():
         findings.doubt(doubt)
-    for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
-        findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was ill before it"])
+    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.stages) + 1):
+        findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was unhealthy before it"])
 
 
 def doubt_of(stage: Stage) -> str:
@@ -39,21 +39,21 @@ def doubt_of(stage: Stage) -> str:
     if doubt := starved(stage.late_s):
         return doubt
     broken = [code for code, result in results.items() if result is Result.BROKEN]
-    only = broken and not (stage.well_s is None or stage.lost or stage.silent)
+    only = broken and not (stage.healthy_s is None or stage.lost or stage.silent)
     return f"nothing is known about {', '.join(broken)}" if only else ""
 
 
 def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
-    """What is wrong with one step; empty if all is well. `seen` adds to red claims what they saw last."""
-    found = [f"not well afterwards: {stage.unwell}"] if stage.well_s is None else []
+    """What is wrong with one step; empty if all is healthy. `seen` adds to red claims what they saw last."""
+    found = [f"not healthy afterwards: {stage.unhealthy}"] if stage.healthy_s is None else []
     if lost := stage.lost:
         shown = "; ".join(map(str, lost[:SHOWN])) + ("; …" if len(lost) > SHOWN else "")
-        asked = sum(map(is_careful, stage.requests))
-        found.append(f"{len(lost)} of {asked} requests with careful settings lost: {shown}")
+        asked = sum(map(is_resilient, stage.requests))
+        found.append(f"{len(lost)} of {asked} requests with resilient settings lost: {shown}")
     if not stage.requests:
         found.append("no request was sent")
     found += [f"nothing is known of the requests of {source}" for source in stage.silent]
-    if stage.step.proven and stage.well_s is not None:
+    if stage.step.proven and stage.healthy_s is not None:
         found += _of_claims(stage, seen=seen)
     return found
 

@@ -20,7 +20,7 @@ from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
 NAME: Final = "meshproof-passenger"
 
 
-class Passengers:
+class LongLivedClients:
     """One client pod in each cluster, in a namespace of its own."""
 
     def __init__(self, mesh: Mesh) -> None:
@@ -48,7 +48,7 @@ class Passengers:
             PodLoad(
                 cluster.kube,
                 self._pods[cluster.name],
-                {f"{cluster} passenger {target.name}".strip(): target.url for target in targets},
+                {f"{cluster} long_lived_client {target.name}".strip(): target.url for target in targets},
             )
             for cluster in self._mesh.clusters
         ]
@@ -66,9 +66,9 @@ class Passengers:
 
 
 @contextmanager
-def passengers_on(mesh: Mesh) -> Iterator[Passengers]:
-    """The passengers of a mesh; they leave when the block ends."""
-    found = Passengers(mesh)
+def long_lived_clients_on(mesh: Mesh) -> Iterator[LongLivedClients]:
+    """The long_lived_clients of a mesh; they leave when the block ends."""
+    found = LongLivedClients(mesh)
     try:
         found.board()
         yield found

@@ -13,8 +13,8 @@ from meshproof.core.errors import MeshproofError
 from meshproof.core.model import Topology
 from meshproof.core.topology import as_yaml, called
 from meshproof.core.waiting import pause
-from meshproof.failover.drill import Ward
-from meshproof.health.mesh import must_be_well
+from meshproof.failover.drill import DrillRunner
+from meshproof.health.mesh import must_be_healthy
 from meshproof.install.marker import remove_markers, write_markers
 from meshproof.load.generator import DEFAULT, Way, load_on
 from meshproof.load.history import History, Mark, Request, Summary, Window, summarise
@@ -24,34 +24,34 @@ from meshproof.upgrade.baseline.capture import take
 from meshproof.upgrade.baseline.model import Record
 from meshproof.upgrade.rehearsal.component_versions import Components, components_of
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
-from meshproof.upgrade.rehearsal.long_lived_clients import Passengers
+from meshproof.upgrade.rehearsal.long_lived_clients import LongLivedClients
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, Step
-from meshproof.workloads.resilient_app import CAREFUL
+from meshproof.workloads.resilient_app import RESILIENT
 
-TARGETS: Final = (DEFAULT, CAREFUL)
+TARGETS: Final = (DEFAULT, RESILIENT)
 """What is asked for: the application with Istio's default settings, and with those that an operator should use."""
 WAYS: Final = (Way.NEW, Way.KEPT)
-"""From outside. From inside come the requests of passengers: clients of the mesh are restarted on the way."""
+"""From outside. From inside come the requests of long_lived_clients: clients of the mesh are restarted on the way."""
 STEADY_S: Final = 1.0
-"""Seconds of load before a step, and after the mesh is well."""
-WELL_S: Final = 150.0
-"""How long a mesh may take to be well after a step. An istiod that is replaced, and has connections from another
+"""Seconds of load before a step, and after the mesh is healthy."""
+HEALTHY_S: Final = 150.0
+"""How long a mesh may take to be healthy after a step. An istiod that is replaced, and has connections from another
 network, uses its whole grace of 30 s, and then leaves the leases of its remotes to run out: a new namespace there is
 not served for up to 75 s."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """What became of a step: `begin` and `end` bound its load, `done_s` is how long the step itself took, `well_s` how
-    much longer it took until the mesh was well (None: it was not, and `unwell` says why). `late_s` is how late a
+    """What became of a step: `begin` and `end` bound its load, `done_s` is how long the step itself took, `healthy_s` how
+    much longer it took until the mesh was healthy (None: it was not, and `unhealthy` says why). `late_s` is how late a
     request was sent at worst, `claims` what the suites said then (None where they were not run)."""
 
     step: Step
     begin: Mark
     end: Mark | None = None
     done_s: float = 0.0
-    well_s: float | None = None
-    unwell: str = ""
+    healthy_s: float | None = None
+    unhealthy: str = ""
     requests: Sequence[Request] = ()
     late_s: float = 0.0
     components: Mapping[str, Components] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class Stage:
 
     @property
     def lost(self) -> list[Request]:
-        """With careful settings: there are no excuses."""
-        return [request for request in self.requests if request.is_bad and is_careful(request)]
+        """With resilient settings: there are no excuses."""
+        return [request for request in self.requests if request.is_bad and is_resilient(request)]
 
     @property
     def lost_by_default(self) -> list[Request]:
         """With Istio's default settings, which do not try again what a proxy that leaves has cut."""
-        return [request for request in self.requests if request.is_bad and not is_careful(request)]
+        return [request for request in self.requests if request.is_bad and not is_resilient(request)]
 
     @property
     def summary(self) -> Summary:
@@ -79,13 +79,13 @@ class Stage:
         return [source for source in sources if source not in good]
 
 
-def is_careful(request: Request) -> bool:
+def is_resilient(request: Request) -> bool:
     """Whether it was made of the application with the settings that an operator should use."""
-    return request.source.endswith(f" {CAREFUL.name}")
+    return request.source.endswith(f" {RESILIENT.name}")
 
 
 @dataclass(slots=True, kw_only=True)
-class Journey:
+class Rehearsal:
     """A mesh's way to another release and back. `untaken` are the steps that were given up after trouble."""
 
     way: str
@@ -105,66 +105,74 @@ class Journey:
 
 
 @dataclass(slots=True, kw_only=True)
-class Guide:
-    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this journey."""
+class RehearsalRunner:
+    """Takes a mesh through steps. `root` is the checkout, `lab_name` whose mesh it is, `report_dir` of this rehearsal."""
 
-    ward: Ward
+    drill_runner: DrillRunner
     root: Path
     lab_name: str
     report_dir: Path
 
     def travel(
         self,
-        journey: Journey,
+        rehearsal: Rehearsal,
         steps: Sequence[Step],
-        passengers: Passengers,
+        long_lived_clients: LongLivedClients,
         look: Callable[[str], object] = lambda state: None,
-    ) -> Journey:
-        """Take all steps; after one that leaves the mesh ill no other, and the mesh is made anew. `look` is called with
+    ) -> Rehearsal:
+        """Take all steps; after one that leaves the mesh unhealthy no other, and the mesh is made anew. `look` is called with
         the name of every state that is arrived at.
 
         A run that is stopped meanwhile leaves a mesh without markers: the next one takes it for a stranger's, and away.
         """
         shutil.rmtree(self.report_dir, ignore_errors=True)
-        remove_markers(journey.mesh)
+        remove_markers(rehearsal.mesh)
         try:
-            self._take_steps(journey, steps, passengers, look)
+            self._take_steps(rehearsal, steps, long_lived_clients, look)
         except MeshproofError as problem:
-            self.ward.make_anew(f"{journey.way}: {problem}")
+            self.drill_runner.make_anew(f"{rehearsal.way}: {problem}")
             raise
-        if journey.stages[-1].well_s is not None and journey.stages[-1].step.arrives == RETURNED:
-            write_markers(journey.mesh)
+        if rehearsal.stages[-1].healthy_s is not None and rehearsal.stages[-1].step.arrives == RETURNED:
+            write_markers(rehearsal.mesh)
         else:
-            self.ward.make_anew(f"{journey.way}: {journey.stages[-1].unwell or 'the mesh did not come back from it'}")
-        return journey
+            self.drill_runner.make_anew(
+                f"{rehearsal.way}: {rehearsal.stages[-1].unhealthy or 'the mesh did not come back from it'}"
+            )
+        return rehearsal
 
     def _take_steps(
-        self, journey: Journey, steps: Sequence[Step], passengers: Passengers, look: Callable[[str], object]
+        self,
+        rehearsal: Rehearsal,
+        steps: Sequence[Step],
+        long_lived_clients: LongLivedClients,
+        look: Callable[[str], object],
     ) -> None:
-        journey.records[START] = take(journey.mesh)
+        rehearsal.records[START] = take(rehearsal.mesh)
         look(START)
         for number, step in enumerate(steps):
-            journey.untaken = steps[number:]
-            stage = self._take(journey, step, passengers)
-            journey.untaken = steps[number + 1 :]
-            if stage.well_s is None:
+            rehearsal.untaken = steps[number:]
+            stage = self._take(rehearsal, step, long_lived_clients)
+            rehearsal.untaken = steps[number + 1 :]
+            if stage.healthy_s is None:
                 return
-            stage.components = components_of(journey.mesh)
+            stage.components = components_of(rehearsal.mesh)
             if step.arrives:
-                journey.records[step.arrives] = take(step.governs.mesh_of(journey.mesh))
+                rehearsal.records[step.arrives] = take(step.governs.mesh_of(rehearsal.mesh))
                 look(step.arrives)
             if step.proven:
-                self._prove(journey, stage, number)
+                self._prove(rehearsal, stage, number)
 
-    def _take(self, journey: Journey, step: Step, passengers: Passengers) -> Stage:
-        mesh = step.governs.mesh_of(journey.mesh)
+    def _take(self, rehearsal: Rehearsal, step: Step, long_lived_clients: LongLivedClients) -> Stage:
+        mesh = step.governs.mesh_of(rehearsal.mesh)
         if step.before is not None:
             step.before()
         stage = Stage(step=step, begin=Mark.now())
-        journey.stages.append(stage)
+        rehearsal.stages.append(stage)
         with (
-            self.ward.narrator.step(f"{len(journey.stages)}. {step.name}"),
-            load_on(mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, beside=passengers.loads(TARGETS)) as load,
+            self.drill_runner.narrator.step(f"{len(rehearsal.stages)}. {step.name}"),
+            load_on(
+                mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, beside=long_lived_clients.loads(TARGETS)
+            ) as load,
         ):
             stage.begin = Mark.now()
             pause(STEADY_S)
@@ -174,23 +182,23 @@ class Guide:
                 done = Mark.now()
                 stage.done_s = done.monotonic_s - start.monotonic_s
                 # Claims make new namespaces; a leader that is still to come for them is waited for only then.
-                must_be_well(mesh, timeout_s=WELL_S, leaders=step.proven)
-                stage.well_s = Mark.now().monotonic_s - done.monotonic_s
+                must_be_healthy(mesh, timeout_s=HEALTHY_S, leaders=step.proven)
+                stage.healthy_s = Mark.now().monotonic_s - done.monotonic_s
             except MeshproofError as problem:
-                stage.unwell = str(problem)
+                stage.unhealthy = str(problem)
             pause(STEADY_S)
             stage.end = Mark.now()
         stage.late_s = max(load.late_s.values(), default=0.0)
         stage.requests = list(load.history)
         for request in stage.requests:
-            journey.history.add(request)
+            rehearsal.history.add(request)
         return stage
 
-    def _prove(self, journey: Journey, stage: Stage, number: int) -> None:
+    def _prove(self, rehearsal: Rehearsal, stage: Stage, number: int) -> None:
         folder = self.report_dir / f"step-{number + 1}"
         folder.mkdir(parents=True, exist_ok=True)
-        topology = named(stage.step.governs.topology_of(journey.mesh), journey.mesh.topology, folder)
-        with self.ward.narrator.step("   all claims that break nothing"):
+        topology = named(stage.step.governs.topology_of(rehearsal.mesh), rehearsal.mesh.topology, folder)
+        with self.drill_runner.narrator.step("   all claims that break nothing"):
             stage.claims = run_suites(self.root, topology, self.lab_name, folder)
 
 

@@ -1,4 +1,4 @@
-"""A journey as one page of Markdown, for a change request: steps, versions, requests, claims."""
+"""A rehearsal as one page of Markdown, for a change request: steps, versions, requests, claims."""
 
 from __future__ import annotations
 
@@ -6,44 +6,44 @@ from collections.abc import Iterator
 
 from meshproof.load.history import clock
 from meshproof.upgrade.rehearsal.judge import problems_of
-from meshproof.upgrade.rehearsal.run import Journey, Stage
+from meshproof.upgrade.rehearsal.run import Rehearsal, Stage
 
 
-def page(journey: Journey) -> str:
+def page(rehearsal: Rehearsal) -> str:
     """The whole page."""
-    return "\n".join([*_head(journey), "", *_table(journey), "", *_versions(journey), *_wrong(journey)]) + "\n"
+    return "\n".join([*_head(rehearsal), "", *_table(rehearsal), "", *_versions(rehearsal), *_wrong(rehearsal)]) + "\n"
 
 
-def _head(journey: Journey) -> Iterator[str]:
-    requests = sum(len(stage.requests) for stage in journey.stages)
-    lost = sum(len(stage.lost) for stage in journey.stages)
-    by_default = sum(len(stage.lost_by_default) for stage in journey.stages)
-    proven = [stage for stage in journey.stages if stage.claims is not None]
+def _head(rehearsal: Rehearsal) -> Iterator[str]:
+    requests = sum(len(stage.requests) for stage in rehearsal.stages)
+    lost = sum(len(stage.lost) for stage in rehearsal.stages)
+    by_default = sum(len(stage.lost_by_default) for stage in rehearsal.stages)
+    proven = [stage for stage in rehearsal.stages if stage.claims is not None]
     red = sorted({code for stage in proven if stage.claims for code in stage.claims.red})
-    yield f"# Istio {journey.old.version} to {journey.new.version}, {journey.way}: {journey.mesh.topology.name}"
+    yield f"# Istio {rehearsal.old.version} to {rehearsal.new.version}, {rehearsal.way}: {rehearsal.mesh.topology.name}"
     yield ""
-    clusters = ", ".join(f"{c.name} ({c.spec.role}, {c.network})" for c in journey.mesh.clusters)
+    clusters = ", ".join(f"{c.name} ({c.spec.role}, {c.network})" for c in rehearsal.mesh.clusters)
     yield f"- clusters: {clusters}"
-    yield f"- steps: {len(journey.stages)} of {len(journey.stages) + len(journey.untaken)}, the way back included"
+    yield f"- steps: {len(rehearsal.stages)} of {len(rehearsal.stages) + len(rehearsal.untaken)}, the way back included"
     yield (
-        f"- requests under way: {requests}; lost with careful settings (docs/failover.md): {lost}, "
+        f"- requests under way: {requests}; lost with resilient settings (docs/failover.md): {lost}, "
         f"with Istio's defaults: {by_default}"
     )
     told = f"{', '.join(red)} red" if red else "all hold"
     yield f"- all claims that break nothing, after {len(proven)} steps: {told}"
 
 
-def _table(journey: Journey) -> Iterator[str]:
+def _table(rehearsal: Rehearsal) -> Iterator[str]:
     yield "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for number, stage in enumerate(journey.stages, start=1):
+    for number, stage in enumerate(rehearsal.stages, start=1):
         name = f"{number}. {stage.step.name}" + (" (rollback)" if stage.step.back else "")
-        well = "never" if stage.well_s is None else f"{stage.well_s:.1f} s"
+        well = "never" if stage.healthy_s is None else f"{stage.healthy_s:.1f} s"
         yield (
             f"| {name} | {clock(stage.begin.wall)} | {stage.done_s:.1f} s | {well} | {len(stage.requests)} "
             f"| {len(stage.lost)} | {len(stage.lost_by_default)} | {stage.summary.longest_s:.2f} s | {_claims(stage)} |"
         )
-    for number, step in enumerate(journey.untaken, start=len(journey.stages) + 1):
+    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.stages) + 1):
         yield f"| {number}. {step.name} | not taken | | | | | | | |"
 
 
@@ -54,23 +54,23 @@ def _claims(stage: Stage) -> str:
     return f"{', '.join(red)} red" if red else f"{len(stage.claims.held)} hold"
 
 
-def _versions(journey: Journey) -> Iterator[str]:
+def _versions(rehearsal: Rehearsal) -> Iterator[str]:
     """Only where something has changed."""
     yield "## Versions after each step"
     yield ""
-    yield f"| step | {' | '.join(str(cluster.name) for cluster in journey.mesh.clusters)} |"
-    yield f"|---|{'---|' * len(journey.mesh.clusters)}"
-    for number, stage in enumerate(journey.stages, start=1):
+    yield f"| step | {' | '.join(str(cluster.name) for cluster in rehearsal.mesh.clusters)} |"
+    yield f"|---|{'---|' * len(rehearsal.mesh.clusters)}"
+    for number, stage in enumerate(rehearsal.stages, start=1):
         if stage.components:
-            cells = [str(stage.components[cluster.name]) for cluster in journey.mesh.clusters]
+            cells = [str(stage.components[cluster.name]) for cluster in rehearsal.mesh.clusters]
             yield f"| {number} | {' | '.join(cells)} |"
     yield ""
 
 
-def _wrong(journey: Journey) -> Iterator[str]:
+def _wrong(rehearsal: Rehearsal) -> Iterator[str]:
     found = [
         f"- {number}. {stage.step.name}: {problem}"
-        for number, stage in enumerate(journey.stages, start=1)
+        for number, stage in enumerate(rehearsal.stages, start=1)
         for problem in problems_of(stage, seen=False)
     ]
     yield "## What was wrong"

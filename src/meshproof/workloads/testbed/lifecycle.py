@@ -123,7 +123,7 @@ def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
     try:
         yield FreshPods(mesh, namespace, pool)
     finally:
-        pool.close(timeout_s=DEADLINES.claim)
+        pool.close(timeout_s=DEADLINES.claim_s)
         together(lambda cluster: cluster.kube.delete("Namespace", namespace), mesh.clusters)
 
 

@@ -70,6 +70,6 @@ def _await_removal(namespace: str, cluster: Cluster) -> None:
         None,
         lambda found: True if found is None else None,
         what=f"the end of namespace {namespace}",
-        timeout_s=DEADLINES.test_bed_gone,
+        timeout_s=DEADLINES.test_bed_gone_s,
         repair="kubectl get namespace -o yaml says what holds it",
     )

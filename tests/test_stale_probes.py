@@ -9,7 +9,7 @@ from typing import Any
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster
-from meshproof.workloads.cleanup import STALE, stale, sweep
+from meshproof.workloads.cleanup import STALE, remove_stale_probes, stale
 from tests.fakes import LocalKube, mesh_of
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -56,7 +56,7 @@ class Left(LocalKube):
 def swept(kube: Left) -> list[str]:
     mesh = mesh_of("multi-primary-samenet")
     first = mesh.clusters[0]
-    sweep(replace(mesh, clusters=(Cluster(spec=first.spec, access=first.access, kube=kube),)))
+    remove_stale_probes(replace(mesh, clusters=(Cluster(spec=first.spec, access=first.access, kube=kube),)))
     return kube.log
 
 

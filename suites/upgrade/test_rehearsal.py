@@ -5,12 +5,12 @@ from __future__ import annotations
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
-from meshproof.report import upgrades as journeys
+from meshproof.report import upgrades as rehearsals
 from meshproof.run.settings import UPGRADE_TO
 from meshproof.upgrade.baseline.compare import compare
 from meshproof.upgrade.baseline.render import grouped
 from meshproof.upgrade.rehearsal.judge import judge
-from meshproof.upgrade.rehearsal.run import Journey
+from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
 
@@ -24,51 +24,51 @@ from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_what_changes_is_known(in_place: Journey, by_revision: Journey, evidence: Evidence) -> None:
+def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evidence: Evidence) -> None:
     """An upgrade that loses no request can still leave a route, a weight or a certificate behind that was different."""
     findings = Findings("records")
-    for journey in (in_place, by_revision):
+    for rehearsal in (in_place, by_revision):
         for state in (TARGET, RETURNED):
-            if state not in journey.records:
-                findings.examine(f"{journey.way}, {state}", ["the upgrade did not come so far"])
+            if state not in rehearsal.records:
+                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not come so far"])
                 continue
-            found = compare(journey.records[START], journey.records[state])
-            findings.examine(f"{journey.way}, {state}", list(grouped(found.unexplained)))
-            evidence.attach(f"{journey.way}-{state}", journeys.changes(found))
+            found = compare(rehearsal.records[START], rehearsal.records[state])
+            findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
+            evidence.attach(f"{rehearsal.way}-{state}", rehearsals.changes(found))
     findings.conclude()
 
 
 @claim(
     "UPGRADE-03",
-    "an upgrade by revision, and its rollback, lose no request that is made with careful settings, and every claim "
+    "an upgrade by revision, and its rollback, lose no request that is made with resilient settings, and every claim "
     "holds after each step, with mixed versions too",
     promised_by="istio.io, Canary Upgrades",
     hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_by_revision_costs_nothing(by_revision: Journey, evidence: Evidence) -> None:
+def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: Evidence) -> None:
     """Istio's recommended way: while two control planes are there every pod must know which one is its own."""
     findings = Findings("steps")
     judge(by_revision, findings)
-    journeys.attach(evidence, by_revision)
+    rehearsals.attach(evidence, by_revision)
     findings.conclude()
 
 
 @claim(
     "UPGRADE-04",
-    "an upgrade in place, and its rollback, lose no request that is made with careful settings, and every claim holds "
+    "an upgrade in place, and its rollback, lose no request that is made with resilient settings, and every claim holds "
     "after each step, with mixed versions too",
     promised_by="istio.io, In-place Upgrades; Supported Releases: Control Plane/Data Plane Skew",
     hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_in_place_costs_nothing(in_place: Journey, evidence: Evidence) -> None:
+def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Evidence) -> None:
     """The shorter way: old proxies must go on under a new istiod until somebody restarts their pods."""
     findings = Findings("steps")
     judge(in_place, findings)
-    journeys.attach(evidence, in_place)
+    rehearsals.attach(evidence, in_place)
     findings.conclude()
 
 
@@ -80,7 +80,7 @@ def test_an_upgrade_in_place_costs_nothing(in_place: Journey, evidence: Evidence
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_nothing_points_at_what_was_removed(by_revision: Journey, evidence: Evidence) -> None:
+def test_nothing_points_at_what_was_removed(by_revision: Rehearsal, evidence: Evidence) -> None:
     """A webhook without its istiod refuses every new pod, or worse lets it in without a sidecar, weeks later."""
     findings = Findings("removals")
     left = by_revision.left

@@ -14,14 +14,14 @@ import pytest
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import load_topology
 from meshproof.core.waiting import pause
-from meshproof.failover.resilient_app import careful_application
+from meshproof.failover.resilient_app import resilient_application
 from meshproof.faults.components import crash_istiod, kill_east_west, remove_app, remove_remote_secrets, rotate_tokens
 from meshproof.faults.heal import heal
 from meshproof.faults.infrastructure import cut_links, freeze_cluster, lose_cluster, stop_api_servers
 from meshproof.faults.istiod import stop_istiod, two_replicas
 from meshproof.faults.journal import Journal
-from meshproof.faults.transient import Bench
-from meshproof.health.mesh import must_be_well
+from meshproof.faults.transient import FaultContext
+from meshproof.health.mesh import must_be_healthy
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab.api import Lab, running
@@ -38,7 +38,7 @@ clusters:
   - {name: west, role: primary, network: network2, app_version: v2}
 """
 
-STRIKES: dict[str, Callable[[Bench], AbstractContextManager[object]]] = {
+STRIKES: dict[str, Callable[[FaultContext], AbstractContextManager[object]]] = {
     "stop_istiod": lambda b: stop_istiod(b, b.mesh.clusters[0]),
     "two_replicas": lambda b: two_replicas(b, b.mesh.clusters[0]),
     "crash_istiod": lambda b: crash_istiod(b, b.mesh.clusters[0]),
@@ -46,7 +46,7 @@ STRIKES: dict[str, Callable[[Bench], AbstractContextManager[object]]] = {
     "remove_app": lambda b: remove_app(b, b.mesh.clusters[0]),
     "remove_remote_secrets": lambda b: remove_remote_secrets(b, [(b.mesh.clusters[0], b.mesh.clusters[1])]),
     "rotate_tokens": lambda b: rotate_tokens(b, [(b.mesh.clusters[0], b.mesh.clusters[1])]),
-    "careful_application": careful_application,
+    "resilient_application": resilient_application,
     "cut_links": lambda b: cut_links(b, *b.mesh.clusters),
     "cut_links_one_way": lambda b: cut_links(b, *b.mesh.clusters, one_way=True),
     "stop_api_servers": lambda b: stop_api_servers(b, b.mesh.clusters),
@@ -63,8 +63,8 @@ def leave(lab_name: str, topology: str, journal: str, name: str) -> None:
     """Inflict a fault, say so, and wait to be killed."""
     lab = running(lab_name)
     assert lab is not None
-    bench = Bench(mesh=mesh_on(lab, Path(topology)), journal=Journal(Path(journal)), links=lab.links)
-    with STRIKES[name](bench):
+    fault_context = FaultContext(mesh=mesh_on(lab, Path(topology)), journal=Journal(Path(journal)), links=lab.links)
+    with STRIKES[name](fault_context):
         print("struck", flush=True)
         pause(600)
 
@@ -88,15 +88,13 @@ def mesh(lab: Lab, recipe: Path, narrator: Narrator) -> Iterator[Mesh]:
 @pytest.mark.parametrize("name", STRIKES)
 def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, recipe: Path, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    must_be_well(mesh)
-    call = (
-        f"from tests.lab.test_strikes import leave; leave(*{(lab.folder.name, str(recipe), str(journal.path), name)})"
-    )
+    must_be_healthy(mesh)
+    call = f"from tests.lab.test_transient_faults import leave; leave(*{(lab.folder.name, str(recipe), str(journal.path), name)})"
     with started([sys.executable, "-c", call], within_s=300) as run:
         assert line_of(run) == "struck"
         os.kill(run.pid, signal.SIGKILL)
     assert journal.unhealed()
     assert heal(mesh, journal, lab.links)
     assert journal.unhealed() == ()
-    must_be_well(mesh, timeout_s=150.0)
+    must_be_healthy(mesh, timeout_s=150.0)
     assert lab.problems() == ()

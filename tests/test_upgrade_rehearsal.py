@@ -22,7 +22,7 @@ from meshproof.upgrade.rehearsal.component_versions import Components
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.upgrade.rehearsal.judge import judge, problems_of
 from meshproof.upgrade.rehearsal.revision_references import pointing_at
-from meshproof.upgrade.rehearsal.run import Journey, Stage, named
+from meshproof.upgrade.rehearsal.run import Rehearsal, Stage, named
 from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, Step, by_revision, in_place
 from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
@@ -227,7 +227,7 @@ def test_pods_objects_and_routes_are_seen() -> None:
 AT = Mark(monotonic_s=100.0, wall=1_700_000_000.0)
 
 
-CAREFUL = "cluster1 passenger careful"
+RESILIENT = "cluster1 long_lived_client resilient"
 
 
 def request(second: float, outcome: Outcome = Outcome.ANSWERED, source: str = "cluster1 client") -> Request:
@@ -253,7 +253,7 @@ def stage(number: int = 2, **changes: Any) -> Stage:
         "begin": AT,
         "end": AT.at(110.0),
         "done_s": 5.25,
-        "well_s": 1.5,
+        "healthy_s": 1.5,
         "requests": [request(n) for n in range(10)],
         "claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.SKIPPED}, seconds=20.0),
     }
@@ -268,8 +268,8 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     default = stage(
         requests=[
             request(1),
-            request(2, Outcome.REFUSED, "cluster1 passenger"),
-            request(3, source="cluster1 passenger"),
+            request(2, Outcome.REFUSED, "cluster1 long_lived_client"),
+            request(3, source="cluster1 long_lived_client"),
         ]
     )
     assert (problems_of(default), len(default.lost), len(default.lost_by_default)) == ([], 0, 1)
@@ -279,16 +279,16 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     ("changes", "problem"),
     [
         (
-            {"requests": [request(1), request(2, source=CAREFUL), request(2, Outcome.REFUSED, CAREFUL)]},
-            "1 of 2 requests with careful settings lost: {clock} cluster1 passenger careful: HTTP 503 after 0.01 s",
+            {"requests": [request(1), request(2, source=RESILIENT), request(2, Outcome.REFUSED, RESILIENT)]},
+            "1 of 2 requests with resilient settings lost: {clock} cluster1 long_lived_client resilient: HTTP 503 after 0.01 s",
         ),
-        ({"well_s": None, "unwell": "no istiod"}, "not well afterwards: no istiod"),
+        ({"healthy_s": None, "unhealthy": "no istiod"}, "not healthy afterwards: no istiod"),
         ({"requests": []}, "no request was sent"),
         ({"claims": None}, "no claim was proven after it"),
         ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was proven after it"),
         (
-            {"requests": [request(1), request(1, Outcome.UNKNOWN, "cluster2 passenger")]},
-            "nothing is known of the requests of cluster2 passenger",
+            {"requests": [request(1), request(1, Outcome.UNKNOWN, "cluster2 long_lived_client")]},
+            "nothing is known of the requests of cluster2 long_lived_client",
         ),
         (
             {
@@ -309,21 +309,21 @@ def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str
     assert told[0].endswith(wanted[2] or wanted[0])
 
 
-def journey(*stages: Stage, untaken: int = 0) -> Journey:
+def rehearsal(*stages: Stage, untaken: int = 0) -> Rehearsal:
     steps = in_place(mesh(), OLD, NEW)
-    return Journey(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
+    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
 
 
 def test_steps_that_were_given_up_are_not_green() -> None:
     findings = Findings("steps")
-    judge(journey(stage(), untaken=1), findings)
+    judge(rehearsal(stage(), untaken=1), findings)
     with pytest.raises(ClaimFailed, match=r"2\. istiod of cluster1 to 1\.31: not taken"):
         findings.conclude()
 
 
 def test_a_machine_without_time_is_to_blame_itself() -> None:
     findings = Findings("steps")
-    judge(journey(stage(late_s=2.0, requests=[request(1, Outcome.LOST, CAREFUL)])), findings)
+    judge(rehearsal(stage(late_s=2.0, requests=[request(1, Outcome.LOST, RESILIENT)])), findings)
     with pytest.raises(Broken, match=r"the load generator was starved of CPU \(behind schedule by 2\.0 s\)"):
         findings.conclude()
 
@@ -332,7 +332,7 @@ def claims_that(result: Result) -> SuiteRun:
     return SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-09": result})
 
 
-LOST = {"requests": [request(1, Outcome.LOST, CAREFUL)]}
+LOST = {"requests": [request(1, Outcome.LOST, RESILIENT)]}
 LATE = {"late_s": 2.0}
 
 
@@ -353,7 +353,7 @@ def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
     stages: list[dict[str, Any]], expected: type[Exception] | None
 ) -> None:
     findings = Findings("steps")
-    judge(journey(*(stage(**changes) for changes in stages)), findings)
+    judge(rehearsal(*(stage(**changes) for changes in stages)), findings)
     with pytest.raises(expected) if expected else nullcontext():
         findings.conclude()
 
@@ -363,13 +363,13 @@ def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.M
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
     mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
     good = stage(components={"cluster1": versions, "cluster2": mixed})
-    bad = stage(0, well_s=None, unwell="cluster1 has no istiod", claims=None)
-    assert page(journey(good, bad, untaken=1)) == (
+    bad = stage(0, healthy_s=None, unhealthy="cluster1 has no istiod", claims=None)
+    assert page(rehearsal(good, bad, untaken=1)) == (
         "# Istio 1.30.4-abc to 1.31.0-def, in place: multi-primary-multinet\n"
         "\n"
         "- clusters: cluster1 (primary, network1), cluster2 (primary, network2)\n"
         "- steps: 2 of 3, the way back included\n"
-        "- requests under way: 20; lost with careful settings (docs/failover.md): 0, with Istio's defaults: 0\n"
+        "- requests under way: 20; lost with resilient settings (docs/failover.md): 0, with Istio's defaults: 0\n"
         "- all claims that break nothing, after 1 steps: all hold\n"
         "\n"
         "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |\n"
@@ -386,5 +386,5 @@ def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.M
         "\n"
         "## What was wrong\n"
         "\n"
-        "- 2. istiod of cluster1 to 1.31: not well afterwards: cluster1 has no istiod\n"
+        "- 2. istiod of cluster1 to 1.31: not healthy afterwards: cluster1 has no istiod\n"
     )
