@@ -54,7 +54,8 @@ def _waits_without_a_bound(call: ast.Call, *, reads: bool) -> bool:
         case "wait":
             return not call.args
         case "Popen":
-            return of_subprocess and "stdout" in given and not reads
+            pipes = [word.arg for word in call.keywords if ast.unparse(word.value) == "subprocess.PIPE"]
+            return of_subprocess and "stdout" in pipes and not reads
         case attribute:
             return of_subprocess and attribute in RUNNERS and None not in given
 

@@ -311,45 +311,6 @@ def test_gateways_that_this_machine_cannot_reach_are_asked_by_pods_and_that_is_s
 
 
 @contextmanager
-def own_namespace_only(istiod: Cluster) -> Iterator[None]:
-    """While the block lasts gateways are given what is in their own namespace, as mesh operators may want it; who does,
-    has there what opens the east-west gateway."""
-    kube, name = istiod.kube, istiod.spec.istiod
-    found = kube.find("Deployment", name, "istio-system")
-    assert found is not None
-    (container,) = found["spec"]["template"]["spec"]["containers"]
-    switch = {"name": "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "value": "true"}
-
-    def give(containers: list[Json]) -> None:
-        template = {"spec": {"containers": containers}}
-        kube.merge_patch("Deployment", name, {"spec": {"template": template}}, "istio-system")
-        deployment_ready(kube, "istio-system", name, timeout_s=60.0, aborted=threading.Event())
-
-    beside = istiod.spec.east_west.namespace
-    for gateway in kube.list("Gateway", "istio-system"):
-        kube.apply(istio("Gateway", gateway["metadata"]["name"], beside, gateway["spec"]))
-    routes = {"spec": {"gateways": [f"{beside}/{names.ISTIOD_GATEWAY}"]}}
-    kube.merge_patch("VirtualService", "istiod-vs", routes, "istio-system")
-    give([container | {"env": [*container["env"], switch]}])
-    try:
-        yield
-    finally:
-        give([container])
-
-
-def test_gateways_that_take_no_configuration_of_ours_are_not_asked_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
-    """Nothing is wrong with such a mesh, and nothing of it can be changed from where probes may be."""
-    (visit.folder / "mesh.yaml").write_text(FOUND)
-    contexts = ("--context=east=arn:east", "--context=west=arn:west")
-    with own_namespace_only(mesh.primaries[0]):
-        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", "TRAFFIC-01 or TRAFFIC-02", timeout_s=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
-    assert {code: row["result"] for code, row in claims.items()} == {"TRAFFIC-01": "SKIPPED", "TRAFFIC-02": "SUCCEEDED"}
-    assert "istiod of east gives gateways what is in their own namespace only" in claims["TRAFFIC-01"]["reason"]
-
-
-@contextmanager
 def as_by_istios_documentation(remote: Cluster) -> Iterator[None]:
     """While the block lasts the remote has no ingress gateway, and the Service of its east-west gateway lists the ports
     that Istio's script writes for every cluster (samples/multicluster/gen-eastwest-gateway.sh)."""
@@ -395,3 +356,42 @@ def test_a_remote_by_istios_documentation_is_proven_and_notes_say_what_was_not_e
     assert notes.pop("GATEWAYS-06") == [f"west: {listed}: remove it from the Service"]
     assert set(map(tuple, notes.values())) == {(skipped,)}
     assert f"NOTE    mesh: {skipped} (" in done.stdout
+
+
+@contextmanager
+def own_namespace_only(istiod: Cluster) -> Iterator[None]:
+    """While the block lasts gateways are given what is in their own namespace, as mesh operators may want it; who does,
+    has there what opens the east-west gateway. That is not taken back: nothing can use the mesh after it."""
+    kube, name = istiod.kube, istiod.spec.istiod
+    found = kube.find("Deployment", name, "istio-system")
+    assert found is not None
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+    switch = {"name": "PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "value": "true"}
+
+    def give(containers: list[Json]) -> None:
+        template = {"spec": {"containers": containers}}
+        kube.merge_patch("Deployment", name, {"spec": {"template": template}}, "istio-system")
+        deployment_ready(kube, "istio-system", name, timeout_s=60.0, aborted=threading.Event())
+
+    beside = istiod.spec.east_west.namespace
+    for gateway in kube.list("Gateway", "istio-system"):
+        kube.apply(istio("Gateway", gateway["metadata"]["name"], beside, gateway["spec"]))
+    routes = {"spec": {"gateways": [f"{beside}/{names.ISTIOD_GATEWAY}"]}}
+    kube.merge_patch("VirtualService", "istiod-vs", routes, "istio-system")
+    give([container | {"env": [*container["env"], switch]}])
+    try:
+        yield
+    finally:
+        give([container])
+
+
+def test_gateways_that_take_no_configuration_of_ours_are_not_asked_and_that_is_said(mesh: Mesh, visit: Visit) -> None:
+    """Nothing is wrong with such a mesh, and nothing of it can be changed from where probes may be."""
+    (visit.folder / "mesh.yaml").write_text(FOUND)
+    contexts = ("--context=east=arn:east", "--context=west=arn:west")
+    with own_namespace_only(mesh.primaries[0]):
+        done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", "TRAFFIC-01 or TRAFFIC-02", timeout_s=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
+    assert {code: row["result"] for code, row in claims.items()} == {"TRAFFIC-01": "SKIPPED", "TRAFFIC-02": "SUCCEEDED"}
+    assert "istiod of east gives gateways what is in their own namespace only" in claims["TRAFFIC-01"]["reason"]
