@@ -16,13 +16,14 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "CONTROL-01",
-    "a remote injects nothing, and its webhook trusts nobody, until its primary has the remote secret; then it injects",
+    "a remote cluster injects sidecars only once its primary has the remote secret",
     promised_by="istio.io, Install Primary-Remote: attach cluster2 as a remote cluster",
-    hint="does istiod see the remote (DISCOVERY-01)? it must be allowed to patch mutatingwebhookconfigurations there",
+    hint="does istiod see the remote (DISCOVERY-01)? it needs the right to patch mutatingwebhookconfigurations there",
     needs=REMOTES,
 )
 def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
-    """The primary patches its root into the remote's webhook as soon as it may: an empty caBundle refuses every pod."""
+    """The primary patches its root into the remote's webhook as soon as it can: until then the caBundle is empty,
+    and the webhook refuses every pod."""
     snapshot = context.snapshot
     findings = Findings("remotes")
     for seen in context.installed.remotes:
@@ -48,13 +49,13 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
 
 @claim(
     "CONTROL-02",
-    "in a fresh namespace of each cluster a new pod is injected, becomes ready, and carries the right identity",
+    "a pod in a new namespace of any cluster becomes ready with a sidecar of the right identity",
     promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
     hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
     isolation=Isolation.PUSHES_CONFIG,
 )
 def test_fresh_pods_get_the_right_identity(context: ClaimContext) -> None:
-    """A pod with another cluster's or network's name gets that one's endpoints, or is refused by istiod for ever."""
+    """A pod with another cluster's or network's name gets that one's endpoints, or is rejected by istiod forever."""
     mesh, snapshot, fresh_pods = context.mesh, context.snapshot, context.fresh_pods
     revisions = {c.name: {pod.revision for pod in snapshot.of(mesh.control_plane_of(c)).istiods} for c in mesh.clusters}
     findings = Findings("fresh pods")

@@ -13,13 +13,13 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "CONTROL-06",
-    "istiods, proxies, CRDs and istioctl are within the supported skew, in and between clusters",
+    "istiods, proxies, CRDs and istioctl are within the supported version skew, in and between clusters",
     promised_by="istio.io, Supported Releases: Control Plane/Data Plane Skew",
     hint="upgrade control planes first, one minor version at a time, then restart the pods whose proxies are behind; "
     "CRDs are upgraded by the base chart (helm does not do it by itself)",
 )
-def test_versions_go_together(context: ClaimContext) -> None:
-    """A proxy ahead of its istiod, or CRDs behind it, work until somebody uses what the older one does not know."""
+def test_versions_are_compatible(context: ClaimContext) -> None:
+    """A proxy ahead of its istiod, or CRDs behind it, work until a feature is used that the older one does not know."""
     mesh = context.mesh
     tool = Istioctl(
         mesh.toolbox.require_istioctl(), mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context

@@ -15,15 +15,16 @@ from meshproof.workloads.canary_service import canary_endpoint, canary_services
 
 @claim(
     "DISCOVERY-03",
-    "an endpoint that appears in one cluster is soon known to the proxies of every other cluster, and forgotten soon "
-    "after it is gone",
+    "endpoint changes in one cluster soon reach the proxies of every other cluster",
     promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
-    hint="nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over (DISCOVERY-04), "
-    "or the network between istiod and that API server is cut; istiod says synced for ever once it was",
+    hint="nothing arrives but DISCOVERY-01 reports synced: the remote secret's token is revoked or expired "
+    "(DISCOVERY-04), or the network between istiod and that API server is cut; istiod never withdraws the status "
+    "synced",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_changes_arrive(context: ClaimContext) -> None:
-    """istiod says "synced" once and never takes it back; only a change that arrives shows that somebody listens."""
+def test_endpoint_changes_propagate(context: ClaimContext) -> None:
+    """istiod never withdraws the status synced; only a change that arrives proves that its watch is alive. Covers an
+    endpoint that appears and one that is removed."""
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("directions")
     flights: list[Propagation] = [
@@ -39,14 +40,17 @@ def test_changes_arrive(context: ClaimContext) -> None:
 
 @claim(
     "DISCOVERY-09",
-    "a headless service resolves to the pods of every cluster on the client's network, and to no others",
+    "a headless service resolves to exactly the pods of all clusters on the client's network",
     promised_by="istio.io, DNS Proxying; ENABLE_MULTICLUSTER_HEADLESS: same-network endpoints in any cluster",
-    hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are told",
+    hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are "
+    "resolved",
     isolation=Isolation.PUSHES_CONFIG,
 )
 def test_headless_services_resolve(context: ClaimContext) -> None:
-    """Asked of a fresh pod with DNS capture, since else Kubernetes answers, which knows its own cluster only. Across
-    networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed."""
+    """Resolved in a fresh pod with DNS capture; otherwise Kubernetes answers, which knows its own cluster only.
+
+    Across networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed.
+    """
     mesh, snapshot, fresh_pods = context.mesh, context.snapshot, context.fresh_pods
     findings = Findings("clients")
     with ExitStack() as stack:

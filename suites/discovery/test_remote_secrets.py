@@ -13,14 +13,17 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "DISCOVERY-04",
-    "each control plane has one good remote secret for every other cluster: in the right place and under the right "
-    "name, leading to that cluster from istiod's own network, valid for a while, with all rights that istiod needs",
+    "each control plane has exactly one working remote secret for every other cluster",
     promised_by="istio.io, Install Multicluster, Enable Endpoint Discovery; chart istio-discovery, reader-clusterrole",
-    hint="make it again: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; "
-    "rights: compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
+    hint="recreate it: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; rights: "
+    "compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
 )
-def test_remote_secrets_are_good(context: ClaimContext) -> None:
-    """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
+def test_remote_secrets_work(context: ClaimContext) -> None:
+    """An expired token freezes endpoints while istiod still reports synced. Each secret is used as istiod uses it.
+
+    Working: in the right namespace and under the right name, leading to that cluster from istiod's own network, valid
+    for a while, and with all rights that istiod needs.
+    """
     mesh = context.mesh
     uids = dict(
         zip([str(c) for c in mesh.clusters], together(lambda c: cluster_uid(c.kube), mesh.clusters), strict=True)

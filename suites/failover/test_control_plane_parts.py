@@ -24,14 +24,15 @@ from meshproof.report import drills
 
 @claim(
     "FAILOVER-09",
-    "while the API servers of all clusters are down no request is lost in any cluster; when they are back changes in "
-    "each are followed again in all",
+    "no request is lost while all API servers are down, and changes are followed again afterwards",
     promised_by="istio.io, Deployment models: proxies do not depend on API servers; client-go: watches are tried again",
-    hint="lost requests: something restarted that needs the API server; nothing followed: DISCOVERY-03 and its hint",
+    hint="lost requests: a component restarted that needs the API server; changes not followed: DISCOVERY-03 and its "
+    "hint",
     disruptive=True,
 )
-def test_api_servers_may_be_away(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Every istiod reads every API server: their absence must cost knowledge of changes only, and not for good."""
+def test_api_servers_may_be_down(drill_runner: DrillRunner, evidence: Evidence) -> None:
+    """Every istiod watches every API server: an outage may only delay changes, and not permanently. Afterwards
+    changes in each cluster must reach all."""
     findings = Findings("loads and directions")
     name = "every API server stopped"
     with drill_runner.drill(name) as drill:
@@ -47,16 +48,21 @@ def test_api_servers_may_be_away(drill_runner: DrillRunner, evidence: Evidence) 
 
 @claim(
     "FAILOVER-10",
-    "when remote secrets are deleted under load the endpoints of those clusters leave, when they are made again they "
-    "return; tokens rotated under load leave discovery alive; no request is lost, but at a remote in the moment in "
-    "which its istiod forgets it",
+    "removing, recreating and rotating remote secrets under load takes effect, and loses no request that primaries "
+    "serve",
     promised_by="istio.io, Install Multicluster: istiod watches remote secrets, and stops and starts reading clusters",
-    hint="endpoints that stay: istiod's log for the secret controller; dead after rotation: the new secret holds the "
-    "old token, or istiod did not take it; not back: its account may not read any more (DISCOVERY-04 names the right)",
+    hint="endpoints that stay: istiod's log for the secret controller; no updates after rotation: the new secret holds "
+    "the old token, or istiod did not read it; endpoints that do not return: its account may no longer read "
+    "(DISCOVERY-04 names the right)",
     disruptive=True,
 )
-def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Rotating credentials is routine work, and deleting a secret a routine mistake: neither may cost more."""
+def test_remote_secrets_may_change_under_load(drill_runner: DrillRunner, evidence: Evidence) -> None:
+    """Rotating credentials is routine work, and deleting a secret a routine mistake.
+
+    Endpoints of the clusters leave with the secrets and return with them; after a rotation changes are still followed.
+    Exception: with a remote cluster requests may be lost for a moment, in which its istiod stops reading it (see
+    `forgotten`).
+    """
     findings = Findings("loads, clients and directions")
     pairs = readers(drill_runner.mesh)
     with drill_runner.drill("remote secrets removed and made again, then tokens rotated") as drill:
@@ -76,15 +82,17 @@ def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidenc
 
 @claim(
     "FAILOVER-11",
-    "of two istiod replicas in each primary one is killed: injection, validation, routes, certificates and discovery "
-    "go on, with no gap longer than a few seconds, no request is lost, and a new namespace waits no longer than for a "
-    "new leader",
+    "killing one of two istiod replicas interrupts the control plane for a bounded time only, and loses no request",
     promised_by="istio.io, Deployment models: control plane replicas for availability; Kubernetes, Services",
     hint="a longer gap: the second replica was not ready (kubectl get endpointslices), or both are on one node",
     disruptive=True,
 )
 def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """The cheapest insurance there is, and worth what it does in the second in which a replica dies."""
+    """The cheapest protection, if it works in the second in which a replica dies. One is killed in each primary.
+
+    Injection, validation, routes, certificates and discovery continue with no gap longer than a few seconds; a new
+    namespace waits no longer than for a new leader.
+    """
     findings = Findings("loads, powers and questions")
     asks = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
     primaries = drill_runner.mesh.primaries
@@ -114,13 +122,13 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
 
 @claim(
     "FAILOVER-15",
-    "when the process of every istiod is killed at once they are started again, and no request is lost",
+    "killing every istiod process at once loses no request, and all are restarted",
     promised_by="Kubernetes, Pod lifecycle: restartPolicy Always; istio.io, Deployment models",
-    hint="kubectl describe the istiod pod: a crash loop starts it later each time",
+    hint="kubectl describe the istiod pod: in a crash loop each restart takes longer",
     disruptive=True,
 )
 def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Not scaled away but killed: the kubelet must start it again, and proxies must not mind."""
+    """Killed, not scaled down: the kubelet must restart it, and proxies must not be affected."""
     findings = Findings("loads and istiods")
     primaries = drill_runner.mesh.primaries
     with drill_runner.drill("every istiod killed") as drill, ExitStack() as killed:

@@ -20,12 +20,10 @@ from meshproof.traffic.shares import all_answer
 
 @claim(
     "FAILOVER-14",
-    "when a whole cluster is lost the others serve alone, with resilient settings after a short time as if nothing were "
-    "wrong; when it is back it rejoins by itself: all proxies in sync, every cluster answers everywhere, and changes "
-    "are followed",
+    "when a whole cluster is lost the others serve alone, and it rejoins by itself when it is back",
     promised_by="istio.io, Deployment models: multiple clusters for fault isolation and failover",
-    hint="errors that do not end: outlier detection and timeouts (docs/failover.md); not back: pods of the returned "
-    "cluster that wait for an istiod that is not ready; endpoints of before: DISCOVERY-03",
+    hint="errors that do not end: outlier detection and timeouts (docs/failover.md); it does not rejoin: pods of the "
+    "returned cluster wait for an istiod that is not ready; stale endpoints: DISCOVERY-03",
     disruptive=True,
     last=True,
 )
@@ -34,7 +32,9 @@ def test_a_lost_cluster_is_survived_and_rejoins(
 ) -> None:
     """The reason for having two: one of each role dies, and nobody repairs anything by hand.
 
-    Its machine's kubelet takes all that has ended for crashes, and waits before it starts any of it a second time.
+    With resilience settings no request in the others is lost or slow after a short time. Rejoined: all proxies are in
+    sync, every cluster answers everywhere, and changes are followed. The kubelet of the lost machine takes all that has
+    ended for crashes, and waits before it starts any of it a second time.
     """
     findings = Findings("loads and directions")
     for victim in one_of_each_role(drill_runner):
@@ -55,16 +55,18 @@ def test_a_lost_cluster_is_survived_and_rejoins(
 
 @claim(
     "FAILOVER-16",
-    "while a whole cluster hangs, so that it takes connections and answers nothing, the others serve alone, with "
-    "resilient settings after a short time as if nothing were wrong; when it goes on every cluster answers everywhere "
-    "again, and changes are followed",
+    "while a whole cluster hangs the others serve alone, and it rejoins by itself when it resumes",
     promised_by="istio.io, Virtual Service: retries, perTryTimeout; Destination Rule: outlierDetection",
     hint="errors that do not end: without perTryTimeout nothing counts as an error, so that nothing is ejected "
-    "(docs/failover.md); not back: DISCOVERY-03",
+    "(docs/failover.md); it does not rejoin: DISCOVERY-03",
     disruptive=True,
 )
 def test_a_cluster_that_hangs_is_survived(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
-    """Worse than death: nothing refuses, and connections that are open stay so."""
+    """Worse than death: it accepts connections and answers nothing, and open connections stay open.
+
+    With resilience settings no request in the others is lost or slow after a short time. Rejoined: every cluster
+    answers everywhere, and changes are followed.
+    """
     findings = Findings("loads and directions")
     victim = drill_runner.mesh.clusters[-1]
     name = f"{victim} frozen"

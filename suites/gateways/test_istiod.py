@@ -24,16 +24,18 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-04",
-    "15012 passes through to istiod, whose certificate chains to the mesh root; xDS and certificate signing refuse "
-    "callers without a valid token",
+    "port 15012 leads to istiod, which rejects clients without a valid token",
     promised_by="istio.io, Install Primary-Remote, expose the control plane; Security: istiod authenticates by token",
-    hint="no answer: Gateway istiod-gateway and VirtualService istiod-vs in the primary; let in without a token: "
+    hint="no answer: Gateway istiod-gateway and VirtualService istiod-vs in the primary; accepted without a token: "
     "XDS_AUTH must not be false on istiod",
     needs=REMOTES,
     credentials="a token of a service account",
 )
-def test_15012_wants_a_token(context: ClaimContext) -> None:
-    """The whole internet may reach this port. Callers verify istiod's certificate and name, as proxies do."""
+def test_15012_requires_a_token(context: ClaimContext) -> None:
+    """The whole internet may reach this port. Covers xDS and certificate signing.
+
+    The probe verifies that istiod's certificate has the right name and chains to the mesh root, as proxies do.
+    """
     mesh, snapshot, evidence = context.mesh, context.snapshot, context.evidence
     findings = Findings("calls")
     wanted = [
@@ -58,15 +60,15 @@ def test_15012_wants_a_token(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-05",
-    "15017 passes through to the injection webhook: what is served there verifies against the remote's caBundle, and "
-    "injects",
+    "port 15017 leads to the injection webhook, which injects and verifies against the remote's caBundle",
     promised_by="istio.io, Install Primary-Remote, expose the control plane; Kubernetes, WebhookClientConfig.caBundle",
     hint="no answer: is port 15017 on the east-west Service, in istiod-gateway and in istiod-vs? not verified: istiod "
-    "patches the caBundle, may it (DISCOVERY-04)?",
+    "patches the caBundle, does it have the right to (DISCOVERY-04)?",
     needs=REMOTES,
 )
-def test_15017_is_the_webhook(context: ClaimContext) -> None:
-    """Running pods go on without it, new ones are refused. A root of our own must not verify it: the control."""
+def test_15017_leads_to_the_webhook(context: ClaimContext) -> None:
+    """Without it running pods continue, but new ones are refused. Negative control: a root made for this test must
+    not verify it."""
     findings = Findings("webhooks")
     stranger = pem_of(make_root().cert).decode()
     for remote in context.mesh.remotes:

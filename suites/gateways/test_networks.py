@@ -23,14 +23,17 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-07",
-    "every istiod knows exactly the real addresses and ports of the networks' gateways",
+    "every istiod knows exactly the actual addresses and ports of all network gateways",
     promised_by="istio.io, Install Multicluster: label topology.istio.io/network makes a Service a network's gateway",
-    hint="label the east-west gateway's Service with its network; an address that nobody has comes from meshNetworks "
-    "or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
+    hint="label the east-west gateway's Service with its network; an address that no gateway has comes from "
+    "meshNetworks or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
 )
-def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
-    """What istiod puts into endpoints for other networks: a stale address is a timeout, a missing one a foreign pod's
-    address. On one network there must be none, else clients would be led round by a gateway."""
+def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
+    """istiod puts these into endpoints for other networks: a stale address is a timeout, a missing one becomes a
+    foreign pod's address.
+
+    On one network there must be none, or requests would take a detour through a gateway.
+    """
     wanted = frozenset(real_gateways(context.snapshot))
     replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
     last: dict[str, list[str]] = {}
@@ -55,12 +58,15 @@ def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
     "GATEWAYS-09",
     "pods on another network cannot be reached directly",
     promised_by="istio.io, Deployment models: clusters on different networks communicate through gateways only",
-    hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should say so",
+    hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should declare it",
     needs=ACROSS_NETWORKS,
 )
-def test_networks_are_apart(context: ClaimContext) -> None:
-    """Else everything that is proven about gateways is proven about nothing. Own pods, which must be reachable by the
-    same probe, are the control. Outside of the lab a way round the gateway is told, not failed."""
+def test_networks_are_isolated(context: ClaimContext) -> None:
+    """Otherwise the proofs about gateways prove nothing. Positive control: the same probe reaches pods of its own
+    cluster.
+
+    Outside the lab a path around the gateway is reported, not failed.
+    """
     findings = Findings("clients")
     tried = list(together(lambda client: reach_pods(context.snapshot, client), context.mesh.clusters))
     for client, (near, far) in zip(context.mesh.clusters, tried, strict=True):
@@ -73,16 +79,16 @@ def test_networks_are_apart(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-10",
-    "behind 15443 nothing answers a caller without a mesh identity, whatever service it names",
+    "no service behind port 15443 answers a client without a mesh identity",
     promised_by="istio.io, Gateway, AUTO_PASSTHROUGH; pilot/pkg/xds/endpoints, EndpointsWithMTLSFilter: only endpoints "
     "with mutual TLS are behind it",
-    hint="the service that is named above takes callers without a certificate: look for a PeerAuthentication or "
-    "DestinationRule about it, and for a Gateway on 15443 that terminates TLS",
+    hint="the service accepts clients without a certificate: look for a PeerAuthentication or DestinationRule for it, "
+    "and for a Gateway on 15443 that terminates TLS",
     needs=ACROSS_NETWORKS,
 )
-def test_only_the_mesh_gets_behind_the_gateway(context: ClaimContext) -> None:
-    """15443 is open to everybody and knows every service of the mesh by name. The control: a mesh client is answered
-    from there."""
+def test_services_behind_the_gateway_require_a_mesh_identity(context: ClaimContext) -> None:
+    """15443 is open to everybody and knows every service of the mesh by name. Positive control: a mesh client is
+    answered from there."""
     snapshot, evidence = context.snapshot, context.evidence
     findings = Findings("services behind gateways")
     pairs = list(context.mesh.pairs_across_networks)

@@ -10,10 +10,9 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-08",
-    "requests take the right path: across networks each goes to the far east-west gateway, which forwards connections "
-    "to the application; on one network they go to the far pods, and no gateway is touched",
+    "requests to another network pass its east-west gateway, and requests on one network go directly to pods",
     promised_by="istio.io, Deployment models, Network models",
-    hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters attached",
+    hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters in the evidence",
     isolation=Isolation.EXCLUSIVE,
 )
 def test_requests_take_the_right_path(context: ClaimContext) -> None:

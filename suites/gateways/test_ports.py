@@ -26,13 +26,13 @@ from suites.needs import EAST_WEST
 
 @claim(
     "GATEWAYS-01",
-    "each east-west port that a topology needs has an external address and accepts connections from the other cluster",
+    "every required east-west port has an external address and accepts connections from other clusters",
     promised_by="istio.io, Install Multicluster: the east-west gateway must be reachable from the other clusters",
-    hint="no address: what assigns load balancer addresses? no connection: a firewall between the networks",
+    hint="no address: which component assigns load balancer addresses? no connection: a firewall between the networks",
     needs=EAST_WEST,
 )
-def test_needed_ports_are_reachable(context: ClaimContext) -> None:
-    """A blocked port is a timeout while ping works. Asked by a pod without a sidecar, so that nothing retries."""
+def test_required_ports_are_reachable(context: ClaimContext) -> None:
+    """A blocked port is a timeout while ping works. Probed from a pod without a sidecar, so that nothing retries."""
     mesh = context.mesh
     findings = Findings("needed ports")
     pairs = [(a, b) for a, b in mesh.pairs if needed_ports(mesh, a, b)]
@@ -53,17 +53,17 @@ def test_needed_ports_are_reachable(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-06",
-    "every port that the topology needs is exposed; no other lets in callers who do not authenticate, and istiod's "
-    "plain ports answer nowhere outside",
+    "gateways expose every required port, and no other port to unauthenticated clients",
     promised_by="istio.io, Security best practices: 15010, 15014 and 8080 of istiod are for the cluster only",
-    hint="remove the port from the gateway's Service; ports at which nothing listens, or where callers must "
-    "authenticate, are no failures but notes of this claim",
+    hint="remove the port from the gateway's Service; surplus ports that are closed, or where clients must "
+    "authenticate, are notes of this claim and not failures",
 )
-def test_only_needed_ports_are_exposed(context: ClaimContext) -> None:
-    """Every port beyond those may be an unauthenticated way in. Each address must answer on one port at that moment.
+def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
+    """Any other port may be an unauthenticated way in. istiod's plain ports must not accept connections at all.
 
-    A surplus port is no way in if nothing accepts connections there (Istio's script and chart for east-west gateways
-    always list 15012, 15017 and 15443), or if `harmless` says so of who does.
+    Each address must accept connections on one port at the same time. A surplus port is no way in if nothing accepts
+    connections there (Istio's script and chart for east-west gateways always list 15012, 15017 and 15443), or if
+    `harmless` gives a reason.
     """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("external addresses")

@@ -21,15 +21,15 @@ from meshproof.workloads.testbed.names import ALL, service_of
 
 @claim(
     "TRAFFIC-05",
-    "bodies of 1 KiB to 1 MiB survive there and back on every path: from each client and through each ingress gateway "
-    "to each cluster",
+    "request and response bodies of 1 KiB to 1 MiB arrive unchanged between all clusters",
     promised_by="RFC 9110, Content; Istio passes bodies through unchanged",
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
-    "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
+    "buffer limit in an EnvoyFilter; another server answers: another route takes the host (TRAFFIC-08)",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_bodies_survive(context: ClaimContext) -> None:
-    """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
+def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
+    """Small requests fit one packet and always work: on a bad path the first large one fails. Sent from each client
+    and through each ingress gateway."""
     mesh, runner_access, test_bed = context.mesh, context.runner_access, context.test_bed
     servers = [server.name for server in mesh.clusters]
 
@@ -66,14 +66,13 @@ def test_bodies_survive(context: ClaimContext) -> None:
 
 @claim(
     "TRAFFIC-09",
-    "HTTP/1.1, HTTP/2 (gRPC) and TCP services of every cluster serve the clients of every cluster, each in its own "
-    "protocol",
+    "HTTP/1.1, gRPC (HTTP/2) and TCP services answer clients of every cluster in their own protocol",
     promised_by="istio.io, Protocol Selection; Deployment models: Multiple networks",
     hint="name the Service's port after its protocol (grpc, tcp) in every cluster alike; TCP across networks needs "
     "mutual TLS, since the gateway finds the service by the server name",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_protocols_cross(context: ClaimContext) -> None:
+def test_protocols_work_between_clusters(context: ClaimContext) -> None:
     """A port that one cluster calls http and another tcp works from one side only."""
     mesh, test_bed = context.mesh, context.test_bed
     findings = Findings("ways")

@@ -14,13 +14,13 @@ from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
 
 @claim(
     "TRAFFIC-08",
-    "the ingress gateways refuse hosts and paths that no route names (404), and serve those that are named",
+    "ingress gateways answer 404 to hosts and paths without a route, and serve those with one",
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
-    hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
+    hint="a VirtualService or Gateway with host '*' matches what no other does: istioctl proxy-config routes",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_unknown_hosts_and_paths_are_refused(context: ClaimContext) -> None:
-    """A catch-all route publishes services that nobody meant to publish."""
+def test_unknown_hosts_and_paths_are_rejected(context: ClaimContext) -> None:
+    """A catch-all route publishes services by accident."""
     snapshot, runner_access, test_bed = context.snapshot, context.runner_access, context.test_bed
     findings = Findings("gateways")
 

@@ -16,16 +16,18 @@ from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
 @claim(
     "UPGRADE-02",
-    "an upgrade changes nothing in what proxies hold and in who answers but what is known of the releases, and after "
-    "the way back nothing has changed at all",
+    "an upgrade changes only what is known of the releases, and after the rollback nothing has changed",
     promised_by="istio.io, In-place Upgrades; release notes of the releases on the way",
-    hint="the evidence tells every difference; one that no rule explains is a change of this mesh, or one of Istio's "
-    "that is not known yet (docs/record.md says how a rule is added)",
+    hint="the evidence lists every difference; one that no rule explains is a change of this mesh, or one of Istio's "
+    "that is not known yet (docs/record.md: how to add a rule)",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
 def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evidence: Evidence) -> None:
-    """An upgrade that loses no request can still leave a route, a weight or a certificate behind that was different."""
+    """An upgrade that loses no request can still leave a changed route, weight or certificate behind.
+
+    Compared: the configuration that proxies have, and who answers.
+    """
     findings = Findings("records")
     for rehearsal in (in_place, by_revision):
         for state in (TARGET, RETURNED):
@@ -40,15 +42,18 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
 
 @claim(
     "UPGRADE-03",
-    "an upgrade by revision, and its rollback, lose no request that is made with resilient settings, and every claim "
-    "holds after each step, with mixed versions too",
+    "an upgrade by revision and its rollback lose no request with resilience settings, and break no claim",
     promised_by="istio.io, Canary Upgrades",
-    hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
+    hint="the evidence names the step that lost requests, and its history has times and sources; failed claims have "
+    "hints of their own",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
 def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: Evidence) -> None:
-    """Istio's recommended way: while two control planes are there every pod must know which one is its own."""
+    """Istio's recommended way: while there are two control planes every pod must use its own.
+
+    Every claim must hold after each step, with mixed versions too.
+    """
     findings = Findings("steps")
     judge(by_revision, findings)
     rehearsals.attach(evidence, by_revision)
@@ -57,15 +62,18 @@ def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: 
 
 @claim(
     "UPGRADE-04",
-    "an upgrade in place, and its rollback, lose no request that is made with resilient settings, and every claim holds "
-    "after each step, with mixed versions too",
+    "an upgrade in place and its rollback lose no request with resilience settings, and break no claim",
     promised_by="istio.io, In-place Upgrades; Supported Releases: Control Plane/Data Plane Skew",
-    hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
+    hint="the evidence names the step that lost requests, and its history has times and sources; failed claims have "
+    "hints of their own",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
 def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Evidence) -> None:
-    """The shorter way: old proxies must go on under a new istiod until somebody restarts their pods."""
+    """The shorter way: old proxies must work under a new istiod until their pods are restarted.
+
+    Every claim must hold after each step, with mixed versions too.
+    """
     findings = Findings("steps")
     judge(in_place, findings)
     rehearsals.attach(evidence, in_place)
@@ -74,14 +82,18 @@ def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Eviden
 
 @claim(
     "UPGRADE-05",
-    "when a revision has been removed nothing points at it any more: webhooks, tags, namespaces, pods, routes",
+    "after a revision has been removed nothing refers to it",
     promised_by="istio.io, Canary Upgrades, Uninstall old control plane",
-    hint="restart the pods that are named, set tags anew with `istioctl tag set`, and delete what is left of it",
+    hint="restart pods that refer to the revision, set tags anew with `istioctl tag set`, and delete its remaining "
+    "objects",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_nothing_points_at_what_was_removed(by_revision: Rehearsal, evidence: Evidence) -> None:
-    """A webhook without its istiod refuses every new pod, or worse lets it in without a sidecar, weeks later."""
+def test_nothing_refers_to_a_removed_revision(by_revision: Rehearsal, evidence: Evidence) -> None:
+    """A webhook without its istiod refuses every new pod, or worse admits it without a sidecar, weeks later.
+
+    Checked: webhooks, tags, namespaces, pods and routes.
+    """
     findings = Findings("removals")
     left = by_revision.left
     evidence.attach("left", dict(left))
