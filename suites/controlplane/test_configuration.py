@@ -1,4 +1,4 @@
-"""Where configuration is read, whom it reaches, and that primaries are told the same."""
+"""Where configuration is read, which proxies it reaches, and whether primaries have the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.configuration import objects_of, probe_route
 from meshproof.controlplane.config_admission import admission_problems
-from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
+from meshproof.controlplane.config_consistency import COMPARED, compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
 from meshproof.mesh.configuration import applied
@@ -59,7 +59,7 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     for remote, there in zip(mesh.remotes, together(lambda c: objects_of(c.kube), mesh.remotes), strict=True):
         primary = mesh.control_plane_of(remote)
         findings.examine(
-            str(remote), [f"{what} is ignored: only {primary} is read" for what in lying_in_remotes(there)]
+            str(remote), [f"{what} is ignored: only {primary} is read" for what in ignored_in_remote(there)]
         )
     findings.conclude()
 
@@ -80,7 +80,7 @@ def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     services = {
         str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
     }
-    seen = compare({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
+    seen = compare_primaries({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
     context.evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
     findings = Findings("configuration objects")
     findings.examine("all others")  # a mesh without any is configured alike

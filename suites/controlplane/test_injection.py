@@ -30,19 +30,21 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
         primary = snapshot.of(snapshot.mesh.control_plane_of(snapshot.mesh.cluster(seen.cluster)))
         roots = {fingerprint(root) for root in primary.ca_files().roots}
         trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
-        problems = [] if trusted == roots else [f"afterwards the webhook trusts {trusted or 'nobody'}, not {roots}"]
+        problems = (
+            [] if trusted == roots else [f"afterwards the webhook's caBundle has {trusted or 'no root'}, not {roots}"]
+        )
         if seen.after.pod is not DryRun.ACCEPTED:
             problems.append(f"afterwards a new pod is {seen.after.pod} ({seen.after.words[:200]})")
         if not seen.secret_was_there and seen.before.ca_bundles:
-            problems.append("before the secret the webhook had a caBundle already")
+            problems.append("before the secret the webhook already had a caBundle")
         if not seen.secret_was_there and seen.before.pod is DryRun.ACCEPTED:
             problems.append("before the secret a pod was injected")
         findings.examine(seen.cluster, problems)
     findings.conclude()
     if kept := [seen.cluster for seen in context.installed.remotes if seen.secret_was_there]:
         raise Unavailable(
-            f"how {', '.join(kept)} was before the remote secret",
-            "the mesh was there already, so only the state after it was proven",
+            f"the state of {', '.join(kept)} before the remote secret",
+            "the mesh existed already, so only the state afterwards was proven",
             "run once without a kept mesh",
         )
 
@@ -71,7 +73,7 @@ def test_fresh_pods_get_the_right_identity(context: ClaimContext) -> None:
         }
         seen = {key: pod.proxy_env.get(key, "nothing") for key in expected}
         wrong = [f"{key} is {seen[key]}, expected {value}" for key, value in expected.items() if seen[key] != value]
-        known = ", ".join(sorted(map(str, revisions[cluster.name]))) or "no istiod's"
+        known = ", ".join(sorted(map(str, revisions[cluster.name]))) or "that of an istiod, but none runs"
         return wrong + (
             [] if pod.revision in revisions[cluster.name] else [f"its revision is {pod.revision}, expected {known}"]
         )

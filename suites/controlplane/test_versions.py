@@ -1,4 +1,4 @@
-"""Versions that go together."""
+"""Versions of control planes, proxies, CRDs and istioctl."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_versions_are_compatible(context: ClaimContext) -> None:
     for name, problems in versions.problems().items():
         findings.examine(name, problems)
     wanted = union(crds.values())
-    for primary in mesh.primaries:  # a remote's CRDs are of no use to anybody
+    for primary in mesh.primaries:  # a remote's CRDs are not used
         findings.examine(f"{primary} CRDs", crd_problems(crds[primary.name], wanted))
     context.evidence.attach("versions", asdict(versions))
     findings.conclude()

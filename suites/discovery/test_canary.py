@@ -1,4 +1,4 @@
-"""Discovery that is alive: changes in one cluster arrive in the others."""
+"""Changes in one cluster arrive in the others."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def test_endpoint_changes_propagate(context: ClaimContext) -> None:
     endpoint that appears and one that is removed."""
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("directions")
-    flights: list[Propagation] = [
-        f for found in together(lambda c: measure_propagation(snapshot, c), mesh.clusters) for f in found
+    measured: list[Propagation] = [
+        each for found in together(lambda c: measure_propagation(snapshot, c), mesh.clusters) for each in found
     ]
-    for flight in flights:
-        findings.examine(f"from {flight.server} to {flight.viewer}", flight.problems)
+    for each in measured:
+        findings.examine(f"from {each.server} to {each.viewer}", each.problems)
     context.evidence.attach(
-        "canaries", {f"{f.server} to {f.viewer}": {"known after": f.known_s, "gone after": f.gone_s} for f in flights}
+        "canaries", {f"{m.server} to {m.viewer}": {"known after": m.known_s, "gone after": m.gone_s} for m in measured}
     )
     findings.conclude()
 
@@ -57,10 +57,10 @@ def test_headless_services_resolve(context: ClaimContext) -> None:
         name = stack.enter_context(canary_services(snapshot, headless=True))
         for cluster in mesh.clusters:
             stack.enter_context(canary_endpoint(cluster, snapshot.of(cluster).client, name))
-        told = together(lambda c: resolve_headless(snapshot, fresh_pods, c, name), mesh.clusters)
-    for cluster, (captured, _) in zip(mesh.clusters, told, strict=True):
+        resolved = together(lambda c: resolve_headless(snapshot, fresh_pods, c, name), mesh.clusters)
+    for cluster, (captured, _) in zip(mesh.clusters, resolved, strict=True):
         findings.examine(str(cluster), headless_problems(snapshot, cluster, captured))
-    limits = [f"{a} is not told the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
-    seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, told, strict=True)}
+    limits = [f"{a} does not resolve the pods of {b}, on another network" for a, b in mesh.pairs_across_networks]
+    seen = {str(c): {"by Istio": i, "by Kubernetes": k} for c, (i, k) in zip(mesh.clusters, resolved, strict=True)}
     context.evidence.attach("headless", {"addresses": seen, "limits": limits})
     findings.conclude()

@@ -1,4 +1,4 @@
-"""What control planes know about the clusters, and what they told the proxies."""
+"""What control planes know about the clusters, and which configuration proxies have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
-from meshproof.discovery.sync import held_problems
+from meshproof.discovery.sync import xds_problems
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.run.claim_context import ClaimContext
 
@@ -83,11 +83,11 @@ def test_every_proxy_is_in_sync(context: ClaimContext) -> None:
     """
 
     def check() -> int:
-        state = held_problems(Snapshot.take(context.mesh))
+        state = xds_problems(Snapshot.take(context.mesh))
         wrong = [f"{proxy}: {problem}" for proxy, problems in state.items() for problem in problems]
         if wrong or not state:
-            text = f"{len(wrong)} problems\n{listed('proxies', wrong or ['there are none'])}"
-            # A rejection is a fact, and may be forgotten while we wait; all else may be on its way.
+            text = f"{len(wrong)} problems\n{listed('proxies', wrong or ['no proxy found'])}"
+            # A rejection is final, and istiod may forget it while we wait; all else may still arrive.
             raise ClaimFailed(text) if any(REJECTED in problem for problem in wrong) else NotYet(text)
         return len(state)
 

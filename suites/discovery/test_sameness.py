@@ -1,4 +1,4 @@
-"""What must be the same everywhere, and what must not leave its cluster."""
+"""Services and names that must be the same everywhere, and hosts that stay in their cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
 from meshproof.discovery.cluster_local import KUBERNETES, local_problems, ready_keys
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.discovery.naming import identity_problems, of_remote_secrets, written
+from meshproof.discovery.naming import configured_names, identity_problems, of_remote_secrets
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
 from meshproof.mesh.handles import Cluster
@@ -55,13 +55,15 @@ def test_names_agree_everywhere(context: ClaimContext) -> None:
     """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("places")
-    for cluster, found in zip(mesh.clusters, together(lambda c: written(snapshot, c), mesh.clusters), strict=True):
+    for cluster, found in zip(
+        mesh.clusters, together(lambda c: configured_names(snapshot, c), mesh.clusters), strict=True
+    ):
         wrong = identity_problems(found, cluster.name, cluster.network, mesh.topology.mesh_id)
         for place, problems in wrong.items():
             findings.examine(f"{cluster} {place}", problems)
         context.evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
     clusters = {str(cluster) for cluster in mesh.clusters}
-    with suppress(Unavailable):  # DISCOVERY-04 says so
+    with suppress(Unavailable):  # DISCOVERY-04 reports it
         for primary, secrets in zip(
             mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True
         ):
@@ -83,14 +85,16 @@ def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
     snapshot = context.snapshot
     findings = Findings("clients")
 
-    def ask(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
+    def endpoints_in(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
         pod = snapshot.of(cluster).client
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
         return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
 
-    for cluster, (seen, own, shared) in zip(context.mesh.clusters, together(ask, context.mesh.clusters), strict=True):
+    for cluster, (seen, own, shared) in zip(
+        context.mesh.clusters, together(endpoints_in, context.mesh.clusters), strict=True
+    ):
         far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
         findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
         context.evidence.attach(str(cluster), sorted(seen))

@@ -81,6 +81,6 @@ def test_a_deployment_that_waits_for_its_control_plane(app_redeploy: AppRedeploy
         findings.examine(f"every cluster answers {target}".strip(), problems)
     for name, problems in app_redeploy.uneven.items():
         findings.examine(name, problems)
-    findings.examine("the mesh after it", app_redeploy.drill.ill)
+    findings.examine("the mesh afterwards", app_redeploy.drill.ill)
     app_redeploy.drill.tell(findings)
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Parts of a control plane die: one of two replicas, its process, its eyes in other clusters, the API server."""
+"""Failures of parts of control planes: a replica, the process, remote secrets, the API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
-from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
+from meshproof.discovery.propagation import endpoints_left, endpoints_returned, propagation_problems, readers
 from meshproof.failover.availability import admissions, monitor_availability
 from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
 from meshproof.failover.drill import DrillRunner
@@ -38,7 +38,7 @@ def test_api_servers_may_be_down(drill_runner: DrillRunner, evidence: Evidence) 
     with drill_runner.drill(name) as drill:
         with stop_api_servers(drill_runner.fault_context, drill_runner.mesh.clusters) as drill.transient_fault:
             pause(SAMPLES.api_server_s)
-        followed = flights_arrive(drill.snapshot, BOUNDS.watched_again.seconds)
+        followed = propagation_problems(drill.snapshot, BOUNDS.watched_again.seconds)
     drills.attach(evidence, drill, "api-servers")
     judge_no_loss(findings, drill, name)
     for direction, problems in followed.items():
@@ -71,7 +71,7 @@ def test_remote_secrets_may_change_under_load(drill_runner: DrillRunner, evidenc
         returned = endpoints_returned(drill_runner.mesh, BOUNDS.secret_back.seconds)
         with rotate_tokens(drill_runner.fault_context, pairs):
             pass
-        followed = flights_arrive(drill.snapshot, BOUNDS.secret_back.seconds)
+        followed = propagation_problems(drill.snapshot, BOUNDS.secret_back.seconds)
     drills.attach(evidence, drill, "secrets")
     judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if drill_runner.mesh.remotes else None)
     for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
@@ -93,26 +93,25 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
     Injection, validation, routes, certificates and discovery continue with no gap longer than a few seconds; a new
     namespace waits no longer than for a new leader.
     """
-    findings = Findings("loads, powers and questions")
-    asks = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
+    findings = Findings("loads, capabilities and admissions")
+    clients = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
     primaries = drill_runner.mesh.primaries
     with drill_runner.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
         together(lambda each: stack.enter_context(two_replicas(drill_runner.fault_context, each)), primaries)
         spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
-        with monitor_availability(asks) as availability_monitor, ExitStack() as killed:
+        with monitor_availability(clients) as availability_monitor, ExitStack() as killed:
             for primary in primaries:
                 drill.transient_fault = killed.enter_context(kill_one_istiod(drill_runner.fault_context, primary))
-            with ThreadPoolExecutor(max_workers=1) as beside:
-                waiting = beside.submit(together, new_namespace_served_s, primaries)
-                pause(
-                    BOUNDS.replica_gap.seconds
-                )  # which the availability_monitor judges: a single write in it may be refused
+            with ThreadPoolExecutor(max_workers=1) as executor:
+                waiting = executor.submit(together, new_namespace_served_s, primaries)
+                # Gaps are judged by the availability monitor: until then a single write may be refused.
+                pause(BOUNDS.replica_gap.seconds)
                 controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
     judge_gaps(
-        findings, evidence, drill, availability_monitor, dict(zip(asks, drill_runner.mesh.clusters, strict=True))
+        findings, evidence, drill, availability_monitor, dict(zip(clients, drill_runner.mesh.clusters, strict=True))
     )
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):

@@ -1,4 +1,4 @@
-"""The control plane of one cluster is stopped under load, and started again. One outage per primary, six claims."""
+"""The control plane of one cluster is stopped under load, and started again: one outage per primary, six claims."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evi
             must_have_been_healthy(drill, (source,))
             problems = lost(drill.history, drill.down, (source,))
             silent = versions_answering(drill, drill.steady, source) - versions_answering(drill, drill.down, source)
-            problems += [f"version {version} answered before and not during it" for version in sorted(silent)]
+            problems += [
+                f"version {version} answered before the outage and not during it" for version in sorted(silent)
+            ]
             findings.examine(f"istiod of {outage.victim} down, {source}", problems)
     outages.conclude(findings)
 
@@ -55,7 +57,7 @@ def test_the_other_primaries_keep_full_control(outages: Outages, evidence: Evide
     Full control: it injects a pod that serves, signs its certificate, applies a route, and follows endpoints in every
     cluster.
     """
-    findings = Findings("powers")
+    findings = Findings("capabilities")
     for outage in outages:
         for name, control in outage.control.items():
             evidence.attach(f"{outage.victim}-down-seconds-in-{name}", control.seconds)
@@ -140,7 +142,9 @@ def test_proxies_that_cannot_reconnect_keep_serving(outages: Outages, evidence: 
     for outage in outages:
         evidence.attach(f"{outage.victim}-dials", {proxy: str(counted) for proxy, counted in outage.dials.items()})
         for proxy, (before, after) in outage.dials.items():
-            problems = [] if after > before else [f"has not dialled its control plane again ({before} streams so far)"]
+            problems = (
+                [] if after > before else [f"has not tried to reconnect to its control plane ({before} streams so far)"]
+            )
             findings.examine(f"istiod of {outage.victim} down, {proxy}", problems)
         for source in outage.drill.of():
             problems = lost(outage.drill.history, outage.drill.down, (source,))
@@ -171,7 +175,7 @@ def test_certificates_outlast_an_outage(outages: Outages, evidence: Evidence) ->
         for client in outage.short_lived:
             who = f"{name}, {client.source}"
             findings.examine(f"{who} until its certificate ended", lost_until_end(outage, client))
-            signed = [] if client.kept else ["it has a new certificate: who signed it while istiod was down?"]
+            signed = [] if client.kept else ["it has a new certificate although istiod was down"]
             findings.examine(f"{who} after that", signed)
             findings.examine(f"{who} after istiod was back", lost_once_renewed(outage, client))
         for proxy, remaining in outage.remaining.items():

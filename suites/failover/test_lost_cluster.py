@@ -1,4 +1,4 @@
-"""A whole cluster hangs or dies, with its control plane, its gateways and its API server, and comes back."""
+"""A whole cluster hangs or fails, with its control plane, gateways and API server, and comes back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
-from meshproof.discovery.propagation import flights_arrive
+from meshproof.discovery.propagation import propagation_problems
 from meshproof.failover.drill import DrillRunner
 from meshproof.failover.verdicts import judge_lost_cluster
 from meshproof.failover.victims import one_of_each_role
@@ -48,7 +48,9 @@ def test_a_lost_cluster_is_survived_and_rejoins(
         judge_lost_cluster(findings, drill, victim, name)
         if drill.leaves_unhealthy:
             break
-        for direction, problems in flights_arrive(Snapshot.take(drill_runner.mesh), BOUNDS.rejoin.seconds).items():
+        for direction, problems in propagation_problems(
+            Snapshot.take(drill_runner.mesh), BOUNDS.rejoin.seconds
+        ).items():
             findings.examine(f"{name} and back, {direction}", problems)
     findings.conclude()
 
@@ -75,7 +77,7 @@ def test_a_cluster_that_hangs_is_survived(drill_runner: DrillRunner, resilient: 
             pause(SAMPLES.lost_s)
         silent = all_answer(drill_runner.mesh, drill.snapshot, resilient, timeout_s=BOUNDS.rejoin.seconds)
         findings.examine(f"{name} and going on, every cluster answers", silent)
-        followed = flights_arrive(drill.snapshot, BOUNDS.rejoin.seconds)
+        followed = propagation_problems(drill.snapshot, BOUNDS.rejoin.seconds)
     drills.attach(evidence, drill, victim.name)
     judge_lost_cluster(findings, drill, victim, name)
     for direction, problems in followed.items():

@@ -1,4 +1,4 @@
-"""What lies between the clusters dies: their east-west gateways, and the link itself."""
+"""Failures of the path between clusters: east-west gateways, and the link itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ports 15012 and 15017: how remotes reach their control plane."""
+"""Ports 15012 and 15017, by which remotes reach their control plane."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.concurrency import together
 from meshproof.gateways.istiod_ports import (
     BAD_TOKEN,
     NO_TOKEN,
-    PROPER,
+    VALID_TOKEN,
     call_webhook_port,
     call_xds_port,
     token_problems,
@@ -43,7 +43,7 @@ def test_15012_requires_a_token(context: ClaimContext) -> None:
         for remote in mesh.remotes
         for address in snapshot.of(mesh.control_plane_of(remote)).gateway_addresses
         for service in SERVICES
-        for caller in (NO_TOKEN, BAD_TOKEN, PROPER)
+        for caller in (NO_TOKEN, BAD_TOKEN, VALID_TOKEN)
     ]
     for remote in mesh.remotes:
         primary = snapshot.of(mesh.control_plane_of(remote))
@@ -70,7 +70,7 @@ def test_15017_leads_to_the_webhook(context: ClaimContext) -> None:
     """Without it running pods continue, but new ones are refused. Negative control: a root made for this test must
     not verify it."""
     findings = Findings("webhooks")
-    stranger = pem_of(make_root().cert).decode()
+    foreign_root = pem_of(make_root().cert).decode()
     for remote in context.mesh.remotes:
         addresses = context.snapshot.of(context.mesh.control_plane_of(remote)).gateway_addresses
         hooks = injection_webhooks(remote.kube)
@@ -78,12 +78,13 @@ def test_15017_leads_to_the_webhook(context: ClaimContext) -> None:
             findings.examine(f"{remote}", ["no injection webhook, or no external address of its control plane"])
         for hook, address in [(hook, address) for hook in hooks for address in addresses]:
             problems = ["it has no caBundle"] if not hook.ca else []
-            asked = together(
-                partial(call_webhook_port, context.snapshot, remote, hook, address), [hook.ca or stranger, stranger]
+            calls = together(
+                partial(call_webhook_port, context.snapshot, remote, hook, address),
+                [hook.ca or foreign_root, foreign_root],
             )
-            problems += review_problems(asked[0]) if hook.ca else []
-            if not problems and "certificate" not in asked[1].error:
-                problems = [f"a root of our own verifies it as well, so this proves nothing ({asked[1]})"]
+            problems += review_problems(calls[0]) if hook.ca else []
+            if not problems and "certificate" not in calls[1].error:
+                problems = [f"negative control failed: a root made for this test verifies it as well ({calls[1]})"]
             findings.examine(f"{hook} at {address}:{names.PORT_WEBHOOK} from {remote}", problems)
-            context.evidence.attach(f"{remote}-{address}", [str(call) for call in asked])
+            context.evidence.attach(f"{remote}-{address}", [str(call) for call in calls])
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Networks are what they claim to be: joined by gateways, and by nothing else."""
+"""Networks are joined by gateways only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import ClaimFailed, Unavailable
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.gateways.anonymous_callers import call_services_behind, stranger_problems
+from meshproof.gateways.anonymous_callers import anonymous_caller_problems, call_services_behind
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown
 from meshproof.gateways.network_isolation import isolation_problems, reach_pods
 from meshproof.gateways.passthrough import plain_http_replies
@@ -43,10 +43,10 @@ def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
         for (cluster, pod), known in zip(replicas, answers, strict=True):
             last[f"{cluster} {pod.name}"] = gateway_problems(known, wanted)
         if any(last.values()):
-            raise NotYet("it differs")
+            raise NotYet("the gateways differ")
 
     findings = Findings("control planes")
-    with suppress(ClaimFailed):  # told below, istiod by istiod
+    with suppress(ClaimFailed):  # reported below for each istiod
         eventually(check, what="networkz", timeout_s=DEADLINES.discovery_s, error=ClaimFailed)
     for who, problems in last.items():
         findings.examine(who, problems)
@@ -73,7 +73,7 @@ def test_networks_are_isolated(context: ClaimContext) -> None:
         context.evidence.attach(str(client), [str(answer) for answer in (*near, *far)])
         findings.examine(f"{client} {context.snapshot.of(client).outside}", isolation_problems(near, far))
     if context.provider_name != "lab" and any(answer.accepted for _, far in tried for answer in far):
-        raise Unavailable("networks that are apart", "some foreign pods are reachable directly", "see the evidence")
+        raise Unavailable("network isolation", "some foreign pods are reachable directly", "see the evidence")
     findings.conclude()
 
 
@@ -94,19 +94,21 @@ def test_services_behind_the_gateway_require_a_mesh_identity(context: ClaimConte
     pairs = list(context.mesh.pairs_across_networks)
     callers = {server: client for client, server in reversed(pairs)}
 
-    def knock(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:
+    def call_services(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:
         client, server = pair
         return call_services_behind(snapshot, client, server, everything=callers[server] is client)
 
-    for (client, server), replies in zip(pairs, together(knock, pairs), strict=True):
+    for (client, server), replies in zip(pairs, together(call_services, pairs), strict=True):
         if not replies:
             findings.examine(f"{client} to {server}", ["the gateway has no external address"])
         for attempt, reply in replies:
-            findings.examine(f"{client} to {server}: {attempt.sni}", stranger_problems(reply))
+            findings.examine(f"{client} to {server}: {attempt.sni}", anonymous_caller_problems(reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{attempt.sni}: {reply}" for attempt, reply in replies))
-        asked = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
-        versions = {answer.version for answer in asked if answer.ok}
-        control = [] if server.spec.app_version in versions else ["a mesh client is not answered: this proves nothing"]
+        from_mesh = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
+        versions = {answer.version for answer in from_mesh if answer.ok}
+        control = (
+            [] if server.spec.app_version in versions else ["positive control failed: a mesh client is not answered"]
+        )
         findings.examine(f"{client} to {server} by the mesh", control)
     for client, server in pairs:
         for plain in plain_http_replies(snapshot, client, server).values():

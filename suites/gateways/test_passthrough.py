@@ -7,7 +7,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
-from meshproof.gateways.paths import meet, meet_saying
+from meshproof.gateways.paths import handshakes, handshakes_offering
 from meshproof.run.claim_context import ClaimContext
 
 
@@ -24,7 +24,9 @@ def test_15443_passes_tls_through(context: ClaimContext) -> None:
     findings = Findings("gateways")
     pairs = list(context.mesh.pairs_across_networks)
     prefix = f"spiffe://{context.mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
-    for (client, server), met in zip(pairs, together(lambda pair: meet(context.snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: handshakes(context.snapshot, *pair), pairs), strict=True
+    ):
         findings.examine(f"{client} to {server}", [] if met else ["the gateway has no external address"])
         for (address, port), answer in met.items():
             findings.examine(f"{client} to {server} at {address}:{port}", passthrough_problems(answer, prefix))
@@ -44,7 +46,7 @@ def test_15443_rejects_everything_else(context: ClaimContext) -> None:
     findings = Findings("attempts")
     pairs = list(mesh.pairs_across_networks)
     must_accept(snapshot, mesh)
-    refused = together(lambda pair: meet_saying(snapshot, *pair, tuple(REFUSED.values())), pairs)
+    refused = together(lambda pair: handshakes_offering(snapshot, *pair, tuple(REFUSED.values())), pairs)
     plain = [(*pair, plain_http_replies(snapshot, *pair)) for pair in pairs]
     must_accept(snapshot, mesh)
     for (client, server), answers in zip(pairs, refused, strict=True):

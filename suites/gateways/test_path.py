@@ -1,4 +1,4 @@
-"""That requests really take the way they should."""
+"""The path that requests take between clusters."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from meshproof.run.claim_context import ClaimContext
     isolation=Isolation.EXCLUSIVE,
 )
 def test_requests_take_the_right_path(context: ClaimContext) -> None:
-    """Asserted: the client's proxy counts as many requests to the far address as the far version answered, and bare
-    handshakes, each a new connection, are all forwarded by the far gateway. (It cannot see single requests.)"""
+    """Versions that answer do not prove the path; proxies' counters do.
+
+    The client's proxy must count as many requests to the far address as the far version answered. The far gateway
+    cannot see single requests: it must forward bare handshakes, each a new connection, and on one network nothing.
+    """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     for client, server in mesh.pairs:

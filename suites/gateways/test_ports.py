@@ -9,9 +9,9 @@ from meshproof.gateways.exposed_ports import (
     RUNNER,
     Seen,
     allowed_ports,
-    ask_everywhere,
-    knock,
+    connect_everywhere,
     port_notes,
+    request_without_certificate,
     spec_problems,
     wire_problems,
 )
@@ -73,32 +73,33 @@ def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
         findings.examine(f"{cluster} {service.name}", problems)
     places = [(cluster, service, address) for cluster, service in services for address in service.addresses]
 
-    def ask(place: tuple[Cluster, ServiceFacts, str]) -> Seen:
+    def probe_address(place: tuple[Cluster, ServiceFacts, str]) -> Seen:
         cluster, service, address = place
         allowed = allowed_ports(mesh, cluster, service)
-        answers = ask_everywhere(snapshot, cluster, address, allowed | service.port_numbers)
+        answers = connect_everywhere(snapshot, cluster, address, allowed | service.port_numbers)
         if address in context.runner_access.shut:
             del answers[RUNNER]
-        return answers, knock(snapshot, answers, allowed)
+        return answers, request_without_certificate(snapshot, answers, allowed)
 
-    seen = {(c, str(s), a): found for (c, s, a), found in zip(places, together(ask, places), strict=True)}
+    seen = {(c, str(s), a): found for (c, s, a), found in zip(places, together(probe_address, places), strict=True)}
     for cluster, service in services:
         allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
         accepting, replied = set[int](), dict[int, Reply]()
         for address in service.addresses:
-            answers, knocked = seen[cluster, str(service), address]
+            answers, surplus = seen[cluster, str(service), address]
             for who, got in answers.items():
-                findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed, knocked))
+                findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed, surplus))
                 accepting.update(answer.port for answer in got if answer.accepted)
-            replied |= knocked
-            told = {who: [str(answer) for answer in got] for who, got in answers.items()}
-            replies = (
-                {"without a certificate": {port: str(reply) for port, reply in knocked.items()}} if knocked else {}
+            replied |= surplus
+            connections = {who: [str(answer) for answer in got] for who, got in answers.items()}
+            replies = {port: str(reply) for port, reply in surplus.items()}
+            context.evidence.attach(
+                f"{cluster}-{service.name}-{address}",
+                connections | ({"without a certificate": replies} if replies else {}),
             )
-            context.evidence.attach(f"{cluster}-{service.name}-{address}", told | replies)
         if service.addresses:
             for note in port_notes(service, service.port_numbers - allowed, accepting, replied):
                 findings.advise(f"{cluster}: {note}")
     findings.conclude()
-    if len(mesh.clusters) == 1:  # with more, pods of the others have asked
+    if len(mesh.clusters) == 1:  # with more, pods of the others have probed them
         context.runner_access.require("what the gateways expose to this machine")

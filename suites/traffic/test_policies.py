@@ -1,4 +1,4 @@
-"""Who is served at all: only mesh identities under STRICT, and only those that a policy names."""
+"""Mutual TLS and authorization policies between clusters."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_identity_policies_are_enforced(context: ClaimContext) -> None:
 
     def problems(way: tuple[Cluster, Cluster]) -> list[str]:
         client, server = way
-        urls = [test_bed.url(service_of(server), f"{GUARDED}/{word}") for word in EXPECTED]
+        urls = [test_bed.url(service_of(server), f"{GUARDED}/{path}") for path in EXPECTED]
         calls = [Call(url=url, count=SAMPLES.repeated) for url in urls]
         pod = context.snapshot.of(client).client
         return settled(lambda: guard_problems(call_from_pod(client.kube, pod, calls)))
@@ -83,11 +83,11 @@ def test_requests_use_mutual_tls(context: ClaimContext) -> None:
     viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.callers]
     account = f"/ns/{names.APP_NAMESPACE}/sa/"
 
-    def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:
+    def security_in(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:
         cluster, pod = viewer
         return security_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
 
-    for (cluster, pod), seen in zip(viewers, together(ask, viewers), strict=True):
+    for (cluster, pod), seen in zip(viewers, together(security_in, viewers), strict=True):
         findings.examine(f"{cluster} {pod}", security_problems(seen, account))
         evidence.attach(f"{cluster}-{pod.name}", {endpoint: asdict(security) for endpoint, security in seen.items()})
     findings.conclude()

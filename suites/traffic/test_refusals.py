@@ -1,4 +1,4 @@
-"""What nobody asked to be served is not."""
+"""Hosts and paths without a route."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_unknown_hosts_and_paths_are_rejected(context: ClaimContext) -> None:
     snapshot, runner_access, test_bed = context.snapshot, context.runner_access, context.test_bed
     findings = Findings("gateways")
 
-    def judged(cluster: Cluster) -> list[str]:
+    def problems_of(cluster: Cluster) -> list[str]:
         return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
 
     findings.skip(context.snapshot.without_ingress, NAME_AN_INGRESS)
-    found = together(judged, context.snapshot.with_ingress)
+    found = together(problems_of, context.snapshot.with_ingress)
     for cluster, problems in zip(context.snapshot.with_ingress, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()

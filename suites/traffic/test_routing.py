@@ -1,4 +1,4 @@
-"""Routes of our own over probes in all clusters: weights, subsets, and who serves when the nearest fails."""
+"""Weighted routes and locality failover over probes in all clusters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from meshproof.mesh.handles import Cluster
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod
 from meshproof.run.claim_context import ClaimContext
-from meshproof.traffic.locality_failover import detects_outliers_everywhere, drill_failover, failover_that_never_happens
-from meshproof.traffic.shares import share_problems, told
+from meshproof.traffic.locality_failover import (
+    detects_outliers_everywhere,
+    drill_failover,
+    failover_without_outlier_detection,
+)
+from meshproof.traffic.shares import count_summary, share_problems
 from meshproof.traffic.weighted_routes import must_have_weights
 from meshproof.workloads.testbed.configuration import weights
 from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
@@ -51,7 +55,7 @@ def test_weighted_routes_hold(context: ClaimContext) -> None:
     for (cluster, through), answers in zip(sources, together(sample, sources), strict=True):
         name = f"{'through the ingress gateway of' if through else 'from the client of'} {cluster}"
         findings.examine(name, share_problems(answers, expected))
-        context.evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", told(answers))
+        context.evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", count_summary(answers))
     findings.conclude()
 
 
@@ -77,5 +81,7 @@ def test_failing_local_endpoints_are_replaced(context: ClaimContext) -> None:
         if detects_outliers_everywhere(primary):
             continue
         for rule in objects_of(primary.kube, ["DestinationRule"]):
-            findings.examine(f"{primary} {place_of(rule)}", [] if is_probe(rule) else failover_that_never_happens(rule))
+            findings.examine(
+                f"{primary} {place_of(rule)}", [] if is_probe(rule) else failover_without_outlier_detection(rule)
+            )
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Who answers: both versions, in the shares that the endpoints' weights promise, and nobody fails."""
+"""Which versions answer, and in which shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plug-in CAs and the one root above them."""
+"""Plug-in CAs, and their common root."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_each_plugin_ca_verifies_offline(context: ClaimContext) -> None:
 )
 def test_all_roots_are_the_same(context: ClaimContext) -> None:
     """A second root shows as TLS errors on the remote share only, which retries hide."""
-    held = roots_by_place(context.snapshot)
-    context.evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
-    first, wanted = next(iter(held.items()))
-    findings = Findings("places that hold a root")
-    for place, prints in held.items():
+    roots = roots_by_place(context.snapshot)
+    context.evidence.attach("roots", {place: sorted(prints) for place, prints in roots.items()})
+    first, wanted = next(iter(roots.items()))
+    findings = Findings("places with root certificates")
+    for place, prints in roots.items():
         shown = ", ".join(sorted(prints)) or "nothing"
-        findings.examine(place, [] if prints == wanted else [f"holds {shown}, unlike {first}"])
+        findings.examine(place, [] if prints == wanted else [f"has {shown}, unlike {first}"])
     findings.conclude()

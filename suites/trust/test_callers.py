@@ -1,4 +1,4 @@
-"""Whom workloads let in."""
+"""Which clients workloads accept."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def test_clients_without_a_valid_certificate_are_rejected(context: ClaimContext)
     """Each client differs in one thing only from a valid one, the positive control, which must be served before and
     after."""
     snapshot = context.snapshot
-    findings = Findings("callers")
+    findings = Findings("clients")
     pairs = list(context.mesh.pairs)
     for (client, server), replies in zip(pairs, together(lambda p: try_each_caller(snapshot, *p), pairs), strict=True):
         if not replies:
-            findings.examine(f"{client} to {server}", ["there is nothing to dial"])
+            findings.examine(f"{client} to {server}", ["no address to dial"])
         for attempt, reply in replies:
             who = f"{client} to {server} at {attempt.address}:{attempt.port} with {attempt.caller}"
             findings.examine(who, caller_problems(attempt.caller, reply))

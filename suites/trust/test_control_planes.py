@@ -1,4 +1,4 @@
-"""What control planes and clusters must agree on: trust domains, clocks, and the names in istiod's certificate."""
+"""Trust domains, clocks, and istiod's certificates."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_istiod_certificates_match_the_dialled_name(context: ClaimContext) -> No
     findings = Findings("istiod's ports")
     wanted = [(c, *target) for c in context.mesh.clusters for target in sorted(istiod_targets(c))]
 
-    def ask(item: tuple[Cluster, str, int]) -> TlsAnswer:
+    def handshake(item: tuple[Cluster, str, int]) -> TlsAnswer:
         cluster, host, port = item
         hello = Hello(address=host, port=port, sni=host, alpn="h2")
         return tls_from_pod(cluster.kube, context.snapshot.of(cluster).outside, (hello,))[0]
 
-    for (cluster, host, port), answer in zip(wanted, together(ask, wanted), strict=True):
+    for (cluster, host, port), answer in zip(wanted, together(handshake, wanted), strict=True):
         roots = context.snapshot.issuer_of(cluster).roots
         findings.examine(f"{host}:{port} in {cluster}", serving_problems(answer, host, roots, context.now))
         shown = [f"{subject(cert)} {', '.join(dns_names(cert))}" for cert in answer.chain]

@@ -1,4 +1,4 @@
-"""The certificates that live workloads hold, and that they show to callers from other clusters."""
+"""Certificates of live workloads, and those that clients in other clusters receive."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.gateways.paths import meet
+from meshproof.gateways.paths import handshakes
 from meshproof.pki.verify import parse_chain, verify_chain
 from meshproof.run.claim_context import ClaimContext
-from meshproof.trust.workload_certificates import described, presented_problems, svid_problems
+from meshproof.trust.workload_certificates import certificate_summary, presented_problems, svid_problems
 
 
 @claim(
@@ -63,16 +63,18 @@ def test_workload_certificates_reach_other_clusters(context: ClaimContext) -> No
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     pairs = list(mesh.pairs)
-    for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(pairs, together(lambda pair: handshakes(snapshot, *pair), pairs), strict=True):
         known = {endpoint.key for endpoint in app_endpoints(client, snapshot.of(client).client)}
         roots = parse_chain(snapshot.of(client).root_maps[names.CLIENT_NAMESPACE])
         issuer = snapshot.issuer_of(server).issuer
         pods = snapshot.of(server).pods_of(names.APP_NAMESPACE, app=names.APP_SERVICE)
         accounts = {f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}" for pod in pods}
-        findings.examine(f"{client} to {server}", [] if met else ["there is nothing to dial"])
+        findings.examine(f"{client} to {server}", [] if met else ["no address to dial"])
         for (address, port), answer in met.items():
             problems = [] if f"{address}:{port}" in known else ["the client's proxy does not know this endpoint"]
             problems += presented_problems(answer, accounts, issuer, roots, context.now)
             findings.examine(f"{client} to {server} at {address}:{port}", problems)
-            context.evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
+            context.evidence.attach(
+                f"{client}-{server}-{address}-{port}", [certificate_summary(cert) for cert in answer.chain]
+            )
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Whether the mesh is ready for another version of Istio."""
+"""Readiness for another version of Istio."""
 
 from __future__ import annotations
 

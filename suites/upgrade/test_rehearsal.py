@@ -1,4 +1,4 @@
-"""The upgrade itself, there and back, with load on and every claim proven on the way."""
+"""Rehearsals of an upgrade and its rollback, under load, with every claim proven after each step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
     for rehearsal in (in_place, by_revision):
         for state in (TARGET, RETURNED):
             if state not in rehearsal.records:
-                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not come so far"])
+                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not reach this step"])
                 continue
             found = compare(rehearsal.records[START], rehearsal.records[state])
             findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
@@ -97,9 +97,11 @@ def test_nothing_refers_to_a_removed_revision(by_revision: Rehearsal, evidence: 
     findings = Findings("removals")
     left = by_revision.left
     evidence.attach("left", dict(left))
-    control = [] if left.get(START) else ["nothing pointed at the control plane that was in use, so the look is blind"]
+    control = (
+        [] if left.get(START) else ["positive control failed: nothing refers to the control plane that was in use"]
+    )
     findings.examine(f"{by_revision.old} before it was removed", control)
     for state, gone in ((TARGET, by_revision.old), (RETURNED, by_revision.new)):
-        missing = [] if state in left else ["the upgrade did not come so far"]
+        missing = [] if state in left else ["the upgrade did not reach this step"]
         findings.examine(f"{gone} after it was removed", [*missing, *left.get(state, ())])
     findings.conclude()
