@@ -7,7 +7,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
-from meshproof.gateways.paths import handshakes, handshakes_offering
+from meshproof.gateways.paths import handshakes_offering, mesh_handshakes
 from meshproof.run.claim_context import ClaimContext
 
 
@@ -25,7 +25,7 @@ def test_15443_passes_tls_through(context: ClaimContext) -> None:
     pairs = list(context.mesh.pairs_across_networks)
     prefix = f"spiffe://{context.mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
     for (client, server), met in zip(
-        pairs, together(lambda pair: handshakes(context.snapshot, *pair), pairs), strict=True
+        pairs, together(lambda pair: mesh_handshakes(context.snapshot, *pair), pairs), strict=True
     ):
         findings.examine(f"{client} to {server}", [] if met else ["the gateway has no external address"])
         for (address, port), answer in met.items():

@@ -7,7 +7,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.gateways.paths import handshakes
+from meshproof.gateways.paths import mesh_handshakes
 from meshproof.pki.verify import parse_chain, verify_chain
 from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.workload_certificates import certificate_summary, presented_problems, svid_problems
@@ -63,7 +63,9 @@ def test_workload_certificates_reach_other_clusters(context: ClaimContext) -> No
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     pairs = list(mesh.pairs)
-    for (client, server), met in zip(pairs, together(lambda pair: handshakes(snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: mesh_handshakes(snapshot, *pair), pairs), strict=True
+    ):
         known = {endpoint.key for endpoint in app_endpoints(client, snapshot.of(client).client)}
         roots = parse_chain(snapshot.of(client).root_maps[names.CLIENT_NAMESPACE])
         issuer = snapshot.issuer_of(server).issuer

@@ -23,13 +23,13 @@ from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evidence: Evidence) -> None:
+def test_what_changes_is_known(upgrade_in_place: Rehearsal, upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
     """An upgrade that loses no request can still leave a changed route, weight or certificate behind.
 
     Compared: the configuration that proxies have, and who answers.
     """
     findings = Findings("records")
-    for rehearsal in (in_place, by_revision):
+    for rehearsal in (upgrade_in_place, upgrade_by_revision):
         for state in (TARGET, RETURNED):
             if state not in rehearsal.records:
                 findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not reach this step"])
@@ -49,14 +49,14 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: Evidence) -> None:
+def test_an_upgrade_by_revision_costs_nothing(upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
     """Istio's recommended way: while there are two control planes every pod must use its own.
 
     Every claim must hold after each step, with mixed versions too.
     """
     findings = Findings("steps")
-    judge(by_revision, findings)
-    rehearsals.attach(evidence, by_revision)
+    judge(upgrade_by_revision, findings)
+    rehearsals.attach(evidence, upgrade_by_revision)
     findings.conclude()
 
 
@@ -69,14 +69,14 @@ def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: 
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Evidence) -> None:
+def test_an_upgrade_in_place_costs_nothing(upgrade_in_place: Rehearsal, evidence: Evidence) -> None:
     """The shorter way: old proxies must work under a new istiod until their pods are restarted.
 
     Every claim must hold after each step, with mixed versions too.
     """
     findings = Findings("steps")
-    judge(in_place, findings)
-    rehearsals.attach(evidence, in_place)
+    judge(upgrade_in_place, findings)
+    rehearsals.attach(evidence, upgrade_in_place)
     findings.conclude()
 
 
@@ -89,19 +89,19 @@ def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Eviden
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_nothing_refers_to_a_removed_revision(by_revision: Rehearsal, evidence: Evidence) -> None:
+def test_nothing_refers_to_a_removed_revision(upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
     """A webhook without its istiod refuses every new pod, or worse admits it without a sidecar, weeks later.
 
     Checked: webhooks, tags, namespaces, pods and routes.
     """
     findings = Findings("removals")
-    left = by_revision.left
+    left = upgrade_by_revision.left
     evidence.attach("left", dict(left))
     control = (
         [] if left.get(START) else ["positive control failed: nothing refers to the control plane that was in use"]
     )
-    findings.examine(f"{by_revision.old} before it was removed", control)
-    for state, gone in ((TARGET, by_revision.old), (RETURNED, by_revision.new)):
+    findings.examine(f"{upgrade_by_revision.old} before it was removed", control)
+    for state, gone in ((TARGET, upgrade_by_revision.old), (RETURNED, upgrade_by_revision.new)):
         missing = [] if state in left else ["the upgrade did not reach this step"]
         findings.examine(f"{gone} after it was removed", [*missing, *left.get(state, ())])
     findings.conclude()

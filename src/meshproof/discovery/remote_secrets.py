@@ -153,7 +153,7 @@ def written_problems(found: Iterable[RemoteSecret], wanted: str, now: datetime, 
 class Access:
     """What the credentials give access to from inside istiod's cluster.
 
-    `uid` is that of the namespace kube-system there, which tells one cluster from another; `denied` the missing
+    `uid` is that of the namespace kube-system there, which identifies the cluster; `denied` the missing
     rights. With `error` the API server was not reached, did not verify, or did not know the token.
     """
 

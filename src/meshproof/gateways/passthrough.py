@@ -7,7 +7,7 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
-from meshproof.gateways.paths import handshakes
+from meshproof.gateways.paths import mesh_handshakes
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import spiffe_ids, subject
@@ -48,7 +48,9 @@ def plain_http_replies(snapshot: Snapshot, client: Cluster, server: Cluster) -> 
 def must_accept(snapshot: Snapshot, mesh: Mesh) -> None:
     """The positive control. Raises `ClaimFailed` if the right handshake is rejected as well."""
     pairs = list(mesh.pairs_across_networks)
-    for (client, server), met in zip(pairs, together(lambda pair: handshakes(snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: mesh_handshakes(snapshot, *pair), pairs), strict=True
+    ):
         if not met or not all(answer.completed for answer in met.values()):
             seen = "; ".join(str(answer) for answer in met.values()) or "no external address"
             raise ClaimFailed(

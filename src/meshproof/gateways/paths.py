@@ -52,7 +52,7 @@ Offer = tuple[str | None, str | None]
 MESH_OFFER: Final[Offer] = (APP_SNI, ISTIO_ALPN)
 
 
-def handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
+def mesh_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
     """Handshakes as mesh clients make them, from `client`'s outside pod with everything that its clients dial for
     `server`."""
     return handshakes_offering(snapshot, client, server, (MESH_OFFER,))[0]
