@@ -1,4 +1,4 @@
-"""Needs of claims that the library does not know already."""
+"""Needs of claims that the library does not define."""
 
 from __future__ import annotations
 

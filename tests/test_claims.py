@@ -61,7 +61,7 @@ def test_two_functions_may_not_have_one_code() -> None:
         registry.add(made(), "suites.trust.test_a.test_two")
     assert str(caught.value) == (
         "claim TRUST-01 at suites.trust.test_a.test_two: suites.trust.test_a.test_one has this code\n"
-        "  repair: take the next free number"
+        "  repair: use the next free number"
     )
 
 

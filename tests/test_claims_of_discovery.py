@@ -27,7 +27,7 @@ from meshproof.discovery.naming import (
 )
 from meshproof.discovery.propagation import Propagation, expected_keys
 from meshproof.discovery.sameness import sameness_problems
-from meshproof.gateways.anonymous_callers import stranger_problems
+from meshproof.gateways.anonymous_callers import anonymous_caller_problems
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways
 from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
@@ -122,21 +122,20 @@ def flight(**changes: Any) -> Propagation:
 def test_a_canary_must_come_and_go() -> None:
     assert flight().problems == []
     assert flight(known_s=None).problems == [
-        "a new endpoint was not known within 10 s: expected 10.2.0.99:8080, had nothing"
+        "a new endpoint did not appear within 10 s: expected 10.2.0.99:8080, had nothing"
     ]
-    assert flight(gone_s=None).problems == ["it was known after 0.2 s, but not gone within 10 s after its removal"]
-    assert flight(before=frozenset({"x:1"})).problems == ["the canary had endpoints before there were any: x:1"]
-    assert flight(expected=frozenset()).problems == ["cluster2 has no address that cluster1 could be given"]
+    assert flight(gone_s=None).problems == ["it appeared after 0.2 s, but did not disappear within 10 s of its removal"]
+    assert flight(before=frozenset({"x:1"})).problems == ["the canary had endpoints before any were added: x:1"]
+    assert flight(expected=frozenset()).problems == ["cluster2 has no address that cluster1 can use"]
 
 
 GOLDEN = """\
-DISCOVERY-03 an endpoint that appears in one cluster is soon known to the proxies of every other cluster, and \
-forgotten soon after it is gone: 1 of 2 directions are wrong
-  last seen   from cluster2 to cluster1: a new endpoint was not known within 10 s: expected 10.2.0.99:8080, had nothing
+DISCOVERY-03 endpoint changes in one cluster soon reach the proxies of every other cluster: 1 of 2 directions are wrong
+  last seen   from cluster2 to cluster1: a new endpoint did not appear within 10 s: expected 10.2.0.99:8080, had nothing
   mesh        multi-primary-samenet: cluster1(primary, network1) cluster2(primary, network1)
   promised    istio.io, Install Multicluster: each control plane watches the API servers of all clusters
-  try         nothing arrives but DISCOVERY-01 says synced: the remote secret's token is revoked or over \
-(DISCOVERY-04), or the network between istiod and that API server is cut; istiod says synced for ever once it was
+  try         nothing arrives but DISCOVERY-01 reports synced: the remote secret's token is revoked or expired \
+(DISCOVERY-04), or the network between istiod and that API server is cut; istiod never withdraws the status synced
   again       pytest --topology=multi-primary-samenet -k DISCOVERY-03 --keep"""
 
 
@@ -147,7 +146,7 @@ def test_a_dead_discovery_reads_like_this() -> None:
     with pytest.raises(ClaimFailed) as caught:
         findings.conclude()
     topology = snapshot_of("multi-primary-samenet").mesh.topology
-    assert render_failure(test_canary.test_changes_arrive.__claim__, topology, str(caught.value)) == GOLDEN  # type: ignore[attr-defined]
+    assert render_failure(test_canary.test_endpoint_changes_propagate.__claim__, topology, str(caught.value)) == GOLDEN  # type: ignore[attr-defined]
 
 
 def test_headless_names_have_the_pods_of_their_network() -> None:
@@ -198,7 +197,7 @@ def service(*ports: tuple[str, int], kind: str = "ClusterIP") -> ServiceFacts:
 def test_services_are_compared_with_the_first() -> None:
     same = {ONE: service(("http", 80)), TWO: service(("http", 80))}
     assert sameness_problems(same, TWO) == []
-    assert sameness_problems({**same, TWO: None}, TWO) == ["there is no Service meshproof-app/mockshop"]
+    assert sameness_problems({**same, TWO: None}, TWO) == ["no Service meshproof-app/mockshop"]
     assert sameness_problems({**same, TWO: service(("", 80), kind="NodePort")}, TWO) == [
         "its type is NodePort, in cluster1 it is ClusterIP",
         "its ports are 80 (no name), in cluster1 they are 80 (http)",
@@ -208,10 +207,10 @@ def test_services_are_compared_with_the_first() -> None:
 def test_a_cluster_local_host_has_its_own_endpoints_only() -> None:
     own, both = frozenset({"a:6443"}), frozenset({"a:6443", "b:6443"})
     assert local_problems(own, own, 2, 2) == []
-    assert local_problems(both, own, 2, 2) == ["is led to b:6443, which is not its own cluster's"]
+    assert local_problems(both, own, 2, 2) == ["has endpoint b:6443, which is not in its own cluster"]
     assert local_problems(frozenset(), own, 1, 2) == [
-        "is not led to a:6443",
-        "has 1 endpoints of a service that 2 clusters have: this proves nothing",
+        "does not have endpoint a:6443",
+        "positive control failed: 1 endpoints of a service that 2 clusters have",
     ]
 
 
@@ -261,7 +260,7 @@ def test_network_gateways_are_compared_with_the_services() -> None:
     known = {g for g in wanted if g.cluster == "cluster1"} | {stale}
     assert gateway_problems(known, wanted) == [
         "does not know 198.18.2.1:15443 of cluster2 into network2",
-        "knows 198.18.2.9:15443 of cluster2 into network2, which is not there",
+        "knows 198.18.2.9:15443 of cluster2 into network2, which does not exist",
     ]
     assert real_gateways(snapshot_of("multi-primary-samenet")) == []
 
@@ -282,7 +281,7 @@ def test_foreign_pods_must_not_be_reached_and_own_ones_must() -> None:
     assert isolation_problems([tcp("10.1.0.1", True)], [tcp("10.2.0.1", False)]) == []
     assert isolation_problems([tcp("10.1.0.1", False)], [tcp("10.2.0.1", True)]) == [
         "reaches 10.2.0.1:8080 on another network directly",
-        "reaches no pod of its own cluster either, so silence proves nothing "
+        "positive control failed: it reaches no pod of its own cluster either "
         "(10.1.0.1:8080 does not accept TCP (timed out))",
     ]
 
@@ -294,5 +293,5 @@ def test_a_stranger_is_neither_answered_nor_taken_for_granted() -> None:
         found: Any = chain if completed else ()
         return Reply(tls=TlsAnswer(chain=found, asks_client=asks, reason="reset"), status=status)
 
-    assert stranger_problems(reply()) == stranger_problems(reply(completed=False, asks=False)) == []
-    assert stranger_problems(reply(status=404)) == ["it answered HTTP 404 without a client certificate"]
+    assert anonymous_caller_problems(reply()) == anonymous_caller_problems(reply(completed=False, asks=False)) == []
+    assert anonymous_caller_problems(reply(status=404)) == ["it answered HTTP 404 without a client certificate"]

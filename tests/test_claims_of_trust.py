@@ -31,9 +31,9 @@ ANSWERED = Reply(tls=TlsAnswer(chain=(), asks_client=True), status=200)
 
 def test_strangers_must_be_refused_and_the_proper_caller_answered() -> None:
     assert caller_problems(PROPER, ANSWERED) == caller_problems(WRONG_ROOT, REFUSED) == []
-    assert caller_problems(NOBODY, ANSWERED) == ["it was answered (HTTP 200)"]
+    assert caller_problems(NOBODY, ANSWERED) == ["was not rejected (HTTP 200)"]
     assert caller_problems(PROPER, REFUSED) == [
-        "refused (connection reset): the proper caller must be answered, else refusals prove nothing"
+        "positive control failed: a client with a valid certificate was rejected (refused (connection reset))"
     ]
 
 
@@ -46,7 +46,7 @@ def test_trust_domains_are_equal_or_mutual_aliases() -> None:
     assert domain_problems({"a": domains("x", "y"), "b": domains("y", "x")}, "x") == {"a": [], "b": []}
     assert domain_problems({"a": domains("x", "y"), "b": domains("y")}, "y") == {
         "a": [],
-        "b": ["its trust domain is y: it refuses x of a"],
+        "b": ["its trust domain is y: it rejects x of a"],
     }
     assert domain_problems({"a": domains("x")}, "z") == {"a": ["its trust domain is x, the topology's is z"]}
 
@@ -141,7 +141,7 @@ def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for
     prefix = APP.removesuffix("sa/app")
     assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=True), prefix) == []
     assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=False), "spiffe://cluster.local/ns/other/") == [
-        f"shows {subject(leaf)}",
-        "it does not ask for a client certificate",
+        f"presents {subject(leaf)}",
+        "it does not request a client certificate",
     ]
     assert passthrough_problems(REFUSED.tls, prefix) == ["refused (connection reset)"]

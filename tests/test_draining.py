@@ -222,6 +222,6 @@ def test_a_drill_among_proxies_that_do_not_stop_draining_is_void(
         drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
-    assert problem.value.repair.startswith("find what keeps changing listeners")
+    assert problem.value.repair.startswith("find out what keeps changing listeners")
     assert "load" not in told
     assert drill_runner.rebuilt == []

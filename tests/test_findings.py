@@ -70,7 +70,7 @@ def test_many_problems_are_counted_instead_of_shown() -> None:
 
 
 def test_nothing_examined_is_no_success() -> None:
-    with pytest.raises(Broken, match="nothing was there to be examined"):
+    with pytest.raises(Broken, match="nothing was found to examine"):
         Findings("pods").conclude()
 
 
@@ -112,7 +112,7 @@ def test_shares_are_tested_once_and_exactly() -> None:
     even = {"v1": 0.5, "v2": 0.5}
     assert share_problems(answers(*["v1"] * 100, *["v2"] * 100), even) == []
     (problem,) = share_problems(answers(*["v1"] * 200), even)
-    assert problem.startswith("shares do not fit the endpoints' weights: v1 200, v2 0 of 200")
+    assert problem.startswith("shares do not match the endpoint weights: v1 200, v2 0 of 200")
 
 
 def test_work_in_other_threads_has_the_context_of_who_asked() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import namespaces
+from meshproof.core import names
 from meshproof.core.errors import BadInput, Broken, Unavailable
 from meshproof.core.model import EAST_WEST, GatewayRef, Topology
 from meshproof.core.progress import LineNarrator
@@ -288,7 +289,7 @@ def test_without_ingress_gateways_the_stage_has_no_route_of_its_own_for_them(tmp
 def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_others_it_is_said(tmp_path: Path) -> None:
     """Load, samples and health check have every client, and those gateways only."""
     mesh = fake_mesh(written(tmp_path, WITHOUT))
-    client = pod("client", "meshproof-clients", app="client")
+    client = pod("client", names.CLIENT_NAMESPACE, app="client")
     plain = (facts_of(cluster, number) for number, cluster in enumerate(mesh.clusters, start=1))
     snapshot = Snapshot(mesh=mesh, facts=tuple(replace(facts, pods=(client,)) for facts in plain))
     east, west = mesh.clusters

@@ -9,7 +9,7 @@ import pytest
 
 from meshproof.clients.istio.config_dump import difference, parse_dump
 from meshproof.core.errors import Broken
-from meshproof.discovery.sync import differences
+from meshproof.discovery.sync import config_differences
 
 CLUSTER = "outbound|80||shop.ns.svc.cluster.local"
 
@@ -66,28 +66,28 @@ def of_envoy(*, listener: bool = True) -> str:
 def test_a_proxy_that_holds_what_istiod_would_send_is_good() -> None:
     wants, holds = parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(), "envoy")
     assert set(wants) == {f"cluster {CLUSTER}", "listener virtualInbound", "route 80"}
-    assert differences(wants, holds) == []
+    assert config_differences(wants, holds) == []
 
 
 def test_an_old_form_is_told_with_both_sides_but_not_across_versions() -> None:
     wants, holds = parse_dump(of_istiod("CLUSTER_PROVIDED"), "istiod"), parse_dump(of_envoy(), "envoy")
-    assert differences(wants, holds) == [
-        f'cluster {CLUSTER} is in an old form: lbPolicy: istiod says "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
+    assert config_differences(wants, holds) == [
+        f'cluster {CLUSTER} is stale: lbPolicy: istiod says "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
     ]
-    assert differences(wants, holds, contents=False) == []
+    assert config_differences(wants, holds, contents=False) == []
 
 
 def test_what_is_missing_or_left_over_is_told() -> None:
     wants, holds = parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(), "envoy")
     less = {name: thing for name, thing in wants.items() if not name.startswith("route")}
-    assert differences(wants, less, contents=False) == ["route 80 is missing, though istiod would send it"]
-    assert differences(less, holds, contents=False) == ["route 80 is there, though istiod would not send it"]
+    assert config_differences(wants, less, contents=False) == ["route 80 is missing, although istiod would send it"]
+    assert config_differences(less, holds, contents=False) == ["route 80 is left over: istiod would not send it"]
 
 
 def test_a_listener_that_was_never_good_shows_why() -> None:
-    (problem,) = differences(parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(listener=False), "envoy"))
+    (problem,) = config_differences(parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(listener=False), "envoy"))
     assert problem == (
-        "listener virtualInbound is in an old form: "
+        "listener virtualInbound is stale: "
         'errorState: istiod says nothing, the proxy has {"details": "port 15006 is taken"}'
     )
 
@@ -96,7 +96,7 @@ def test_a_listener_that_only_drains_is_gone() -> None:
     dump = json.loads(of_envoy())
     draining = {"name": "0.0.0.0_81", "draining_state": {"listener": {"name": "0.0.0.0_81"}}}
     dump["configs"][1]["dynamic_listeners"].append(draining)
-    assert differences(parse_dump(of_istiod(), "istiod"), parse_dump(json.dumps(dump), "envoy")) == []
+    assert config_differences(parse_dump(of_istiod(), "istiod"), parse_dump(json.dumps(dump), "envoy")) == []
 
 
 def test_the_first_difference_is_named_by_its_place() -> None:
@@ -132,7 +132,7 @@ def with_traces_of_a_probe() -> dict[str, dict[str, Any]]:
 
 
 def test_what_a_probe_has_left_is_no_matter() -> None:
-    assert differences(parse_dump(of_istiod(), "istiod"), with_traces_of_a_probe()) == []
+    assert config_differences(parse_dump(of_istiod(), "istiod"), with_traces_of_a_probe()) == []
 
 
 def test_what_others_have_left_is_told_beside_it() -> None:
@@ -142,8 +142,8 @@ def test_what_others_have_left_is_told_beside_it() -> None:
         "listener 0.0.0.0_82": {"name": "0.0.0.0_82", "filters": [{"rds": {"routeConfigName": "82"}}]},
         "route 82": {"name": "82", "virtualHosts": [{"name": "allow_any", "domains": ["*"]}]},
     }
-    assert differences(parse_dump(of_istiod(), "istiod"), holds) == [
-        "cluster outbound|81||other.ns is there, though istiod would not send it",
-        "listener 0.0.0.0_82 is there, though istiod would not send it",
-        "route 82 is there, though istiod would not send it",
+    assert config_differences(parse_dump(of_istiod(), "istiod"), holds) == [
+        "cluster outbound|81||other.ns is left over: istiod would not send it",
+        "listener 0.0.0.0_82 is left over: istiod would not send it",
+        "route 82 is left over: istiod would not send it",
     ]

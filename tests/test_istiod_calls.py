@@ -10,7 +10,7 @@ import pytest
 
 from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
-from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
+from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, VALID_TOKEN, token_problems
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
 from meshproof.probes.pod_script import Output
@@ -55,11 +55,14 @@ def test_each_caller_gets_what_it_deserves() -> None:
     refused, known = (parse_call(DONE, text, "", "xDS") for text in (TRAILERS_ONLY, KNOWN))
     silent = parse_call(UNVERIFIED, "", "", "xDS")
     assert (
-        token_problems(NO_TOKEN, refused) == token_problems(BAD_TOKEN, refused) == token_problems(PROPER, known) == []
+        token_problems(NO_TOKEN, refused)
+        == token_problems(BAD_TOKEN, refused)
+        == token_problems(VALID_TOKEN, known)
+        == []
     )
-    assert token_problems(NO_TOKEN, known) == ["it was not refused (gRPC status 3: missing node information)"]
-    assert token_problems(PROPER, refused) == [
-        "gRPC status 16: authentication failure: the proper caller is refused as well, so refusals prove nothing"
+    assert token_problems(NO_TOKEN, known) == ["was not rejected (gRPC status 3: missing node information)"]
+    assert token_problems(VALID_TOKEN, refused) == [
+        "positive control failed: a client with a valid token was rejected (gRPC status 16: authentication failure)"
     ]
     assert token_problems(NO_TOKEN, silent)[0].startswith("no answer (curl: (60)")
 

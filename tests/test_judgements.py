@@ -209,10 +209,10 @@ def test_across_networks_the_far_gateway_must_have_been_taken() -> None:
     near = {"10.1.0.1:8080": 9}
     assert judge(count(answers(v1=9, v2=11), near | {"198.18.2.1:15443": 11}, 5, 5)) == []
     assert judge(count(answers(v1=9, v2=11), near | {"10.2.0.1:8080": 11}, 5, 5)) == [
-        "11 answers came from there, but the client's proxy sent 0 requests there"
+        "11 answers came from cluster2, but the client's proxy sent 0 requests there"
     ]
     assert judge(count(answers(v1=20), {"10.1.0.1:8080": 20}, 5, 2)) == [
-        "none of 20 answers came from there",
+        "none of 20 answers came from cluster2",
         "5 handshakes completed, the far gateway forwarded 2",
     ]
 
@@ -221,7 +221,7 @@ def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:
     snapshot = snapshot_of("primary-remote-samenet")
     seen = count(answers(v1=11, v2=9), {"10.1.0.1:8080": 11, "10.2.0.1:8080": 9}, 0, 3)
     assert path_problems(snapshot.mesh, snapshot, seen, "cluster1", "cluster2") == [
-        "the far gateway forwarded 3 connections, though both are on one network"
+        "the far gateway forwarded 3 connections, although both are on one network"
     ]
 
 
@@ -242,7 +242,7 @@ def gateway(name: str, *ports: int) -> ServiceFacts:
 def test_surplus_and_missing_ports_of_gateways_are_named() -> None:
     assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15443), frozenset({15443})) == []
     assert spec_problems(SPEC, gateway(names.EAST_WEST, 15021, 15012), frozenset({15443})) == [
-        "does not expose 15443, which is needed",
+        "does not expose port 15443, which is required",
     ]
     assert spec_problems(SPEC, gateway(names.INGRESS, 80, 15012), frozenset({15443})) == []
 
@@ -276,7 +276,7 @@ ISTIOD_NAMES = ("istiod.istio-system.svc", "istiod-remote.istio-system.svc")
 
 
 def test_a_surplus_port_lets_nobody_in_if_it_wants_a_certificate_or_leads_to_istiod_or_nowhere() -> None:
-    known, nowhere = "whoever calls there must authenticate", "connections there are closed without an answer"
+    known, nowhere = "clients must authenticate there", "connections there are closed without an answer"
     assert harmless(15012, reply_of(*ISTIOD_NAMES)) == known
     assert harmless(15017, reply_of(*ISTIOD_NAMES, status=404)) == known
     assert harmless(443, reply_of(*ISTIOD_NAMES)) == "", "istiod is not there"
@@ -295,27 +295,29 @@ def test_ports_that_are_only_listed_or_that_let_nobody_in_are_advice() -> None:
     surplus = frozenset({15012, 15017, 15010})
     told = "istio-system/istio-eastwestgateway lists"
     assert port_notes(service, surplus, {15021, 15443}, {}) == [
-        f"{told} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: remove it from the Service"
+        f"{told} 15010, 15012, 15017, which the topology does not need; nothing accepts connections there: "
+        "remove it from the Service"
     ]
-    knocked = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
-    assert port_notes(service, surplus, {15443, 15012, 15017}, knocked) == [
-        f"{told} 15010, which nobody needs; nothing accepts connections there: remove it from the Service",
-        f"{told} 15012, which nobody needs; whoever calls there must authenticate: remove it from the Service",
+    replies = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
+    assert port_notes(service, surplus, {15443, 15012, 15017}, replies) == [
+        f"{told} 15010, which the topology does not need; nothing accepts connections there: "
+        "remove it from the Service",
+        f"{told} 15012, which the topology does not need; clients must authenticate there: remove it from the Service",
     ], "15017 is a failure"
     assert port_notes(service, frozenset(), {15443}, {}) == []
 
 
 def test_who_answers_at_a_surplus_port_without_wanting_to_know_who_calls_is_a_failure() -> None:
     seen = [TcpAnswer(address="a", port=port, accepted=True) for port in (15443, 15012, 9443, 9080, 15010)]
-    knocked = {
+    replies = {
         15012: reply_of(*ISTIOD_NAMES),
         9443: reply_of("shop.example"),
         9080: REFUSED,
         15010: reply_of("shop.example", asks=True),
     }
-    assert wire_problems(seen, frozenset({15443}), frozenset({15443}), knocked) == [
-        "port 9080, which nobody needs, accepts callers who do not authenticate: refused (wrong version number)",
-        "port 9443, which nobody needs, accepts callers who do not authenticate: presented CN=server, asks not for a "
+    assert wire_problems(seen, frozenset({15443}), frozenset({15443}), replies) == [
+        "surplus port 9080 accepts unauthenticated clients: refused (wrong version number)",
+        "surplus port 9443 accepts unauthenticated clients: presented CN=server, asks not for a "
         "client certificate, and did not answer (closed)",
         "port 15010 accepts connections",
     ]
@@ -332,7 +334,7 @@ def test_silence_counts_only_where_something_answers() -> None:
         "port 15010 accepts connections",
         "port 15443 does not answer",
     ]
-    assert wire_problems(seen(), allowed, needed)[-1].startswith("no port answers at all")
+    assert wire_problems(seen(), allowed, needed)[-1].startswith("positive control failed: no port answers at all")
 
 
 # -- certificates that end in an outage -------------------------------------------------------------------------------

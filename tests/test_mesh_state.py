@@ -41,7 +41,7 @@ def test_foreign_pod_addresses_are_named_as_such() -> None:
     seen = [endpoint("10.1.0.1:8080"), endpoint("10.2.0.1:8080")]
     assert endpoint_problems(snapshot, snapshot.mesh.clusters[0], seen) == [
         "cluster2 on network2 has ready pods, but no east-west gateway has an address there",
-        "10.2.0.1:8080 should not be there: pod of cluster2 on network2",
+        "unexpected endpoint 10.2.0.1:8080 (pod of cluster2 on network2)",
     ]
 
 
@@ -49,13 +49,13 @@ def test_missing_unhealthy_and_misweighted_endpoints_are_told() -> None:
     snapshot = snapshot_of("multi-primary-multinet")
     viewer = snapshot.mesh.clusters[0]
     assert endpoint_problems(snapshot, viewer, [endpoint("10.1.0.1:8080", health="UNHEALTHY")]) == [
-        "198.18.2.1:15443 is missing (east-west gateway of cluster2 on network2)",
+        "missing endpoint 198.18.2.1:15443 (east-west gateway of cluster2 on network2)",
         "10.1.0.1:8080 is UNHEALTHY",
     ]
     seen = [endpoint("10.1.0.1:8080", 3), endpoint("198.18.2.1:15443", 1)]
     assert endpoint_problems(snapshot, viewer, seen) == [
-        "10.1.0.1:8080 has 75.0% of the weight, its ready pods are 50.0%",
-        "198.18.2.1:15443 has 25.0% of the weight, its ready pods are 50.0%",
+        "10.1.0.1:8080 has 75.0% of the weight, expected 50.0% by its ready pods",
+        "198.18.2.1:15443 has 25.0% of the weight, expected 50.0% by its ready pods",
     ]
 
 
@@ -75,10 +75,10 @@ def test_pods_that_are_not_ready_may_be_told_of_and_may_count_behind_gateways() 
     for seen in (even, counted, [*counted, endpoint(unready, health="UNHEALTHY")]):
         assert endpoint_problems(snapshot, viewer, seen) == []
     assert endpoint_problems(snapshot, viewer, [*even, endpoint(unready)]) == [
-        f"{unready} should not be there: unready pod of cluster1 on network1"
+        f"unexpected endpoint {unready} (unready pod of cluster1 on network1)"
     ]
     foreign = endpoint("10.2.0.99:8080", health="UNHEALTHY")
-    assert endpoint_problems(snapshot, viewer, [*even, foreign])[0].startswith("10.2.0.99:8080 should not be there")
+    assert endpoint_problems(snapshot, viewer, [*even, foreign])[0].startswith("unexpected endpoint 10.2.0.99:8080 (")
     assert "has 75.0% of the weight" in endpoint_problems(snapshot, viewer, [own, endpoint("198.18.2.1:15443", 3)])[1]
 
 

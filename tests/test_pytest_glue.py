@@ -114,7 +114,9 @@ def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
 
 def test_a_picture_of_each_topology_lies_beside_the_verdict_and_in_allure(run: pytest.Pytester) -> None:
     result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01 or TRUST-02")
-    result.stdout.fnmatch_lines(["verdict: reports/verdict.yaml", "picture: multi-primary-samenet.svg beside it"])
+    result.stdout.fnmatch_lines(
+        ["verdict: reports/verdict.yaml", "picture: multi-primary-samenet.svg in the same folder"]
+    )
     drawn = (run.path / "reports" / "multi-primary-samenet.svg").read_text()
     assert ">one root TRUST-02<" in drawn
     assert ">TRUST-02 FAILED: two roots<" in drawn
@@ -296,10 +298,18 @@ def test_a_claim_that_hangs_is_broken_and_the_run_goes_on_and_ends(concurrent: p
         (
             "mesh, evidence",
             "",
-            "TRUST-01 takes (mesh, evidence): a claim that is proven beside others takes (*",
+            "TRUST-01 takes (mesh, evidence): a claim that is proven concurrently with others takes (*",
         ),
-        ("", "", "TRUST-01 takes (): a claim that is proven beside others takes (context: ClaimContext) and nothing *"),
-        ("context, topology", "", "TRUST-01 takes (context, topology): a claim that is proven beside others takes *"),
+        (
+            "",
+            "",
+            "TRUST-01 takes (): a claim that is proven concurrently with others takes (context: ClaimContext) and *",
+        ),
+        (
+            "context, topology",
+            "",
+            "TRUST-01 takes (context, topology): a claim that is proven concurrently with others takes *",
+        ),
         ("context", "serial=True, ", "TRUST-01 takes context, but runs by itself"),
     ],
 )

@@ -80,24 +80,24 @@ def test_a_good_secret_has_nothing_wrong() -> None:
         ([secret("west")], ["no secret in istio-system with label istio/multiCluster=true has the key cluster2"]),
         (
             [secret(name="a"), secret(name="b")],
-            ["istio-system/a, istio-system/b have it: istiod takes one and refuses the others"],
+            ["istio-system/a, istio-system/b have it: istiod uses one and rejects the others"],
         ),
         (
             [secret(annotated="west")],
-            ["istio-system/s has the key cluster2, its annotation networking.istio.io/cluster says west"],
+            ["istio-system/s has the key cluster2, its annotation networking.istio.io/cluster is west"],
         ),
         ([secret(insecure=True)], ["istio-system/s does not verify the API server's certificate"]),
         (
             [secret(server="https://127.0.0.1:6443")],
-            ["istio-system/s has the server https://127.0.0.1:6443, which is istiod's own pod when istiod dials it"],
+            ["istio-system/s has the server https://127.0.0.1:6443, which for istiod is its own pod"],
         ),
         (
             [secret(token=jwt(exp=(NOW - DAY).timestamp()))],
-            ["istio-system/s: its token ended at 2026-05-31 00:00 UTC"],
+            ["istio-system/s: its token expired at 2026-05-31 00:00 UTC"],
         ),
         (
             [secret(token=jwt(exp=(NOW + DAY / 2).timestamp()))],
-            ["istio-system/s: its token ends at 2026-06-01 12:00 UTC"],
+            ["istio-system/s: its token expires at 2026-06-01 12:00 UTC"],
         ),
         ([secret(user={"exec": {}})], ["istio-system/s has no token (but exec)"]),
         (
@@ -132,13 +132,13 @@ def test_a_server_that_is_not_reached_or_knows_no_token_is_an_error() -> None:
     away = answers((0, ""), (0, ""), code=7, complaint="curl: (7) Failed to connect\n")
     assert parse_access(away, ["list pods"]).error == "curl: (7) Failed to connect"
     unknown = answers((401, {"message": "Unauthorized"}), (401, {}))
-    assert parse_access(unknown, ["list pods"]).error == "the API server does not know the token (HTTP 401)"
+    assert parse_access(unknown, ["list pods"]).error == "the API server rejects the token (HTTP 401)"
 
 
 def test_too_few_answers_are_our_failure() -> None:
     with pytest.raises(Broken, match="1 of 2 answers"):
         parse_access(answers((200, {})), ["list pods"])
-    with pytest.raises(Broken, match="curl told nothing"):
+    with pytest.raises(Broken, match="curl printed nothing"):
         parse_access("", ["list pods"])
 
 

@@ -10,7 +10,7 @@ from meshproof.clients.envoy_admin import Security, parse_hosts_of_routes, parse
 from meshproof.clients.istio.configuration import istio, probe_route
 from meshproof.clients.kubernetes.client import Json
 from meshproof.controlplane.config_admission import admission_problems
-from meshproof.controlplane.config_consistency import compare, lying_in_remotes, service_hosts
+from meshproof.controlplane.config_consistency import compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import host_problems
 from meshproof.core.waiting import settled
 from meshproof.probes.admission import Answer, ConfigAdmission, DryRun
@@ -19,7 +19,7 @@ from meshproof.probes.http_batch import Call, Reply, reply_of, told_replies
 from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_bodies
 from meshproof.probes.pod_script import parse_curl
 from meshproof.traffic.identity_policies import guard_problems
-from meshproof.traffic.locality_failover import failover_problems, failover_that_never_happens
+from meshproof.traffic.locality_failover import failover_problems, failover_without_outlier_detection
 from meshproof.traffic.mtls_policies import security_problems, strict_problems
 from meshproof.traffic.protocols import protocol_problems
 from meshproof.traffic.unknown_hosts import refusal_problems
@@ -41,7 +41,7 @@ def test_hosts_that_are_missing_and_hosts_that_are_too_much_are_told_apart() -> 
     assert host_problems(found, {"cluster1": {"a"}, "cluster2": {"a", "b"}}) == []
     assert host_problems(found, {"cluster1": {"a", "b"}, "cluster2": {"b"}}) == [
         "cluster1 has no route for b",
-        "cluster2 has a route for a, which is not for it",
+        "cluster2 has an unexpected route for a",
     ]
 
 
@@ -76,19 +76,19 @@ def test_primaries_that_are_told_the_same_are_alike() -> None:
     """Probes of a run that has just ended go at different times from the clusters: they do not count."""
     ours = istio("DestinationRule", "probe-failover", "meshproof-stage-1", {"host": "a"})
     both = [rule("cart.shop.svc.cluster.local"), probe_route("x")[1], ours]
-    assert compare({"cluster1": both, "cluster2": both[:1]}, SERVICES).problems == {}
+    assert compare_primaries({"cluster1": both, "cluster2": both[:1]}, SERVICES).problems == {}
 
 
 def test_an_object_in_one_primary_only_is_named() -> None:
     route = istio("VirtualService", "cart", "shop", {"hosts": ["cart"]})
-    seen = compare({"cluster1": [route], "cluster2": []}, SERVICES)
+    seen = compare_primaries({"cluster1": [route], "cluster2": []}, SERVICES)
     assert seen.problems == {"VirtualService shop/cart": ["it is in cluster1 only, not in cluster2"]}
 
 
 def test_a_difference_is_told_with_both_values() -> None:
     one = rule("cart.shop.svc.cluster.local", connectionPool={"tcp": {"maxConnections": 1}})
     two = rule("cart.shop.svc.cluster.local", connectionPool={"tcp": {"maxConnections": 2}})
-    assert compare({"cluster1": [one], "cluster2": [two]}, SERVICES).problems == {
+    assert compare_primaries({"cluster1": [one], "cluster2": [two]}, SERVICES).problems == {
         "DestinationRule shop/cart": [
             "cluster1 and cluster2 differ in spec.trafficPolicy.connectionPool.tcp.maxConnections: 1 and 2"
         ]
@@ -100,13 +100,15 @@ def test_another_number_of_routes_is_a_difference() -> None:
         destinations = [{"destination": {"host": "cart", "subset": subset}} for subset in subsets]
         return istio("VirtualService", "shop", "shop", {"hosts": ["mockshop.com"], "http": [{"route": destinations}]})
 
-    seen = compare({"cluster1": [route("v1", "v2")], "cluster2": [route("v1")]}, SERVICES)
+    seen = compare_primaries({"cluster1": [route("v1", "v2")], "cluster2": [route("v1")]}, SERVICES)
     (difference,) = seen.problems["VirtualService shop/shop"]
     assert difference.startswith("cluster1 and cluster2 differ in spec.http[0].route: [")
 
 
 def test_what_one_cluster_has_alone_may_be_configured_there_alone() -> None:
-    seen = compare({"cluster1": [rule("only1"), rule("only1.shop.svc.cluster.local")], "cluster2": []}, SERVICES)
+    seen = compare_primaries(
+        {"cluster1": [rule("only1"), rule("only1.shop.svc.cluster.local")], "cluster2": []}, SERVICES
+    )
     assert seen.problems == {}
     assert seen.own == ("DestinationRule shop/only1",)
 
@@ -114,14 +116,14 @@ def test_what_one_cluster_has_alone_may_be_configured_there_alone() -> None:
 def test_hosts_of_nobody_and_policies_are_everybodys() -> None:
     outside = istio("VirtualService", "shop", "shop", {"hosts": ["mockshop.com"]})
     policy = istio("AuthorizationPolicy", "all", "shop", {"action": "ALLOW"})
-    assert set(compare({"cluster1": [outside, policy], "cluster2": []}, SERVICES).problems) == {
+    assert set(compare_primaries({"cluster1": [outside, policy], "cluster2": []}, SERVICES).problems) == {
         "VirtualService shop/shop",
         "AuthorizationPolicy shop/all",
     }
 
 
 def test_what_lies_in_a_remote_is_named_but_not_our_probe() -> None:
-    assert lying_in_remotes([rule("cart"), probe_route("x")[1]]) == ["DestinationRule shop/cart"]
+    assert ignored_in_remote([rule("cart"), probe_route("x")[1]]) == ["DestinationRule shop/cart"]
 
 
 GOOD = Answer(verdict=DryRun.ACCEPTED)
@@ -143,7 +145,7 @@ DEAD = Answer(verdict=DryRun.REFUSED, words="failed calling webhook: connection 
                 "istiod-default-validator validation.istio.io points at istio-system/istiod-old, which has no ready "
                 "endpoint",
                 "a valid object is refused (failed calling webhook: connection refused)",
-                "an invalid object was not judged: the webhook could not be called",
+                "an invalid object was not validated: the webhook could not be called",
             ],
         ),
         (GOOD, BAD, False, {}, ["no validation webhook of Istio is set to fail closed (failurePolicy Fail)"]),
@@ -165,17 +167,17 @@ def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> Non
     assert failover_problems("cluster1", well, failed * 3 + other * 27) == []
     assert failover_problems("cluster1", well, failed * 23 + other * 7) == []
     assert failover_problems("cluster1", well, failed * 24 + other * 6) == [
-        "2 s after 3 errors 1 of 7 requests were still lost: HTTP 500"
+        "2 s after 3 errors 1 of 7 requests were still lost or served by cluster1: HTTP 500"
     ]
     assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 27) == [
-        "without a fault 1 of 10 left the cluster or failed: cluster2"
+        "without a fault 1 of 10 requests left the cluster or failed: cluster2"
     ]
     assert failover_problems("cluster1", well, failed * 30) == [
-        "2 s after 3 errors 7 of 7 requests were still lost: HTTP 500"
+        "2 s after 3 errors 7 of 7 requests were still lost or served by cluster1: HTTP 500"
     ]
     assert failover_problems("cluster1", well, other * 27 + failed * 3) == [
-        "the first 3 requests in the fault did not go to cluster1: cluster2 x3",
-        "2 s after 3 errors 3 of 7 requests were still lost: HTTP 500",
+        "the first 3 requests during the fault did not go to cluster1: cluster2 x3",
+        "2 s after 3 errors 3 of 7 requests were still lost or served by cluster1: HTTP 500",
     ]
 
 
@@ -189,14 +191,14 @@ def test_failover_is_judged_by_what_was_sent_while_the_ejection_lasts() -> None:
 
 def test_failover_without_outlier_detection_is_found_in_rules() -> None:
     asks = {"loadBalancer": {"localityLbSetting": {"failoverPriority": ["topology.istio.io/cluster"]}}}
-    assert failover_that_never_happens(rule("a", **asks)) == [
+    assert failover_without_outlier_detection(rule("a", **asks)) == [
         "its locality failover has no outlierDetection, so it never happens"
     ]
-    assert failover_that_never_happens(rule("a", **asks, outlierDetection={"interval": "1s"})) == []
-    assert failover_that_never_happens(rule("a", loadBalancer={"localityLbSetting": {"enabled": False}})) == []
-    assert failover_that_never_happens(rule("a")) == []
+    assert failover_without_outlier_detection(rule("a", **asks, outlierDetection={"interval": "1s"})) == []
+    assert failover_without_outlier_detection(rule("a", loadBalancer={"localityLbSetting": {"enabled": False}})) == []
+    assert failover_without_outlier_detection(rule("a")) == []
     subset: Json = {"spec": {"host": "a", "subsets": [{"name": "v1", "trafficPolicy": asks}]}}
-    assert failover_that_never_happens(subset) == [
+    assert failover_without_outlier_detection(subset) == [
         "its locality failover of subset v1 has no outlierDetection, so it never happens"
     ]
 
@@ -209,10 +211,10 @@ def test_plain_text_must_be_refused_where_plain_text_could_arrive() -> None:
         "plain text to 10.2.0.9:8080 was answered: cluster2"
     ]
     assert strict_problems(refused, {"10.2.0.9:8081": LOST}, LOST, "cluster2") == [
-        "the open port 10.2.0.9:8081 did not serve plain text, so refusals prove nothing: Connection refused",
+        "positive control failed: the open port 10.2.0.9:8081 did not serve plain text: Connection refused",
         "a mesh client got: Connection refused",
     ]
-    assert strict_problems({}, {}, reply("cluster2"), "cluster2") == ["there is nothing to send plain text to"]
+    assert strict_problems({}, {}, reply("cluster2"), "cluster2") == ["no address to send plain text to"]
 
 
 def test_each_guarded_path_has_its_own_answer() -> None:
@@ -240,8 +242,8 @@ def test_protocols_must_arrive_as_they_were_sent() -> None:
     )
     assert protocol_problems(seen, {"cluster1"}) == [
         "grpc: reached the service as HTTP/1.1",
-        "grpc: the status of the call was lost",
-        "tcp: a proxy took it for HTTP",
+        "grpc: the grpc-status trailer is missing or not 0",
+        "tcp: a proxy handled it as HTTP",
     ]
     assert protocol_problems(protocols(tcp=[LOST]), {"cluster1"}) == [
         "tcp: answered by Connection refused x1, expected cluster1"
@@ -342,7 +344,7 @@ def test_plain_text_one_sided_tls_and_strangers_are_told_apart() -> None:
     account = "/ns/meshproof-app/sa/"
     good = Security(tls=True, mutual=True, sans=(f"spiffe://td{account}mockshop", f"spiffe://old{account}mockshop"))
     assert security_problems({"10.0.0.1:80": good}, account) == []
-    assert security_problems({}, account) == ["it has no endpoint of the application"]
+    assert security_problems({}, account) == ["has no endpoint of the application"]
     wrong = {
         "10.0.0.1:80": Security(tls=False),
         "10.0.0.2:80": Security(tls=True),
@@ -350,8 +352,8 @@ def test_plain_text_one_sided_tls_and_strangers_are_told_apart() -> None:
         "10.0.0.4:80": Security(tls=True, mutual=True, sans=("spiffe://other/ns/x/sa/y",)),
     }
     assert security_problems(wrong, account) == [
-        "speaks plain text to 10.0.0.1:80",
-        "shows 10.0.0.2:80 no certificate of its own",
-        f"takes anybody for the application at 10.0.0.3:80, not {account}",
-        f"takes spiffe://other/ns/x/sa/y for the application at 10.0.0.4:80, not {account}",
+        "sends plain text to 10.0.0.1:80",
+        "presents no certificate to 10.0.0.2:80",
+        f"accepts any identity at 10.0.0.3:80, expected {account}",
+        f"accepts spiffe://other/ns/x/sa/y at 10.0.0.4:80, expected {account}",
     ]

@@ -58,7 +58,7 @@ def test_a_proxy_may_be_behind_its_own_istiod_but_never_ahead() -> None:
     assert versions(proxy=("1.31.0", "1.30.4")) == {
         "shop": ["version 1.31.0 is ahead of its istiod, 1.30.4: upgrade istiod first"]
     }
-    assert versions(proxy=("", "1.30.4")) == {"shop": ["its version '' or that of its istiod '1.30.4' is none"]}
+    assert versions(proxy=("", "1.30.4")) == {"shop": ["'' or that of its istiod, '1.30.4', is not a version"]}
 
 
 def crd(name: str, *served: str, **labels: str) -> dict[str, object]:

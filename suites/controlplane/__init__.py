@@ -1,1 +1,1 @@
-"""Injection and identity, as new pods get them."""
+"""Injection, configuration and versions of control planes."""

@@ -1,4 +1,4 @@
-"""Where configuration is read, whom it reaches, and that primaries are told the same."""
+"""Where configuration is read, which proxies it reaches, and whether primaries have the same."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.configuration import objects_of, probe_route
 from meshproof.controlplane.config_admission import admission_problems
-from meshproof.controlplane.config_consistency import COMPARED, compare, lying_in_remotes, service_hosts
+from meshproof.controlplane.config_consistency import COMPARED, compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
 from meshproof.mesh.configuration import applied
@@ -16,14 +16,13 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "CONTROL-03",
-    "configuration applied in a config cluster reaches the proxies of all clusters that its istiod governs, and of no "
-    "other, within a bound; and leaves them again when it is deleted",
+    "configuration and its deletion reach exactly the proxies that its control plane governs, within a bound",
     promised_by="istio.io, Deployment models: Control plane models; Envoy, xDS protocol",
     hint="istioctl proxy-status; istiod's log (rights on networking.istio.io?); a Sidecar object may hide other "
     "namespaces' routes from the client",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_configuration_reaches_whom_it_governs(context: ClaimContext) -> None:
+def test_configuration_reaches_the_governed_proxies(context: ClaimContext) -> None:
     """A control plane that has lost its watch keeps serving the last state: traffic is fine until the next change."""
     mesh, snapshot = context.mesh, context.snapshot
     routes = {primary.name: probe_route("governs") for primary in mesh.primaries}
@@ -36,14 +35,15 @@ def test_configuration_reaches_whom_it_governs(context: ClaimContext) -> None:
 
 @claim(
     "CONTROL-04",
-    "configuration in a remote cluster has no effect on any proxy, and nobody has put any there",
+    "a remote cluster holds no Istio configuration, which would have no effect on any proxy",
     promised_by="istio.io, Install Primary-Remote: the remote is configured through its primary (config cluster)",
     hint="apply these objects in the primary, and delete them in the remote",
     needs=REMOTES,
     isolation=Isolation.PUSHES_CONFIG,
 )
 def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
-    """It looks applied and does nothing: worse than an error. The same route in the primary is the positive control."""
+    """It looks applied and has no effect, without an error. Positive control: the same route in the primary takes
+    effect."""
     mesh = context.mesh
     ignored = [(remote, probe_route("remote")) for remote in mesh.remotes]
     obeyed = {remote.spec.control_plane: probe_route("primary") for remote in mesh.remotes}
@@ -59,7 +59,7 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     for remote, there in zip(mesh.remotes, together(lambda c: objects_of(c.kube), mesh.remotes), strict=True):
         primary = mesh.control_plane_of(remote)
         findings.examine(
-            str(remote), [f"{what} is ignored: only {primary} is read" for what in lying_in_remotes(there)]
+            str(remote), [f"{what} is ignored: only {primary} is read" for what in ignored_in_remote(there)]
         )
     findings.conclude()
 
@@ -68,17 +68,19 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     "CONTROL-05",
     "all primaries hold the same routing and security configuration for hosts that clusters share",
     promised_by="istio.io, Install Multi-Primary: each control plane reads its own cluster's configuration only",
-    hint="apply the object in every primary; what is meant for one cluster only needs a host that only it has",
+    hint="apply the object in every primary; configuration for one cluster only needs a host that only this cluster "
+    "has",
     needs=TWO_PRIMARIES,
 )
 def test_primaries_are_configured_alike(context: ClaimContext) -> None:
-    """A rule in one primary only holds for clients of that cluster: which answer one gets depends on where one asks."""
+    """A rule in one primary applies only to clients of that cluster, so that answers depend on where a request is
+    sent."""
     snapshot = context.snapshot
     found = together(lambda cluster: objects_of(cluster.kube, COMPARED), context.mesh.primaries)
     services = {
         str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
     }
-    seen = compare({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
+    seen = compare_primaries({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
     context.evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
     findings = Findings("configuration objects")
     findings.examine("all others")  # a mesh without any is configured alike
@@ -89,14 +91,14 @@ def test_primaries_are_configured_alike(context: ClaimContext) -> None:
 
 @claim(
     "CONTROL-07",
-    "invalid Istio configuration is refused in every config cluster, valid configuration is accepted, and every "
-    "validation webhook of Istio points at a live service",
+    "every config cluster rejects invalid Istio configuration and accepts valid configuration",
     promised_by="istio.io, Configuration Validation Webhook",
-    hint="istiod down? else delete the validating webhook of a revision that is gone, or point the default tag at one "
-    "that lives (istioctl tag set default)",
+    hint="istiod down? otherwise delete the validating webhook of a removed revision, or point the default tag at a "
+    "live one (istioctl tag set default)",
 )
 def test_invalid_configuration_is_refused(context: ClaimContext) -> None:
-    """A webhook that fails open lets nonsense in; one that points at nobody lets nothing in, not even the repair."""
+    """A webhook that fails open admits invalid objects; one without a live service admits nothing, not even the
+    repair. So every validation webhook of Istio must point at a live service."""
     mesh, evidence = context.mesh, context.evidence
     findings = Findings("config clusters")
     for cluster, seen in zip(mesh.primaries, together(ConfigAdmission.ask, mesh.primaries), strict=True):

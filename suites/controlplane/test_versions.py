@@ -1,4 +1,4 @@
-"""Versions that go together."""
+"""Versions of control planes, proxies, CRDs and istioctl."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "CONTROL-06",
-    "istiods, proxies, CRDs and istioctl are within the supported skew, in and between clusters",
+    "istiods, proxies, CRDs and istioctl are within the supported version skew, in and between clusters",
     promised_by="istio.io, Supported Releases: Control Plane/Data Plane Skew",
     hint="upgrade control planes first, one minor version at a time, then restart the pods whose proxies are behind; "
     "CRDs are upgraded by the base chart (helm does not do it by itself)",
 )
-def test_versions_go_together(context: ClaimContext) -> None:
-    """A proxy ahead of its istiod, or CRDs behind it, work until somebody uses what the older one does not know."""
+def test_versions_are_compatible(context: ClaimContext) -> None:
+    """A proxy ahead of its istiod, or CRDs behind it, work until a feature is used that the older one does not know."""
     mesh = context.mesh
     tool = Istioctl(
         mesh.toolbox.require_istioctl(), mesh.primaries[0].access.kubeconfig, mesh.primaries[0].access.context
@@ -29,7 +29,7 @@ def test_versions_go_together(context: ClaimContext) -> None:
     for name, problems in versions.problems().items():
         findings.examine(name, problems)
     wanted = union(crds.values())
-    for primary in mesh.primaries:  # a remote's CRDs are of no use to anybody
+    for primary in mesh.primaries:  # a remote's CRDs are not used
         findings.examine(f"{primary} CRDs", crd_problems(crds[primary.name], wanted))
     context.evidence.attach("versions", asdict(versions))
     findings.conclude()

@@ -1,1 +1,1 @@
-"""What control planes know and what proxies were told."""
+"""What control planes know, and what proxies have."""

@@ -1,4 +1,4 @@
-"""By what right control planes read the other clusters."""
+"""Remote secrets: credentials by which control planes read the other clusters."""
 
 from __future__ import annotations
 
@@ -13,31 +13,34 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "DISCOVERY-04",
-    "each control plane has one good remote secret for every other cluster: in the right place and under the right "
-    "name, leading to that cluster from istiod's own network, valid for a while, with all rights that istiod needs",
+    "each control plane has exactly one working remote secret for every other cluster",
     promised_by="istio.io, Install Multicluster, Enable Endpoint Discovery; chart istio-discovery, reader-clusterrole",
-    hint="make it again: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; "
-    "rights: compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
+    hint="recreate it: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; rights: "
+    "compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
 )
-def test_remote_secrets_are_good(context: ClaimContext) -> None:
-    """A token that is over freezes endpoints while istiod still says "synced". Each secret is used as istiod does."""
+def test_remote_secrets_work(context: ClaimContext) -> None:
+    """An expired token freezes endpoints while istiod still reports synced. Each secret is used as istiod uses it.
+
+    Working: in the right namespace and under the right name, leading to that cluster from istiod's own network, valid
+    for a while, and with all rights that istiod needs.
+    """
     mesh = context.mesh
     uids = dict(
         zip([str(c) for c in mesh.clusters], together(lambda c: cluster_uid(c.kube), mesh.clusters), strict=True)
     )
-    held = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
+    found = dict(zip(mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True))
     wanted = [(primary, other) for primary in mesh.primaries for other in mesh.clusters if other is not primary]
 
-    def ask(item: tuple[Cluster, Cluster]) -> list[str]:
+    def problems_of(item: tuple[Cluster, Cluster]) -> list[str]:
         primary, other = item
-        return secret_problems(context.snapshot, primary, other, held[primary], uids, context.now)
+        return secret_problems(context.snapshot, primary, other, found[primary], uids, context.now)
 
     findings = Findings("remote secrets")
-    for (primary, other), problems in zip(wanted, together(ask, wanted), strict=True):
+    for (primary, other), problems in zip(wanted, together(problems_of, wanted), strict=True):
         findings.examine(f"{other} in {primary}", problems)
-    for primary, secrets in held.items():
-        strangers = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
-        for each in strangers:
+    for primary, secrets in found.items():
+        unexpected = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
+        for each in unexpected:
             findings.examine(f"{each} in {primary}", [f"{each.cluster} is not another cluster of the mesh"])
         context.evidence.attach(
             str(primary),

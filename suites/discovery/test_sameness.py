@@ -1,4 +1,4 @@
-"""What must be the same everywhere, and what must not leave its cluster."""
+"""Services and names that must be the same everywhere, and hosts that stay in their cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
 from meshproof.discovery.cluster_local import KUBERNETES, local_problems, ready_keys
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.discovery.naming import identity_problems, of_remote_secrets, written
+from meshproof.discovery.naming import configured_names, identity_problems, of_remote_secrets
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
 from meshproof.mesh.handles import Cluster
@@ -22,12 +22,12 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "DISCOVERY-06",
-    "the service exists in every cluster with the same ports and type, and its name resolves in every cluster",
+    "the application's Service has the same ports and type in every cluster, and resolves there",
     promised_by="Kubernetes SIG Multicluster, Namespace sameness; istio.io, Verify the multicluster installation",
-    hint="apply the same Service in the cluster that is named above, even if no pod of it runs there",
+    hint="apply the same Service in the deviating cluster, even if none of its pods run there",
 )
 def test_the_service_is_the_same_everywhere(context: ClaimContext) -> None:
-    """istiod knows the service from any cluster, but a client asks its own cluster's DNS first."""
+    """istiod knows the Service from any cluster, but a client queries its own cluster's DNS first."""
     mesh = context.mesh
     findings = Findings("clusters")
     services = {c.name: context.snapshot.of(c).service(names.APP_NAMESPACE, names.APP_SERVICE) for c in mesh.clusters}
@@ -42,23 +42,28 @@ def test_the_service_is_the_same_everywhere(context: ClaimContext) -> None:
 
 @claim(
     "DISCOVERY-07",
-    "cluster, network and mesh have the same names wherever they are written: namespace label, istiod, injector, "
-    "remote secrets, proxies, gateways",
+    "cluster, network and mesh names agree wherever they are configured",
     promised_by="istio.io, Install Multicluster: meshID, multiCluster.clusterName and network of each cluster",
-    hint="correct the place that is named above; proxies and gateways take theirs from the injector, in a remote from "
+    hint="correct the deviating name; proxies and gateways take theirs from the injector, in a remote from "
     "istiodRemote.injectionPath: restart them afterwards",
 )
-def test_identity_agrees_everywhere(context: ClaimContext) -> None:
-    """istiod decides by these names what an endpoint's address means: one wrong name, and half the calls time out."""
+def test_names_agree_everywhere(context: ClaimContext) -> None:
+    """By these names istiod decides what an endpoint's address means: with one wrong name half of the requests time
+    out.
+
+    Compared: namespace label, istiod, injector, remote secrets, proxies and gateways.
+    """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("places")
-    for cluster, found in zip(mesh.clusters, together(lambda c: written(snapshot, c), mesh.clusters), strict=True):
+    for cluster, found in zip(
+        mesh.clusters, together(lambda c: configured_names(snapshot, c), mesh.clusters), strict=True
+    ):
         wrong = identity_problems(found, cluster.name, cluster.network, mesh.topology.mesh_id)
         for place, problems in wrong.items():
             findings.examine(f"{cluster} {place}", problems)
         context.evidence.attach(str(cluster), "\n".join(f"{each.place} ({each.what}): {each.value}" for each in found))
     clusters = {str(cluster) for cluster in mesh.clusters}
-    with suppress(Unavailable):  # DISCOVERY-04 says so
+    with suppress(Unavailable):  # DISCOVERY-04 reports it
         for primary, secrets in zip(
             mesh.primaries, together(lambda c: remote_secrets(c.kube), mesh.primaries), strict=True
         ):
@@ -69,25 +74,27 @@ def test_identity_agrees_everywhere(context: ClaimContext) -> None:
 
 @claim(
     "DISCOVERY-08",
-    "a cluster-local host (the API server, as kubernetes.default) is answered by the client's own cluster only",
+    "clients reach a cluster-local host (kubernetes.default) in their own cluster only",
     promised_by="istio.io, Multi-cluster Traffic Management: serviceSettings.clusterLocal; kubernetes.default.svc and "
     "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
     hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
 )
-def test_cluster_local_hosts_stay_at_home(context: ClaimContext) -> None:
-    """A client that is led to another cluster's API server is refused there at best. The demonstration service, which
-    the same client must be led to elsewhere, shows that endpoints of other clusters are known at all."""
+def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
+    """Requests that reach another cluster's API server are refused there at best. Positive control: the same client
+    has other clusters' endpoints of the demonstration service."""
     snapshot = context.snapshot
     findings = Findings("clients")
 
-    def ask(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
+    def endpoints_in(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
         pod = snapshot.of(cluster).client
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
         return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
 
-    for cluster, (seen, own, shared) in zip(context.mesh.clusters, together(ask, context.mesh.clusters), strict=True):
+    for cluster, (seen, own, shared) in zip(
+        context.mesh.clusters, together(endpoints_in, context.mesh.clusters), strict=True
+    ):
         far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
         findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
         context.evidence.attach(str(cluster), sorted(seen))

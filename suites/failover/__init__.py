@@ -1,1 +1,1 @@
-"""What goes on while parts of the mesh are dead. Disruptive."""
+"""Claims under failures of parts of the mesh. Disruptive."""

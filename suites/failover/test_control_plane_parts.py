@@ -1,4 +1,4 @@
-"""Parts of a control plane die: one of two replicas, its process, its eyes in other clusters, the API server."""
+"""Failures of parts of control planes: a replica, the process, remote secrets, the API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
-from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
+from meshproof.discovery.propagation import endpoints_left, endpoints_returned, propagation_problems, readers
 from meshproof.failover.availability import admissions, monitor_availability
 from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
 from meshproof.failover.drill import DrillRunner
@@ -24,20 +24,21 @@ from meshproof.report import drills
 
 @claim(
     "FAILOVER-09",
-    "while the API servers of all clusters are down no request is lost in any cluster; when they are back changes in "
-    "each are followed again in all",
+    "no request is lost while all API servers are down, and changes are followed again afterwards",
     promised_by="istio.io, Deployment models: proxies do not depend on API servers; client-go: watches are tried again",
-    hint="lost requests: something restarted that needs the API server; nothing followed: DISCOVERY-03 and its hint",
+    hint="lost requests: a component restarted that needs the API server; changes not followed: DISCOVERY-03 and its "
+    "hint",
     disruptive=True,
 )
-def test_api_servers_may_be_away(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Every istiod reads every API server: their absence must cost knowledge of changes only, and not for good."""
+def test_api_servers_may_be_down(drill_runner: DrillRunner, evidence: Evidence) -> None:
+    """Every istiod watches every API server: an outage may only delay changes, and not permanently. Afterwards
+    changes in each cluster must reach all."""
     findings = Findings("loads and directions")
     name = "every API server stopped"
     with drill_runner.drill(name) as drill:
         with stop_api_servers(drill_runner.fault_context, drill_runner.mesh.clusters) as drill.transient_fault:
             pause(SAMPLES.api_server_s)
-        followed = flights_arrive(drill.snapshot, BOUNDS.watched_again.seconds)
+        followed = propagation_problems(drill.snapshot, BOUNDS.watched_again.seconds)
     drills.attach(evidence, drill, "api-servers")
     judge_no_loss(findings, drill, name)
     for direction, problems in followed.items():
@@ -47,16 +48,21 @@ def test_api_servers_may_be_away(drill_runner: DrillRunner, evidence: Evidence) 
 
 @claim(
     "FAILOVER-10",
-    "when remote secrets are deleted under load the endpoints of those clusters leave, when they are made again they "
-    "return; tokens rotated under load leave discovery alive; no request is lost, but at a remote in the moment in "
-    "which its istiod forgets it",
+    "removing, recreating and rotating remote secrets under load takes effect, and loses no request that primaries "
+    "serve",
     promised_by="istio.io, Install Multicluster: istiod watches remote secrets, and stops and starts reading clusters",
-    hint="endpoints that stay: istiod's log for the secret controller; dead after rotation: the new secret holds the "
-    "old token, or istiod did not take it; not back: its account may not read any more (DISCOVERY-04 names the right)",
+    hint="endpoints that stay: istiod's log for the secret controller; no updates after rotation: the new secret holds "
+    "the old token, or istiod did not read it; endpoints that do not return: its account may no longer read "
+    "(DISCOVERY-04 names the right)",
     disruptive=True,
 )
-def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Rotating credentials is routine work, and deleting a secret a routine mistake: neither may cost more."""
+def test_remote_secrets_may_change_under_load(drill_runner: DrillRunner, evidence: Evidence) -> None:
+    """Rotating credentials is routine work, and deleting a secret a routine mistake.
+
+    Endpoints of the clusters leave with the secrets and return with them; after a rotation changes are still followed.
+    Exception: with a remote cluster requests may be lost for a moment, in which its istiod stops reading it (see
+    `forgotten`).
+    """
     findings = Findings("loads, clients and directions")
     pairs = readers(drill_runner.mesh)
     with drill_runner.drill("remote secrets removed and made again, then tokens rotated") as drill:
@@ -65,7 +71,7 @@ def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidenc
         returned = endpoints_returned(drill_runner.mesh, BOUNDS.secret_back.seconds)
         with rotate_tokens(drill_runner.fault_context, pairs):
             pass
-        followed = flights_arrive(drill.snapshot, BOUNDS.secret_back.seconds)
+        followed = propagation_problems(drill.snapshot, BOUNDS.secret_back.seconds)
     drills.attach(evidence, drill, "secrets")
     judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if drill_runner.mesh.remotes else None)
     for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
@@ -76,35 +82,36 @@ def test_remote_secrets_come_and_go(drill_runner: DrillRunner, evidence: Evidenc
 
 @claim(
     "FAILOVER-11",
-    "of two istiod replicas in each primary one is killed: injection, validation, routes, certificates and discovery "
-    "go on, with no gap longer than a few seconds, no request is lost, and a new namespace waits no longer than for a "
-    "new leader",
+    "killing one of two istiod replicas interrupts the control plane for a bounded time only, and loses no request",
     promised_by="istio.io, Deployment models: control plane replicas for availability; Kubernetes, Services",
     hint="a longer gap: the second replica was not ready (kubectl get endpointslices), or both are on one node",
     disruptive=True,
 )
 def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """The cheapest insurance there is, and worth what it does in the second in which a replica dies."""
-    findings = Findings("loads, powers and questions")
-    asks = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
+    """The cheapest protection, if it works in the second in which a replica dies. One is killed in each primary.
+
+    Injection, validation, routes, certificates and discovery continue with no gap longer than a few seconds; a new
+    namespace waits no longer than for a new leader.
+    """
+    findings = Findings("loads, capabilities and admissions")
+    clients = admissions(drill_runner.mesh.clusters, drill_runner.mesh.toolbox.images["client"])
     primaries = drill_runner.mesh.primaries
     with drill_runner.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
         together(lambda each: stack.enter_context(two_replicas(drill_runner.fault_context, each)), primaries)
         spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
-        with monitor_availability(asks) as availability_monitor, ExitStack() as killed:
+        with monitor_availability(clients) as availability_monitor, ExitStack() as killed:
             for primary in primaries:
                 drill.transient_fault = killed.enter_context(kill_one_istiod(drill_runner.fault_context, primary))
-            with ThreadPoolExecutor(max_workers=1) as beside:
-                waiting = beside.submit(together, new_namespace_served_s, primaries)
-                pause(
-                    BOUNDS.replica_gap.seconds
-                )  # which the availability_monitor judges: a single write in it may be refused
+            with ThreadPoolExecutor(max_workers=1) as executor:
+                waiting = executor.submit(together, new_namespace_served_s, primaries)
+                # Gaps are judged by the availability monitor: until then a single write may be refused.
+                pause(BOUNDS.replica_gap.seconds)
                 controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
     judge_gaps(
-        findings, evidence, drill, availability_monitor, dict(zip(asks, drill_runner.mesh.clusters, strict=True))
+        findings, evidence, drill, availability_monitor, dict(zip(clients, drill_runner.mesh.clusters, strict=True))
     )
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):
@@ -114,13 +121,13 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
 
 @claim(
     "FAILOVER-15",
-    "when the process of every istiod is killed at once they are started again, and no request is lost",
+    "killing every istiod process at once loses no request, and all are restarted",
     promised_by="Kubernetes, Pod lifecycle: restartPolicy Always; istio.io, Deployment models",
-    hint="kubectl describe the istiod pod: a crash loop starts it later each time",
+    hint="kubectl describe the istiod pod: in a crash loop each restart takes longer",
     disruptive=True,
 )
 def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: Evidence) -> None:
-    """Not scaled away but killed: the kubelet must start it again, and proxies must not mind."""
+    """Killed, not scaled down: the kubelet must restart it, and proxies must not be affected."""
     findings = Findings("loads and istiods")
     primaries = drill_runner.mesh.primaries
     with drill_runner.drill("every istiod killed") as drill, ExitStack() as killed:

@@ -1,1 +1,1 @@
-"""What the gateways let through, and what they refuse."""
+"""What gateways pass through, and what they reject."""

@@ -1,4 +1,4 @@
-"""Ports 15012 and 15017: how remotes reach their control plane."""
+"""Ports 15012 and 15017, by which remotes reach their control plane."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.concurrency import together
 from meshproof.gateways.istiod_ports import (
     BAD_TOKEN,
     NO_TOKEN,
-    PROPER,
+    VALID_TOKEN,
     call_webhook_port,
     call_xds_port,
     token_problems,
@@ -24,16 +24,18 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-04",
-    "15012 passes through to istiod, whose certificate chains to the mesh root; xDS and certificate signing refuse "
-    "callers without a valid token",
+    "port 15012 leads to istiod, which rejects clients without a valid token",
     promised_by="istio.io, Install Primary-Remote, expose the control plane; Security: istiod authenticates by token",
-    hint="no answer: Gateway istiod-gateway and VirtualService istiod-vs in the primary; let in without a token: "
+    hint="no answer: Gateway istiod-gateway and VirtualService istiod-vs in the primary; accepted without a token: "
     "XDS_AUTH must not be false on istiod",
     needs=REMOTES,
     credentials="a token of a service account",
 )
-def test_15012_wants_a_token(context: ClaimContext) -> None:
-    """The whole internet may reach this port. Callers verify istiod's certificate and name, as proxies do."""
+def test_15012_requires_a_token(context: ClaimContext) -> None:
+    """The whole internet may reach this port. Covers xDS and certificate signing.
+
+    The probe verifies that istiod's certificate has the right name and chains to the mesh root, as proxies do.
+    """
     mesh, snapshot, evidence = context.mesh, context.snapshot, context.evidence
     findings = Findings("calls")
     wanted = [
@@ -41,7 +43,7 @@ def test_15012_wants_a_token(context: ClaimContext) -> None:
         for remote in mesh.remotes
         for address in snapshot.of(mesh.control_plane_of(remote)).gateway_addresses
         for service in SERVICES
-        for caller in (NO_TOKEN, BAD_TOKEN, PROPER)
+        for caller in (NO_TOKEN, BAD_TOKEN, VALID_TOKEN)
     ]
     for remote in mesh.remotes:
         primary = snapshot.of(mesh.control_plane_of(remote))
@@ -58,17 +60,17 @@ def test_15012_wants_a_token(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-05",
-    "15017 passes through to the injection webhook: what is served there verifies against the remote's caBundle, and "
-    "injects",
+    "port 15017 leads to the injection webhook, which injects and verifies against the remote's caBundle",
     promised_by="istio.io, Install Primary-Remote, expose the control plane; Kubernetes, WebhookClientConfig.caBundle",
     hint="no answer: is port 15017 on the east-west Service, in istiod-gateway and in istiod-vs? not verified: istiod "
-    "patches the caBundle, may it (DISCOVERY-04)?",
+    "patches the caBundle, does it have the right to (DISCOVERY-04)?",
     needs=REMOTES,
 )
-def test_15017_is_the_webhook(context: ClaimContext) -> None:
-    """Running pods go on without it, new ones are refused. A root of our own must not verify it: the control."""
+def test_15017_leads_to_the_webhook(context: ClaimContext) -> None:
+    """Without it running pods continue, but new ones are refused. Negative control: a root made for this test must
+    not verify it."""
     findings = Findings("webhooks")
-    stranger = pem_of(make_root().cert).decode()
+    foreign_root = pem_of(make_root().cert).decode()
     for remote in context.mesh.remotes:
         addresses = context.snapshot.of(context.mesh.control_plane_of(remote)).gateway_addresses
         hooks = injection_webhooks(remote.kube)
@@ -76,12 +78,13 @@ def test_15017_is_the_webhook(context: ClaimContext) -> None:
             findings.examine(f"{remote}", ["no injection webhook, or no external address of its control plane"])
         for hook, address in [(hook, address) for hook in hooks for address in addresses]:
             problems = ["it has no caBundle"] if not hook.ca else []
-            asked = together(
-                partial(call_webhook_port, context.snapshot, remote, hook, address), [hook.ca or stranger, stranger]
+            calls = together(
+                partial(call_webhook_port, context.snapshot, remote, hook, address),
+                [hook.ca or foreign_root, foreign_root],
             )
-            problems += review_problems(asked[0]) if hook.ca else []
-            if not problems and "certificate" not in asked[1].error:
-                problems = [f"a root of our own verifies it as well, so this proves nothing ({asked[1]})"]
+            problems += review_problems(calls[0]) if hook.ca else []
+            if not problems and "certificate" not in calls[1].error:
+                problems = [f"negative control failed: a root made for this test verifies it as well ({calls[1]})"]
             findings.examine(f"{hook} at {address}:{names.PORT_WEBHOOK} from {remote}", problems)
-            context.evidence.attach(f"{remote}-{address}", [str(call) for call in asked])
+            context.evidence.attach(f"{remote}-{address}", [str(call) for call in calls])
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Networks are what they claim to be: joined by gateways, and by nothing else."""
+"""Networks are joined by gateways only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import ClaimFailed, Unavailable
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.gateways.anonymous_callers import call_services_behind, stranger_problems
+from meshproof.gateways.anonymous_callers import anonymous_caller_problems, call_services_behind
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown
 from meshproof.gateways.network_isolation import isolation_problems, reach_pods
 from meshproof.gateways.passthrough import plain_http_replies
@@ -23,14 +23,17 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-07",
-    "every istiod knows exactly the real addresses and ports of the networks' gateways",
+    "every istiod knows exactly the actual addresses and ports of all network gateways",
     promised_by="istio.io, Install Multicluster: label topology.istio.io/network makes a Service a network's gateway",
-    hint="label the east-west gateway's Service with its network; an address that nobody has comes from meshNetworks "
-    "or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
+    hint="label the east-west gateway's Service with its network; an address that no gateway has comes from "
+    "meshNetworks or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
 )
-def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
-    """What istiod puts into endpoints for other networks: a stale address is a timeout, a missing one a foreign pod's
-    address. On one network there must be none, else clients would be led round by a gateway."""
+def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
+    """istiod puts these into endpoints for other networks: a stale address is a timeout, a missing one becomes a
+    foreign pod's address.
+
+    On one network there must be none, or requests would take a detour through a gateway.
+    """
     wanted = frozenset(real_gateways(context.snapshot))
     replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
     last: dict[str, list[str]] = {}
@@ -40,10 +43,10 @@ def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
         for (cluster, pod), known in zip(replicas, answers, strict=True):
             last[f"{cluster} {pod.name}"] = gateway_problems(known, wanted)
         if any(last.values()):
-            raise NotYet("it differs")
+            raise NotYet("the gateways differ")
 
     findings = Findings("control planes")
-    with suppress(ClaimFailed):  # told below, istiod by istiod
+    with suppress(ClaimFailed):  # reported below for each istiod
         eventually(check, what="networkz", timeout_s=DEADLINES.discovery_s, error=ClaimFailed)
     for who, problems in last.items():
         findings.examine(who, problems)
@@ -55,52 +58,57 @@ def test_network_gateways_are_the_real_ones(context: ClaimContext) -> None:
     "GATEWAYS-09",
     "pods on another network cannot be reached directly",
     promised_by="istio.io, Deployment models: clusters on different networks communicate through gateways only",
-    hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should say so",
+    hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should declare it",
     needs=ACROSS_NETWORKS,
 )
-def test_networks_are_apart(context: ClaimContext) -> None:
-    """Else everything that is proven about gateways is proven about nothing. Own pods, which must be reachable by the
-    same probe, are the control. Outside of the lab a way round the gateway is told, not failed."""
+def test_networks_are_isolated(context: ClaimContext) -> None:
+    """Otherwise the proofs about gateways prove nothing. Positive control: the same probe reaches pods of its own
+    cluster.
+
+    Outside the lab a path around the gateway is reported, not failed.
+    """
     findings = Findings("clients")
     tried = list(together(lambda client: reach_pods(context.snapshot, client), context.mesh.clusters))
     for client, (near, far) in zip(context.mesh.clusters, tried, strict=True):
         context.evidence.attach(str(client), [str(answer) for answer in (*near, *far)])
         findings.examine(f"{client} {context.snapshot.of(client).outside}", isolation_problems(near, far))
     if context.provider_name != "lab" and any(answer.accepted for _, far in tried for answer in far):
-        raise Unavailable("networks that are apart", "some foreign pods are reachable directly", "see the evidence")
+        raise Unavailable("network isolation", "some foreign pods are reachable directly", "see the evidence")
     findings.conclude()
 
 
 @claim(
     "GATEWAYS-10",
-    "behind 15443 nothing answers a caller without a mesh identity, whatever service it names",
+    "no service behind port 15443 answers a client without a mesh identity",
     promised_by="istio.io, Gateway, AUTO_PASSTHROUGH; pilot/pkg/xds/endpoints, EndpointsWithMTLSFilter: only endpoints "
     "with mutual TLS are behind it",
-    hint="the service that is named above takes callers without a certificate: look for a PeerAuthentication or "
-    "DestinationRule about it, and for a Gateway on 15443 that terminates TLS",
+    hint="the service accepts clients without a certificate: look for a PeerAuthentication or DestinationRule for it, "
+    "and for a Gateway on 15443 that terminates TLS",
     needs=ACROSS_NETWORKS,
 )
-def test_only_the_mesh_gets_behind_the_gateway(context: ClaimContext) -> None:
-    """15443 is open to everybody and knows every service of the mesh by name. The control: a mesh client is answered
-    from there."""
+def test_services_behind_the_gateway_require_a_mesh_identity(context: ClaimContext) -> None:
+    """15443 is open to everybody and knows every service of the mesh by name. Positive control: a mesh client is
+    answered from there."""
     snapshot, evidence = context.snapshot, context.evidence
     findings = Findings("services behind gateways")
     pairs = list(context.mesh.pairs_across_networks)
     callers = {server: client for client, server in reversed(pairs)}
 
-    def knock(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:
+    def call_services(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:
         client, server = pair
         return call_services_behind(snapshot, client, server, everything=callers[server] is client)
 
-    for (client, server), replies in zip(pairs, together(knock, pairs), strict=True):
+    for (client, server), replies in zip(pairs, together(call_services, pairs), strict=True):
         if not replies:
             findings.examine(f"{client} to {server}", ["the gateway has no external address"])
         for attempt, reply in replies:
-            findings.examine(f"{client} to {server}: {attempt.sni}", stranger_problems(reply))
+            findings.examine(f"{client} to {server}: {attempt.sni}", anonymous_caller_problems(reply))
         evidence.attach(f"{client}-{server}", "\n".join(f"{attempt.sni}: {reply}" for attempt, reply in replies))
-        asked = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
-        versions = {answer.version for answer in asked if answer.ok}
-        control = [] if server.spec.app_version in versions else ["a mesh client is not answered: this proves nothing"]
+        from_mesh = http_from_pod(client.kube, snapshot.of(client).client, app_url(), SAMPLES.spread)
+        versions = {answer.version for answer in from_mesh if answer.ok}
+        control = (
+            [] if server.spec.app_version in versions else ["positive control failed: a mesh client is not answered"]
+        )
         findings.examine(f"{client} to {server} by the mesh", control)
     for client, server in pairs:
         for plain in plain_http_replies(snapshot, client, server).values():

@@ -7,24 +7,26 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
-from meshproof.gateways.paths import meet, meet_saying
+from meshproof.gateways.paths import handshakes_offering, mesh_handshakes
 from meshproof.run.claim_context import ClaimContext
 
 
 @claim(
     "GATEWAYS-02",
-    "15443 passes TLS through untouched: the workload's own certificate answers, and a client certificate is asked for",
+    "port 15443 passes TLS through to the workload, which presents its certificate and requests the client's",
     promised_by="istio.io, Gateway, TLSmode AUTO_PASSTHROUGH",
     hint="reset: apply the cross-network Gateway (samples/multicluster/expose-services.yaml) in the config cluster; "
     "another certificate: the Gateway terminates TLS",
     needs=ACROSS_NETWORKS,
 )
 def test_15443_passes_tls_through(context: ClaimContext) -> None:
-    """The gateway holds no key for the workloads behind it, so their identity must reach the caller end to end."""
+    """The gateway has no keys of the workloads behind it, so their identity must reach the client end to end."""
     findings = Findings("gateways")
     pairs = list(context.mesh.pairs_across_networks)
     prefix = f"spiffe://{context.mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
-    for (client, server), met in zip(pairs, together(lambda pair: meet(context.snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: mesh_handshakes(context.snapshot, *pair), pairs), strict=True
+    ):
         findings.examine(f"{client} to {server}", [] if met else ["the gateway has no external address"])
         for (address, port), answer in met.items():
             findings.examine(f"{client} to {server} at {address}:{port}", passthrough_problems(answer, prefix))
@@ -33,18 +35,18 @@ def test_15443_passes_tls_through(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-03",
-    "15443 refuses unknown and missing server names, hosts outside the exposed set, foreign ALPN, and plain HTTP",
+    "port 15443 rejects unknown or missing SNI, unexposed hosts, foreign ALPN, and plain HTTP",
     promised_by="istio.io, Gateway, AUTO_PASSTHROUGH; pilot/pkg/networking/core, filter chains match Istio's ALPN only",
     hint="look for another Gateway on port 15443 of the east-west gateway: kubectl get gateways -A",
     needs=ACROSS_NETWORKS,
 )
-def test_15443_refuses_everything_else(context: ClaimContext) -> None:
-    """Refusals count only while the right handshake is accepted: before and after them."""
+def test_15443_rejects_everything_else(context: ClaimContext) -> None:
+    """Rejections count only while the right handshake, the positive control, is accepted before and after them."""
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("attempts")
     pairs = list(mesh.pairs_across_networks)
     must_accept(snapshot, mesh)
-    refused = together(lambda pair: meet_saying(snapshot, *pair, tuple(REFUSED.values())), pairs)
+    refused = together(lambda pair: handshakes_offering(snapshot, *pair, tuple(REFUSED.values())), pairs)
     plain = [(*pair, plain_http_replies(snapshot, *pair)) for pair in pairs]
     must_accept(snapshot, mesh)
     for (client, server), answers in zip(pairs, refused, strict=True):

@@ -1,4 +1,4 @@
-"""That requests really take the way they should."""
+"""The path that requests take between clusters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from meshproof.run.claim_context import ClaimContext
 
 @claim(
     "GATEWAYS-08",
-    "requests take the right path: across networks each goes to the far east-west gateway, which forwards connections "
-    "to the application; on one network they go to the far pods, and no gateway is touched",
+    "requests to another network pass its east-west gateway, and requests on one network go directly to pods",
     promised_by="istio.io, Deployment models, Network models",
-    hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters attached",
+    hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters in the evidence",
     isolation=Isolation.EXCLUSIVE,
 )
 def test_requests_take_the_right_path(context: ClaimContext) -> None:
-    """Asserted: the client's proxy counts as many requests to the far address as the far version answered, and bare
-    handshakes, each a new connection, are all forwarded by the far gateway. (It cannot see single requests.)"""
+    """Versions that answer do not prove the path; proxies' counters do.
+
+    The client's proxy must count as many requests to the far address as the far version answered. The far gateway
+    cannot see single requests: it must forward bare handshakes, each a new connection, and on one network nothing.
+    """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     for client, server in mesh.pairs:

@@ -9,9 +9,9 @@ from meshproof.gateways.exposed_ports import (
     RUNNER,
     Seen,
     allowed_ports,
-    ask_everywhere,
-    knock,
+    connect_everywhere,
     port_notes,
+    request_without_certificate,
     spec_problems,
     wire_problems,
 )
@@ -26,13 +26,13 @@ from suites.needs import EAST_WEST
 
 @claim(
     "GATEWAYS-01",
-    "each east-west port that a topology needs has an external address and accepts connections from the other cluster",
+    "every required east-west port has an external address and accepts connections from other clusters",
     promised_by="istio.io, Install Multicluster: the east-west gateway must be reachable from the other clusters",
-    hint="no address: what assigns load balancer addresses? no connection: a firewall between the networks",
+    hint="no address: which component assigns load balancer addresses? no connection: a firewall between the networks",
     needs=EAST_WEST,
 )
-def test_needed_ports_are_reachable(context: ClaimContext) -> None:
-    """A blocked port is a timeout while ping works. Asked by a pod without a sidecar, so that nothing retries."""
+def test_required_ports_are_reachable(context: ClaimContext) -> None:
+    """A blocked port is a timeout while ping works. Probed from a pod without a sidecar, so that nothing retries."""
     mesh = context.mesh
     findings = Findings("needed ports")
     pairs = [(a, b) for a, b in mesh.pairs if needed_ports(mesh, a, b)]
@@ -53,17 +53,17 @@ def test_needed_ports_are_reachable(context: ClaimContext) -> None:
 
 @claim(
     "GATEWAYS-06",
-    "every port that the topology needs is exposed; no other lets in callers who do not authenticate, and istiod's "
-    "plain ports answer nowhere outside",
+    "gateways expose every required port, and no other port to unauthenticated clients",
     promised_by="istio.io, Security best practices: 15010, 15014 and 8080 of istiod are for the cluster only",
-    hint="remove the port from the gateway's Service; ports at which nothing listens, or where callers must "
-    "authenticate, are no failures but notes of this claim",
+    hint="remove the port from the gateway's Service; surplus ports that are closed, or where clients must "
+    "authenticate, are notes of this claim and not failures",
 )
-def test_only_needed_ports_are_exposed(context: ClaimContext) -> None:
-    """Every port beyond those may be an unauthenticated way in. Each address must answer on one port at that moment.
+def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
+    """Any other port may be an unauthenticated way in. istiod's plain ports must not accept connections at all.
 
-    A surplus port is no way in if nothing accepts connections there (Istio's script and chart for east-west gateways
-    always list 15012, 15017 and 15443), or if `harmless` says so of who does.
+    Each address must accept connections on one port at the same time. A surplus port is no way in if nothing accepts
+    connections there (Istio's script and chart for east-west gateways always list 15012, 15017 and 15443), or if
+    `harmless` gives a reason.
     """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("external addresses")
@@ -73,32 +73,33 @@ def test_only_needed_ports_are_exposed(context: ClaimContext) -> None:
         findings.examine(f"{cluster} {service.name}", problems)
     places = [(cluster, service, address) for cluster, service in services for address in service.addresses]
 
-    def ask(place: tuple[Cluster, ServiceFacts, str]) -> Seen:
+    def probe_address(place: tuple[Cluster, ServiceFacts, str]) -> Seen:
         cluster, service, address = place
         allowed = allowed_ports(mesh, cluster, service)
-        answers = ask_everywhere(snapshot, cluster, address, allowed | service.port_numbers)
+        answers = connect_everywhere(snapshot, cluster, address, allowed | service.port_numbers)
         if address in context.runner_access.shut:
             del answers[RUNNER]
-        return answers, knock(snapshot, answers, allowed)
+        return answers, request_without_certificate(snapshot, answers, allowed)
 
-    seen = {(c, str(s), a): found for (c, s, a), found in zip(places, together(ask, places), strict=True)}
+    seen = {(c, str(s), a): found for (c, s, a), found in zip(places, together(probe_address, places), strict=True)}
     for cluster, service in services:
         allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
         accepting, replied = set[int](), dict[int, Reply]()
         for address in service.addresses:
-            answers, knocked = seen[cluster, str(service), address]
+            answers, surplus = seen[cluster, str(service), address]
             for who, got in answers.items():
-                findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed, knocked))
+                findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed, surplus))
                 accepting.update(answer.port for answer in got if answer.accepted)
-            replied |= knocked
-            told = {who: [str(answer) for answer in got] for who, got in answers.items()}
-            replies = (
-                {"without a certificate": {port: str(reply) for port, reply in knocked.items()}} if knocked else {}
+            replied |= surplus
+            connections = {who: [str(answer) for answer in got] for who, got in answers.items()}
+            replies = {port: str(reply) for port, reply in surplus.items()}
+            context.evidence.attach(
+                f"{cluster}-{service.name}-{address}",
+                connections | ({"without a certificate": replies} if replies else {}),
             )
-            context.evidence.attach(f"{cluster}-{service.name}-{address}", told | replies)
         if service.addresses:
             for note in port_notes(service, service.port_numbers - allowed, accepting, replied):
                 findings.advise(f"{cluster}: {note}")
     findings.conclude()
-    if len(mesh.clusters) == 1:  # with more, pods of the others have asked
+    if len(mesh.clusters) == 1:  # with more, pods of the others have probed them
         context.runner_access.require("what the gateways expose to this machine")

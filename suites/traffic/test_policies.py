@@ -1,4 +1,4 @@
-"""Who is served at all: only mesh identities under STRICT, and only those that a policy names."""
+"""Mutual TLS and authorization policies between clusters."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from meshproof.workloads.testbed.names import GUARDED, service_of
 
 @claim(
     "TRAFFIC-06",
-    "under STRICT mutual TLS plain text from an uninjected pod is refused, from every cluster, while mesh clients are "
-    "served",
+    "under STRICT mutual TLS plain text from pods without a sidecar is rejected, from every cluster",
     promised_by="istio.io, Peer Authentication: STRICT; Mutual TLS Migration",
     hint="istioctl x describe pod; a PeerAuthentication must be applied in the control plane of the server's cluster",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_plain_text_is_refused(context: ClaimContext) -> None:
-    """A policy that looks strict and is not lets anybody in the cluster network read and write."""
+def test_plain_text_is_rejected(context: ClaimContext) -> None:
+    """A policy that looks strict and is not lets every pod in the cluster network read and write. Positive control:
+    mesh clients are served."""
     test_bed = context.test_bed
     findings = Findings("ways")
     ways = [(client, server) for client in context.mesh.clusters for server in context.mesh.clusters]
@@ -43,21 +43,22 @@ def test_plain_text_is_refused(context: ClaimContext) -> None:
 
 @claim(
     "TRAFFIC-07",
-    "an allow and a deny by workload identity hold from every cluster to every cluster",
+    "policies that allow or deny a workload identity are enforced between all clusters",
     promised_by="istio.io, Authorization Policy: source.principals; Security: Identity",
-    hint="refused where allowed: the client's SPIFFE ID (TRUST-04) and the trust domain in the policy; served where "
+    hint="rejected where allowed: the client's SPIFFE ID (TRUST-04) and the trust domain in the policy; served where "
     "denied: the policy must be in the control plane of the server's cluster, and traffic must be mutual TLS",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_policies_by_identity_hold(context: ClaimContext) -> None:
-    """Identity must survive the way between clusters, or a policy refuses the right ones and serves the wrong ones."""
+def test_identity_policies_are_enforced(context: ClaimContext) -> None:
+    """Identity must survive the path between clusters, or a policy rejects the right clients and serves the wrong
+    ones."""
     test_bed = context.test_bed
     findings = Findings("ways")
     ways = [(client, server) for client in context.mesh.clusters for server in context.mesh.clusters]
 
     def problems(way: tuple[Cluster, Cluster]) -> list[str]:
         client, server = way
-        urls = [test_bed.url(service_of(server), f"{GUARDED}/{word}") for word in EXPECTED]
+        urls = [test_bed.url(service_of(server), f"{GUARDED}/{path}") for path in EXPECTED]
         calls = [Call(url=url, count=SAMPLES.repeated) for url in urls]
         pod = context.snapshot.of(client).client
         return settled(lambda: guard_problems(call_from_pod(client.kube, pod, calls)))
@@ -69,25 +70,24 @@ def test_policies_by_identity_hold(context: ClaimContext) -> None:
 
 @claim(
     "TRAFFIC-10",
-    "the clients and ingress gateways of every cluster speak mutual TLS to every endpoint of the application, and "
-    "verify that it is the application",
+    "clients and ingress gateways use mutual TLS to every endpoint of the application, and verify its identity",
     promised_by="istio.io, Mutual TLS: auto mutual TLS; Security: Secure naming",
     hint="a DestinationRule with tls.mode DISABLE or SIMPLE for the host, or a PeerAuthentication with DISABLE: "
     "istioctl x describe pod; endpoints without a sidecar",
 )
-def test_requests_travel_under_mutual_tls(context: ClaimContext) -> None:
-    """Under PERMISSIVE, Istio's default, plain text is answered as well: nothing but this tells the difference."""
+def test_requests_use_mutual_tls(context: ClaimContext) -> None:
+    """Under PERMISSIVE, Istio's default, plain text is answered as well: no other claim sees the difference."""
     evidence = context.evidence
     findings = Findings("proxies")
     findings.skip(context.snapshot.without_ingress)
     viewers = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.callers]
     account = f"/ns/{names.APP_NAMESPACE}/sa/"
 
-    def ask(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:
+    def security_in(viewer: tuple[Cluster, PodFacts]) -> Mapping[str, Security]:
         cluster, pod = viewer
         return security_of(cluster.kube, pod.namespace, pod.name, APP_CLUSTER)
 
-    for (cluster, pod), seen in zip(viewers, together(ask, viewers), strict=True):
+    for (cluster, pod), seen in zip(viewers, together(security_in, viewers), strict=True):
         findings.examine(f"{cluster} {pod}", security_problems(seen, account))
         evidence.attach(f"{cluster}-{pod.name}", {endpoint: asdict(security) for endpoint, security in seen.items()})
     findings.conclude()

@@ -1,4 +1,4 @@
-"""What crosses: bodies of every size, and protocols other than plain HTTP/1.1."""
+"""Bodies of every size, and protocols other than plain HTTP/1.1, between clusters."""
 
 from __future__ import annotations
 
@@ -21,32 +21,34 @@ from meshproof.workloads.testbed.names import ALL, service_of
 
 @claim(
     "TRAFFIC-05",
-    "bodies of 1 KiB to 1 MiB survive there and back on every path: from each client and through each ingress gateway "
-    "to each cluster",
+    "request and response bodies of 1 KiB to 1 MiB arrive unchanged between all clusters",
     promised_by="RFC 9110, Content; Istio passes bodies through unchanged",
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
-    "buffer limit in an EnvoyFilter; answered by somebody else: another route takes the host (TRAFFIC-08)",
+    "buffer limit in an EnvoyFilter; another server answers: another route takes the host (TRAFFIC-08)",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_bodies_survive(context: ClaimContext) -> None:
-    """Small requests fit one packet and always work: what breaks on a bad path is the first large one."""
+def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
+    """Small requests fit one packet and always work: on a bad path the first large one fails. Sent from each client
+    and through each ingress gateway."""
     mesh, runner_access, test_bed = context.mesh, context.runner_access, context.test_bed
     servers = [server.name for server in mesh.clusters]
 
     def from_client(client: Cluster) -> list[list[str]]:
         pod, services = context.snapshot.of(client).client, [service_of(server) for server in mesh.clusters]
         calls = [Call(url=test_bed.url(service)) for service in services]
-        known(lambda: [replies[0].outcome for replies in call_from_pod(client.kube, pod, calls)])
+        await_services(lambda: [replies[0].outcome for replies in call_from_pod(client.kube, pod, calls)])
         return judged(bodies_from_pod(client.kube, pod, [test_bed.url(service, ECHO_PATH) for service in services]))
 
     def through_ingress(client: Cluster) -> list[list[str]]:
         facts, hosts = context.snapshot.of(client), [test_bed.host(service_of(server)) for server in mesh.clusters]
-        known(lambda: [runner_access.http(facts, 1, host=host, path=KNOWN_PATHS[0])[0].outcome for host in hosts])
+        await_services(
+            lambda: [runner_access.http(facts, 1, host=host, path=KNOWN_PATHS[0])[0].outcome for host in hosts]
+        )
         return judged(runner_access.bodies(facts, hosts, ECHO_PATH))
 
-    def known(ask: Callable[[], list[str]]) -> None:
-        """Wait, within bounds, until proxies have these new services: bodies are sent once, and judged as they come."""
-        settled(lambda: [outcome for outcome, server in zip(ask(), servers, strict=True) if outcome != server])
+    def await_services(request: Callable[[], list[str]]) -> None:
+        """Wait, within bounds, until proxies have these new services: bodies are sent only once."""
+        settled(lambda: [outcome for outcome, server in zip(request(), servers, strict=True) if outcome != server])
 
     def judged(bodies: list[list[BodyAnswer]]) -> list[list[str]]:
         return [body_problems(answers, server) for answers, server in zip(bodies, servers, strict=True)]
@@ -57,8 +59,8 @@ def test_bodies_survive(context: ClaimContext) -> None:
         ("the client", from_client, mesh.clusters),
         ("the ingress gateway", through_ingress, context.snapshot.with_ingress),
     )
-    for name, ask, sources in ways:
-        for source, found in zip(sources, together(ask, sources), strict=True):
+    for name, send, sources in ways:
+        for source, found in zip(sources, together(send, sources), strict=True):
             for server, problems in zip(mesh.clusters, found, strict=True):
                 findings.examine(f"{name} of {source} to {server}", problems)
     findings.conclude()
@@ -66,14 +68,13 @@ def test_bodies_survive(context: ClaimContext) -> None:
 
 @claim(
     "TRAFFIC-09",
-    "HTTP/1.1, HTTP/2 (gRPC) and TCP services of every cluster serve the clients of every cluster, each in its own "
-    "protocol",
+    "HTTP/1.1, gRPC (HTTP/2) and TCP services answer clients of every cluster in their own protocol",
     promised_by="istio.io, Protocol Selection; Deployment models: Multiple networks",
     hint="name the Service's port after its protocol (grpc, tcp) in every cluster alike; TCP across networks needs "
     "mutual TLS, since the gateway finds the service by the server name",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_protocols_cross(context: ClaimContext) -> None:
+def test_protocols_work_between_clusters(context: ClaimContext) -> None:
     """A port that one cluster calls http and another tcp works from one side only."""
     mesh, test_bed = context.mesh, context.test_bed
     findings = Findings("ways")
@@ -84,7 +85,7 @@ def test_protocols_cross(context: ClaimContext) -> None:
         calls += protocol_calls(test_bed, ALL, SAMPLES.spread).values()
         last: dict[str, list[str]] = {}
 
-        def ask() -> list[str]:
+        def request_all() -> list[str]:
             replies = iter(call_from_pod(client.kube, pod, calls))
             for server in mesh.clusters:
                 seen = {protocol: next(replies) for protocol in PROTOCOLS}
@@ -93,7 +94,7 @@ def test_protocols_cross(context: ClaimContext) -> None:
             last[f"{client} to all"] = protocol_problems(seen, {cluster.name for cluster in mesh.clusters})
             return [problem for found in last.values() for problem in found]
 
-        settled(ask)
+        settled(request_all)
         return last
 
     for found in together(problems, mesh.clusters):

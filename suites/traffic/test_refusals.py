@@ -1,4 +1,4 @@
-"""What nobody asked to be served is not."""
+"""Hosts and paths without a route."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
 
 @claim(
     "TRAFFIC-08",
-    "the ingress gateways refuse hosts and paths that no route names (404), and serve those that are named",
+    "ingress gateways answer 404 to hosts and paths without a route, and serve those with one",
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
-    hint="a VirtualService or Gateway with host '*' takes what nobody else wants: istioctl proxy-config routes",
+    hint="a VirtualService or Gateway with host '*' matches what no other does: istioctl proxy-config routes",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_unknown_hosts_and_paths_are_refused(context: ClaimContext) -> None:
-    """A catch-all route publishes services that nobody meant to publish."""
+def test_unknown_hosts_and_paths_are_rejected(context: ClaimContext) -> None:
+    """A catch-all route publishes services by accident."""
     snapshot, runner_access, test_bed = context.snapshot, context.runner_access, context.test_bed
     findings = Findings("gateways")
 
-    def judged(cluster: Cluster) -> list[str]:
+    def problems_of(cluster: Cluster) -> list[str]:
         return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
 
     findings.skip(context.snapshot.without_ingress, NAME_AN_INGRESS)
-    found = together(judged, context.snapshot.with_ingress)
+    found = together(problems_of, context.snapshot.with_ingress)
     for cluster, problems in zip(context.snapshot.with_ingress, found, strict=True):
         findings.examine(f"ingress gateway of {cluster}", problems)
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Routes of our own over probes in all clusters: weights, subsets, and who serves when the nearest fails."""
+"""Weighted routes and locality failover over probes in all clusters."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from meshproof.mesh.handles import Cluster
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod
 from meshproof.run.claim_context import ClaimContext
-from meshproof.traffic.locality_failover import detects_outliers_everywhere, drill_failover, failover_that_never_happens
-from meshproof.traffic.shares import share_problems, told
+from meshproof.traffic.locality_failover import (
+    detects_outliers_everywhere,
+    drill_failover,
+    failover_without_outlier_detection,
+)
+from meshproof.traffic.shares import count_summary, share_problems
 from meshproof.traffic.weighted_routes import must_have_weights
 from meshproof.workloads.testbed.configuration import weights
 from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
@@ -22,15 +26,15 @@ from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
 
 @claim(
     "TRAFFIC-03",
-    "weighted routes over subsets in different clusters (80:20) hold, from each client and through each ingress "
-    "gateway, without an error",
+    "weighted routes over subsets in different clusters (80:20) split requests as configured, without errors",
     promised_by="istio.io, Traffic Shifting; Destination Rule: subsets (one fixed sample, alpha 1e-6)",
-    hint="other weights in the proxies: has somebody changed the VirtualService, or does istiod no longer follow "
-    "(CONTROL-03)? all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
+    hint="other weights in the proxies: was the VirtualService changed, or does istiod no longer follow (CONTROL-03)? "
+    "all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
     isolation=Isolation.PUSHES_CONFIG,
 )
 def test_weighted_routes_hold(context: ClaimContext) -> None:
-    """A canary whose weight is not what was written goes to more users than it should, or to none."""
+    """A canary with another weight than configured goes to more users than it should, or to none. Sampled from each
+    client and through each ingress gateway."""
     test_bed = context.test_bed
     expected = expected_shares(weights(context.mesh))
 
@@ -51,21 +55,23 @@ def test_weighted_routes_hold(context: ClaimContext) -> None:
     for (cluster, through), answers in zip(sources, together(sample, sources), strict=True):
         name = f"{'through the ingress gateway of' if through else 'from the client of'} {cluster}"
         findings.examine(name, share_problems(answers, expected))
-        context.evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", told(answers))
+        context.evidence.attach(f"{cluster}-{'ingress' if through else 'client'}", count_summary(answers))
     findings.conclude()
 
 
 @claim(
     "TRAFFIC-04",
-    "locality failover with outlier detection: a client's own cluster serves; when its endpoints answer 5xx another "
-    "cluster does; and back",
+    "with outlier detection another cluster serves while a client's local endpoints answer 5xx, and only then",
     promised_by="istio.io, Locality Load Balancing: Failover; Destination Rule: outlierDetection",
     hint="without outlierDetection failover never happens while endpoints look healthy: add it to the DestinationRule; "
     "never local: are proxies and endpoints labelled with cluster and network (DISCOVERY-07)?",
     isolation=Isolation.PUSHES_CONFIG,
 )
-def test_failing_endpoints_give_way(context: ClaimContext) -> None:
-    """Pods that answer, but with errors, stay in the registry: only what clients see can take them out."""
+def test_failing_local_endpoints_are_replaced(context: ClaimContext) -> None:
+    """Pods that answer with errors stay in the registry: only the errors that clients see can eject them.
+
+    Before and after the errors the client's own cluster serves all its requests (locality load balancing).
+    """
     mesh, test_bed = context.mesh, context.test_bed
     findings = Findings("clients and configuration objects")
     drills = together(lambda cluster: drill_failover(context.snapshot, test_bed, cluster), mesh.clusters)
@@ -75,5 +81,7 @@ def test_failing_endpoints_give_way(context: ClaimContext) -> None:
         if detects_outliers_everywhere(primary):
             continue
         for rule in objects_of(primary.kube, ["DestinationRule"]):
-            findings.examine(f"{primary} {place_of(rule)}", [] if is_probe(rule) else failover_that_never_happens(rule))
+            findings.examine(
+                f"{primary} {place_of(rule)}", [] if is_probe(rule) else failover_without_outlier_detection(rule)
+            )
     findings.conclude()

@@ -1,4 +1,4 @@
-"""Who answers: both versions, in the shares that the endpoints' weights promise, and nobody fails."""
+"""Which versions answer, and in which shares."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from meshproof.traffic.shares import Sample, judge_shares
 
 @claim(
     "TRAFFIC-01",
-    "through each cluster's ingress gateway all versions answer, as evenly as endpoint weights say, without an error",
+    "through each ingress gateway all versions answer without errors, in proportion to their endpoint weights",
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the ingress gateway's log",
 )
-def test_ingress_traffic_is_even(context: ClaimContext) -> None:
-    """What users see. One sample, tested once: asking again until it fits would hide a lost third of the requests."""
+def test_ingress_traffic_is_balanced(context: ClaimContext) -> None:
+    """What users see. One sample, tested once: repeating it until it fits would hide a lost third of the requests."""
 
     def sample(cluster: Cluster) -> Sample:
         facts = context.snapshot.of(cluster)
@@ -35,12 +35,12 @@ def test_ingress_traffic_is_even(context: ClaimContext) -> None:
 
 @claim(
     "TRAFFIC-02",
-    "from an in-mesh client in each cluster all versions answer, as evenly as endpoint weights say, without an error",
+    "to each cluster's mesh client all versions answer without errors, in proportion to their endpoint weights",
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the client's sidecar log",
 )
-def test_mesh_traffic_is_even(context: ClaimContext) -> None:
+def test_mesh_traffic_is_balanced(context: ClaimContext) -> None:
     """The same from pod to pod: mutual TLS all the way, through the sidecar's own endpoints."""
 
     def sample(cluster: Cluster) -> Sample:

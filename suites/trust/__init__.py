@@ -1,1 +1,1 @@
-"""Who signs, who trusts whom, and what certificates say."""
+"""Certificate authorities, certificates, trust domains and clocks."""

@@ -1,4 +1,4 @@
-"""The plug-in CAs and the one root above them."""
+"""Plug-in CAs, and their common root."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from meshproof.trust.roots import roots_by_place
     "TRUST-01",
     "each cluster's plug-in CA verifies offline",
     promised_by="istio.io, Plug in CA Certificates; RFC 5280, 6.1",
-    hint="make secret istio-system/cacerts again from an intermediate that its root signed, then restart istiod",
+    hint="recreate secret istio-system/cacerts with an intermediate that its root signed, then restart istiod",
 )
 def test_each_plugin_ca_verifies_offline(context: ClaimContext) -> None:
-    """istiod reads the files without complaint and fails later, at the first handshake: look before that."""
+    """istiod reads broken files without complaint and fails later, at the first handshake."""
     now = context.now
     findings = Findings("plug-in CAs")
     for facts in context.snapshot.facts:
@@ -28,17 +28,17 @@ def test_each_plugin_ca_verifies_offline(context: ClaimContext) -> None:
 
 @claim(
     "TRUST-02",
-    "one root everywhere: in every cacerts, in every injected namespace, and in every live proxy",
+    "every cacerts, injected namespace and live proxy has the same root certificate",
     promised_by="istio.io, Install Multicluster, Before you begin: a common root makes clusters trust each other",
-    hint="sign the odd cluster's intermediate with the common root, replace its cacerts, restart istiod and pods",
+    hint="sign the deviating cluster's intermediate with the common root, replace its cacerts, restart istiod and pods",
 )
-def test_there_is_one_root(context: ClaimContext) -> None:
+def test_all_roots_are_the_same(context: ClaimContext) -> None:
     """A second root shows as TLS errors on the remote share only, which retries hide."""
-    held = roots_by_place(context.snapshot)
-    context.evidence.attach("roots", {place: sorted(prints) for place, prints in held.items()})
-    first, wanted = next(iter(held.items()))
-    findings = Findings("places that hold a root")
-    for place, prints in held.items():
+    roots = roots_by_place(context.snapshot)
+    context.evidence.attach("roots", {place: sorted(prints) for place, prints in roots.items()})
+    first, wanted = next(iter(roots.items()))
+    findings = Findings("places with root certificates")
+    for place, prints in roots.items():
         shown = ", ".join(sorted(prints)) or "nothing"
-        findings.examine(place, [] if prints == wanted else [f"holds {shown}, unlike {first}"])
+        findings.examine(place, [] if prints == wanted else [f"has {shown}, unlike {first}"])
     findings.conclude()

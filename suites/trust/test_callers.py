@@ -1,4 +1,4 @@
-"""Whom workloads let in."""
+"""Which clients workloads accept."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from meshproof.trust.client_certificates import caller_problems, try_each_caller
 
 @claim(
     "TRUST-06",
-    "workloads in each cluster refuse callers from each other cluster that have another root, an expired certificate, "
-    "another trust domain, or no certificate",
+    "workloads reject clients from other clusters whose certificate is missing, expired, or of another root or trust "
+    "domain",
     promised_by="istio.io, Security, Mutual TLS authentication; pilot/pkg/security/model, trust domains are verified",
-    hint="a proper caller is refused: compare the roots (TRUST-02); another is answered: look for a PeerAuthentication "
-    "that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
+    hint="the valid client is rejected: compare the roots (TRUST-02); an invalid one is served: look for a "
+    "PeerAuthentication that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
     credentials="certificates signed with the key of the mesh's CA",
 )
-def test_strangers_are_refused(context: ClaimContext) -> None:
-    """Every caller differs from a proper one, which must be answered before and after, in one thing only."""
+def test_clients_without_a_valid_certificate_are_rejected(context: ClaimContext) -> None:
+    """Each client differs in one thing only from a valid one, the positive control, which must be served before and
+    after."""
     snapshot = context.snapshot
-    findings = Findings("callers")
+    findings = Findings("clients")
     pairs = list(context.mesh.pairs)
     for (client, server), replies in zip(pairs, together(lambda p: try_each_caller(snapshot, *p), pairs), strict=True):
         if not replies:
-            findings.examine(f"{client} to {server}", ["there is nothing to dial"])
+            findings.examine(f"{client} to {server}", ["no address to dial"])
         for attempt, reply in replies:
             who = f"{client} to {server} at {attempt.address}:{attempt.port} with {attempt.caller}"
             findings.examine(who, caller_problems(attempt.caller, reply))

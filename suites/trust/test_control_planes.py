@@ -1,4 +1,4 @@
-"""What control planes and clusters must agree on: trust domains, clocks, and the names in istiod's certificate."""
+"""Trust domains, clocks, and istiod's certificates."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from meshproof.trust.trust_domains import domain_problems
 
 @claim(
     "TRUST-07",
-    "all control planes have the same trust domain, or each takes the others' for its own",
+    "all control planes share one trust domain, or list each other's as aliases",
     promised_by="istio.io, Trust domain migration: trustDomain and trustDomainAliases of the mesh configuration",
     hint="set the same meshConfig.trustDomain everywhere, or name the other in trustDomainAliases of both",
 )
 def test_trust_domains_agree(context: ClaimContext) -> None:
-    """Asked of every running istiod: what its ConfigMap says may not be what it goes by."""
+    """Queried from every running istiod: its ConfigMap may differ from what it uses."""
     replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
     answers = together(lambda item: istiod.trust_domains(item[0].kube, item[1].name), replicas)
     known = {f"{cluster} {pod.name}": found for (cluster, pod), found in zip(replicas, answers, strict=True)}
@@ -39,12 +39,12 @@ def test_trust_domains_agree(context: ClaimContext) -> None:
 
 @claim(
     "TRUST-08",
-    "clocks of the clusters' API servers and nodes, and of the runner, agree",
+    "the clocks of API servers, nodes and the runner agree",
     promised_by="RFC 5280, 4.1.2.5 and RFC 7519, 4.1.4: certificates and tokens are judged by the clock of who reads",
-    hint="look at time synchronisation (chronyc tracking, timedatectl) on the machine that is named above",
+    hint="look at time synchronisation (chronyc tracking, timedatectl) on the machine whose clock is off",
 )
 def test_clocks_agree(context: ClaimContext) -> None:
-    """A clock that is behind takes new certificates for not yet valid, one that is ahead takes valid ones for over."""
+    """By a slow clock new certificates are not yet valid; by a fast one valid certificates have expired."""
     readings: dict[str, Callable[[], Skew]] = {}
     for cluster in context.mesh.clusters:
         readings[f"API server of {cluster}"] = partial(server_skew, cluster.kube)
@@ -59,23 +59,23 @@ def test_clocks_agree(context: ClaimContext) -> None:
 
 @claim(
     "TRUST-09",
-    "istiod's certificate, on the xDS port and on the webhook's, chains to the mesh root and has the name that is "
-    "dialled, as seen from each cluster",
+    "in every cluster istiod's certificates chain to the mesh root and match the name that clients dial",
     promised_by="istio.io, Plug in CA Certificates; Kubernetes, WebhookClientConfig; pilot/pkg/bootstrap, getDNSNames",
     hint="does that name lead to the right istiod in that cluster? (in a remote: Service and EndpointSlice istiod in "
     "istio-system, made from remotePilotAddress); restart istiod if it still has an old certificate",
 )
-def test_istiod_shows_who_it_is(context: ClaimContext) -> None:
-    """Proxies and API servers verify the name that they dial, in a remote as in a primary."""
+def test_istiod_certificates_match_the_dialled_name(context: ClaimContext) -> None:
+    """Proxies and API servers verify the name that they dial, in a remote as in a primary. Covers the xDS and the
+    webhook port."""
     findings = Findings("istiod's ports")
     wanted = [(c, *target) for c in context.mesh.clusters for target in sorted(istiod_targets(c))]
 
-    def ask(item: tuple[Cluster, str, int]) -> TlsAnswer:
+    def handshake(item: tuple[Cluster, str, int]) -> TlsAnswer:
         cluster, host, port = item
         hello = Hello(address=host, port=port, sni=host, alpn="h2")
         return tls_from_pod(cluster.kube, context.snapshot.of(cluster).outside, (hello,))[0]
 
-    for (cluster, host, port), answer in zip(wanted, together(ask, wanted), strict=True):
+    for (cluster, host, port), answer in zip(wanted, together(handshake, wanted), strict=True):
         roots = context.snapshot.issuer_of(cluster).roots
         findings.examine(f"{host}:{port} in {cluster}", serving_problems(answer, host, roots, context.now))
         shown = [f"{subject(cert)} {', '.join(dns_names(cert))}" for cert in answer.chain]

@@ -1,4 +1,4 @@
-"""The certificates that live workloads hold, and that they show to callers from other clusters."""
+"""Certificates of live workloads, and those that clients in other clusters receive."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.gateways.paths import meet
+from meshproof.gateways.paths import mesh_handshakes
 from meshproof.pki.verify import parse_chain, verify_chain
 from meshproof.run.claim_context import ClaimContext
-from meshproof.trust.workload_certificates import described, presented_problems, svid_problems
+from meshproof.trust.workload_certificates import certificate_summary, presented_problems, svid_problems
 
 
 @claim(
     "TRUST-03",
-    "every live workload's certificate is issued by the intermediate of its own control plane",
+    "every live workload's certificate is issued by the intermediate CA of its own control plane",
     promised_by="istio.io, Plug in CA Certificates: istiod signs with the key in cacerts",
-    hint="cacerts came after istiod? restart istiod, then the pods whose certificates are named above",
+    hint="was cacerts created after istiod started? restart istiod, then the pods that still have the old certificates",
 )
 def test_workloads_are_signed_by_the_plugin_ca(context: ClaimContext) -> None:
-    """An istiod that started before cacerts signs with a CA of its own, and nobody notices within one cluster."""
+    """An istiod that started before cacerts signs with a CA of its own, which goes unnoticed within one cluster."""
     snapshot = context.snapshot
     findings = Findings("workload certificates")
     for cluster, pod, identity in snapshot.identities():
@@ -34,12 +34,12 @@ def test_workloads_are_signed_by_the_plugin_ca(context: ClaimContext) -> None:
 
 @claim(
     "TRUST-04",
-    "every live workload's certificate names exactly its pod's SPIFFE ID, is fit for both ends, and ends in time",
+    "every live workload's certificate has exactly its pod's SPIFFE ID, both TLS usages, and a bounded lifetime",
     promised_by="SPIFFE X.509-SVID, 2 and 4; istio.io, Security, Identity",
     hint="compare trust domain and service account; a wrong lifetime comes from DEFAULT_WORKLOAD_CERT_TTL",
 )
-def test_workload_certificates_name_their_workload(context: ClaimContext) -> None:
-    """Policies match on this name: a wrong one denies, or allows, the wrong workload."""
+def test_workload_certificates_identify_their_workload(context: ClaimContext) -> None:
+    """Policies match on the SPIFFE ID: a wrong one denies, or allows, the wrong workload."""
     findings = Findings("workload certificates")
     for cluster, pod, identity in context.snapshot.identities():
         spiffe_id = f"spiffe://{context.mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}"
@@ -50,26 +50,33 @@ def test_workload_certificates_name_their_workload(context: ClaimContext) -> Non
 
 @claim(
     "TRUST-05",
-    "through the real path a client in each cluster meets a certificate of the workload in each other cluster, "
-    "signed by that workload's control plane, that verifies against the client's own root",
+    "a workload's own certificate reaches clients in every other cluster and verifies against their root",
     promised_by="istio.io, Deployment models: trust between clusters, and AUTO_PASSTHROUGH ending TLS at the workload",
-    hint="compare the roots (TRUST-02); if the gateway shows its own certificate, its Gateway does not pass through",
+    hint="compare the roots (TRUST-02); if the gateway presents its own certificate, its Gateway terminates TLS",
 )
-def test_clients_meet_the_far_workload(context: ClaimContext) -> None:
-    """A 200 can come from anywhere; the certificate tells who ends the connection."""
+def test_workload_certificates_reach_other_clusters(context: ClaimContext) -> None:
+    """A 200 can come from anywhere; the certificate shows which workload terminates TLS.
+
+    The handshake takes the same path as requests. The certificate must be signed by the workload's own control plane,
+    and verify against the client's own root.
+    """
     mesh, snapshot = context.mesh, context.snapshot
     findings = Findings("paths")
     pairs = list(mesh.pairs)
-    for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: mesh_handshakes(snapshot, *pair), pairs), strict=True
+    ):
         known = {endpoint.key for endpoint in app_endpoints(client, snapshot.of(client).client)}
         roots = parse_chain(snapshot.of(client).root_maps[names.CLIENT_NAMESPACE])
         issuer = snapshot.issuer_of(server).issuer
         pods = snapshot.of(server).pods_of(names.APP_NAMESPACE, app=names.APP_SERVICE)
         accounts = {f"spiffe://{mesh.topology.trust_domain}/ns/{pod.namespace}/sa/{pod.account}" for pod in pods}
-        findings.examine(f"{client} to {server}", [] if met else ["there is nothing to dial"])
+        findings.examine(f"{client} to {server}", [] if met else ["no address to dial"])
         for (address, port), answer in met.items():
             problems = [] if f"{address}:{port}" in known else ["the client's proxy does not know this endpoint"]
             problems += presented_problems(answer, accounts, issuer, roots, context.now)
             findings.examine(f"{client} to {server} at {address}:{port}", problems)
-            context.evidence.attach(f"{client}-{server}-{address}-{port}", [described(cert) for cert in answer.chain])
+            context.evidence.attach(
+                f"{client}-{server}-{address}-{port}", [certificate_summary(cert) for cert in answer.chain]
+            )
     findings.conclude()

@@ -1,1 +1,1 @@
-"""Claims about an upgrade of Istio. Without --upgrade-to they say nothing."""
+"""Claims about an upgrade of Istio; without --upgrade-to they do not apply."""

@@ -1,4 +1,4 @@
-"""Whether the mesh is ready for another version of Istio."""
+"""Readiness for another version of Istio."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from meshproof.upgrade.precheck.verdict import render, summary
 
 @claim(
     "UPGRADE-01",
-    "nothing stands against the upgrade: versions, rights, webhooks, settings, filters and certificates fit the target",
+    "the mesh meets every requirement of an upgrade to the target version",
     promised_by="istio.io, Canary Upgrades; istio.io, Supported Releases; istioctl x precheck",
-    hint="every reason has its repair beside it; `meshproof upgrade check` tells the warnings too (docs/upgrade.md)",
+    hint="each reason names its repair; `meshproof upgrade check` lists the warnings too (docs/upgrade.md)",
     option=UPGRADE_TO.flag,
 )
 def test_the_mesh_is_ready_for_the_target(context: ClaimContext) -> None:
-    """What is not ready shows itself in the middle of an upgrade, when some proxies are new and others are not."""
+    """A missing requirement shows in the middle of an upgrade, when some proxies are new and others are not.
+
+    Checked: versions, rights, webhooks, settings, filters and certificates. Warnings do not fail it.
+    """
     verdict = check(context.mesh, parse_target(context.settings.upgrade_to, UPGRADE_TO.flag), now=context.now)
     context.evidence.attach("verdict", render(verdict))
     context.evidence.attach("verdict.json", verdict.as_plain())

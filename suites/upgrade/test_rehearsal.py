@@ -1,4 +1,4 @@
-"""The upgrade itself, there and back, with load on and every claim proven on the way."""
+"""Rehearsals of an upgrade and its rollback, under load, with every claim proven after each step."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
 @claim(
     "UPGRADE-02",
-    "an upgrade changes nothing in what proxies hold and in who answers but what is known of the releases, and after "
-    "the way back nothing has changed at all",
+    "an upgrade changes only what is known of the releases, and after the rollback nothing has changed",
     promised_by="istio.io, In-place Upgrades; release notes of the releases on the way",
-    hint="the evidence tells every difference; one that no rule explains is a change of this mesh, or one of Istio's "
-    "that is not known yet (docs/record.md says how a rule is added)",
+    hint="the evidence lists every difference; one that no rule explains is a change of this mesh, or one of Istio's "
+    "that is not known yet (docs/record.md: how to add a rule)",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evidence: Evidence) -> None:
-    """An upgrade that loses no request can still leave a route, a weight or a certificate behind that was different."""
+def test_what_changes_is_known(upgrade_in_place: Rehearsal, upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
+    """An upgrade that loses no request can still leave a changed route, weight or certificate behind.
+
+    Compared: the configuration that proxies have, and who answers.
+    """
     findings = Findings("records")
-    for rehearsal in (in_place, by_revision):
+    for rehearsal in (upgrade_in_place, upgrade_by_revision):
         for state in (TARGET, RETURNED):
             if state not in rehearsal.records:
-                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not come so far"])
+                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not reach this step"])
                 continue
             found = compare(rehearsal.records[START], rehearsal.records[state])
             findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
@@ -40,54 +42,66 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
 
 @claim(
     "UPGRADE-03",
-    "an upgrade by revision, and its rollback, lose no request that is made with resilient settings, and every claim "
-    "holds after each step, with mixed versions too",
+    "an upgrade by revision and its rollback lose no request with resilience settings, and break no claim",
     promised_by="istio.io, Canary Upgrades",
-    hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
+    hint="the evidence names the step that lost requests, and its history has times and sources; failed claims have "
+    "hints of their own",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: Evidence) -> None:
-    """Istio's recommended way: while two control planes are there every pod must know which one is its own."""
+def test_an_upgrade_by_revision_costs_nothing(upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
+    """Istio's recommended way: while there are two control planes every pod must use its own.
+
+    Every claim must hold after each step, with mixed versions too.
+    """
     findings = Findings("steps")
-    judge(by_revision, findings)
-    rehearsals.attach(evidence, by_revision)
+    judge(upgrade_by_revision, findings)
+    rehearsals.attach(evidence, upgrade_by_revision)
     findings.conclude()
 
 
 @claim(
     "UPGRADE-04",
-    "an upgrade in place, and its rollback, lose no request that is made with resilient settings, and every claim holds "
-    "after each step, with mixed versions too",
+    "an upgrade in place and its rollback lose no request with resilience settings, and break no claim",
     promised_by="istio.io, In-place Upgrades; Supported Releases: Control Plane/Data Plane Skew",
-    hint="the step that lost something is named, and its history tells when and from where; red claims have hints too",
+    hint="the evidence names the step that lost requests, and its history has times and sources; failed claims have "
+    "hints of their own",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Evidence) -> None:
-    """The shorter way: old proxies must go on under a new istiod until somebody restarts their pods."""
+def test_an_upgrade_in_place_costs_nothing(upgrade_in_place: Rehearsal, evidence: Evidence) -> None:
+    """The shorter way: old proxies must work under a new istiod until their pods are restarted.
+
+    Every claim must hold after each step, with mixed versions too.
+    """
     findings = Findings("steps")
-    judge(in_place, findings)
-    rehearsals.attach(evidence, in_place)
+    judge(upgrade_in_place, findings)
+    rehearsals.attach(evidence, upgrade_in_place)
     findings.conclude()
 
 
 @claim(
     "UPGRADE-05",
-    "when a revision has been removed nothing points at it any more: webhooks, tags, namespaces, pods, routes",
+    "after a revision has been removed nothing refers to it",
     promised_by="istio.io, Canary Upgrades, Uninstall old control plane",
-    hint="restart the pods that are named, set tags anew with `istioctl tag set`, and delete what is left of it",
+    hint="restart pods that refer to the revision, set tags anew with `istioctl tag set`, and delete its remaining "
+    "objects",
     disruptive=True,
     option=UPGRADE_TO.flag,
 )
-def test_nothing_points_at_what_was_removed(by_revision: Rehearsal, evidence: Evidence) -> None:
-    """A webhook without its istiod refuses every new pod, or worse lets it in without a sidecar, weeks later."""
+def test_nothing_refers_to_a_removed_revision(upgrade_by_revision: Rehearsal, evidence: Evidence) -> None:
+    """A webhook without its istiod refuses every new pod, or worse admits it without a sidecar, weeks later.
+
+    Checked: webhooks, tags, namespaces, pods and routes.
+    """
     findings = Findings("removals")
-    left = by_revision.left
+    left = upgrade_by_revision.left
     evidence.attach("left", dict(left))
-    control = [] if left.get(START) else ["nothing pointed at the control plane that was in use, so the look is blind"]
-    findings.examine(f"{by_revision.old} before it was removed", control)
-    for state, gone in ((TARGET, by_revision.old), (RETURNED, by_revision.new)):
-        missing = [] if state in left else ["the upgrade did not come so far"]
+    control = (
+        [] if left.get(START) else ["positive control failed: nothing refers to the control plane that was in use"]
+    )
+    findings.examine(f"{upgrade_by_revision.old} before it was removed", control)
+    for state, gone in ((TARGET, upgrade_by_revision.old), (RETURNED, upgrade_by_revision.new)):
+        missing = [] if state in left else ["the upgrade did not reach this step"]
         findings.examine(f"{gone} after it was removed", [*missing, *left.get(state, ())])
     findings.conclude()

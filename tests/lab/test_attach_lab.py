@@ -350,7 +350,8 @@ def test_a_remote_by_istios_documentation_is_proven_and_notes_say_what_was_not_e
     assert {code: row["result"] for code, row in claims.items()} == dict.fromkeys(PROVEN.split(" or "), "SUCCEEDED")
     skipped = "not examined: ingress gateway of west, since west has no ingress gateway"
     listed = (
-        "istio-system/istio-eastwestgateway lists 15012, 15017, which nobody needs; nothing accepts connections there"
+        "istio-system/istio-eastwestgateway lists 15012, 15017, which the topology does not need; "
+        "nothing accepts connections there"
     )
     notes = {code: row["notes"] for code, row in claims.items()}
     assert notes.pop("GATEWAYS-06") == [f"west: {listed}: remove it from the Service"]

@@ -33,9 +33,9 @@ CODE: Final = re.compile(rf"({'|'.join(Family)})-\d\d")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """What a topology must have for a claim to say anything about it.
+    """What a topology must have for a claim to apply to it.
 
-    `name` is how documentation and markers call it, `applies` decides, `otherwise` is the reason that a report gives
+    `name` is its name in documentation and markers, `applies` decides, `otherwise` is the reason that a report gives
     for NOT_APPLICABLE.
     """
 
@@ -84,12 +84,12 @@ class Isolation(StrEnum):
 class Claim:
     """One sentence that must hold.
 
-    `promised_by` says where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
+    `promised_by` is where Istio, Kubernetes or an RFC promises it, `hint` what to try when it does not hold, `needs`
     to which topologies it applies (all of them must), and `disruptive` whether proving it changes or breaks something.
     `isolation` is what may run at the same time, `deadline_s` how long the proof may take then, and `serial` is for a
-    proof that must run by itself though it disrupts nothing. `credentials` says which credentials of the mesh the proof
+    proof that must run by itself though it disrupts nothing. `credentials` names the credentials of the mesh the proof
     makes for itself; empty for none. `last` is for what leaves the mesh healthy, but slower: it comes after the others
-    of its suite. `option` is the flag without which the claim says nothing.
+    of its suite. `option` is the flag without which the claim does not apply.
     """
 
     code: str
@@ -144,10 +144,10 @@ class Registry:
             )
         for field in ("sentence", "promised_by", "hint"):
             if not getattr(claim, field).strip():
-                raise Broken(f"claim {claim.code} at {place}", f"{field} is empty", "say it in one sentence")
+                raise Broken(f"claim {claim.code} at {place}", f"{field} is empty", "write one sentence")
         taken = self._places.get(claim.code)
         if taken is not None and taken != place:
-            raise Broken(f"claim {claim.code} at {place}", f"{taken} has this code", "take the next free number")
+            raise Broken(f"claim {claim.code} at {place}", f"{taken} has this code", "use the next free number")
         self._claims[claim.code] = claim
         self._places[claim.code] = place
 
@@ -221,7 +221,7 @@ def claim_of(function: object) -> Claim | None:
 
 
 def not_applicable(claim: Claim, topology: Topology) -> str | None:
-    """Why a claim says nothing about a topology, or None if it applies."""
+    """Why a claim does not apply to a topology, or None if it does."""
     for need in claim.needs:
         if not need.applies(topology):
             return f"{topology.name}: {need.otherwise}"

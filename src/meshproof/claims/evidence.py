@@ -1,4 +1,4 @@
-"""Files that back what a claim says: one folder per topology and claim."""
+"""Evidence of claims: files in one folder per topology and claim."""
 
 from __future__ import annotations
 

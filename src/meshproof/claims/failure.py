@@ -1,4 +1,4 @@
-"""The text of a failed claim: what does not hold, what was seen, on which mesh, where to look, and what to try."""
+"""The text of a failed claim: the sentence, what was seen, on which mesh, where to look, and what to try."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def render_failure(
 
     `said` is the text of `ClaimFailed`: its first line is put behind the sentence, the rest below it as it is.
     `evidence` are files to look at, `beneath` troubles of the provider, `notes` what was added to the exception,
-    `options` what a command needs to ask the same clusters.
+    `options` what a command needs to use the same clusters.
     """
     first, *rest = said.strip().splitlines() or ["it does not hold"]
     lines = [f"{claim.code} {claim.sentence}: {first}", *rest]
@@ -53,7 +53,7 @@ def render_broken(
     notes: Sequence[str] = (),
     options: str = KEEP_FLAG,
 ) -> str:
-    """The text for a claim about which nothing can be said, because our tool or its environment failed."""
+    """The text for a claim without a result, because our tool or its environment failed."""
     lines = [f"{claim.code} BROKEN, so nothing is known about: {claim.sentence}"]
     lines += [f"  {line}" for line in said.strip().splitlines()]
     lines += [listed("also", notes)] if notes else []
@@ -64,7 +64,7 @@ def render_broken(
 
 
 def why_broken(text: str) -> tuple[str, str]:
-    """Of a text of `render_broken` what it says of the cause, and its repair: the same for each claim with that cause.
+    """The cause and its repair in a text of `render_broken`: the same for each claim with that cause.
 
     Any other text is its own cause.
     """
@@ -82,10 +82,10 @@ _REPAIR: Final = "repair: "
 
 
 def in_one_line(text: str) -> str:
-    """What both texts above say in their first two lines, and the repair: for lists that show one line for a claim."""
+    """The first two lines and the repair of both texts above, for lists with one line per claim."""
     head, *rest = text.splitlines()
-    told = [line for place, line in enumerate(rest) if place == 0 or line.lstrip().startswith(("try ", "repair: "))]
-    return " ▸ ".join([head, *(shorten(line, MOST_IN_LINE, placeholder=" …") for line in told)])
+    shown = [line for place, line in enumerate(rest) if place == 0 or line.lstrip().startswith(("try ", "repair: "))]
+    return " ▸ ".join([head, *(shorten(line, MOST_IN_LINE, placeholder=" …") for line in shown)])
 
 
 def mesh_line(topology: Topology) -> str:

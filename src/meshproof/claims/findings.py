@@ -1,4 +1,4 @@
-"""Collecting what is wrong over many things, so that one failure tells all of it."""
+"""Collecting problems over many things, so that one failure lists all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SHOWN: Final = 12
 INDENT: Final = " " * 14
 
 _BEGUN: Final[ContextVar[tuple[int, list[Findings]] | None]] = ContextVar("findings that were begun", default=None)
-"""The thread that wants to know of them, and the list: contexts are copied into other threads."""
+"""The thread that collects them, and the list: contexts are copied into other threads."""
 
 
 @contextmanager
@@ -52,7 +52,7 @@ class Findings:
             self.wrong.setdefault(thing, []).extend(found)
 
     def note(self, line: str) -> None:
-        """Something to be told beside a failure."""
+        """Add a line to the text of a failure."""
         self._notes.append(line)
 
     def advise(self, line: str) -> None:
@@ -67,31 +67,31 @@ class Findings:
 
     @property
     def notes(self) -> list[str]:
-        """What a report says about the claim even if it holds: what was not examined, and advice."""
+        """Notes of a report, even if the claim holds: what was not examined, and advice."""
         return [*(f"not examined: {thing}, since {why}" for thing, why in self.skipped.items()), *self.advice]
 
     def doubt(self, reason: str) -> None:
-        """Why what is wrong, if something is, need not be wrong with the mesh."""
+        """Why problems, if there are any, may not be those of the mesh."""
         self._doubts.append(reason)
 
     def conclude(self, *, also: str = "") -> None:
-        """Return if all is healthy. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or if
-        something is wrong and there is doubt, and `Unavailable` if all that there was had to be skipped.
+        """Return if all is healthy. Raises `ClaimFailed` with all that is wrong, `Broken` if nothing was examined, or
+        if something is wrong and there is doubt, and `Unavailable` if all that there was had to be skipped.
 
-        `also` is added to the text of a failure (what was seen beside it).
+        `also` is added to the text of a failure (what else was seen).
         """
         if self.skipped and not self.examined:
             reasons = "; ".join(dict.fromkeys(self.skipped.values()))
             raise Unavailable(", ".join(self.skipped), reasons, self._repair)
         if not self.examined:
-            raise Broken(f"no {self._things}", "nothing was there to be examined", "check that the mesh is installed")
+            raise Broken(f"no {self._things}", "nothing was found to examine", "check that the mesh is installed")
         if not self.wrong:
             return
         lines = [f"{thing}: {problem}" for thing, problems in self.wrong.items() for problem in problems]
         head = f"{len(self.wrong)} of {len(self.examined)} {self._things} are wrong"
         text = "\n".join([f"{head}\n{listed('last seen', lines)}", *([also] if also else []), *self._notes])
         if self._doubts:
-            raise Broken("; ".join(dict.fromkeys(self._doubts)), text, "run it again when the machine has time")
+            raise Broken("; ".join(dict.fromkeys(self._doubts)), text, "run it again when the machine is less busy")
         raise ClaimFailed(text)
 
 

@@ -1,4 +1,4 @@
-"""The web pages that promise what claims say, by the names under which `promised_by` cites them."""
+"""The web pages that promise what claims state, by the names under which `promised_by` cites them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The least that a whole run must have asserted: a claim that vanished must not make a run green."""
+"""The minimum that a whole run must have asserted: a claim that vanished must not make a run green."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FLOOR: Final = tuple(f"{family}-{number:02}" for family, count in REQUIRED.items
 def shortfalls(ledger: Ledger, topologies: Iterable[Topology], claims: Iterable[Claim], *, whole: bool) -> list[str]:
     """Why a run that is green by its tests is not green all the same; empty if it is.
 
-    `whole` tells that all suites were asked for; a run over a selection must only have asserted something at all.
+    `whole` is whether all suites were selected; a run over a selection must only have asserted something at all.
     """
     by_code = {claim.code: claim for claim in claims}
     asserted = {(r.topology, r.code) for r in ledger if r.result in (Result.SUCCEEDED, Result.FAILED)}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 
 class Result(StrEnum):
-    """What a run says about a claim; from best to worst where a test has several phases."""
+    """The result of a claim in a run; from best to worst where a test has several phases."""
 
     SUCCEEDED = "SUCCEEDED"
     NOT_APPLICABLE = "NOT_APPLICABLE"
@@ -26,18 +26,18 @@ class Result(StrEnum):
 _ORDER = list(Result)
 
 NOT_APPLICABLE_PREFIX = "NOT_APPLICABLE: "
-"""How a skip reason says that the topology, not the environment, makes the claim say nothing."""
+"""Prefix of a skip reason: the claim does not apply to the topology (rather than lacking something here)."""
 
 
 IN_REPORT: Final = "claim_result"
-"""The attribute under which the report of a test takes its result from one process to another."""
+"""The attribute by which the report of a test carries its result from one process to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimResult:
     """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
 
-    `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` says what they mean. `notes`
+    `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` documents them. `notes`
     are what a reader should know whatever became of it: what could not be examined, and advice.
     """
 
@@ -57,12 +57,12 @@ class ClaimResult:
 
     def as_plain(self) -> dict[str, Any]:
         """Nothing but dicts, texts and numbers, as a message between processes must be."""
-        figures = {of: {name: _plain(value) for name, value in told.items()} for of, told in self.figures.items()}
+        figures = {of: {name: _plain(value) for name, value in values.items()} for of, values in self.figures.items()}
         return {**asdict(self), "result": str(self.result), "figures": figures}
 
     @classmethod
-    def from_plain(cls, told: Mapping[str, Any]) -> ClaimResult:
-        return cls(**{**told, "result": Result(told["result"]), "notes": tuple(told["notes"])})
+    def from_plain(cls, plain: Mapping[str, Any]) -> ClaimResult:
+        return cls(**{**plain, "result": Result(plain["result"]), "notes": tuple(plain["notes"])})
 
 
 def _plain(value: float) -> float:

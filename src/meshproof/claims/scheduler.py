@@ -1,6 +1,6 @@
 """Claims that leave the mesh as it is, proven at the same time: while one waits for a proxy, the others go on.
 
-`EXCLUSIVE` claims run first, one after the other, with no other claim beside them. Those that have istiod push
+`EXCLUSIVE` claims run first, one after the other, with no other claim at the same time. Those that have istiod push
 configuration wait until all that are `BEFORE_CONFIG_PUSHES` have ended.
 """
 
@@ -24,7 +24,7 @@ class Scheduler:
     def __init__(
         self, jobs: Iterable[Job], *, width: int = WIDTH, before_pushes: Callable[[], object] = lambda: None
     ) -> None:
-        """`before_pushes` is called as soon as something may be pushed after claims that could not bear it; it must
+        """`before_pushes` is called as soon as something may be pushed after claims that tolerate no push; it must
         return at once."""
         order = list(Isolation)
         self._waiting = sorted(jobs, key=lambda job: order.index(job.isolation))

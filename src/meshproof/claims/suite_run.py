@@ -1,4 +1,4 @@
-"""Running the suites as a user would, in a process of their own, and reading what they said."""
+"""Running the suites as a user would, in a process of their own, and reading their results."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def run_suites(
     """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`, or by these
     claims about an upgrade to `upgrade_to`.
 
-    With `upgrade_to` alone it is asked too whether the mesh is ready for that version of Istio. The rest is
-    `run_claims`'.
+    With `upgrade_to` alone readiness for that version of Istio is checked too. The rest is as in `run_claims`.
     """
     chosen = (f"--topology={topology}", f"--lab-name={lab_name}")
     if drills:
@@ -51,15 +50,16 @@ def run_suites(
         named = ("suites/upgrade", "-k", " or ".join(rehearsals), f"{UPGRADE_TO_FLAG}={upgrade_to}")
         return run_claims(root, (*named, *chosen), report_dir, limit_s=REHEARSALS_S)
     suites = [f"suites/{suite}" for suite in SUITES]
-    asked = ("suites/upgrade/test_check.py", f"{UPGRADE_TO_FLAG}={upgrade_to}") if upgrade_to else ()
-    return run_claims(root, (*suites, *asked, *chosen), report_dir)
+    check = ("suites/upgrade/test_check.py", f"{UPGRADE_TO_FLAG}={upgrade_to}") if upgrade_to else ()
+    return run_claims(root, (*suites, *check, *chosen), report_dir)
 
 
 def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_s: float = LIMIT_S) -> SuiteRun:
     """Run pytest with these arguments on a mesh that is left as it is.
 
-    Raises `Broken` if the run gave no verdict or had no end, with what it said of a wrong input, or its last lines.
-    `root` is the folder with `suites/`. The run's whole output is kept beside its verdict, in `output.txt`.
+    Raises `Broken` if the run gave no verdict or had no end, with its message about a wrong input, or its last lines.
+    `root` is the folder with `suites/`. The run's whole output is kept in the same folder as its verdict, in
+    `output.txt`.
     """
     report_dir.mkdir(parents=True, exist_ok=True)
     (report_dir / FILE_NAME).unlink(missing_ok=True)
@@ -128,8 +128,8 @@ def wrong_input(printed: str) -> tuple[str, str] | None:
 
 
 def _rows(verdict: Path) -> dict[str, dict[str, Any]]:
-    told = yaml.safe_load(verdict.read_text())
-    return {code: row for topology in told["topologies"].values() for code, row in topology["claims"].items()}
+    document = yaml.safe_load(verdict.read_text())
+    return {code: row for topology in document["topologies"].values() for code, row in topology["claims"].items()}
 
 
 def _texts(junit: Path) -> dict[str, str]:
@@ -139,8 +139,8 @@ def _texts(junit: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for case in ElementTree.parse(junit).iter("testcase"):
         for kind in ("failure", "error"):
-            for told in case.iter(kind):
-                text = (told.text or "").strip()
+            for element in case.iter(kind):
+                text = (element.text or "").strip()
                 if match := CODE.match(text):
                     found.setdefault(match.group(), text)
     return found
@@ -148,10 +148,10 @@ def _texts(junit: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteRun:
-    """What one run of the suites said: result and failure text by claim, and how long it took, in seconds.
+    """The results of one run of the suites: result and failure text by claim, and how long it took, in seconds.
 
-    `reasons` are the reasons in one line, as the verdict has them; `unfinished` says why the run did not come to its
-    end, if it did not.
+    `reasons` are the reasons in one line, as the verdict has them; `unfinished` is why the run did not finish, if
+    it did not.
     """
 
     results: Mapping[str, Result]

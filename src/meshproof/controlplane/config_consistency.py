@@ -1,4 +1,4 @@
-"""Comparing what primaries are told about hosts that they share: a rule in one of them only holds from one side."""
+"""Comparing the configuration of primaries for shared hosts: a rule in one primary holds for its clients only."""
 
 from __future__ import annotations
 
@@ -24,19 +24,21 @@ COMPARED: Final = (
 """Kinds that decide where requests for a host go, or whether they are served."""
 
 PLUMBING: Final = frozenset({names.ISTIOD_GATEWAY, "istiod-vs"})
-"""What exposes an istiod to its own remotes: it belongs to that primary alone."""
+"""Objects that expose an istiod to its own remotes; they belong to that primary alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """`problems` per object that differs, and `own`, what concerns hosts that one cluster alone has."""
+class PrimaryComparison:
+    """`problems` per object that differs, and `own`: objects for hosts that only one cluster has."""
 
     problems: Mapping[str, list[str]]
     own: tuple[str, ...]
     compared: tuple[str, ...]
 
 
-def compare(objects: Mapping[str, Sequence[Json]], services: Mapping[str, frozenset[str]]) -> Comparison:
+def compare_primaries(
+    objects: Mapping[str, Sequence[Json]], services: Mapping[str, frozenset[str]]
+) -> PrimaryComparison:
     """Compare the objects of each primary, by cluster name.
 
     `services` are the hosts (`name.namespace.svc.cluster.local`) of the Services of each cluster of the mesh: an object
@@ -52,7 +54,7 @@ def compare(objects: Mapping[str, Sequence[Json]], services: Mapping[str, frozen
             own.append(place)
         elif found := _differences(having, [cluster for cluster in specs if cluster not in having]):
             problems[place] = found
-    return Comparison(problems=problems, own=tuple(own), compared=tuple(places))
+    return PrimaryComparison(problems=problems, own=tuple(own), compared=tuple(places))
 
 
 def _counts(item: Json) -> bool:
@@ -76,7 +78,7 @@ def _short(value: Any) -> str:
 
 
 def hosts_of(item: Json) -> list[str]:
-    """The hosts that an object speaks of; none for policies, which select workloads."""
+    """The hosts that an object refers to; none for policies, which select workloads."""
     spec = item.get("spec") or {}
     if item["kind"] == "Gateway":
         return [host for server in spec.get("servers") or [] for host in server.get("hosts") or []]
@@ -86,7 +88,7 @@ def hosts_of(item: Json) -> list[str]:
 
 
 def _is_shared(item: Json, services: Mapping[str, frozenset[str]]) -> bool:
-    """Whether more than one cluster has something to do with it; hosts that are no Services belong to everybody."""
+    """Whether it concerns more than one cluster; hosts that are no Services concern all."""
     namespace = item["metadata"]["namespace"]
     owners = [_owners(host, namespace, services) for host in hosts_of(item)]
     return not owners or any(len(clusters) != 1 for clusters in owners)
@@ -102,6 +104,6 @@ def service_hosts(services: Iterable[tuple[str, str]]) -> frozenset[str]:
     return frozenset(names.fqdn(name, namespace) for namespace, name in services)
 
 
-def lying_in_remotes(items: Iterable[Json]) -> list[str]:
-    """What somebody applied in a remote cluster, where nobody reads it."""
+def ignored_in_remote(items: Iterable[Json]) -> list[str]:
+    """Objects in a remote cluster, where no istiod reads them."""
     return sorted(place_of(item) for item in items if not is_probe(item))

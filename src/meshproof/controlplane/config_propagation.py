@@ -1,4 +1,4 @@
-"""Following routes into proxies: which of our probe hosts does each cluster's client know now?"""
+"""Propagation of routes: which of our probe hosts each cluster's client knows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 
 SIDECAR_ROUTE: Final = str(names.APP_PORT)
-"""Routes for hosts that no registry knows go to the route configuration of port 80 (pilot, httproute.go)."""
+"""Routes for hosts in no registry go to the route configuration of port 80 (pilot, httproute.go)."""
 
 
 def hosts_arrive(snapshot: Snapshot, expected: Mapping[str, Set[str]], *, of: Set[str]) -> float:
     """Wait until the client of each cluster named has routes for exactly these of our hosts; the seconds it took.
 
-    Raises `ClaimFailed` with what is missing or too much after `DEADLINES.configuration_s`.
+    Raises `ClaimFailed` with missing and unexpected routes after `DEADLINES.configuration_s`.
     """
     start = time.monotonic()
     clusters = [cluster for cluster in snapshot.mesh.clusters if cluster.name in expected]
@@ -42,12 +42,12 @@ def hosts_arrive(snapshot: Snapshot, expected: Mapping[str, Set[str]], *, of: Se
 
 
 def host_problems(found: Mapping[str, Set[str]], expected: Mapping[str, Set[str]]) -> list[str]:
-    """Per cluster, which routes are missing and which should not be there."""
+    """Per cluster, missing and unexpected routes."""
     problems = []
     for cluster, hosts in found.items():
         wanted = expected[cluster]
         if missing := sorted(wanted - hosts):
             problems.append(f"{cluster} has no route for {', '.join(missing)}")
         if extra := sorted(hosts - wanted):
-            problems.append(f"{cluster} has a route for {', '.join(extra)}, which is not for it")
+            problems.append(f"{cluster} has an unexpected route for {', '.join(extra)}")
     return problems

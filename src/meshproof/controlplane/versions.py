@@ -1,4 +1,4 @@
-"""Versions of everything that belongs to Istio, and which of them go together."""
+"""Versions of Istio's components, and which of them are compatible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ plane cannot be ahead of control plane."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """What runs: text of the version by name of the thing (`cluster1 istiod-x`), and per proxy that of its istiod."""
+    """Version texts by name of the component (`cluster1 istiod-x`), and per proxy that of its istiod."""
 
     istiods: Mapping[str, str]
     proxies: Mapping[str, tuple[str, str]]
@@ -30,7 +30,7 @@ class Versions:
     istioctl: str
 
     def problems(self) -> dict[str, list[str]]:
-        """Everything with what is wrong about it; empty lists are good."""
+        """By component what is wrong with its version; empty lists are good."""
         newest = max((v for text in self.istiods.values() if (v := Version.parse(text))), default=None)
         found = {name: _near(text, newest, "the newest istiod") for name, text in self.istiods.items()}
         found["istioctl"] = _near(self.istioctl, newest, "the newest istiod")
@@ -42,7 +42,7 @@ class Versions:
 def _near(text: str, newest: Version | None, whose: str) -> list[str]:
     own = Version.parse(text)
     if own is None or newest is None:
-        return [f"its version {text!r} is none" if own is None else "no istiod tells a version"]
+        return [f"{text!r} is not a version" if own is None else "no istiod reports a version"]
     ahead = newest.ahead_of(own)
     if ahead is None or abs(ahead) > BEHIND:
         return [f"version {text} and {newest} of {whose} are too far apart (one minor version is supported)"]
@@ -52,7 +52,7 @@ def _near(text: str, newest: Version | None, whose: str) -> list[str]:
 def _proxy(text: str, istiod: str) -> list[str]:
     own, home = Version.parse(text), Version.parse(istiod)
     if own is None or home is None:
-        return [f"its version {text!r} or that of its istiod {istiod!r} is none"]
+        return [f"{text!r} or that of its istiod, {istiod!r}, is not a version"]
     ahead = home.ahead_of(own)
     if ahead is None or ahead > BEHIND:
         return [f"version {text} is too old for its istiod, {istiod}: restart the pod"]
@@ -69,7 +69,7 @@ def served_crds(crds: Sequence[Json]) -> dict[str, frozenset[str]]:
 
 
 def crd_versions(crds: Sequence[Json]) -> dict[str, str]:
-    """The version that Istio's CRDs carry as a label, where the way of installing wrote one; each version once."""
+    """The version that Istio's CRDs carry as a label, where the installer wrote one; each version once."""
     found: dict[str, str] = {}
     for crd in crds:
         labels = crd["metadata"].get("labels") or {}
@@ -83,7 +83,7 @@ _CRD_LABELS: Final = ("operator.istio.io/version", "app.kubernetes.io/version", 
 
 
 def crd_problems(served: Mapping[str, frozenset[str]], reference: Mapping[str, frozenset[str]]) -> list[str]:
-    """What a cluster's CRDs lack of what another cluster's have; both map a CRD's name to the versions it serves."""
+    """What a cluster's CRDs lack compared to another cluster's; both map a CRD's name to the versions it serves."""
     problems = [f"CRD {name} is missing" for name in sorted(reference.keys() - served.keys())]
     for name in sorted(reference.keys() & served.keys()):
         if lacking := sorted(reference[name] - served[name]):
@@ -101,17 +101,17 @@ def union(served: Iterable[Mapping[str, frozenset[str]]]) -> dict[str, frozenset
 
 
 def gather(snapshot: Snapshot, istioctl: str) -> tuple[Versions, dict[str, dict[str, frozenset[str]]]]:
-    """Ask every istiod for its version and that of its proxies, and read all CRDs; the second part is by cluster."""
+    """Query every istiod for its version and that of its proxies, and read all CRDs; the second part is by cluster."""
     replicas = [(facts.cluster, pod) for facts in snapshot.facts for pod in facts.istiods]
     clusters = snapshot.mesh.clusters
-    told = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas)
+    reported = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas)
     connected = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
     crds = together(lambda cluster: cluster.kube.list("CustomResourceDefinition"), clusters)
     versions = Versions(
-        istiods={f"{c} {pod.name}": text for (c, pod), text in zip(replicas, told, strict=True)},
+        istiods={f"{c} {pod.name}": text for (c, pod), text in zip(replicas, reported, strict=True)},
         proxies={
             f"{proxy.cluster} {proxy.proxy}": (proxy.version, text)
-            for proxies, text in zip(connected, told, strict=True)
+            for proxies, text in zip(connected, reported, strict=True)
             for proxy in proxies
         },
         crds={

@@ -1,4 +1,4 @@
-"""A host that every cluster answers for itself: the API server."""
+"""Cluster-local hosts, by the example of the API server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ def ready_keys(endpoints: tuple[EndpointFacts, ...]) -> frozenset[str]:
 
 
 def local_problems(seen: frozenset[str], own: frozenset[str], shared: int, clusters: int) -> list[str]:
-    """What the client has for the cluster-local host against its cluster's own; `shared` endpoints has the control."""
-    problems = [f"is led to {key}, which is not its own cluster's" for key in sorted(seen - own)]
-    problems += [f"is not led to {key}" for key in sorted(own - seen)]
+    """How the client's endpoints of the cluster-local host (`seen`) differ from its cluster's `own`.
+
+    `shared` is the positive control: its number of endpoints of a service that all `clusters` have.
+    """
+    problems = [f"has endpoint {key}, which is not in its own cluster" for key in sorted(seen - own)]
+    problems += [f"does not have endpoint {key}" for key in sorted(own - seen)]
     if shared < clusters:
-        problems.append(f"has {shared} endpoints of a service that {clusters} clusters have: this proves nothing")
+        problems.append(f"positive control failed: {shared} endpoints of a service that {clusters} clusters have")
     return problems

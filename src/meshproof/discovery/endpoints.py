@@ -1,4 +1,4 @@
-"""The endpoints that proxies have, and those that they should have: whose they are, and what shares they promise."""
+"""The endpoints that proxies have and should have, their owners, and the shares that follow from their weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def expected_weights(snapshot: Snapshot, viewer: Cluster, *, unready: bool = Fal
     On its own network the ready pods of every cluster; for every other network the addresses of the east-west gateways
     of the pods' own cluster (istio.io/istio, pilot/pkg/xds/endpoints/ep_filters.go, `selectNetworkGateways`), which
     share the number of ready pods behind them; if that cluster has none, the gateways of its network. `unready` counts
-    pods that are not ready behind gateways too, beside ready ones, as istiod does from 1.31 on (docs/record.md).
+    pods that are not ready behind gateways too, as istiod does from 1.31 on (docs/record.md).
     """
     weights: Counter[str] = Counter()
     shared: dict[str, float] = {}
@@ -59,21 +59,24 @@ def _reachable(snapshot: Snapshot, viewer: Cluster, facts: ClusterFacts) -> bool
 def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoint]) -> list[str]:
     """How the endpoints that a proxy has differ from those that it should have. Weights are compared as shares.
 
-    Whether istiod tells of pods that are not ready, and counts them behind gateways, is its release's affair: both are
-    right, as long as it says that they are unhealthy.
+    Whether istiod sends endpoints of pods that are not ready, and counts them behind gateways, depends on its release:
+    both are right, as long as it marks them as unhealthy.
     """
     expected = expected_weights(snapshot, viewer)
     waiting = _unready(facts for facts in snapshot.facts if not snapshot.mesh.crosses_network(viewer, facts.cluster))
-    actual = {endpoint.key: endpoint for endpoint in seen if not _is_told_unready(endpoint, waiting)}
+    actual = {endpoint.key: endpoint for endpoint in seen if not _is_marked_unready(endpoint, waiting)}
     owners = _owners(snapshot)
     problems = [
         f"{facts.cluster} on {facts.cluster.network} has ready pods, but no east-west gateway has an address there"
         for facts in snapshot.facts
         if facts.ready_endpoints and not _reachable(snapshot, viewer, facts)
     ]
-    problems += [f"{key} is missing ({owners.get(key, 'unknown')})" for key in sorted(expected.keys() - actual.keys())]
+    problems += [
+        f"missing endpoint {key} ({owners.get(key, 'unknown owner')})"
+        for key in sorted(expected.keys() - actual.keys())
+    ]
     for key in sorted(actual.keys() - expected.keys()):
-        problems.append(f"{key} should not be there: {owners.get(key, 'nobody owns it')}")
+        problems.append(f"unexpected endpoint {key} ({owners.get(key, 'unknown owner')})")
     problems += [f"{key} is {e.health}" for key, e in sorted(actual.items()) if e.health != "HEALTHY"]
     if problems or not expected:
         return problems or ["no cluster has a ready endpoint"]
@@ -87,7 +90,7 @@ def _weight_problems(expected: Mapping[str, float], actual: Mapping[str, Endpoin
     for key, weight in sorted(expected.items()):
         wanted, got = weight / total_expected, actual[key].weight / total_actual
         if abs(wanted - got) > 0.005:  # istiod divides by the number of gateways in integers
-            problems.append(f"{key} has {got:.1%} of the weight, its ready pods are {wanted:.1%}")
+            problems.append(f"{key} has {got:.1%} of the weight, expected {wanted:.1%} by its ready pods")
     return problems
 
 
@@ -95,7 +98,7 @@ def _unready(of: Iterable[ClusterFacts]) -> frozenset[str]:
     return frozenset(f"{e.address}:{e.port}" for facts in of for e in facts.app_endpoints if not e.ready)
 
 
-def _is_told_unready(endpoint: Endpoint, unready: frozenset[str]) -> bool:
+def _is_marked_unready(endpoint: Endpoint, unready: frozenset[str]) -> bool:
     """Whether a proxy has an endpoint of a pod that is not ready, and knows that it must not use it."""
     return endpoint.health == "UNHEALTHY" and endpoint.key in unready
 
@@ -112,7 +115,8 @@ def _owners(snapshot: Snapshot) -> dict[str, str]:
 
 
 def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int]:
-    """The clusters that an endpoint leads to, with their ready pods there. Raises `ClaimFailed` if nobody owns it."""
+    """The clusters that an endpoint leads to, with their ready pods there. Raises `ClaimFailed` if its owner is
+    unknown."""
     for facts in snapshot.facts:
         if any((e.address, e.port) == (endpoint.address, endpoint.port) for e in facts.app_endpoints):
             return {facts.cluster: 1}
@@ -127,11 +131,11 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
 
 
 def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
-    """The shares in which versions should answer a proxy that has these endpoints: from their weights."""
+    """The shares in which versions should answer a proxy that has these endpoints, by their weights."""
     weights: dict[str, int] = {}
     unready = _unready(snapshot.facts)
     for endpoint in endpoints:
-        if _is_told_unready(endpoint, unready):
+        if _is_marked_unready(endpoint, unready):
             continue
         behind = clusters_behind(snapshot, endpoint)
         pods = sum(behind.values())

@@ -18,7 +18,7 @@ from meshproof.workloads.testbed.lifecycle import FreshPods
 def resolve_headless(
     snapshot: Snapshot, fresh_pods: FreshPods, viewer: Cluster, name: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a new pod with DNS capture in `viewer` is told when it has had its time, and what one without a sidecar."""
+    """Addresses for a new pod with DNS capture in `viewer`, after waiting for them, and for a pod without a sidecar."""
     captured: tuple[str, ...] = ()
     pod = fresh_pods.of(viewer)
 
@@ -33,15 +33,15 @@ def resolve_headless(
     return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))
 
 
-def headless_problems(snapshot: Snapshot, viewer: Cluster, told: Iterable[str]) -> list[str]:
+def headless_problems(snapshot: Snapshot, viewer: Cluster, resolved: Iterable[str]) -> list[str]:
     """What is wrong with the addresses of a headless service that has the client pod of every cluster for endpoints."""
     mesh = snapshot.mesh
     near = {snapshot.of(c).client.address: c for c in mesh.clusters if not mesh.crosses_network(viewer, c)}
     owners = {snapshot.of(c).client.address: c for c in mesh.clusters}
-    addresses = sorted(told)
+    addresses = sorted(resolved)
     problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
     return problems + [
-        f"has {address} of {owners.get(address, 'nobody')}, which is not on the client's network"
+        f"has {address} of {owners.get(address, 'an unknown owner')}, which is not on the client's network"
         for address in addresses
         if address not in near
     ]

@@ -1,4 +1,4 @@
-"""Where the name of a cluster and of its network are written, and whether all places say the same."""
+"""Where the names of cluster, network and mesh are configured, and whether they agree."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MESH: Final = "mesh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """One place where one name is written; `value` is empty if it is not. `required` tells whether it must be."""
+class ConfiguredName:
+    """One place where one name is configured; `value` is empty if it is not, and `required` whether it must be."""
 
     place: str
     what: str
@@ -31,13 +31,13 @@ class Written:
     required: bool = True
 
 
-def written(snapshot: Snapshot, cluster: Cluster) -> list[Written]:
+def configured_names(snapshot: Snapshot, cluster: Cluster) -> list[ConfiguredName]:
     """Every place in one cluster."""
     facts = snapshot.of(cluster)
     networks = len(snapshot.mesh.topology.networks) > 1
     namespace = cluster.kube.find("Namespace", names.SYSTEM_NAMESPACE) or {}
     found = [
-        Written(
+        ConfiguredName(
             place=f"namespace {names.SYSTEM_NAMESPACE}, label {names.NETWORK_LABEL}",
             what=NETWORK,
             value=str((namespace.get("metadata", {}).get("labels") or {}).get(names.NETWORK_LABEL, "")),
@@ -54,7 +54,7 @@ def written(snapshot: Snapshot, cluster: Cluster) -> list[Written]:
     return found
 
 
-def _of_primary(cluster: Cluster) -> Iterator[Written]:
+def _of_primary(cluster: Cluster) -> Iterator[ConfiguredName]:
     for deployment in cluster.kube.list("Deployment", names.SYSTEM_NAMESPACE, labels="app=istiod"):
         yield of_istiod(deployment)
     for found in cluster.kube.get(path_of("ConfigMap", names.SYSTEM_NAMESPACE))["items"]:
@@ -62,35 +62,35 @@ def _of_primary(cluster: Cluster) -> Iterator[Written]:
             yield from of_injector(found)
 
 
-def of_istiod(deployment: Json) -> Written:
-    """`CLUSTER_ID` of istiod: what it calls its own cluster."""
+def of_istiod(deployment: Json) -> ConfiguredName:
+    """`CLUSTER_ID` of istiod: its name for its own cluster."""
     containers = deployment["spec"]["template"]["spec"]["containers"]
     env = {e["name"]: e.get("value", "") for c in containers for e in c.get("env") or []}
     place = f"Deployment {deployment['metadata']['name']}, CLUSTER_ID"
-    return Written(place=place, what=CLUSTER, value=env.get("CLUSTER_ID", ""))
+    return ConfiguredName(place=place, what=CLUSTER, value=env.get("CLUSTER_ID", ""))
 
 
-def of_injector(config: Json) -> Iterator[Written]:
+def of_injector(config: Json) -> Iterator[ConfiguredName]:
     """The values from which istiod fills in the pods of its own cluster (chart istio-discovery)."""
     place = f"ConfigMap {config['metadata']['name']}, global"
     values = json.loads(config["data"]["values"]).get("global") or {}
     cluster = (values.get("multiCluster") or {}).get("clusterName") or ""
-    yield Written(place=f"{place}.multiCluster.clusterName", what=CLUSTER, value=cluster)
-    yield Written(place=f"{place}.network", what=NETWORK, value=values.get("network") or "")
-    yield Written(place=f"{place}.meshID", what=MESH, value=values.get("meshID") or "")
+    yield ConfiguredName(place=f"{place}.multiCluster.clusterName", what=CLUSTER, value=cluster)
+    yield ConfiguredName(place=f"{place}.network", what=NETWORK, value=values.get("network") or "")
+    yield ConfiguredName(place=f"{place}.meshID", what=MESH, value=values.get("meshID") or "")
 
 
-def of_injection_path(hook: Webhook) -> Iterator[Written]:
-    """`/inject/cluster/<cluster>/net/<network>`: what a primary fills in for a remote's pods."""
+def of_injection_path(hook: Webhook) -> Iterator[ConfiguredName]:
+    """`/inject/cluster/<cluster>/net/<network>`: what a primary sets in a remote's pods."""
     parts = hook.path.strip("/").split("/")
     given = dict(zip(parts[1::2], parts[2::2], strict=False))
     place = f"webhook {hook.name}, {hook.path}"
-    yield Written(place=place, what=CLUSTER, value=given.get("cluster", ""))
-    yield Written(place=place, what=NETWORK, value=given.get("net", ""))
+    yield ConfiguredName(place=place, what=CLUSTER, value=given.get("cluster", ""))
+    yield ConfiguredName(place=place, what=NETWORK, value=given.get("net", ""))
 
 
 def of_remote_secrets(secrets: Iterable[RemoteSecret], clusters: Set[str], own: str) -> dict[str, list[str]]:
-    """Per remote secret of a primary, by which istiod calls other clusters: does it name one of them?"""
+    """Per remote secret of a primary whether its key is the name of another cluster; empty lists are good."""
     others = ", ".join(sorted(clusters - {own}))
     return {
         f"{secret}, key ({CLUSTER})": [] if secret.cluster in clusters - {own} else [f"{secret.cluster}, not {others}"]
@@ -101,30 +101,30 @@ def of_remote_secrets(secrets: Iterable[RemoteSecret], clusters: Set[str], own: 
 _ENV: Final = {CLUSTER: "ISTIO_META_CLUSTER_ID", NETWORK: "ISTIO_META_NETWORK", MESH: "ISTIO_META_MESH_ID"}
 
 
-def of_proxy(pod: PodFacts, *, networks: bool) -> Iterator[Written]:
-    """What the proxy of a pod tells istiod about itself, and the label by which istiod knows its endpoints."""
+def of_proxy(pod: PodFacts, *, networks: bool) -> Iterator[ConfiguredName]:
+    """What the proxy of a pod reports to istiod, and the label by which istiod knows the network of its endpoints."""
     for what, name in _ENV.items():
         value = (pod.proxy_env or {}).get(name, "")
-        yield Written(place=f"{pod}, {name}", what=what, value=value, required=networks or what != NETWORK)
+        yield ConfiguredName(place=f"{pod}, {name}", what=what, value=value, required=networks or what != NETWORK)
     if names.NETWORK_LABEL in pod.labels:
         place = f"{pod}, label {names.NETWORK_LABEL}"
-        yield Written(place=place, what=NETWORK, value=pod.labels[names.NETWORK_LABEL])
+        yield ConfiguredName(place=place, what=NETWORK, value=pod.labels[names.NETWORK_LABEL])
 
 
 VIEW: Final = "ISTIO_META_REQUESTED_NETWORK_VIEW"
 
 
-def of_gateway(facts: ClusterFacts) -> Iterator[Written]:
+def of_gateway(facts: ClusterFacts) -> Iterator[ConfiguredName]:
     """The Service's label makes it a gateway into the network; the view keeps its endpoints to that network."""
     if facts.east_west is not None:
         place = f"Service {facts.east_west}, label {names.NETWORK_LABEL}"
         value = facts.east_west.labels.get(names.NETWORK_LABEL, "")
-        yield Written(place=place, what=NETWORK, value=value)
+        yield ConfiguredName(place=place, what=NETWORK, value=value)
     for pod in facts.east_west_pods:
-        yield Written(place=f"{pod}, {VIEW}", what=NETWORK, value=(pod.proxy_env or {}).get(VIEW, ""))
+        yield ConfiguredName(place=f"{pod}, {VIEW}", what=NETWORK, value=(pod.proxy_env or {}).get(VIEW, ""))
 
 
-def identity_problems(found: list[Written], cluster: str, network: str, mesh_id: str) -> dict[str, list[str]]:
+def identity_problems(found: list[ConfiguredName], cluster: str, network: str, mesh_id: str) -> dict[str, list[str]]:
     """Per place and name what is wrong with it; empty lists are good."""
     wanted = {CLUSTER: cluster, NETWORK: network, MESH: mesh_id}
     result: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""What probes of ours leave in the configuration of proxies for a while: no part of a mesh, since it comes and goes."""
+"""Filters out what our own probes leave in the configuration of proxies for a while."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from meshproof.clients.istio.config_dump import Held
 from meshproof.core import names
 
 
-def is_ours(text: str) -> bool:
-    """Whether something is there for a probe of ours: for a Service in a namespace of ours, or a canary."""
+def mentions_probe(text: str) -> bool:
+    """Whether a text mentions a probe of ours: a Service in a namespace of ours, or a canary."""
     return names.mentions_probes(text)
 
 
@@ -20,33 +20,35 @@ def is_of_probes(item: object) -> bool:
         return False
     match = item.get("filterChainMatch")
     servers = match.get("serverNames") or [] if isinstance(match, dict) else []
-    return is_ours(str(item.get("name", ""))) or any(is_ours(str(server)) for server in servers)
+    return mentions_probe(str(item.get("name", ""))) or any(mentions_probe(str(server)) for server in servers)
 
 
 def without_probes(held: Held) -> dict[str, Any]:
-    """The same without what is there for probes only: whole parts that mention one, and their hosts and chains in parts
-    that others have too. A listener is theirs if the routes are that it names."""
+    """The same without probes: whole parts that mention one, and their hosts and chains in shared parts.
+
+    A listener belongs to probes if its routes do.
+    """
     routes = {part.removeprefix("route ") for part, content in held.items() if part.startswith("route ")}
-    theirs = {name for name in routes if _is_theirs_alone(held[f"route {name}"])}
-    kept = {part: content for part, content in held.items() if not is_ours(part)}
+    of_probes = {name for name in routes if _is_of_probes_only(held[f"route {name}"])}
+    kept = {part: content for part, content in held.items() if not mentions_probe(part)}
     return {
         part: _stripped(content)
         for part, content in kept.items()
-        if not (part.startswith("route ") and part.removeprefix("route ") in theirs)
-        and not (part.startswith("listener ") and _is_for(content, theirs))
+        if not (part.startswith("route ") and part.removeprefix("route ") in of_probes)
+        and not (part.startswith("listener ") and _leads_to_probes(content, of_probes))
     }
 
 
-def _is_theirs_alone(route: Any) -> bool:
-    """Every host is one of ours, but for the one that stands for all others."""
+def _is_of_probes_only(route: Any) -> bool:
+    """Whether every host is one of ours, except the catch-all host."""
     hosts = [host for host in route.get("virtualHosts") or [] if host.get("domains") != ["*"]]
     return bool(hosts) and all(map(is_of_probes, hosts))
 
 
-def _is_for(listener: Any, routes: set[str]) -> bool:
-    """It forwards to a probe, or its routes are theirs: one that many share names none of ours."""
+def _leads_to_probes(listener: Any, routes: set[str]) -> bool:
+    """Whether a listener forwards to a probe, or uses routes that belong to probes only."""
     text = json.dumps(_stripped(listener))
-    return is_ours(text) or any(json.dumps({"routeConfigName": name})[1:-1] in text for name in routes)
+    return mentions_probe(text) or any(json.dumps({"routeConfigName": name})[1:-1] in text for name in routes)
 
 
 def _stripped(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Whether control planes see what happens in the clusters that they read, asked of the proxies that they govern.
+"""Endpoint propagation: whether endpoint changes in one cluster reach the proxies of the others.
 
-A flight is an endpoint of a canary that comes and goes in one cluster, as the proxies of the others see it.
+A canary's endpoint is added and removed in one cluster, and watched in the proxies of the others.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from meshproof.workloads.canary_service import PORT, TARGET_PORT, canary_endpoin
 
 
 def readers(mesh: Mesh) -> list[tuple[Cluster, Cluster]]:
-    """Every cluster that is read by another one's istiod, and that one: each primary reads all clusters."""
+    """Pairs of a cluster and a primary that reads it from outside: each primary reads all clusters."""
     return [(read, primary) for primary in mesh.primaries for read in mesh.clusters if read is not primary]
 
 
-def flights_arrive(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:
-    """By direction what is wrong with following an endpoint that comes, and goes, each within `timeout_s` seconds."""
-    flights = together(lambda server: measure_propagation(snapshot, server, bound_s=timeout_s), snapshot.mesh.clusters)
-    return {f"from {flight.server} to {flight.viewer}": flight.problems for found in flights for flight in found}
+def propagation_problems(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:
+    """By direction what is wrong with adding and removing an endpoint, each within `timeout_s` seconds."""
+    measured = together(lambda server: measure_propagation(snapshot, server, bound_s=timeout_s), snapshot.mesh.clusters)
+    return {f"from {each.server} to {each.viewer}": each.problems for found in measured for each in found}
 
 
 def endpoints_left(snapshot: Snapshot, timeout_s: float) -> dict[str, list[str]]:
-    """By client what is wrong with its endpoints when its istiod reads no other cluster: its own ones are left."""
+    """By client what is wrong with its endpoints when its istiod reads no other cluster: only its own must be left."""
 
     def expected(viewer: Cluster) -> Snapshot:
         home = snapshot.mesh.control_plane_of(viewer)
@@ -67,7 +67,7 @@ def expected_keys(snapshot: Snapshot, viewer: Cluster, server: Cluster) -> froze
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propagation:
-    """How long the endpoint took to be known and to be forgotten, in seconds; None if it did not within the bound.
+    """How long the endpoint took to appear and to disappear, in seconds; None if it did not within the bound.
 
     `before` and `seen` are the endpoints that the viewer's proxy had before, and last.
     """
@@ -85,13 +85,13 @@ class Propagation:
     def problems(self) -> list[str]:
         bound = f"within {self.bound_s:g} s"
         if self.before:
-            return [f"the canary had endpoints before there were any: {_shown(self.before)}"]
+            return [f"the canary had endpoints before any were added: {_shown(self.before)}"]
         if not self.expected:
-            return [f"{self.server} has no address that {self.viewer} could be given"]
+            return [f"{self.server} has no address that {self.viewer} can use"]
         if self.known_s is None:
-            return [f"a new endpoint was not known {bound}: expected {_shown(self.expected)}, had {_shown(self.seen)}"]
+            return [f"a new endpoint did not appear {bound}: expected {_shown(self.expected)}, had {_shown(self.seen)}"]
         if self.gone_s is None:
-            return [f"it was known after {self.known_s:.1f} s, but not gone {bound} after its removal"]
+            return [f"it appeared after {self.known_s:.1f} s, but did not disappear {bound} of its removal"]
         return []
 
 
@@ -102,7 +102,7 @@ def _shown(keys: frozenset[str]) -> str:
 def measure_propagation(
     snapshot: Snapshot, server: Cluster, *, bound_s: float = DEADLINES.canary_s
 ) -> list[Propagation]:
-    """Let a canary's endpoint come and go in `server`, and watch it in the client's proxy of every other cluster."""
+    """Add and remove a canary's endpoint in `server`, and watch it in the client's proxy of every other cluster."""
     viewers = [cluster for cluster in snapshot.mesh.clusters if cluster is not server]
     with canary_services(snapshot) as name:
         before = together(lambda viewer: _seen(snapshot, viewer, name), viewers)
@@ -154,6 +154,6 @@ def _wait(
         return time.monotonic() - start
 
     try:
-        return eventually(check, what="the canary is known", timeout_s=bound_s, poll_s=0.3), seen
+        return eventually(check, what="the canary's endpoint has propagated", timeout_s=bound_s, poll_s=0.3), seen
     except NotReady:
         return None, seen

@@ -1,4 +1,4 @@
-"""Remote secrets: by which credentials an istiod reads another cluster, and whether they are good.
+"""Remote secrets: the credentials by which an istiod reads another cluster, and whether they work.
 
 Tokens and kubeconfigs are never shown: records hide them, and they go into pods by standard input only.
 """
@@ -62,7 +62,7 @@ class RemoteSecret:
 
 
 def token_claims(token: str) -> Json:
-    """What a JWT says (RFC 7519), unverified; empty if it is none."""
+    """The claims of a JWT (RFC 7519), unverified; empty if it is none."""
     try:
         part = token.split(".")[1]
         return _parsed(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
@@ -119,7 +119,7 @@ def _parts(config: Json) -> Json:
 
 
 def written_problems(found: Iterable[RemoteSecret], wanted: str, now: datetime, horizon: timedelta) -> list[str]:
-    """What is wrong with the secret for the cluster `wanted` of an istiod, as far as it is written."""
+    """What is wrong with the secret for the cluster `wanted` of an istiod, by its content."""
     mine = [secret for secret in found if secret.cluster == wanted]
     here = [secret for secret in mine if secret.namespace == names.SYSTEM_NAMESPACE]
     problems = [
@@ -128,33 +128,33 @@ def written_problems(found: Iterable[RemoteSecret], wanted: str, now: datetime, 
     if not here:
         return [*problems, f"no secret in {names.SYSTEM_NAMESPACE} with label {LABEL}=true has the key {wanted}"]
     if len(here) > 1:
-        problems.append(f"{', '.join(map(str, here))} have it: istiod takes one and refuses the others")
+        problems.append(f"{', '.join(map(str, here))} have it: istiod uses one and rejects the others")
     for secret in here:
         if secret.problem:
             problems.append(f"{secret} {secret.problem}")
             continue
         if secret.annotated and secret.annotated != wanted:
-            problems.append(f"{secret} has the key {wanted}, its annotation {ANNOTATION} says {secret.annotated}")
+            problems.append(f"{secret} has the key {wanted}, its annotation {ANNOTATION} is {secret.annotated}")
         if secret.insecure or not secret.ca:
             problems.append(f"{secret} does not verify the API server's certificate")
         host = urlsplit(secret.server).hostname or ""
         if host in ("localhost", "::1") or host.startswith("127."):
-            problems.append(f"{secret} has the server {secret.server}, which is istiod's own pod when istiod dials it")
+            problems.append(f"{secret} has the server {secret.server}, which for istiod is its own pod")
         if secret.ends and secret.ends < now + horizon:
-            state = "ended" if secret.ends < now else "ends"
+            state = "expired" if secret.ends < now else "expires"
             problems.append(f"{secret}: its token {state} at {secret.ends:%Y-%m-%d %H:%M} UTC")
     return problems
 
 
-# -- does it work -----------------------------------------------------------------------------------------------------
+# -- in use ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the credentials came to from inside istiod's cluster.
+    """What the credentials give access to from inside istiod's cluster.
 
-    `uid` is that of the namespace kube-system there, which tells one cluster from another; `denied` what may not be
-    done. With `error` the API server was not reached, did not verify, or did not know the token.
+    `uid` is that of the namespace kube-system there, which identifies the cluster; `denied` the missing
+    rights. With `error` the API server was not reached, did not verify, or did not know the token.
     """
 
     uid: str = ""
@@ -173,7 +173,7 @@ echo "meshproof exit $?"; cat error
 
 
 def try_secret(kube: Kube, pod: PodFacts, secret: RemoteSecret, *, controlled: bool) -> Access:
-    """Use a remote secret from a client pod of istiod's own cluster, as istiod does: one connection, many questions."""
+    """Use a remote secret from a client pod of istiod's own cluster, as istiod does: one connection, many requests."""
     wanted = list(each_right(reader_rights(controlled=controlled)))
     base = secret.server.rstrip("/")
     calls = [_call(f"{base}/api/v1/namespaces/kube-system", secret.token)]
@@ -211,12 +211,12 @@ def parse_access(text: str, wanted: list[str]) -> Access:
     """From the output of the script above: bodies, each followed by its status, then curl's exit code."""
     answers, _, end = text.rpartition("meshproof exit ")
     if not end:
-        raise Broken("trying a remote secret", "curl told nothing", "the client image needs sh and curl")
+        raise Broken("trying a remote secret", "curl printed nothing", "the client image needs sh and curl")
     code, _, complaint = end.partition("\n")
     pieces = _ENDED.split(answers)
     replies = list(zip(pieces[1::2], pieces[0::2], strict=False))
     if replies and replies[0][0] == "401":
-        return Access(error="the API server does not know the token (HTTP 401)")
+        return Access(error="the API server rejects the token (HTTP 401)")
     if code.strip() != "0":
         return Access(error=complaint.strip().splitlines()[0][:200] if complaint.strip() else f"curl exit code {code}")
     if len(replies) != len(wanted) + 1:
@@ -225,8 +225,8 @@ def parse_access(text: str, wanted: list[str]) -> Access:
     uid = _parsed(body).get("metadata", {}).get("uid", "")
     denied = tuple(
         what
-        for what, (_, told) in zip(wanted, replies[1:], strict=True)
-        if not _parsed(told).get("status", {}).get("allowed")
+        for what, (_, review) in zip(wanted, replies[1:], strict=True)
+        if not _parsed(review).get("status", {}).get("allowed")
     )
     return Access(uid=uid, denied=denied)
 
@@ -270,7 +270,7 @@ def secret_problems(
     uids: Mapping[str, str],
     now: datetime,
 ) -> list[str]:
-    """What is wrong with the secrets for `other` among those `found` in `primary`, as they are written and in use;
+    """What is wrong with the secrets for `other` among those `found` in `primary`, by content and in use;
     `uids` by cluster name are as in `meshproof.mesh.objects.cluster_uid`."""
     problems = written_problems(found, other.name, now, HORIZONS.remote_token)
     for secret in _usable(found, other):

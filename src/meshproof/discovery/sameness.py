@@ -21,7 +21,7 @@ def sameness_problems(services: Mapping[ClusterName, ServiceFacts | None], clust
     """How the Service in one cluster differs from the first that is there."""
     mine = services[cluster]
     if mine is None:
-        return [f"there is no Service {names.APP_NAMESPACE}/{names.APP_SERVICE}"]
+        return [f"no Service {names.APP_NAMESPACE}/{names.APP_SERVICE}"]
     first, model = next((name, service) for name, service in services.items() if service is not None)
     problems = [] if mine.kind == model.kind else [f"its type is {mine.kind}, in {first} it is {model.kind}"]
     if set(mine.ports) != set(model.ports):

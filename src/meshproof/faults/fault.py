@@ -19,7 +19,7 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.editor import JournalledEditor, Prevented
 from meshproof.faults.heal import heal
 from meshproof.faults.journal import Journal
-from meshproof.health.mesh import ills, must_be_healthy
+from meshproof.health.mesh import health_problems, must_be_healthy
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.machine_control import MachineControl
 
@@ -109,7 +109,7 @@ def injected(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl |
 def mesh_is_unhealthy(editor: JournalledEditor) -> None:
     """A quick look at the mesh finds something wrong."""
     try:
-        found = ills(editor.mesh)
+        found = health_problems(editor.mesh)
     except ClaimFailed:
         return
     if not found:

@@ -1,4 +1,4 @@
-"""What a caller without a mesh identity gets from behind a gateway."""
+"""What a client without a mesh identity gets from behind a gateway."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from meshproof.probes.tls import ISTIO_ALPN, sni_of
 def call_services_behind(
     snapshot: Snapshot, client: Cluster, server: Cluster, *, everything: bool
 ) -> list[tuple[Attempt, Reply]]:
-    """Ask for every port of every Service that any cluster has, offering Istio's ALPN and those that servers know.
+    """Call every port of every Service that any cluster has, offering Istio's ALPN and those that servers know.
 
-    One caller asks a gateway for `everything`, the others for the application: it does not tell them apart, and with
-    every pair the handshakes would grow with the square of the clusters.
+    One client calls `everything` behind a gateway, the others the application only: a gateway treats them alike, and
+    the handshakes of all pairs would grow with the square of the clusters.
     """
-    asked = sorted(
+    server_names = sorted(
         {
             sni_of(s.name, s.namespace, p.number)
             for f in snapshot.facts
@@ -29,15 +29,15 @@ def call_services_behind(
     attempts = [
         Attempt(address=address, port=names.PORT_SERVICES, sni=sni, alpn=(ISTIO_ALPN, "h2", "http/1.1"))
         for address in snapshot.of(server).gateway_addresses
-        for sni in asked
+        for sni in server_names
     ]
     return list(zip(attempts, call_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
 
 
-def stranger_problems(reply: Reply) -> list[str]:
-    """A handshake that asks for a certificate and then does not answer is a refusal."""
+def anonymous_caller_problems(reply: Reply) -> list[str]:
+    """A handshake that requests a certificate and is then not answered is a rejection."""
     if reply.answered:
         return [f"it answered HTTP {reply.status} without a client certificate"]
     if reply.tls.completed and not reply.tls.asks_client:
-        return [f"{reply.tls}: it takes anybody"]
+        return [f"{reply.tls}: it accepts clients without a certificate"]
     return []

@@ -26,41 +26,41 @@ CROSS_CLUSTER: Final = frozenset({names.PORT_SERVICES, names.PORT_XDS, names.POR
 ISTIOD_SNI: Final = f"{names.ISTIOD}.{names.SYSTEM_NAMESPACE}.svc"
 RUNNER: Final = "the runner"
 Seen = tuple[dict[str, list[TcpAnswer]], dict[int, Reply]]
-"""Who could connect to which port of an address, and what those ports replied that nobody needs."""
+"""Which client could connect to which port of an address, and the replies of surplus ports."""
 
 
 def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozenset[int]:
-    """What may answer at a Service: what it lists, without what nobody needs."""
+    """The ports at which a Service may answer: those that it lists, without surplus ones."""
     if service.ref == cluster.spec.east_west:
         return service.port_numbers & (exposed_ports(mesh, cluster) | {PORT_STATUS})
     return service.port_numbers - CROSS_CLUSTER - ISTIOD_PLAIN
 
 
 def spec_problems(spec: ClusterSpec, service: ServiceFacts, needed: frozenset[int]) -> list[str]:
-    """What the Service of the east-west gateway does not list. What it lists beyond that is judged by its answers."""
+    """Required ports that the Service of the east-west gateway does not list; others are judged by their answers."""
     missing = needed - service.port_numbers if service.ref == spec.east_west else frozenset()
-    return [f"does not expose {port}, which is needed" for port in sorted(missing)]
+    return [f"does not expose port {port}, which is required" for port in sorted(missing)]
 
 
 def port_notes(
-    service: ServiceFacts, surplus: frozenset[int], accepting: Set[int], knocked: Mapping[int, Reply]
+    service: ServiceFacts, surplus: frozenset[int], accepting: Set[int], replies: Mapping[int, Reply]
 ) -> list[str]:
-    """Advice about ports that a Service lists and nobody needs, as far as they are no failure."""
+    """Advice about surplus ports of a Service that are no failure."""
     found: dict[str, list[str]] = {}
     for port in sorted(surplus):
         why = "nothing accepts connections there" if port not in accepting else ""
-        if why := why or (harmless(port, knocked[port]) if port in knocked else ""):
+        if why := why or (harmless(port, replies[port]) if port in replies else ""):
             found.setdefault(why, []).append(str(port))
     return [
-        f"{service} lists {', '.join(ports)}, which nobody needs; {why}: remove it from the Service"
+        f"{service} lists {', '.join(ports)}, which the topology does not need; {why}: remove it from the Service"
         for why, ports in found.items()
     ]
 
 
-def ask_everywhere(
+def connect_everywhere(
     snapshot: Snapshot, owner: Cluster, address: str, ports: frozenset[int]
 ) -> dict[str, list[TcpAnswer]]:
-    """Connect to every interesting port of an address, from here and from the outside pods of the other clusters."""
+    """Connect to all known ports of an address, from here and from the outside pods of the other clusters."""
     targets = [(address, port) for port in sorted(CROSS_CLUSTER | ISTIOD_PLAIN | {PORT_STATUS} | ports)]
     others = [facts for facts in snapshot.facts if facts.cluster is not owner]
     answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, targets), others)
@@ -70,10 +70,15 @@ def ask_everywhere(
     }
 
 
-def knock(snapshot: Snapshot, answers: Mapping[str, Sequence[TcpAnswer]], allowed: frozenset[int]) -> dict[int, Reply]:
-    """Requests over TLS without a client certificate at ports that accept connections and are not `allowed`, but for
-    istiod's plain ones; each from where a connection was seen: a client outside the mesh if one can. From here it is a
-    handshake only, whose end says whether a certificate is demanded."""
+def request_without_certificate(
+    snapshot: Snapshot, answers: Mapping[str, Sequence[TcpAnswer]], allowed: frozenset[int]
+) -> dict[int, Reply]:
+    """Replies to requests over TLS without a client certificate, by port.
+
+    Covers ports that accept connections and are not `allowed`, except istiod's plain ones; each is called from where it
+    accepted a connection: from a client outside the mesh if one can. From here it is a handshake only, whose end shows
+    whether a certificate is required.
+    """
     found: dict[int, Reply] = {}
     for who, got in sorted(answers.items(), key=lambda item: item[0] == RUNNER):
         wanted = [a for a in got if a.accepted and a.port not in allowed | ISTIOD_PLAIN | found.keys()]
@@ -89,55 +94,53 @@ def knock(snapshot: Snapshot, answers: Mapping[str, Sequence[TcpAnswer]], allowe
 
 
 def _sni(port: int) -> str:
-    """The name that leads to whoever is behind a port, if somebody is."""
+    """The server name that leads to the server behind a port, if there is one."""
     return APP_SNI if port == names.PORT_SERVICES else ISTIOD_SNI
 
 
 def _alpn(port: int) -> tuple[str, ...]:
-    """What mesh clients, and clients of istiod, offer; elsewhere what is spoken here, so that it may be answered."""
+    """What mesh clients, and clients of istiod, offer; on other ports HTTP/1.1, which our requests use."""
     if port == names.PORT_SERVICES:
         return (ISTIO_ALPN, "h2", "http/1.1")
     return ("h2", "http/1.1") if port in (names.PORT_XDS, names.PORT_WEBHOOK) else ("http/1.1",)
 
 
 def harmless(port: int, reply: Reply) -> str:
-    """Why nobody gets in at a port, although it accepts connections; empty if somebody does, or may.
+    """Why a port is no way in for unauthenticated clients although it accepts connections; empty if it is, or may be.
 
-    Who is behind it asked for a client certificate and did not answer without one; or it is istiod, which serves xDS
-    only to callers whose certificate or token it has verified, and whose webhooks judge what they are sent and give
-    nothing. Or nobody is: a remote's gateway gets the Gateway that exposes its primary's istiod, too, if its pods carry
-    the same labels, and has nowhere to pass connections to.
+    The server behind it requested a client certificate and did not answer without one; or it is istiod, which serves
+    xDS only to clients whose certificate or token it has verified, and whose webhooks validate requests and return no
+    data. Or there is no server: a remote's gateway also gets the Gateway that exposes its primary's istiod, if its pods
+    have the same labels, and cannot forward connections.
     """
     if not reply.tls.completed:
         quiet = port in CROSS_CLUSTER and _NO_ANSWER.search(reply.tls.reason)
         return "connections there are closed without an answer" if quiet else ""
     is_istiod = port in (names.PORT_XDS, names.PORT_WEBHOOK) and ISTIOD_SNI in dns_names(reply.tls.chain[0])
     if is_istiod or (reply.tls.asks_client and not reply.answered):
-        return "whoever calls there must authenticate"
+        return "clients must authenticate there"
     return ""
 
 
 _NO_ANSWER: Final = re.compile(r"errno=|unexpected.eof|no end within|reset|timed out|closed", re.IGNORECASE)
-"""How a handshake ends if the other side has not sent a byte. What is no TLS in answer is another reason."""
+"""How a handshake ends if the other side has not sent a byte; an answer that is not TLS gives another reason."""
 
 
 def wire_problems(
     answers: Sequence[TcpAnswer],
     allowed: frozenset[int],
     needed: frozenset[int],
-    knocked: Mapping[int, Reply] = MappingProxyType({}),
+    replies: Mapping[int, Reply] = MappingProxyType({}),
 ) -> list[str]:
-    """What answers and should not, or should and does not. `knocked` are replies of ports that are not `allowed`."""
+    """Ports that answer and should not, or should and do not. `replies` are those of ports that are not `allowed`."""
     accepted = {answer.port for answer in answers if answer.accepted}
     problems = []
     for port in sorted(accepted - allowed):
-        if port in ISTIOD_PLAIN or port not in knocked:
+        if port in ISTIOD_PLAIN or port not in replies:
             problems.append(f"port {port} accepts connections")
-        elif not harmless(port, knocked[port]):
-            problems.append(
-                f"port {port}, which nobody needs, accepts callers who do not authenticate: {knocked[port]}"
-            )
+        elif not harmless(port, replies[port]):
+            problems.append(f"surplus port {port} accepts unauthenticated clients: {replies[port]}")
     problems += [f"port {port} does not answer" for port in sorted((needed & allowed) - accepted)]
     if not accepted:
-        problems.append("no port answers at all, so silence of the others proves nothing")
+        problems.append("positive control failed: no port answers at all")
     return problems

@@ -10,19 +10,20 @@ from meshproof.probes.istiod_api import SERVICES, Call, call_istiod, review, tok
 
 NO_TOKEN = "no token"
 BAD_TOKEN = "a made-up token"
-PROPER = "its pod's token"
+VALID_TOKEN = "its pod's token"
 
 
 def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: str, caller: str) -> Call:
-    """Call a `service` of istiod behind `address` from a remote's outside pod, as NO_TOKEN, BAD_TOKEN or PROPER."""
+    """Call a `service` of istiod behind `address` from a remote's outside pod, as NO_TOKEN, BAD_TOKEN or
+    VALID_TOKEN."""
     facts = snapshot.of(remote)
-    headers = {"clusterid": str(remote.name)}  # tells istiod whose API server knows the token
+    headers = {"clusterid": str(remote.name)}  # by which istiod selects the API server that verifies the token
     if caller != NO_TOKEN:
-        token = token_of(remote.kube, facts.client) if caller == PROPER else "made.up.token"
+        token = token_of(remote.kube, facts.client) if caller == VALID_TOKEN else "made.up.token"
         headers["authorization"] = f"Bearer {token}"
-    # Without a message signing does not look at the caller, and istiod 1.30 does not answer one whom it lets in to xDS.
-    # Who is refused there sends none: the refusal comes while curl still sends, which it takes for an error (code 92).
-    speaks = service == "certificate signing" or caller == PROPER
+    # Without a message certificate signing does not check the caller, and istiod 1.30 does not answer an accepted xDS
+    # client. A rejected xDS client sends none: the rejection arrives while curl still sends, which is its error 92.
+    sends_message = service == "certificate signing" or caller == VALID_TOKEN
     return call_istiod(
         remote.kube,
         facts.outside,
@@ -32,21 +33,21 @@ def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: st
         path=SERVICES[service],
         ca=facts.root_maps[names.CLIENT_NAMESPACE],
         headers=headers,
-        empty_message=speaks,
+        empty_message=sends_message,
     )
 
 
 def token_problems(caller: str, call: Call) -> list[str]:
-    """Whether the answer is right for that caller: an empty request by a known one fails for another reason."""
+    """What is wrong with the answer to that caller: with a valid token an empty request fails for another reason."""
     if call.error:
         return [str(call)]
-    if caller == PROPER:
-        return [] if call.let_in else [f"{call}: the proper caller is refused as well, so refusals prove nothing"]
-    return [] if call.refused else [f"it was not refused ({call})"]
+    if caller == VALID_TOKEN:
+        return [] if call.let_in else [f"positive control failed: a client with a valid token was rejected ({call})"]
+    return [] if call.refused else [f"was not rejected ({call})"]
 
 
 def call_webhook_port(snapshot: Snapshot, remote: Cluster, hook: Webhook, address: str, ca: str) -> Call:
-    """Ask the webhook behind `address` as the remote's API server would, trusting `ca`."""
+    """Call the webhook behind `address` as the remote's API server would, trusting `ca`."""
     return call_istiod(
         remote.kube,
         snapshot.of(remote).outside,

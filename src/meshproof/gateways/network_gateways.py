@@ -1,4 +1,4 @@
-"""The gateways of networks, as istiod knows them and as they are."""
+"""Network gateways, as istiod knows them and as they are."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def _resolved(address: str) -> list[str]:
 
 
 def gateway_problems(known: Iterable[NetworkGateway], wanted: frozenset[NetworkGateway]) -> list[str]:
-    """What an istiod has too little and too much."""
+    """Which gateways an istiod lacks, and which it should not have."""
     has = frozenset(known)
     return [f"does not know {shown(gateway)}" for gateway in sorted(wanted - has)] + [
-        f"knows {shown(gateway)}, which is not there" for gateway in sorted(has - wanted)
+        f"knows {shown(gateway)}, which does not exist" for gateway in sorted(has - wanted)
     ]
 
 

@@ -23,7 +23,7 @@ def reach_pods(snapshot: Snapshot, client: Cluster) -> tuple[list[TcpAnswer], li
 
 
 def _listening(facts: ClusterFacts) -> list[tuple[str, int]]:
-    """What takes connections in a cluster for sure: the application's pods, and those of the ingress gateway."""
+    """Addresses that accept connections in a cluster: the application's pods, and those of the ingress gateway."""
     gateways = [pod for pod in facts.ingress_pods if pod.ready]
     return [
         *((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints),
@@ -32,11 +32,11 @@ def _listening(facts: ClusterFacts) -> list[tuple[str, int]]:
 
 
 def isolation_problems(near: list[TcpAnswer], far: list[TcpAnswer]) -> list[str]:
-    """Reachable where it must not be, or not where it must be, without which silence proves nothing."""
+    """Foreign pods that are reachable, or no reachable pod of the own cluster (the positive control)."""
     problems = [
         f"reaches {answer.address}:{answer.port} on another network directly" for answer in far if answer.accepted
     ]
     if not any(answer.accepted for answer in near):
-        seen = "; ".join(str(answer) for answer in near) or "there is none"
-        problems.append(f"reaches no pod of its own cluster either, so silence proves nothing ({seen})")
+        seen = "; ".join(str(answer) for answer in near) or "none found"
+        problems.append(f"positive control failed: it reaches no pod of its own cluster either ({seen})")
     return problems

@@ -7,7 +7,7 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
-from meshproof.gateways.paths import meet
+from meshproof.gateways.paths import mesh_handshakes
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import spiffe_ids, subject
@@ -25,15 +25,15 @@ REFUSED: Final[dict[str, tuple[str | None, str | None]]] = {
     "ALPN http/1.1": (APP_SNI, "http/1.1"),
     "no ALPN": (APP_SNI, None),
 }
-"""Handshakes that must come to nothing: what differs from the right one -> server name and ALPN."""
+"""Handshakes that must fail: what differs from the right one -> server name and ALPN."""
 
 
 def passthrough_problems(answer: TlsAnswer, prefix: str) -> list[str]:
     """What is wrong with a handshake that a gateway passed on to a workload, whose SPIFFE ID begins with `prefix`."""
     problems = [] if answer.completed else [str(answer)]
     for leaf in answer.chain[:1]:
-        problems += [] if any(i.startswith(prefix) for i in spiffe_ids(leaf)) else [f"shows {subject(leaf)}"]
-        problems += [] if answer.asks_client else ["it does not ask for a client certificate"]
+        problems += [] if any(i.startswith(prefix) for i in spiffe_ids(leaf)) else [f"presents {subject(leaf)}"]
+        problems += [] if answer.asks_client else ["it does not request a client certificate"]
     return problems
 
 
@@ -46,12 +46,13 @@ def plain_http_replies(snapshot: Snapshot, client: Cluster, server: Cluster) -> 
 
 
 def must_accept(snapshot: Snapshot, mesh: Mesh) -> None:
-    """The positive control. Raises `ClaimFailed` if the right handshake is refused as well."""
+    """The positive control. Raises `ClaimFailed` if the right handshake is rejected as well."""
     pairs = list(mesh.pairs_across_networks)
-    for (client, server), met in zip(pairs, together(lambda pair: meet(snapshot, *pair), pairs), strict=True):
+    for (client, server), met in zip(
+        pairs, together(lambda pair: mesh_handshakes(snapshot, *pair), pairs), strict=True
+    ):
         if not met or not all(answer.completed for answer in met.values()):
             seen = "; ".join(str(answer) for answer in met.values()) or "no external address"
             raise ClaimFailed(
-                f"{client} to {server}: the right handshake is refused as well, so refusals prove nothing\n"
-                f"  last seen   {seen}"
+                f"{client} to {server}: positive control failed: the right handshake was rejected\n  last seen   {seen}"
             )

@@ -1,4 +1,4 @@
-"""The way from one cluster to another: what must be open, what a client dials, and what proxies counted on the way."""
+"""The path from one cluster to another: required ports, dialled addresses, and counters of the proxies on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from
 Target = tuple[str, int]
 
 PORT_STATUS: Final = 15021
-"""Readiness of a gateway; load balancers ask there, so it is exposed wherever a gateway is."""
+"""Readiness of a gateway; load balancers probe it, so it is exposed wherever a gateway is."""
 
 
 def needed_ports(mesh: Mesh, client: Cluster, server: Cluster) -> tuple[int, ...]:
@@ -35,7 +35,7 @@ def needed_ports(mesh: Mesh, client: Cluster, server: Cluster) -> tuple[int, ...
 
 
 def exposed_ports(mesh: Mesh, server: Cluster) -> frozenset[int]:
-    """The ports that `server`'s east-west gateway must expose to anybody, without its status port."""
+    """The ports that `server`'s east-west gateway must expose, without its status port."""
     return frozenset(port for client in mesh.clusters for port in needed_ports(mesh, client, server))
 
 
@@ -47,24 +47,25 @@ def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Targe
     return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
 
 
-Says = tuple[str | None, str | None]
+Offer = tuple[str | None, str | None]
 """Server name and ALPN."""
-PROPER: Final[Says] = (APP_SNI, ISTIO_ALPN)
+MESH_OFFER: Final[Offer] = (APP_SNI, ISTIO_ALPN)
 
 
-def meet(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
-    """Proper handshakes from `client`'s outside pod with everything that its clients dial for `server`."""
-    return meet_saying(snapshot, client, server, (PROPER,))[0]
+def mesh_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
+    """Handshakes as mesh clients make them, from `client`'s outside pod with everything that its clients dial for
+    `server`."""
+    return handshakes_offering(snapshot, client, server, (MESH_OFFER,))[0]
 
 
-def meet_saying(
-    snapshot: Snapshot, client: Cluster, server: Cluster, says: Sequence[Says]
+def handshakes_offering(
+    snapshot: Snapshot, client: Cluster, server: Cluster, offers: Sequence[Offer]
 ) -> list[dict[Target, TlsAnswer]]:
-    """The same for each of several things to say, all at once."""
+    """The same for each of several offers, all at once."""
     targets = dialled(snapshot, client, server)
-    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in says for a, p in targets]
+    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in offers for a, p in targets]
     answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
-    return [{target: next(answers) for target in targets} for _ in says]
+    return [{target: next(answers) for target in targets} for _ in offers]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,7 @@ def gateway_connections(cluster: Cluster) -> int:
 
 
 def path_problems(mesh: Mesh, snapshot: Snapshot, count: PathCount, client_name: str, server_name: str) -> list[str]:
-    """What the counters say against the answers."""
+    """Where answers and counters disagree."""
     client, server = mesh.cluster(client_name), mesh.cluster(server_name)
     crosses = mesh.crosses_network(client, server)
     # A gateway leads to every cluster on its network.
@@ -139,13 +140,13 @@ def path_problems(mesh: Mesh, snapshot: Snapshot, count: PathCount, client_name:
     sent = count.sent_to_any(targets)
     problems = [f"{len(failed)} of {len(count.answers)} requests failed: {failed[0]}"] if failed else []
     if not far:
-        problems.append(f"none of {len(count.answers)} answers came from there")
+        problems.append(f"none of {len(count.answers)} answers came from {server}")
     if sent != far:
-        problems.append(f"{far} answers came from there, but the client's proxy sent {sent} requests there")
+        problems.append(f"{far} answers came from {server}, but the client's proxy sent {sent} requests there")
     if crosses and not 0 < count.handshakes <= count.forwarded:
         problems.append(f"{count.handshakes} handshakes completed, the far gateway forwarded {count.forwarded}")
     if not crosses and count.forwarded:
-        problems.append(f"the far gateway forwarded {count.forwarded} connections, though both are on one network")
+        problems.append(f"the far gateway forwarded {count.forwarded} connections, although both are on one network")
     return problems
 
 
@@ -162,5 +163,5 @@ def _risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int
 
 
 def _handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
-    met = meet_saying(snapshot, client, server, (PROPER,) * SAMPLES.handshakes)
+    met = handshakes_offering(snapshot, client, server, (MESH_OFFER,) * SAMPLES.handshakes)
     return sum(answer.completed for answers in met for answer in answers.values())

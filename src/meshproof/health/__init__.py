@@ -1,1 +1,1 @@
-"""Whether a mesh is healthy: asked before and after every fault and every step of an upgrade."""
+"""Whether a mesh is healthy: checked before and after every fault and every step of an upgrade."""

@@ -1,7 +1,7 @@
-"""Whether proxies still close connections because of an earlier change, which a drill would take for its fault's doing.
+"""Whether proxies still close connections because of an earlier change, which a drill would blame on its fault.
 
-A proxy whose listener changes goes on with the old one for its drain time (45 s with Istio), and then closes the
-connections that are left, some of them in the middle of a request.
+A proxy whose listener changes keeps the old one for its drain time (45 s with Istio), and then closes the remaining
+connections, some of them in the middle of a request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_SHOWN: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainingProxy:
-    """A proxy that is draining, and what."""
+    """A proxy, and which listeners it drains."""
 
     cluster: Cluster
     pod: PodFacts
@@ -63,7 +63,7 @@ def must_be_drained(mesh: Mesh, draining: Sequence[DrainingProxy]) -> None:
         try:
             left = _draining([(each.cluster, each.pod) for each in left]) or draining_proxies(Snapshot.take(mesh))
         except Broken as problem:
-            left = ()  # what happens to it is not known: next look at all that are there then
+            left = ()  # its state is unknown: next look at all proxies that exist then
             raise NotYet(f"unknown: {problem.what}: {problem.reason}") from None
         if left:
             raise NotYet(f"still draining: {_shown(left, since)}")
@@ -73,7 +73,7 @@ def must_be_drained(mesh: Mesh, draining: Sequence[DrainingProxy]) -> None:
         what="no proxy drains a listener",
         timeout_s=drain_s + DEADLINES.drained_s,
         poll_s=POLL_S,
-        repair="find what keeps changing listeners (Gateways, Services, policies): istiod logs each push",
+        repair="find out what keeps changing listeners (Gateways, Services, policies): istiod logs each push",
     )
 
 
@@ -97,8 +97,8 @@ def _drain_time_s(proxy: DrainingProxy) -> float:
 
 
 def _shown(draining: Sequence[DrainingProxy], since: dict[str, Mark]) -> str:
-    """Each with the time of day when it was first seen to drain, as far as they are not too many."""
+    """Each with the time of day when it was first seen to drain; at most `MOST_SHOWN`."""
     now = Mark.now()
-    told = [f"{each.name} ({each.what}) since {clock(since.setdefault(each.name, now).wall)}" for each in draining]
-    more = [f"{len(told) - MOST_SHOWN} more"] if len(told) > MOST_SHOWN else []
-    return ", ".join([*told[:MOST_SHOWN], *more])
+    lines = [f"{each.name} ({each.what}) since {clock(since.setdefault(each.name, now).wall)}" for each in draining]
+    more = [f"{len(lines) - MOST_SHOWN} more"] if len(lines) > MOST_SHOWN else []
+    return ", ".join([*lines[:MOST_SHOWN], *more])

@@ -1,4 +1,4 @@
-"""Whether a mesh is healthy, in a few seconds, by the readings that claims use too: the proof that a fault healed."""
+"""Whether a mesh is healthy, in a few seconds, by the observations of claims: the proof that a fault healed."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from meshproof.probes.tcp import tcp_from_pod
 
 HEALTHY_S: Final = 90.0
 REQUESTS: Final = 60
-"""Per client and ingress gateway: enough that every connection that a proxy has kept is used. Until it is closed, one
-that was made before a policy was taken back obeys that policy."""
+"""Per client and ingress gateway: enough that every kept connection of a proxy is used. Until it is closed, one that
+was made before a policy was removed obeys that policy."""
 
 
-def ills(mesh: Mesh, *, leaders: bool = True) -> list[str]:
-    """What is wrong with a mesh, as far as a quick look tells; empty if it is healthy. `leaders` False: without a look at
-    who serves new namespaces."""
+def health_problems(mesh: Mesh, *, leaders: bool = True) -> list[str]:
+    """What a quick check finds wrong with a mesh; empty if it is healthy. Without `leaders` it does not check which
+    istiod serves new namespaces."""
     snapshot = Snapshot.take(mesh)
     looks = (*LOOKS, _leaders) if leaders else LOOKS
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
-    return [ill for part in found for ill in part]
+    return [problem for part in found for problem in part]
 
 
 def must_be_healthy(mesh: Mesh, *, timeout_s: float = HEALTHY_S, leaders: bool = True) -> None:
-    """Return when the mesh is healthy, as far as `ills` looks. Raises `NotReady` with what is still wrong."""
+    """Return when `health_problems` finds none. Raises `NotReady` with those that are left."""
 
     def check() -> None:
-        if found := ills(mesh, leaders=leaders):
+        if found := health_problems(mesh, leaders=leaders):
             raise NotYet("; ".join(found)[:2000])
 
     eventually(check, what="the mesh is healthy", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")
@@ -88,10 +88,10 @@ def _registries(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _leaders(snapshot: Snapshot) -> Iterator[str]:
-    """A lease of an istiod that was killed runs out after 30 s only; until then nobody takes its place."""
+    """A lease of an istiod that was killed runs out after 30 s only; until then no other takes its place."""
     for facts in snapshot.facts:
         live = {pod.name for pod in snapshot.of(snapshot.mesh.control_plane_of(facts.cluster)).istiods}
-        holder = leader_of(facts.cluster.kube) or "nobody"
+        holder = leader_of(facts.cluster.kube) or "no istiod"
         if holder not in live:
             yield f"{facts.cluster}: {holder} leads ({LEADER}), not {', '.join(sorted(live)) or 'a live istiod'}"
 
@@ -114,7 +114,7 @@ def _answers(snapshot: Snapshot) -> Iterator[str]:
         if not facts.ingress_unusable:
             answers += http_from_runner(facts.ingress_address, REQUESTS, timeout_s=2.0)
         for outcome in sorted({answer.outcome for answer in answers if not answer.ok}):
-            yield f"{facts.cluster}: a request to {names.APP_SERVICE} came to {outcome}"
+            yield f"{facts.cluster}: a request to {names.APP_SERVICE} got {outcome}"
 
 
 def _gateways(snapshot: Snapshot) -> Iterator[str]:
@@ -132,14 +132,14 @@ def _gateways(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _injection(snapshot: Snapshot) -> Iterator[str]:
-    def ask(cluster: Cluster) -> str:
+    def dry_run(cluster: Cluster) -> str:
         try:
             state = injector_state(cluster.kube)
         except NotYet as problem:
             return f"{cluster}: a new pod is refused: {problem}"
         return "" if state.pod is DryRun.ACCEPTED else f"{cluster}: a new pod is {state.pod} {state.words[:200]}"
 
-    yield from (ill for ill in together(ask, snapshot.mesh.clusters) if ill)
+    yield from (problem for problem in together(dry_run, snapshot.mesh.clusters) if problem)
 
 
 LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, _answers, _gateways, _injection)

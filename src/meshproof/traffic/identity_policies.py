@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from meshproof.probes.http_batch import Reply, told_replies
 from meshproof.workloads.testbed.names import GUARDED
 
-# What a client gets below `/guarded`: its own identity or nobody's is allowed, or denied.
+# Status below `/guarded`: a policy there allows or denies the client's own identity, or another one.
 EXPECTED = {"allowed": 200, "others": 403, "denied": 403, "spared": 200}
 MEANING = {
     "allowed": "allowed to this identity",
@@ -20,7 +20,7 @@ MEANING = {
 def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
     """Judge the replies to each guarded path, in the order of `EXPECTED`."""
     problems = []
-    for (word, status), got in zip(EXPECTED.items(), replies, strict=True):
+    for (path, status), got in zip(EXPECTED.items(), replies, strict=True):
         if {reply.status for reply in got} != {status}:
-            problems.append(f"{GUARDED}/{word} ({MEANING[word]}): {told_replies(got)}, expected HTTP {status}")
+            problems.append(f"{GUARDED}/{path} ({MEANING[path]}): {told_replies(got)}, expected HTTP {status}")
     return problems

@@ -1,4 +1,4 @@
-"""Locality failover: who serves when a client's own cluster answers with errors."""
+"""Locality failover: which cluster serves when a client's own answers with errors."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def detects_outliers_everywhere(primary: Cluster) -> bool:
 
 
 def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> list[str]:
-    """All is healthy, the own cluster's probe fails for this client, all is healthy again."""
+    """Requests while all is healthy, while the own cluster's probe fails for this client, and afterwards."""
     pod, url, count = snapshot.of(cluster).client, test_bed.url(FAILOVER), SAMPLES.local
     must_prefer_its_own(test_bed, cluster, pod)
-    (well,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
+    (healthy,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
     failing_call = Call(
         url=url,
         count=SAMPLES.failing,
@@ -44,7 +44,7 @@ def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> l
         if {reply.outcome for reply in seen} != {cluster.name}:
             raise NotYet(f"{told_replies(seen)}")
 
-    problems = failover_problems(cluster.name, well, failing)
+    problems = failover_problems(cluster.name, healthy, failing)
     what = f"{cluster}'s own endpoints serve again after their errors have ended"
     eventually(back, what=what, timeout_s=DEADLINES.return_home_s, error=ClaimFailed)
     return problems
@@ -64,19 +64,21 @@ def must_prefer_its_own(test_bed: TestBed, cluster: Cluster, pod: PodFacts) -> N
     eventually(check, what=what, timeout_s=DEADLINES.configuration_s, error=ClaimFailed)
 
 
-def failover_problems(own: str, well: Sequence[Reply], failing: Sequence[Reply]) -> list[str]:
-    """Judge replies before the fault and in it: as many errors as outlier detection needs to see, then none."""
-    strayed = [reply.outcome for reply in well if reply.outcome != own]
+def failover_problems(own: str, healthy: Sequence[Reply], failing: Sequence[Reply]) -> list[str]:
+    """Judge replies before and during the fault: as many errors as outlier detection needs, then none."""
+    strayed = [reply.outcome for reply in healthy if reply.outcome != own]
     problems = (
-        [f"without a fault {len(strayed)} of {len(well)} left the cluster or failed: {strayed[0]}"] if strayed else []
+        [f"without a fault {len(strayed)} of {len(healthy)} requests left the cluster or failed: {strayed[0]}"]
+        if strayed
+        else []
     )
     first = failing[:EJECTED_AFTER]
     if [reply.status for reply in first] != [500] * len(first):
-        problems.append(f"the first {len(first)} requests in the fault did not go to {own}: {told_replies(first)}")
+        problems.append(f"the first {len(first)} requests during the fault did not go to {own}: {told_replies(first)}")
     rest = sent_between(EJECTION_LAG_S, EJECTED_S, failing[EJECTED_AFTER:])
     lag = f"{EJECTION_LAG_S:g} s after {EJECTED_AFTER} errors"
     if kept := [reply.outcome for reply in rest if not reply.ok or reply.server == own]:
-        problems.append(f"{lag} {len(kept)} of {len(rest)} requests were still lost: {kept[0]}")
+        problems.append(f"{lag} {len(kept)} of {len(rest)} requests were still lost or served by {own}: {kept[0]}")
     elif len(rest) < SAMPLES.local // 2:
         problems.append(f"{lag} only {len(rest)} requests were answered while the ejection lasts ({EJECTED_S} s)")
     return problems
@@ -92,16 +94,16 @@ def sent_between(after_s: float, before_s: float, replies: Sequence[Reply]) -> l
     return found
 
 
-def failover_that_never_happens(rule: Json) -> list[str]:
-    """Why a DestinationRule that asks for locality failover will not get it (istio.io, Locality Load Balancing)."""
+def failover_without_outlier_detection(rule: Json) -> list[str]:
+    """Why the locality failover of a DestinationRule never happens (istio.io, Locality Load Balancing)."""
     spec = rule.get("spec") or {}
     policies = [("", spec.get("trafficPolicy") or {})]
     policies += [(f" of subset {s.get('name')}", s.get("trafficPolicy") or {}) for s in spec.get("subsets") or []]
     found = []
     for where, policy in policies:
         setting = (policy.get("loadBalancer") or {}).get("localityLbSetting") or {}
-        asks = (setting.get("failover") or setting.get("failoverPriority")) and setting.get("enabled") is not False
+        enabled = (setting.get("failover") or setting.get("failoverPriority")) and setting.get("enabled") is not False
         inherited = (spec.get("trafficPolicy") or {}).get("outlierDetection")
-        if asks and not (policy.get("outlierDetection") or inherited):
+        if enabled and not (policy.get("outlierDetection") or inherited):
             found.append(f"its locality failover{where} has no outlierDetection, so it never happens")
     return found

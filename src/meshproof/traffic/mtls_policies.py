@@ -1,4 +1,4 @@
-"""Who speaks mutual TLS, and what happens to plain text."""
+"""Mutual TLS to endpoints, and plain text to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshproof.workloads.testbed.names import LISTEN_HTTP, LISTEN_OPEN, service_
 
 
 def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Cluster) -> list[str]:
-    """What a pod outside the mesh gets where it can reach the server at all, and what a mesh client gets."""
+    """What is wrong with replies to a pod outside the mesh, where it can reach the server, and to a mesh client."""
     pod, facts = test_bed.addresses[server.name], snapshot.of(client)
     crosses = snapshot.mesh.crosses_network(client, server)
     refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
@@ -36,25 +36,25 @@ def strict_problems(refusing: dict[str, Reply], serving: dict[str, Reply], meshe
     """Judge plain text to strict and to open ports, and the mesh client's request."""
     problems = [f"plain text to {where} was answered: {r.outcome}" for where, r in refusing.items() if r.status]
     problems += [
-        f"the open port {where} did not serve plain text, so refusals prove nothing: {r.outcome}"
+        f"positive control failed: the open port {where} did not serve plain text: {r.outcome}"
         for where, r in serving.items()
         if r.outcome != server
     ]
     if not refusing:
-        problems.append("there is nothing to send plain text to")
+        problems.append("no address to send plain text to")
     return problems + ([] if meshed.outcome == server else [f"a mesh client got: {meshed.outcome}"])
 
 
 def security_problems(seen: Mapping[str, Security], account: str) -> list[str]:
-    """What is wrong with how a proxy speaks to endpoints; `account` is in every SPIFFE ID of the application, whose
-    trust domain may have aliases."""
-    problems = [] if seen else ["it has no endpoint of the application"]
+    """What is wrong with a proxy's TLS settings for endpoints; `account` is in every SPIFFE ID of the application,
+    whose trust domain may have aliases."""
+    problems = [] if seen else ["has no endpoint of the application"]
     for endpoint, security in seen.items():
         if not security.tls:
-            problems.append(f"speaks plain text to {endpoint}")
+            problems.append(f"sends plain text to {endpoint}")
         elif not security.mutual:
-            problems.append(f"shows {endpoint} no certificate of its own")
+            problems.append(f"presents no certificate to {endpoint}")
         elif not security.sans or not all(account in san for san in security.sans):
-            whom = ", ".join(security.sans) or "anybody"
-            problems.append(f"takes {whom} for the application at {endpoint}, not {account}")
+            accepted = ", ".join(security.sans) or "any identity"
+            problems.append(f"accepts {accepted} at {endpoint}, expected {account}")
     return problems

@@ -9,7 +9,7 @@ from meshproof.probes.http_batch import Call, Reply, told_replies
 from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import PORT_GRPC, PORT_HTTP, PORT_TCP
 
-# What must reach the probe, in its own words; TCP carries whatever the client speaks.
+# The protocol that the probe must report; TCP carries what the client sends.
 PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HTTP/1.1"}
 
 
@@ -24,7 +24,7 @@ def protocol_calls(test_bed: TestBed, service: str, count: int = SAMPLES.repeate
 
 
 def protocol_problems(seen: Mapping[str, Sequence[Reply]], servers: set[str]) -> list[str]:
-    """Judge replies by protocol: answered, by all the clusters named, in that protocol, and TCP not looked into."""
+    """Judge replies by protocol: answered by all these servers, in that protocol, and TCP not parsed as HTTP."""
     problems = []
     for protocol, replies in seen.items():
         answered = {reply.outcome for reply in replies}
@@ -36,7 +36,7 @@ def protocol_problems(seen: Mapping[str, Sequence[Reply]], servers: set[str]) ->
         if spoken != {PROTOCOLS[protocol]}:
             problems.append(f"{protocol}: reached the service as {' and '.join(sorted(spoken))}")
         if protocol == "grpc" and {reply.grpc_status for reply in replies} != {"0"}:
-            problems.append("grpc: the status of the call was lost")
+            problems.append("grpc: the grpc-status trailer is missing or not 0")
         if protocol == "tcp" and any(reply.proxied for reply in replies):
-            problems.append("tcp: a proxy took it for HTTP")
+            problems.append("tcp: a proxy handled it as HTTP")
     return problems

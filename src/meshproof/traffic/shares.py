@@ -1,4 +1,4 @@
-"""Judging a sample of answers: no errors in the window, and versions in the shares that endpoints promise.
+"""Judging a sample of answers: no errors in the window, and versions in the shares of their endpoint weights.
 
 `judge_shares` takes what a claim samples; `uneven` and `all_answer` sample every ingress gateway and client themselves.
 """
@@ -27,20 +27,20 @@ from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod, http_from_runner
 
 Sample = tuple[dict[str, float], list[HttpAnswer]]
-"""The share that each version is promised, and the answers."""
+"""The expected share of each version, and the answers."""
 
 
 def share_problems(answers: Sequence[HttpAnswer], expected: Mapping[str, float]) -> list[str]:
     """What is wrong with a sample; shares are only judged if every request was answered."""
     errors = Counter(answer.outcome for answer in answers if not answer.ok)
     if errors:
-        told = ", ".join(f"{outcome} x{count}" for outcome, count in errors.most_common(5))
-        return [f"{errors.total()} of {len(answers)} requests failed: {told}"]
+        common = ", ".join(f"{outcome} x{count}" for outcome, count in errors.most_common(5))
+        return [f"{errors.total()} of {len(answers)} requests failed: {common}"]
     test = test_shares(Counter(answer.outcome for answer in answers), expected)
-    return [] if test.ok else [f"shares do not fit the endpoints' weights: {test}"]
+    return [] if test.ok else [f"shares do not match the endpoint weights: {test}"]
 
 
-def told(answers: Sequence[HttpAnswer]) -> str:
+def count_summary(answers: Sequence[HttpAnswer]) -> str:
     """A sample in one line: `v1 101, v2 99 of 200`."""
     counts = Counter(answer.outcome for answer in answers)
     return ", ".join(f"{outcome} {count}" for outcome, count in sorted(counts.items())) + f" of {len(answers)}"
@@ -53,14 +53,16 @@ def judge_shares(
     findings: Findings,
     evidence: Evidence,
 ) -> None:
-    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must be promised a
-    share."""
+    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must have an
+    expected share."""
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
     for cluster, (expected, answers) in zip(clusters, together(sample, clusters), strict=True):
         silent = sorted(versions - expected.keys())
         problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
         findings.examine(f"from {cluster}", problems + share_problems(answers, expected))
-        evidence.attach(f"from-{cluster}", {"counts": told(answers), "answers": [asdict(answer) for answer in answers]})
+        evidence.attach(
+            f"from-{cluster}", {"counts": count_summary(answers), "answers": [asdict(answer) for answer in answers]}
+        )
     findings.conclude()
 
 
@@ -91,7 +93,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
     """
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
 
-    def ask(item: tuple[Cluster, bool]) -> list[HttpAnswer]:
+    def request(item: tuple[Cluster, bool]) -> list[HttpAnswer]:
         cluster, through_ingress = item
         facts = snapshot.of(cluster)
         if through_ingress:
@@ -101,7 +103,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
     def check() -> None:
         places = _places(snapshot)
         try:
-            found = together(ask, places)
+            found = together(request, places)
         except Broken as problem:  # a cluster that has just come back may have no kubelet yet
             raise NotYet(str(problem)) from None
         for place, answers in zip(places, found, strict=True):
@@ -117,7 +119,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: flo
 
 
 def _places(snapshot: Snapshot) -> Sequence[tuple[Cluster, bool]]:
-    """Each cluster's client, and each ingress gateway that requests of ours can go through."""
+    """Each cluster's client, and each ingress gateway that our requests can pass."""
     usable = snapshot.with_ingress
     return [(c, through) for c in snapshot.mesh.clusters for through in (True, False) if not through or c in usable]
 

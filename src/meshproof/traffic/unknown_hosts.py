@@ -1,4 +1,4 @@
-"""What ingress gateways reply to hosts and paths that are routed, and to those that are not."""
+"""Replies of ingress gateways to hosts and paths with and without a route."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def request_each_kind(
 
 
 def refusal_problems(answers: dict[str, HttpAnswer]) -> list[str]:
-    """Judge them: the named are served, the others get 404."""
+    """Judge them: those with a route are served, the others get 404."""
     problems = [
         f"{what} is not served: {answers[what].outcome}" for what in (KNOWN_HOST, PROBE) if not answers[what].ok
     ]

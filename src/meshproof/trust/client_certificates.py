@@ -22,8 +22,8 @@ def try_each_caller(snapshot: Snapshot, client: Cluster, server: Cluster) -> lis
 
 
 def caller_problems(caller: str, reply: Reply) -> list[str]:
-    """Whether an answer, or a refusal, is the right thing for that caller."""
+    """What is wrong with the answer to a client with that certificate, or with its rejection."""
     if caller == PROPER:
         good = reply.status == 200
-        return [] if good else [f"{reply}: the proper caller must be answered, else refusals prove nothing"]
-    return [f"it was answered (HTTP {reply.status})"] if reply.answered else []
+        return [] if good else [f"positive control failed: a client with a valid certificate was rejected ({reply})"]
+    return [f"was not rejected (HTTP {reply.status})"] if reply.answered else []

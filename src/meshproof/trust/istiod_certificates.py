@@ -14,7 +14,7 @@ from meshproof.probes.tls import TlsAnswer
 
 
 def istiod_targets(cluster: Cluster) -> set[tuple[str, int]]:
-    """What is dialled for istiod in one cluster: by its API server (webhooks), and by its proxies, at the same name."""
+    """Host and port of istiod as its API server (webhooks) and its proxies dial them in one cluster."""
     hooks = [hook for hook in injection_webhooks(cluster.kube) if hook.host]
     hosts = {hook.host for hook in hooks} or {f"{cluster.spec.istiod}.{names.SYSTEM_NAMESPACE}.svc"}
     return {(hook.host, hook.port) for hook in hooks} | {
@@ -23,9 +23,9 @@ def istiod_targets(cluster: Cluster) -> set[tuple[str, int]]:
 
 
 def serving_problems(answer: TlsAnswer, host: str, roots: tuple[x509.Certificate, ...], now: datetime) -> list[str]:
-    """Why a client that dials `host` and trusts `roots` would not believe what it was shown."""
+    """Why a client that dials `host` and trusts `roots` would not accept the certificate."""
     if not answer.completed:
         return [str(answer)]
     leaf, served = answer.chain[0], dns_names(answer.chain[0])
-    named = [] if host in served else [f"its certificate names {', '.join(served) or 'nobody'}, not {host}"]
+    named = [] if host in served else [f"its certificate names {', '.join(served) or 'no host'}, not {host}"]
     return named + verify_chain(leaf, answer.chain[1:], roots, now)

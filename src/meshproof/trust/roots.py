@@ -1,4 +1,4 @@
-"""Root certificates, wherever a cluster keeps them."""
+"""Root certificates in every place that has them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from meshproof.pki.verify import fingerprint, parse_chain
 
 def roots_by_place(snapshot: Snapshot) -> dict[str, frozenset[str]]:
     """SHA-256 fingerprints of the roots in every cacerts, in every namespace with proxies, and in every live proxy."""
-    held: dict[str, frozenset[str]] = {}
+    found: dict[str, frozenset[str]] = {}
     for facts in snapshot.facts:
-        held[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
+        found[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
         for namespace in sorted({pod.namespace for pod in facts.proxies}):
             text = facts.root_maps.get(namespace, "")
-            held[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()
+            found[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()
     for cluster, pod, identity in snapshot.identities():
-        held[f"{cluster} {pod}"] = _prints(identity.roots)
-    return held
+        found[f"{cluster} {pod}"] = _prints(identity.roots)
+    return found
 
 
 def _prints(roots: Iterable[x509.Certificate]) -> frozenset[str]:

@@ -8,12 +8,12 @@ from meshproof.clients.istio.istiod_debug import TrustDomains
 
 
 def domain_problems(known: Mapping[str, TrustDomains], wanted: str) -> dict[str, list[str]]:
-    """Per control plane, whom it does not trust; `wanted` is the topology's trust domain, which it must know too."""
+    """Per control plane which trust domains it rejects; it must accept `wanted`, the topology's, too."""
     result: dict[str, list[str]] = {}
     for who, mine in known.items():
         trusted = {mine.own, *mine.aliases}
         problems = [
-            f"its trust domain is {mine}: it refuses {theirs.own} of {other}"
+            f"its trust domain is {mine}: it rejects {theirs.own} of {other}"
             for other, theirs in known.items()
             if other != who and theirs.own not in trusted
         ]

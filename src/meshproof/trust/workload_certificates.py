@@ -1,4 +1,4 @@
-"""The certificates that workloads hold and present to clients in other clusters."""
+"""Certificates that workloads have, and present to clients in other clusters."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def svid_problems(leaf: x509.Certificate, spiffe_id: str, issuer: x509.Certifica
 def presented_problems(
     answer: TlsAnswer, accounts: Set[str], issuer: x509.Certificate, roots: Sequence[x509.Certificate], now: datetime
 ) -> list[str]:
-    """What is wrong with the certificate that was met: it must name one of `accounts` (SPIFFE IDs), be signed by
-    `issuer`, and verify against the client's own `roots`."""
+    """What is wrong with the certificate that a client received: it must name one of `accounts` (SPIFFE IDs), be signed
+    by `issuer`, and verify against the client's own `roots`."""
     problems = [] if answer.completed else [str(answer)]
     for leaf in answer.chain[:1]:
         expected = " or ".join(sorted(accounts)) or "a ready pod"
@@ -42,6 +42,6 @@ def presented_problems(
     return problems
 
 
-def described(cert: x509.Certificate) -> dict[str, str]:
+def certificate_summary(cert: x509.Certificate) -> dict[str, str]:
     """A certificate for the evidence."""
     return {"subject": subject(cert), "issuer": cert.issuer.rfc4514_string(), "sha256": fingerprint(cert)}
