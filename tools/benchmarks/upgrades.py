@@ -92,8 +92,8 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
 Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`. \
 Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
-well again, and between them passes of all claims that break nothing, each in a process of its own. Lost are requests
-with resilient settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).
+healthy again, and between them passes of all non-disruptive claims, each in a process of its own. Lost are requests
+with resilience settings; those with Istio's defaults are listed separately ([failover.md](failover.md)).
 
 | topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest answer \
 | longest step |
