@@ -133,8 +133,8 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     daemon = LabFolder(LAB).daemon
     return TopologyTimes(
         name=name,
-        remove_s=_told(first, "the mesh that was there is removed", default=0.0),
-        install_s=_told(first, f"mesh {name}"),
+        remove_s=_step_seconds(first, "the mesh that was there is removed", default=0.0),
+        install_s=_step_seconds(first, f"mesh {name}"),
         pass_s=spent,
         claims=verdict["counts"]["SUCCEEDED"],
         requests=verdict["api_requests"]["total"],
@@ -142,13 +142,13 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     )
 
 
-def _told(output: str, title: str, default: float | None = None) -> float:
+def _step_seconds(output: str, title: str, default: float | None = None) -> float:
     """The seconds that the narration gives for a step."""
     match = re.search(rf"\+ *([\d.]+) s  {re.escape(title)}$", output, re.MULTILINE)
     if match:
         return float(match[1])
     if default is None:
-        raise Broken("measuring", f"no step {title!r} was told")
+        raise Broken("measuring", f"the output has no step {title!r}")
     return default
 
 
@@ -191,7 +191,8 @@ Made by `sudo ./in-venv python -m tools.benchmarks.measure` with meshproof {__ve
 ## Meshes, claims, memory
 
 Removing is the time that a change of topology on running clusters takes before the install; the install ends when
-gateways, application and clients are ready. A pass is every claim but failover on a ready mesh, pytest's start included.
+gateways, application and clients are ready. A pass is every claim but failover on a ready mesh, including pytest's
+start.
 
 | topology | removing the one before | install (goal {goal.mesh_s:g} s) | change (goal {goal.change_s:g} s) \
 | claims proven | pass (goal {goal.pass_s:g} s) | API requests | memory (goal {goal.memory_gib:g} GiB) |
