@@ -82,12 +82,12 @@ def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> Growth:
 
 def _topology_of(count: int, folder: Path) -> Path:
     """The base topology with `count` clusters, each a primary on a network of its own."""
-    topology: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
-    for number in range(len(topology["clusters"]) + 1, count + 1):
+    told: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
+    for number in range(len(told["clusters"]) + 1, count + 1):
         extra = {"name": f"cluster{number}", "role": "primary", "network": f"network{number}"}
-        topology["clusters"].append(extra | {"app_version": f"v{number}"})
+        told["clusters"].append(extra | {"app_version": f"v{number}"})
     path = folder / f"{BASE}-of-{count}.yaml"
-    path.write_text(yaml.safe_dump(topology, sort_keys=False))
+    path.write_text(yaml.safe_dump(told, sort_keys=False))
     return path
 
 
@@ -101,13 +101,13 @@ def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: 
     begin = time.monotonic()
     run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
     seconds = time.monotonic() - begin
-    verdict = yaml.safe_load((folder / FILE_NAME).read_text())
+    told = yaml.safe_load((folder / FILE_NAME).read_text())
     return Pass(
         clusters=clusters,
         services=services,
         seconds=seconds,
-        requests=verdict["api_requests"]["total"],
-        claims=verdict["counts"]["SUCCEEDED"],
+        requests=told["api_requests"]["total"],
+        claims=told["counts"]["SUCCEEDED"],
     )
 
 
@@ -132,7 +132,7 @@ def _add_services(kube: Kube, count: int) -> None:
 
 
 def _service(name: str) -> Iterable[Json]:
-    """The endpoint's address is for documentation (RFC 5737): nothing calls it, but all proxies get it."""
+    """The endpoint's address is for documentation (RFC 5737): nobody calls it, all proxies are told of it."""
     yield core("Service", metadata(name, NAMESPACE), spec={"ports": [{"name": "http", "port": PORT}]})
     yield {
         "apiVersion": "discovery.k8s.io/v1",
