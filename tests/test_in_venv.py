@@ -89,7 +89,7 @@ def test_without_a_command_it_says_how_to_use_it(project: Project) -> None:
 def test_the_first_run_says_one_line_and_the_second_none(project: Project) -> None:
     first = project.run("true")
     assert (first.returncode, first.stdout) == (0, "")
-    assert first.stderr == "in-venv: making .venv from requirements.lock with Python 3.11.9; takes a minute\n"
+    assert first.stderr == "in-venv: creating .venv from requirements.lock with Python 3.11.9; takes a minute\n"
     second = project.run("true")
     assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
     assert project.installs() == 1
@@ -131,7 +131,7 @@ def test_a_failed_set_up_is_begun_afresh(project: Project) -> None:
     assert "disk full" in failed.stderr
     assert f"setting up {project.folder}/.venv failed" in failed.stderr
     again = project.run("true")
-    assert again.stderr.startswith("in-venv: making .venv")
+    assert again.stderr.startswith("in-venv: creating .venv")
     assert again.returncode == 0
     assert project.installs() == 2
 
@@ -140,7 +140,7 @@ def test_a_set_up_that_was_killed_is_begun_afresh(project: Project) -> None:
     project.run("true")
     (project.folder / ".venv/stamp").unlink()
     (project.folder / ".venv/incomplete").touch()
-    assert project.run("true").stderr.startswith("in-venv: making .venv")
+    assert project.run("true").stderr.startswith("in-venv: creating .venv")
 
 
 def test_two_at_once_set_up_once(project: Project) -> None:
@@ -160,7 +160,7 @@ def test_an_old_python_is_named_with_a_repair(project: Project) -> None:
     done = project.run("true", env={"OLD": "3.10.12"})
     assert done.returncode == 1
     assert done.stderr == (
-        "in-venv: meshproof needs Python 3.11 or newer; here is Python 3.10.12\n"
+        "in-venv: meshproof needs Python 3.11 or newer; found Python 3.10.12\n"
         "  repair: install a newer one (on Ubuntu 22.04: apt-get install python3.11 python3.11-venv), "
         "or name one: PYTHON=/path/to/python3.11\n"
     )
@@ -176,7 +176,7 @@ def test_a_newer_python_beside_an_old_one_is_found(project: Project) -> None:
 def test_a_python_that_is_named_and_missing_is_an_error(project: Project) -> None:
     done = project.run("true", env={"PYTHON": "/nowhere/python3"})
     assert done.returncode == 1
-    assert "here is no /nowhere/python3" in done.stderr
+    assert "found no /nowhere/python3" in done.stderr
 
 
 @pytest.mark.skipif(not Path("/etc/debian_version").exists(), reason="Debian's way of splitting Python")
@@ -200,7 +200,7 @@ def test_root_gets_the_venv_module_installed_and_is_told(project: Project) -> No
     project.program("python3", PYTHON.replace('[ -z "${NO_VENV:-}" ]', f'[ -e "{project.bin}/has-venv" ]'))
     done = project.run("true")
     assert done.returncode == 0
-    assert done.stderr.startswith("in-venv: installing python3-venv with apt-get\nin-venv: making .venv")
+    assert done.stderr.startswith("in-venv: installing python3-venv with apt-get\nin-venv: creating .venv")
     assert "apt-get install -y --no-install-recommends python3-venv\n" in project.calls.read_text()
 
 

@@ -133,8 +133,8 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     daemon = LabFolder(LAB).daemon
     return TopologyTimes(
         name=name,
-        remove_s=_told(first, "the mesh that was there is removed", default=0.0),
-        install_s=_told(first, f"mesh {name}"),
+        remove_s=_step_seconds(first, "the mesh that was there is removed", default=0.0),
+        install_s=_step_seconds(first, f"mesh {name}"),
         pass_s=spent,
         claims=verdict["counts"]["SUCCEEDED"],
         requests=verdict["api_requests"]["total"],
@@ -142,13 +142,13 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     )
 
 
-def _told(output: str, title: str, default: float | None = None) -> float:
+def _step_seconds(output: str, title: str, default: float | None = None) -> float:
     """The seconds that the narration gives for a step."""
     match = re.search(rf"\+ *([\d.]+) s  {re.escape(title)}$", output, re.MULTILINE)
     if match:
         return float(match[1])
     if default is None:
-        raise Broken("measuring", f"no step {title!r} was told")
+        raise Broken("measuring", f"the output has no step {title!r}")
     return default
 
 
@@ -190,39 +190,40 @@ Made by `sudo ./in-venv python -m tools.benchmarks.measure` with meshproof {__ve
 
 ## Meshes, claims, memory
 
-Removing is what a change of topology on running clusters costs before the install; the install ends when gateways,
-application and clients are ready. A pass is every claim but failover on a ready mesh, pytest's start included.
+Removing is the time that a change of topology on running clusters takes before the install; the install ends when
+gateways, application and clients are ready. A pass is every claim but failover on a ready mesh, including pytest's
+start.
 
 | topology | removing the one before | install (goal {goal.mesh_s:g} s) | change (goal {goal.change_s:g} s) \
 | claims proven | pass (goal {goal.pass_s:g} s) | API requests | memory (goal {goal.memory_gib:g} GiB) |
 |---|---|---|---|---|---|---|---|
 {rows}
 
-## Several topologies side by side
+## Several topologies in parallel
 
-Every claim but failover on all topologies: in one process, which has them in turn on the same clusters, and with `-n`,
-where each worker has clusters of its own. Starting clusters and removing them is included.
+Every claim but failover on all topologies: in one process, which proves them in turn on the same clusters, and with
+`-n`, where each worker has clusters of its own. Starting and removing clusters is included.
 
 {_matrix(matrix)}
 
 ## How a pass grows
 
-Multi-primary on different networks, with a service mesh that holds more and more services (each with an endpoint, the
-same in every cluster), and with a third cluster. API requests are all that the run makes, set-up and clean-up included;
-an `exec` counts as one.
+Multi-primary on different networks, with a growing number of Services in the mesh (each with an endpoint, the same in
+every cluster), and with a third cluster. API requests are all requests of the run, set-up and clean-up included; an
+`exec` counts as one.
 
 {render_scale(growth)}
 
 ## What the time is made of
 
 - Clusters: about 3 s until the API servers answer (all start at once on the machine's cores), about 3 s until the
-  controllers have made service accounts and the node is registered, about 3 s until CoreDNS's pod runs and is ready.
+  controllers have created service accounts and the node is registered, about 3 s until CoreDNS's pod runs and is ready.
 - Install: istioctl applies Istio's CRDs and waits for istiod (it polls every two seconds); a remote's gateways wait for
   the primary's istiod, its webhook, and the remote secret; sidecars take two to three seconds from pod to ready.
 - Removing: Kubernetes' namespace controller waits five seconds by design before it looks again.
-- Pass: claims are proven at the same time, so that the machine's cores bound it: a quarter goes into Envoys that pass
-  on the requests of samples, another into `exec` (some 50 ms of processor time each, most of it runc's), the rest into
-  API servers, kubelets and Python. The longest wait is TRAFFIC-04's, for an ejection of 7 s to end.
+- Pass: claims are proven concurrently, so the machine's cores limit it: a quarter is spent in Envoys that forward the
+  requests of samples, another in `exec` (some 50 ms of CPU time each, most of it in runc), the rest in API servers,
+  kubelets and Python. The longest wait is that of TRAFFIC-04, for an ejection of 7 s to end.
 """
 
 

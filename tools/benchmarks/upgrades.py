@@ -21,8 +21,8 @@ WAYS: Final = {"UPGRADE-04": "in place", "UPGRADE-03": "by revision"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
-    """One upgrade there and back: `moving_s` is the time of all steps until the mesh was healthy, `proving_s` that of all
-    passes of claims between them; `longest` is the step that took longest, with its seconds."""
+    """One upgrade there and back: `moving_s` is the time of all steps until the mesh was healthy, `proving_s` that of
+    all passes of claims between them; `longest` is the step that took longest, with its seconds."""
 
     topology: str
     way: str
@@ -39,18 +39,18 @@ class Upgrade:
 
 
 def read_upgrades(folders: Sequence[Path]) -> list[Upgrade]:
-    """From the report folders of runs with `--upgrade-to`. Raises `BadInput` naming a folder that tells of none."""
+    """From the report folders of runs with `--upgrade-to`. Raises `BadInput` naming a folder without any."""
     found: list[Upgrade] = []
     for folder in folders:
         named, repair = f"--upgrades {folder}", "name the --report-dir of a run"
         text = read_text(f"{named}: {FILE_NAME}", folder / FILE_NAME, repair)
         try:
-            told = yaml.safe_load(text)
+            verdict = yaml.safe_load(text)
         except yaml.YAMLError as problem:
             raise BadInput(f"{named}: {FILE_NAME}", f"not valid YAML: {str(problem).splitlines()[0]}", repair) from None
-        if not isinstance(told, dict) or not isinstance(told.get("topologies"), dict):
+        if not isinstance(verdict, dict) or not isinstance(verdict.get("topologies"), dict):
             raise BadInput(f"{named}: {FILE_NAME}", "it is no verdict", repair)
-        here = [each for name, topology in told["topologies"].items() for each in _of(name, topology["claims"])]
+        here = [each for name, topology in verdict["topologies"].items() for each in _of(name, topology["claims"])]
         if not here:
             raise BadInput(named, "its run made no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
         found += here
@@ -92,8 +92,8 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
 Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`. \
 Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
-well again, and between them passes of all claims that break nothing, each in a process of its own. Lost are requests
-with resilient settings; those with Istio's defaults are told beside them ([failover.md](failover.md)).
+healthy again, and between them passes of all non-disruptive claims, each in a process of its own. Lost are requests
+with resilience settings; those with Istio's defaults are listed separately ([failover.md](failover.md)).
 
 | topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest answer \
 | longest step |
