@@ -18,10 +18,11 @@ from meshproof.claims.claim import (
     claim,
     claim_of,
     not_applicable,
-    render_claims_markdown,
 )
 from meshproof.core.errors import Broken
 from meshproof.core.topology import available, load_topology
+from meshproof.faults.catalogue import FAULTS
+from tools.docs.claims import render
 
 
 def made(code: str = "TRUST-01", *, needs: tuple[Need, ...] = (EVERYWHERE,), disruptive: bool = False) -> Claim:
@@ -124,23 +125,33 @@ def test_the_reason_names_the_first_need_that_is_not_met() -> None:
     )
 
 
+def registered(*records: Claim) -> Registry:
+    registry = Registry()
+    for record in records:
+        registry.add(record, f"suites.trust.test_{record.code.lower().replace('-', '_')}.test_it")
+    return registry
+
+
 def test_the_list_of_claims_reads_well() -> None:
-    text = render_claims_markdown(
-        [made("TRUST-01"), made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True)]
-    )
+    records = (made("TRUST-01"), made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True))
+    text = render(registered(*records), FAULTS)
     assert text.startswith("# Claims\n")
-    assert "## TRUST\n\n| code | claim | applies to | promised by | if it fails |\n|---|---|---|---|---|\n" in text
+    head = "| code | claim | applies to | promised by | if it fails | mutants |\n|---|---|---|---|---|---|\n"
+    assert f"## TRUST\n\n{head}" in text
     page = "[RFC 5280](https://www.rfc-editor.org/rfc/rfc5280)"
-    assert f'| TRUST-01<a id="TRUST-01"></a> | it holds | every topology | {page} | look there |\n' in text
+    mutants = ", ".join(fault.id for fault in FAULTS if "TRUST-01" in fault.kills)
+    code = '[TRUST-01](../suites/trust/test_trust_01.py)<a id="TRUST-01"></a>'
+    assert f"| {code} | it holds | every topology | {page} | look there | {mutants} |\n" in text
     needs = "at least two primaries and more than one network"
-    assert f'| FAILOVER-01 ⚡<a id="FAILOVER-01"></a> | it holds | {needs} | {page} | look there |\n' in text
+    code = '[FAILOVER-01](../suites/trust/test_failover_01.py) ⚡<a id="FAILOVER-01"></a>'
+    assert f"| {code} | it holds | {needs} | {page} | look there | " in text
     assert "## DISCOVERY" not in text
     assert text.index("## TRUST") < text.index("## FAILOVER")
 
 
 def test_a_bar_in_a_sentence_does_not_split_its_cell() -> None:
     record = Claim(code="TRUST-01", sentence="a|b\nc", promised_by="p", hint="h", needs=(EVERYWHERE,), disruptive=False)
-    assert "| a\\|b c |" in render_claims_markdown([record])
+    assert "| a\\|b c |" in render(registered(record), ())
 
 
 def test_families_are_those_of_the_codes() -> None:

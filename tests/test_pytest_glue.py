@@ -580,3 +580,18 @@ def test_a_claim_about_an_upgrade_says_nothing_unless_it_is_asked_for(run: pytes
     wrong = run.runpytest("--topology=multi-primary-samenet", "--upgrade-to=soon")
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
     wrong.stderr.fnmatch_lines(["*--upgrade-to=soon: that is no version of Istio"])
+
+
+def test_an_assertion_of_our_own_code_is_broken_and_not_a_failure_of_the_mesh(run: pytest.Pytester) -> None:
+    run.makepyfile(
+        test_slip="""
+        from meshproof.claims.claim import Registry, claim
+
+        @claim("TRUST-05", "it holds", promised_by="nobody", hint="look there", registry=Registry())
+        def test_slip(topology):
+            assert not topology.name, "our own slip"
+        """
+    )
+    run.runpytest("--topology=multi-primary-samenet", "test_slip.py")
+    claims = verdict_of(run)["topologies"]["multi-primary-samenet"]["claims"]  # type: ignore[index]
+    assert claims["TRUST-05"]["result"] == "BROKEN"

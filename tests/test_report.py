@@ -261,4 +261,4 @@ def test_the_document_of_claims_is_up_to_date() -> None:
 
 def test_every_claim_of_the_floor_is_declared() -> None:
     text = current()
-    assert sorted(re.findall(r"^\| ([A-Z]+-\d\d)", text, re.MULTILINE)) == sorted(FLOOR)
+    assert sorted(re.findall(r"^\| \[([A-Z]+-\d\d)\]", text, re.MULTILINE)) == sorted(FLOOR)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from meshproof.claims.references import Page, cited, linked
+from meshproof.claims.references import Page, cited
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
 from meshproof.core.model import Topology
@@ -166,6 +166,10 @@ class Registry:
         """The claim of that code; `KeyError` if none is declared (its test module may not be imported)."""
         return self._claims[code]
 
+    def place_of(self, claim: Claim) -> str:
+        """Where a claim is declared: `module.function`."""
+        return self._places[claim.code]
+
 
 REGISTRY: Final = Registry()
 """The claims of every suite that has been imported."""
@@ -226,39 +230,3 @@ def not_applicable(claim: Claim, topology: Topology) -> str | None:
         if not need.applies(topology):
             return f"{topology.name}: {need.otherwise}"
     return None
-
-
-def render_claims_markdown(claims: Iterable[Claim]) -> str:
-    """The text of docs/claims.md: one table per family that has claims, in the order given."""
-    by_family: dict[Family, list[Claim]] = {}
-    for record in claims:
-        by_family.setdefault(record.family, []).append(record)
-    lines = [
-        "# Claims",
-        "",
-        "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
-        "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
-        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
-        "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
-        "A claim has its code as its address: `claims.md#TRUST-03`.",
-    ]
-    for family in Family:
-        if family not in by_family:
-            continue
-        lines += [
-            "",
-            f"## {family}",
-            "",
-            "| code | claim | applies to | promised by | if it fails |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [_row(record) for record in by_family[family]]
-    return "\n".join(lines) + "\n"
-
-
-def _row(record: Claim) -> str:
-    needs = " and ".join(need.name for need in record.needs) + (f", with `{record.option}`" if record.option else "")
-    mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
-    code = f'{record.code}{mark}<a id="{record.code}"></a>'
-    cells = (code, record.sentence, needs, linked(record.promised_by), record.hint)
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
