@@ -13,7 +13,7 @@ pytest_plugins = [
     "fixtures.junit",
     "fixtures.mesh",
     "fixtures.concurrent_claims",
-    "fixtures.faults",
+    "fixtures.drills",
     "fixtures.upgrade",
     "fixtures.diagram",
     "fixtures.worker",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from meshproof.claims.claim import claim_of
 from meshproof.claims.failure import render_failure
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.istiod_debug import NetworkGateway
@@ -39,7 +40,7 @@ from meshproof.probes.mtls_clients import Reply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
-from suites.discovery import test_canary
+from suites.discovery import test_propagation
 from tests.fakes import LocalKube, pod, snapshot_of
 
 # -- canaries ---------------------------------------------------------------------------------------------------------
@@ -146,7 +147,9 @@ def test_a_dead_discovery_reads_like_this() -> None:
     with pytest.raises(ClaimFailed) as caught:
         findings.conclude()
     topology = snapshot_of("multi-primary-samenet").mesh.topology
-    assert render_failure(test_canary.test_endpoint_changes_propagate.__claim__, topology, str(caught.value)) == GOLDEN  # type: ignore[attr-defined]
+    claim = claim_of(test_propagation.test_endpoint_changes_propagate)
+    assert claim is not None
+    assert render_failure(claim, topology, str(caught.value)) == GOLDEN
 
 
 def test_headless_names_have_the_pods_of_their_network() -> None:

@@ -17,9 +17,9 @@ from meshproof.pki.verify import parse_chain, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, Reply
 from meshproof.probes.tls import TlsAnswer
-from meshproof.trust.client_certificates import caller_problems
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import serving_problems
+from meshproof.trust.refused_clients import caller_problems
 from meshproof.trust.trust_domains import domain_problems
 from meshproof.trust.workload_certificates import presented_problems, svid_problems
 from tests.fakes import LocalKube, pod

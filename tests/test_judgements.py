@@ -27,8 +27,8 @@ from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
 from meshproof.failover.verdicts import judge_control, judge_gaps
 from meshproof.faults.transient import TransientFault
-from meshproof.gateways.exposed_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.gateways.paths import PathCount, path_problems
+from meshproof.gateways.surplus_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.load.history import History, Mark, Outcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot

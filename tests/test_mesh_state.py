@@ -9,7 +9,7 @@ import pytest
 from meshproof.clients.envoy_admin import Endpoint
 from meshproof.core.errors import ClaimFailed
 from meshproof.discovery.endpoints import endpoint_problems, expected_versions, expected_weights
-from meshproof.gateways.paths import exposed_ports, needed_ports
+from meshproof.gateways.ports import exposed_ports, needed_ports
 from meshproof.mesh.objects import EndpointFacts
 from meshproof.mesh.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of

@@ -18,7 +18,7 @@ sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
     "fixtures.allure_results", "fixtures.junit",
-    "fixtures.mesh", "fixtures.faults", "fixtures.diagram",
+    "fixtures.mesh", "fixtures.drills", "fixtures.diagram",
 ]
 """
 

@@ -6,8 +6,8 @@ from meshproof.claims.claim import ACROSS_NETWORKS, claim
 from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
+from meshproof.gateways.handshakes import handshakes_offering, mesh_handshakes
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
-from meshproof.gateways.paths import handshakes_offering, mesh_handshakes
 from meshproof.run.claim_context import ClaimContext
 
 

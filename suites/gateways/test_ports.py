@@ -5,7 +5,8 @@ from __future__ import annotations
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.gateways.exposed_ports import (
+from meshproof.gateways.ports import exposed_ports, needed_ports
+from meshproof.gateways.surplus_ports import (
     RUNNER,
     Seen,
     allowed_ports,
@@ -15,7 +16,6 @@ from meshproof.gateways.exposed_ports import (
     spec_problems,
     wire_problems,
 )
-from meshproof.gateways.paths import exposed_ports, needed_ports
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.probes.mtls_clients import Reply

@@ -6,7 +6,7 @@ from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.run.claim_context import ClaimContext
-from meshproof.trust.client_certificates import caller_problems, try_each_caller
+from meshproof.trust.refused_clients import caller_problems, try_each_caller
 
 
 @claim(

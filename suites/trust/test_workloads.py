@@ -7,7 +7,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
-from meshproof.gateways.paths import mesh_handshakes
+from meshproof.gateways.handshakes import mesh_handshakes
 from meshproof.pki.verify import parse_chain, verify_chain
 from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.workload_certificates import certificate_summary, presented_problems, svid_problems

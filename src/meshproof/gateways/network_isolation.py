@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshproof.gateways.paths import PORT_STATUS
+from meshproof.gateways.ports import PORT_STATUS
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod

@@ -7,7 +7,7 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
-from meshproof.gateways.paths import mesh_handshakes
+from meshproof.gateways.handshakes import mesh_handshakes
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import spiffe_ids, subject

@@ -1,71 +1,25 @@
-"""The path from one cluster to another: required ports, dialled addresses, and counters of the proxies on it."""
+"""The path of requests from one cluster to another, followed by the counters of the proxies on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from meshproof.clients import envoy_admin as envoy
-from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.names import APP_CLUSTER
+from meshproof.gateways.handshakes import (
+    DialledAddress,
+    completed_handshakes,
+    dialled,
+)
 from meshproof.mesh import gateways
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import app_url, http_from_pod
-from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
-
-Target = tuple[str, int]
-
-PORT_STATUS: Final = 15021
-"""Readiness of a gateway; load balancers probe it, so it is exposed wherever a gateway is."""
-
-
-def needed_ports(mesh: Mesh, client: Cluster, server: Cluster) -> tuple[int, ...]:
-    """The ports of `server`'s east-west gateway that something in `client` must reach; empty if none."""
-    ports: list[int] = []
-    if mesh.crosses_network(client, server):
-        ports.append(names.PORT_SERVICES)
-    if client is not server and mesh.control_plane_of(client) is server:
-        ports += [names.PORT_XDS, names.PORT_WEBHOOK]
-    return tuple(ports)
-
-
-def exposed_ports(mesh: Mesh, server: Cluster) -> frozenset[int]:
-    """The ports that `server`'s east-west gateway must expose, without its status port."""
-    return frozenset(port for client in mesh.clusters for port in needed_ports(mesh, client, server))
-
-
-def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Target, ...]:
-    """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
-    facts = snapshot.of(server)
-    if snapshot.mesh.crosses_network(client, server):
-        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
-    return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
-
-
-Offer = tuple[str | None, str | None]
-"""Server name and ALPN."""
-MESH_OFFER: Final[Offer] = (APP_SNI, ISTIO_ALPN)
-
-
-def mesh_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[Target, TlsAnswer]:
-    """Handshakes as mesh clients make them, from `client`'s outside pod with everything that its clients dial for
-    `server`."""
-    return handshakes_offering(snapshot, client, server, (MESH_OFFER,))[0]
-
-
-def handshakes_offering(
-    snapshot: Snapshot, client: Cluster, server: Cluster, offers: Sequence[Offer]
-) -> list[dict[Target, TlsAnswer]]:
-    """The same for each of several offers, all at once."""
-    targets = dialled(snapshot, client, server)
-    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in offers for a, p in targets]
-    answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
-    return [{target: next(answers) for target in targets} for _ in offers]
+from meshproof.probes.tls import APP_SNI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +38,7 @@ class PathCount:
     def answered_by(self, versions: frozenset[str]) -> int:
         return sum(answer.ok and answer.version in versions for answer in self.answers)
 
-    def sent_to_any(self, targets: tuple[Target, ...]) -> int:
+    def sent_to_any(self, targets: tuple[DialledAddress, ...]) -> int:
         """Requests that the client's proxy sent to any of these."""
         return sum(self.sent_to.get(f"{address}:{port}", 0) for address, port in targets)
 
@@ -112,7 +66,7 @@ def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
 
     forwarded_before = forwarded()
     answers, sent_to = _counted(sent, lambda: http_from_pod(client.kube, pod, app_url(), SAMPLES.path))
-    shaken = _handshakes(snapshot, client, server) if crosses else 0
+    shaken = completed_handshakes(snapshot, client, server) if crosses else 0
     return PathCount(
         answers=tuple(answers),
         sent_to=sent_to,
@@ -160,8 +114,3 @@ def _counted(
 
 def _risen(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     return {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
-
-
-def _handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
-    met = handshakes_offering(snapshot, client, server, (MESH_OFFER,) * SAMPLES.handshakes)
-    return sum(answer.completed for answers in met for answer in answers.values())

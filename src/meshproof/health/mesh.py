@@ -14,7 +14,7 @@ from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.discovery.sync import sync_problems
-from meshproof.gateways.paths import needed_ports
+from meshproof.gateways.ports import needed_ports
 from meshproof.install.injection import injector_state
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot

@@ -11,7 +11,7 @@ from meshproof.claims.claim import Claim, Family, not_applicable
 from meshproof.claims.results import ClaimResult
 from meshproof.core import names
 from meshproof.core.model import ClusterSpec, Topology
-from meshproof.gateways.paths import PORT_STATUS
+from meshproof.gateways.ports import PORT_STATUS
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.pki.verify import fingerprint, parse_chain

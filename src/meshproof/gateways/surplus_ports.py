@@ -10,7 +10,7 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.model import ClusterSpec
-from meshproof.gateways.paths import PORT_STATUS, exposed_ports
+from meshproof.gateways.ports import PORT_STATUS, exposed_ports
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.mesh.snapshot import Snapshot

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshproof.gateways.paths import dialled
+from meshproof.gateways.handshakes import dialled
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.mtls_clients import PROPER, Attempt, Reply, call_from_pod, callers

@@ -1,0 +1,49 @@
+"""Handshakes with what a client in one cluster dials for the application in another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from meshproof.core import names
+from meshproof.core.deadlines import SAMPLES
+from meshproof.mesh.handles import Cluster
+from meshproof.mesh.snapshot import Snapshot
+from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
+
+DialledAddress = tuple[str, int]
+
+
+Offer = tuple[str | None, str | None]
+"""Server name and ALPN."""
+MESH_OFFER: Final[Offer] = (APP_SNI, ISTIO_ALPN)
+
+
+def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[DialledAddress, ...]:
+    """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
+    facts = snapshot.of(server)
+    if snapshot.mesh.crosses_network(client, server):
+        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
+    return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
+
+
+def mesh_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[DialledAddress, TlsAnswer]:
+    """Handshakes as mesh clients make them, from `client`'s outside pod with everything that its clients dial for
+    `server`."""
+    return handshakes_offering(snapshot, client, server, (MESH_OFFER,))[0]
+
+
+def handshakes_offering(
+    snapshot: Snapshot, client: Cluster, server: Cluster, offers: Sequence[Offer]
+) -> list[dict[DialledAddress, TlsAnswer]]:
+    """The same for each of several offers, all at once."""
+    targets = dialled(snapshot, client, server)
+    hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in offers for a, p in targets]
+    answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
+    return [{target: next(answers) for target in targets} for _ in offers]
+
+
+def completed_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
+    """How many of `SAMPLES.handshakes` handshakes with each address were completed."""
+    met = handshakes_offering(snapshot, client, server, (MESH_OFFER,) * SAMPLES.handshakes)
+    return sum(answer.completed for answers in met for answer in answers.values())
