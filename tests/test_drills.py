@@ -14,13 +14,13 @@ from meshproof.claims.findings import Findings
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.progress import Silent
 from meshproof.failover import drill as drills
-from meshproof.failover.availability import Asked, AvailabilityMonitor
+from meshproof.failover.availability import AvailabilityMonitor, CheckResult
 from meshproof.failover.drill import DrillRunner, felt, must_have_been_healthy, must_have_been_loaded
 from meshproof.faults import transient as transient_faults
 from meshproof.faults.journal import Journal
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.load.generator import DEFAULT, Load, Source, Way
-from meshproof.load.history import History, Mark, Outcome, Told, Window
+from meshproof.load.history import History, Mark, RequestOutcome, Response, Window
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of
@@ -30,15 +30,15 @@ WINDOW = Window(begin_s=0, end_s=10)
 
 
 def test_a_fault_that_is_felt_too_long_is_told_with_its_last_request() -> None:
-    requests = [request(1.0), request(4.0, Outcome.LOST), request(9.0)]
+    requests = [request(1.0), request(4.0, RequestOutcome.LOST), request(9.0)]
     assert felt(requests, 1.0, 3.0) == []
     (problem,) = felt(requests, 1.0, 2.0)
     assert problem.startswith("requests were lost or slow for 3.0 s, bound 2 s; last ")
-    assert felt([request(1.0, Outcome.UNKNOWN)], 0.0, 9.0) == ["no request was sent, or nothing is known of any"]
+    assert felt([request(1.0, RequestOutcome.UNKNOWN)], 0.0, 9.0) == ["no request was sent, or nothing is known of any"]
 
 
 def test_a_load_that_was_hardly_sent_proves_nothing() -> None:
-    load = Load({"a": lambda: Told(status=200)}, rate=10)
+    load = Load({"a": lambda: Response(status=200)}, rate=10)
     for number in range(79):
         load.history.add(request(number / 10))
     with pytest.raises(Broken, match="the load on a: 79 requests sent of about 100"):
@@ -48,8 +48,8 @@ def test_a_load_that_was_hardly_sent_proves_nothing() -> None:
 
 
 def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
-    def asked(at_s: float, wrong: str = "") -> Asked:
-        return Asked(at_s=at_s, took_s=0.1, wrong=wrong)
+    def asked(at_s: float, wrong: str = "") -> CheckResult:
+        return CheckResult(at_s=at_s, took_s=0.1, wrong=wrong)
 
     availability_monitor = AvailabilityMonitor(
         answers={"injection": [asked(1), asked(2, "refused"), asked(4, "refused again"), asked(5), asked(8)]}
@@ -68,10 +68,10 @@ def test_what_is_on_its_way_when_the_fault_comes_is_no_control(
         drill.transient_fault = struck()
     told = drill.transient_fault.told.monotonic_s
     drill.begin = replace(drill.begin, monotonic_s=told - 2)
-    for sent_s, outcome in ((told - 1, Outcome.ANSWERED), (told - 0.01, Outcome.LOST)):
+    for sent_s, outcome in ((told - 1, RequestOutcome.ANSWERED), (told - 0.01, RequestOutcome.LOST)):
         drill.history.add(replace(request(sent_s, outcome), source="a"))
     must_have_been_healthy(drill, ("a",))
-    drill.history.add(replace(request(told - 0.5, Outcome.LOST), source="a"))
+    drill.history.add(replace(request(told - 0.5, RequestOutcome.LOST), source="a"))
     with pytest.raises(Broken, match="it was not healthy before the fault: 1 of 2 requests lost"):
         must_have_been_healthy(drill, ("a",))
 

@@ -20,16 +20,16 @@ from meshproof.core import names
 from meshproof.core.deadlines import BOUNDS
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
-from meshproof.failover.availability import Asked, AvailabilityMonitor
-from meshproof.failover.capabilities import Control
+from meshproof.failover.availability import AvailabilityMonitor, CheckResult
+from meshproof.failover.capabilities import CapabilityResults
 from meshproof.failover.drill import Drill, lost, must_have_been_healthy
 from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
-from meshproof.failover.verdicts import judge_control, judge_gaps
+from meshproof.failover.verdicts import judge_capabilities, judge_gaps
 from meshproof.faults.transient import TransientFault
 from meshproof.gateways.exposed_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.gateways.paths import PathCount, path_problems
-from meshproof.load.history import History, Mark, Outcome
+from meshproof.load.history import History, Mark, RequestOutcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import Admission, Answer, DryRun
@@ -112,7 +112,12 @@ def test_a_primary_whose_validation_fails_open_is_told() -> None:
 
 def test_losses_count_in_their_own_window_and_source() -> None:
     history = History()
-    for second, outcome in ((5, Outcome.ANSWERED), (12, Outcome.LOST), (13, Outcome.ANSWERED), (25, Outcome.ANSWERED)):
+    for second, outcome in (
+        (5, RequestOutcome.ANSWERED),
+        (12, RequestOutcome.LOST),
+        (13, RequestOutcome.ANSWERED),
+        (25, RequestOutcome.ANSWERED),
+    ):
         history.add(request(float(second), outcome, source="cluster1"))
     seen = drill(history=history)
     must_have_been_healthy(seen, ("cluster1",))
@@ -127,13 +132,13 @@ def test_losses_count_in_their_own_window_and_source() -> None:
 
 def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
     history = History()
-    history.add(request(12.0, Outcome.UNKNOWN, source="cluster1"))
+    history.add(request(12.0, RequestOutcome.UNKNOWN, source="cluster1"))
     assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or nothing is known of any"]
 
 
 def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
     history = History()
-    history.add(request(5.0, Outcome.LOST, source="cluster1"))
+    history.add(request(5.0, RequestOutcome.LOST, source="cluster1"))
     with pytest.raises(Broken, match="not healthy before the fault"):
         must_have_been_healthy(drill(history=history), ("cluster1",))
 
@@ -146,12 +151,12 @@ def test_a_drill_that_did_not_end_says_nothing() -> None:
 def test_figures_tell_how_long_a_fault_was_felt_before_and_after_healing() -> None:
     history = History()
     for second, outcome, latency in (
-        (9, Outcome.LOST, 0.1),
-        (12, Outcome.LOST, 0.1),
-        (14, Outcome.ANSWERED, 3.0),
-        (15, Outcome.UNKNOWN, 0.0),
-        (21, Outcome.REFUSED, 0.1),
-        (25, Outcome.ANSWERED, 0.01),
+        (9, RequestOutcome.LOST, 0.1),
+        (12, RequestOutcome.LOST, 0.1),
+        (14, RequestOutcome.ANSWERED, 3.0),
+        (15, RequestOutcome.UNKNOWN, 0.0),
+        (21, RequestOutcome.REFUSED, 0.1),
+        (25, RequestOutcome.ANSWERED, 0.01),
     ):
         history.add(request(float(second), outcome, latency_s=latency))
     assert drill(history=history, healed_s=6.54).figures(("a",)) == {
@@ -344,7 +349,7 @@ def short_lived(**changes: Any) -> ShortLived:
     return ShortLived(**({"cluster": cluster, "pod": pod("short"), "load": load, "ends": at(5)} | changes))
 
 
-def sent(*requests: tuple[float, Outcome]) -> History:
+def sent(*requests: tuple[float, RequestOutcome]) -> History:
     history = History()
     for second, outcome in requests:
         history.add(replace(request(second, outcome), source="cluster1 short-lived"))
@@ -360,7 +365,14 @@ def down(history: History) -> Outage:
 
 
 def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> None:
-    seen = down(sent((3, Outcome.ANSWERED), (6, Outcome.LOST), (9.5, Outcome.LOST), (11, Outcome.ANSWERED)))
+    seen = down(
+        sent(
+            (3, RequestOutcome.ANSWERED),
+            (6, RequestOutcome.LOST),
+            (9.5, RequestOutcome.LOST),
+            (11, RequestOutcome.ANSWERED),
+        )
+    )
     assert lost_until_end(seen, short_lived()) == []
     assert lost_once_renewed(seen, short_lived(renewed_s=1.5)) == []
     assert autonomy(replace(seen, short_lived=(short_lived(renewed_s=1.5),))) == {
@@ -371,7 +383,7 @@ def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> No
 
 
 def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
-    seen = down(sent((3, Outcome.LOST), (11, Outcome.LOST)))
+    seen = down(sent((3, RequestOutcome.LOST), (11, RequestOutcome.LOST)))
     (before,) = lost_until_end(seen, short_lived())
     (after,) = lost_once_renewed(seen, short_lived(renewed_s=1.5))
     assert before.startswith("1 of 1 requests lost")
@@ -402,7 +414,7 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
     mesh = mesh_of("primary-remote-multinet")
     primary, remote = mesh.primaries[0], mesh.remotes[0]
     seen, evidence, span = Findings("gaps"), Evidence(tmp_path), drill().down
-    within = Asked(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
+    within = CheckResult(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
     good = [replace(within, at_s=within.at_s + 0.5 * n) for n in range(40)]
     judge_gaps(
         seen, evidence, drill(), AvailabilityMonitor(answers={"a": good, "b": good}), {"a": primary, "b": remote}
@@ -417,9 +429,9 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
 
 def test_control_is_full_if_every_power_works_and_a_new_namespace_is_served() -> None:
     primary, seen = mesh_of("multi-primary-samenet").primaries[0], Findings("powers")
-    judge_control(seen, primary, Control(problems={"a route": []}), 1.5)
+    judge_capabilities(seen, primary, CapabilityResults(problems={"a route": []}), 1.5)
     assert (len(seen.examined), seen.wrong) == (2, {})
-    judge_control(seen, primary, Control(problems={"a route": ["it does not arrive"]}), None)
+    judge_capabilities(seen, primary, CapabilityResults(problems={"a route": ["it does not arrive"]}), None)
     assert seen.wrong == {
         f"istiod of {primary}: a route": ["it does not arrive"],
         f"istiod of {primary}: a new namespace": [f"not served within {BOUNDS.leader.seconds:g} s"],

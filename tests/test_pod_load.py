@@ -13,7 +13,7 @@ from meshproof.clients.kubernetes.client import ExecResult
 from meshproof.core.errors import NotReady
 from meshproof.core.waiting import pause
 from meshproof.load.generator import Load
-from meshproof.load.history import Mark, Outcome, Window
+from meshproof.load.history import Mark, RequestOutcome, Window
 from meshproof.load.pod_generator import PodLoad, lateness, parse_notes
 from tests.fakes import LocalKube, pod, row
 
@@ -57,7 +57,11 @@ def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> 
         pause(1.0)
     history, window = everything.history, Window(begin_s=begin.monotonic_s, end_s=Mark.now().monotonic_s)
     assert everything.sources == ("good", "bad", "none")
-    for source, outcome in (("good", Outcome.ANSWERED), ("bad", Outcome.REFUSED), ("none", Outcome.LOST)):
+    for source, outcome in (
+        ("good", RequestOutcome.ANSWERED),
+        ("bad", RequestOutcome.REFUSED),
+        ("none", RequestOutcome.LOST),
+    ):
         sent = history.sent_in(window, sources=(source,))
         assert 10 <= len(sent) <= 30
         assert {request.outcome for request in sent} == {outcome}
@@ -88,7 +92,7 @@ def test_what_cannot_be_fetched_is_unknown_and_never_a_success() -> None:
         pause(0.5)
     outcomes = [request.outcome for request in everything.history]
     assert 4 <= len(outcomes) <= 7
-    assert set(outcomes) == {Outcome.UNKNOWN}
+    assert set(outcomes) == {RequestOutcome.UNKNOWN}
     assert "the connection was cut" in load.trouble
 
 

@@ -18,11 +18,11 @@ from meshproof.probes.answers import HttpAnswer
 from meshproof.upgrade.baseline import capture as take_module
 from meshproof.upgrade.baseline.capture_cluster import gateways, webhooks
 from meshproof.upgrade.baseline.certificates import secret
-from meshproof.upgrade.baseline.compare import compare
-from meshproof.upgrade.baseline.file import read_record, text_of, write_record
-from meshproof.upgrade.baseline.model import Key, Record, Sample
+from meshproof.upgrade.baseline.compare import compare_records
+from meshproof.upgrade.baseline.file import read_record, record_text, write_record
+from meshproof.upgrade.baseline.model import BaselineRecord, Key, Sample
 from meshproof.upgrade.baseline.samples import sample, slower
-from meshproof.upgrade.baseline.workload_identity import directory_of, members, workload_of
+from meshproof.upgrade.baseline.workload_identity import directory_of, workload_of, workload_pods
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, raws_of, record, service
 
@@ -45,7 +45,7 @@ def test_the_newest_ready_pod_speaks_for_its_workload(mesh: Mesh) -> None:
     new = pod("shop-abc-x2", "10.1.0.6", owner="shop", made="2026-11-25T11:00:00Z")
     unready = pod("shop-abc-x3", "10.1.0.7", owner="shop", made="2026-11-25T12:00:00Z")
     unready["status"]["conditions"] = []
-    (member,) = members(raws_of(mesh, new, unready, old)[0])
+    (member,) = workload_pods(raws_of(mesh, new, unready, old)[0])
     assert (member.workload, member.pod) == ("ns/shop", pod_facts(new))
 
 
@@ -191,7 +191,7 @@ def answers(v1: int, v2: int, seconds: float = 0.004) -> Sample:
 @pytest.mark.parametrize(("v1", "v2", "red"), [(100, 100, False), (80, 120, False), (40, 160, True), (200, 0, True)])
 def test_shares_are_judged_and_not_compared(v1: int, v2: int, red: bool) -> None:
     before, after = (record({KEY: 1}, client=each) for each in (answers(100, 100), answers(v1, v2)))
-    assert bool(compare(before, after).unexplained) is red
+    assert bool(compare_records(before, after).unexplained) is red
 
 
 def test_latency_is_red_if_it_is_much_longer_and_no_accident() -> None:
@@ -201,7 +201,7 @@ def test_latency_is_red_if_it_is_much_longer_and_no_accident() -> None:
     assert slower(slow, quick) is None
     assert slower(quick, answers(1, 1, 0.04).latency) is None, "two answers tell nothing"
     before, after = record({}, client=answers(100, 100)), record({}, client=answers(100, 100, 0.04))
-    (found,) = compare(before, after).unexplained
+    (found,) = compare_records(before, after).unexplained
     assert (found.path, found.before) == ("latency", "median 4.77 ms")
 
 
@@ -212,11 +212,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     made = record({KEY: {"weight": 1}, ALIKE: {"weight": 1}}, client=answers(100, 100))
     write_record(made, tmp_path / "record.json")
     assert read_record(tmp_path / "record.json") == made
-    assert text_of(made).count('"weight"') == 1, "what two workloads hold alike is written once"
+    assert record_text(made).count('"weight"') == 1, "what two workloads hold alike is written once"
 
 
 def broken(change: Callable[[Json], object]) -> str:
-    document = json.loads(text_of(record({KEY: 1}, client=answers(1, 1))))
+    document = json.loads(record_text(record({KEY: 1}, client=answers(1, 1))))
     change(document)
     return json.dumps(document)
 
@@ -263,14 +263,14 @@ def test_a_folder_that_is_not_there_is_told_before_a_mesh_is_asked(capsys: pytes
 def test_a_pod_that_leaves_while_it_is_asked_is_no_trouble(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     made, outcomes = record({}), [NotReady("exec in ns/shop", "could not start: not found"), None]
 
-    def attempt(mesh: Mesh, *, traffic: bool) -> Record:
+    def attempt(mesh: Mesh, *, traffic: bool) -> BaselineRecord:
         problem = outcomes.pop(0)
         if problem is not None:
             raise problem
         return made
 
     monkeypatch.setattr(take_module, "_take", attempt)
-    assert take_module.take(mesh) is made
+    assert take_module.take_record(mesh) is made
     outcomes[:] = [NotReady("exec", "no"), NotReady("exec", "still not")]
     with pytest.raises(NotReady, match="still not"):
-        take_module.take(mesh)
+        take_module.take_record(mesh)

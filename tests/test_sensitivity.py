@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshproof.calibration.daily_shard import part_of_day
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome, judge
-from meshproof.calibration.report import Told, read_report, write_reports
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome, judge_mutant
+from meshproof.calibration.report import SensitivityReport, read_report, write_reports
 from meshproof.claims import suite_run as suites
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun, _rows, _texts, run_claims, wrong_input
@@ -65,14 +65,14 @@ FAULT = Fault(
     ],
 )
 def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, told: str) -> None:
-    outcome = judge(FAULT, "multi-primary-samenet", SuiteRun(results=results))
+    outcome = judge_mutant(FAULT, "multi-primary-samenet", SuiteRun(results=results))
     assert (outcome.fate, outcome.told) == (fate, told)
 
 
 def test_the_text_that_a_user_would_have_read_is_kept() -> None:
     texts = {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong", "TRAFFIC-01": "TRAFFIC-01 …"}
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "TRAFFIC-01": FAILED}, texts=texts)
-    assert judge(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
+    assert judge_mutant(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
 
 
 def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
@@ -85,7 +85,7 @@ def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
 
 
 def test_the_reports(tmp_path: Path) -> None:
-    killed = Outcome(
+    killed = TrialOutcome(
         fault="S1",
         topology="multi-primary-samenet",
         fate=Fate.KILLED,
@@ -96,8 +96,10 @@ def test_the_reports(tmp_path: Path) -> None:
         heal_s=0.5,
         ran="2026-01-31T12:00+00:00",
     )
-    absent = Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing")
-    text, data = write_reports(tmp_path, [FAULT], Told(outcomes=[killed, absent]))
+    absent = TrialOutcome(
+        fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing"
+    )
+    text, data = write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=[killed, absent]))
     assert text.read_text() == (
         "# Sensitivity\n\n"
         "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than\n"
@@ -186,13 +188,15 @@ def test_a_wrong_input_is_found_in_what_pytest_prints(printed: str, wrong: tuple
 def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": OK}, texts={"DISCOVERY-01": "DISCOVERY-01: x"})
     outcomes = [
-        judge(FAULT, "multi-primary-samenet", run),
-        Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"),
+        judge_mutant(FAULT, "multi-primary-samenet", run),
+        TrialOutcome(
+            fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"
+        ),
     ]
     passes = [CleanPass.of("multi-primary-samenet", SuiteRun(results={"TRUST-01": OK, "TRUST-02": NA}, seconds=18.04))]
-    write_reports(tmp_path, [FAULT], Told(outcomes=outcomes, passes=passes))
-    assert read_report(tmp_path) == Told(outcomes=outcomes, passes=passes)
-    assert read_report(tmp_path / "elsewhere") == Told()
+    write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=outcomes, passes=passes))
+    assert read_report(tmp_path) == SensitivityReport(outcomes=outcomes, passes=passes)
+    assert read_report(tmp_path / "elsewhere") == SensitivityReport()
 
 
 def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
@@ -204,7 +208,7 @@ def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_false_alarms_are_counted(tmp_path: Path) -> None:
     clean = CleanPass(topology="t", held=40, red=(), seconds=18.0, ran="2026-01-31T12:00+00:00")
     alarm = CleanPass(topology="t", held=39, red=("TRUST-01",), seconds=20.0, ran="2026-01-31T12:01+00:00")
-    text, _ = write_reports(tmp_path, [FAULT], Told(passes=[clean, clean, alarm]))
+    text, _ = write_reports(tmp_path, [FAULT], SensitivityReport(passes=[clean, clean, alarm]))
     assert "| t | 3 | 39 to 40 | TRUST-01 (2026-01-31T12:01+00:00 UTC) | 18 |" in text.read_text()
 
 
@@ -212,9 +216,9 @@ def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) ->
     with pytest.raises(BadInput, match=r"it has no sensitivity.json\n  repair: run pytest tests/sensitivity"):
         document(tmp_path)
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED}, seconds=59.0)
-    killed = replace(judge(FAULT, "multi-primary-samenet", run), inject_s=1.0, ran="2026-01-31T12:00+00:00")
+    killed = replace(judge_mutant(FAULT, "multi-primary-samenet", run), inject_s=1.0, ran="2026-01-31T12:00+00:00")
     clean = CleanPass(topology="multi-primary-samenet", held=40, red=(), seconds=18.0, ran="2026-01-31T12:09+00:00")
-    write_reports(tmp_path, [FAULT], Told(outcomes=[killed], passes=[clean]))
+    write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=[killed], passes=[clean]))
     text = document(tmp_path)
     assert "Measured from 2026-01-31T12:00 to 2026-01-31T12:09 UTC on: " in text
     assert "All mutants took 1 minutes" in text

@@ -24,7 +24,7 @@ from meshproof.traffic.mtls_policies import security_problems, strict_problems
 from meshproof.traffic.protocols import protocol_problems
 from meshproof.traffic.unknown_hosts import refusal_problems
 from meshproof.workloads.testbed.configuration import configuration, weights
-from meshproof.workloads.testbed.envoy import envoy_config
+from meshproof.workloads.testbed.envoy import probe_envoy_config
 from tests.fakes import mesh_of, row
 
 
@@ -331,7 +331,7 @@ def test_nothing_of_the_stage_reaches_beyond_it() -> None:
 
 
 def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
-    (http, *_) = envoy_config("cluster2")["static_resources"]["listeners"]
+    (http, *_) = probe_envoy_config("cluster2")["static_resources"]["listeners"]
     manager = http["filter_chains"][0]["filters"][0]["typed_config"]
     first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
     assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]

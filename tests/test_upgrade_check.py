@@ -32,12 +32,12 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki import issue as pki
 from meshproof.pki.verify import parse_chain
 from meshproof.upgrade.precheck.check import RULES, check
-from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
+from meshproof.upgrade.precheck.facts import Facts, Patch, ReaderAccount
 from meshproof.upgrade.precheck.proofs import claim_reasons
 from meshproof.upgrade.precheck.read import patches_of, read_facts
 from meshproof.upgrade.precheck.reader_role import account_of, lacking, reader_of
 from meshproof.upgrade.precheck.rule import Reason, Severity
-from meshproof.upgrade.precheck.verdict import Outcome, Verdict, render, verdict_of
+from meshproof.upgrade.precheck.verdict import UpgradeOutcome, UpgradeVerdict, render_verdict, upgrade_verdict
 from tests.install_fakes import TOOLBOX, FakeKube
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -241,7 +241,7 @@ def test_credentials_that_end_are_read_without_their_keys() -> None:
     there(mesh, 0).add("Secret", "remote", labels={"istio/multiCluster": "true"}, data={"cluster2": text})
     facts = read_facts(mesh, NOW)
     near, far = facts.clusters
-    assert far.reader == Reader(account="a:b", rights=())
+    assert far.reader == ReaderAccount(account="a:b", rights=())
     ends = {each.what.partition(" in ")[2]: each.ends for each in near.endings if not each.token}
     assert ends["ca-cert.pem of secret cacerts"] == parse_chain(bundle.ca_cert)[0].not_valid_after_utc
     assert set(ends) == {f"{key} of secret cacerts" for key in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")}
@@ -436,8 +436,8 @@ def test_claims_that_are_broken_for_one_reason_have_one_reason() -> None:
     reasons = {"TRUST-05": "TypeError"}
     codes = [*texts, *reasons]
     run = SuiteRun(results=dict.fromkeys(codes, Result.BROKEN), texts=texts, reasons=reasons)
-    found = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), claim_reasons(run), [])
-    assert (found.outcome, found.outcome.exit_code) == (Outcome.UNKNOWN, 1)
+    found = upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), claim_reasons(run), [])
+    assert (found.outcome, found.outcome.exit_code) == (UpgradeOutcome.UNKNOWN, 1)
     assert [(r.where, r.what, r.repair, r.source) for r in found.reasons] == [
         ("TRUST-01, TRUST-02, TRUST-03", f"3 claims are {NOTHING_KNOWN}: pod client: none is ready",
          "kubectl describe it", "pytest -k TRUST-01"),
@@ -467,22 +467,22 @@ def reason(severity: Severity, rule: str = "HOOK-01") -> Reason:
     return Reason(rule=rule, severity=severity, where="east", what="what", repair="repair it", source="a page")
 
 
-def verdict(*severities: Severity) -> Verdict:
-    return verdict_of("m", "1.31", Facts(now=NOW, clusters=()), [reason(each) for each in severities], ["1 rule"])
+def verdict(*severities: Severity) -> UpgradeVerdict:
+    return upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), [reason(each) for each in severities], ["1 rule"])
 
 
 def test_the_heaviest_reason_decides() -> None:
     no_go, unknown, warning, note = Severity
     weights = ((), (note,), (note, warning), (warning, unknown), (unknown, no_go), (warning, no_go))
     assert [verdict(*each).outcome for each in weights] == [
-        Outcome.GO,
-        Outcome.GO,
-        Outcome.WARNED,
-        Outcome.UNKNOWN,
-        Outcome.NO_GO,
-        Outcome.NO_GO,
+        UpgradeOutcome.GO,
+        UpgradeOutcome.GO,
+        UpgradeOutcome.WARNED,
+        UpgradeOutcome.UNKNOWN,
+        UpgradeOutcome.NO_GO,
+        UpgradeOutcome.NO_GO,
     ]
-    assert {str(outcome): outcome.exit_code for outcome in Outcome} == {
+    assert {str(outcome): outcome.exit_code for outcome in UpgradeOutcome} == {
         "GO": 0,
         "NOT KNOWN": 1,
         "GO WITH WARNINGS": 3,
@@ -532,7 +532,7 @@ NOTE      SET-02  cluster1 istiod
 
 def test_what_is_the_same_at_many_places_is_told_once() -> None:
     places = [Reason(**{**asdict(reason(Severity.NOTE)), "where": f"pod{number}"}) for number in range(10)]
-    (one,) = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), [*places, places[0]], []).reasons
+    (one,) = upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), [*places, places[0]], []).reasons
     assert one.where == "pod0, pod1, pod2, pod3, pod4, pod5, pod6, pod7, 2 more"
 
 
@@ -540,7 +540,7 @@ def test_how_a_verdict_reads(tmp_path: Path) -> None:
     mesh = mesh_there(istioctl=tool(tmp_path))
     there(mesh, 0).hook("istio-revision-tag-prod", "istiod-1-29", **{"istio.io/tag": "prod", "istio.io/rev": "1-29"})
     found = check(mesh, parse_target("1.31"), now=NOW, claims=CLAIMS)
-    assert render(found) == GOLDEN
+    assert render_verdict(found) == GOLDEN
     plain = json.loads(json.dumps(found.as_plain()))
     assert (plain["outcome"], plain["exit_code"], plain["target"]) == ("NO-GO", 4, "1.31")
     assert [each["rule"] for each in plain["reasons"]] == [each.rule for each in found.reasons]

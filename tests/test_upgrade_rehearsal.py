@@ -16,14 +16,14 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.topology import TOPOLOGIES, as_yaml, load_topology
 from meshproof.install.gateways import istiod_exposed
-from meshproof.load.history import Mark, Outcome, Request
+from meshproof.load.history import Mark, Request, RequestOutcome
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.rehearsal.component_versions import Components
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
-from meshproof.upgrade.rehearsal.judge import judge, problems_of
+from meshproof.upgrade.rehearsal.judge import judge_rehearsal, problems_of
 from meshproof.upgrade.rehearsal.revision_references import pointing_at
-from meshproof.upgrade.rehearsal.run import Rehearsal, Stage, named
-from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, Step, by_revision, in_place
+from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult, named
+from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, RehearsalStep, by_revision_steps, in_place_steps
 from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
 from tests.install_fakes import fake_mesh, fake_of
@@ -38,7 +38,7 @@ def stays() -> None:
     """Nobody of ours has to follow."""
 
 
-def names_of(steps: tuple[Step, ...]) -> list[str]:
+def names_of(steps: tuple[RehearsalStep, ...]) -> list[str]:
     return [f"{step.name}{' <-' if step.back else ''}{'' if step.proven else ' .'}" for step in steps]
 
 
@@ -46,7 +46,7 @@ def names_of(steps: tuple[Step, ...]) -> list[str]:
 
 
 def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
-    assert names_of(in_place(mesh_of("multi-primary-multinet"), OLD, NEW)) == [
+    assert names_of(in_place_steps(mesh_of("multi-primary-multinet"), OLD, NEW)) == [
         "istiod of cluster1 to 1.31 .",
         "istiod of cluster1 back to 1.30 <- .",
         "istiod of cluster1 to 1.31",
@@ -61,7 +61,7 @@ def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
 
 
 def test_a_remote_goes_after_its_primary_and_stays_new_for_longer() -> None:
-    assert names_of(in_place(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
+    assert names_of(in_place_steps(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
         "proxies of cluster1 to 1.31",
         "what points to istiod in cluster2 to 1.31",
         "proxies of cluster2 to 1.31",
@@ -71,7 +71,7 @@ def test_a_remote_goes_after_its_primary_and_stays_new_for_longer() -> None:
 
 
 def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_one() -> None:
-    there = names_of(by_revision(mesh_of("primary-remote-multinet"), OLD, CANARY, stays))
+    there = names_of(by_revision_steps(mesh_of("primary-remote-multinet"), OLD, CANARY, stays))
     assert there == [
         "istiod 1.31 (revision 1-31) beside the other in cluster1",
         "what points to istiod 1.31 (revision 1-31) beside the other in cluster2",
@@ -95,7 +95,7 @@ def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_on
 @pytest.mark.parametrize("topology", ALL)
 def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) -> None:
     mesh = mesh_of(topology)
-    for steps in (in_place(mesh, OLD, NEW), by_revision(mesh, OLD, CANARY, stays)):
+    for steps in (in_place_steps(mesh, OLD, NEW), by_revision_steps(mesh, OLD, CANARY, stays)):
         assert [step.arrives for step in steps if step.arrives] == [TARGET, RETURNED]
         assert steps[-1].arrives == RETURNED
         assert steps[-1].governs == OLD
@@ -107,7 +107,7 @@ def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> Non
     """Istio does not support it: where an istiod goes back, what it governs goes with it."""
     mesh = mesh_of(topology)
     new: set[str] = set()
-    for step in in_place(mesh, OLD, NEW):
+    for step in in_place_steps(mesh, OLD, NEW):
         if step.name.startswith("proxies of "):
             new.add(step.name.split()[2])
         if step.name.startswith("istiod of ") and step.back:
@@ -117,7 +117,7 @@ def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> Non
 
 
 def test_pods_of_ours_follow_before_a_control_plane_goes() -> None:
-    steps = by_revision(mesh_of("multi-primary-samenet"), OLD, CANARY, stays)
+    steps = by_revision_steps(mesh_of("multi-primary-samenet"), OLD, CANARY, stays)
     assert [step.name for step in steps if step.before is stays] == [
         "1.30 removed from cluster1",
         "1.31 (revision 1-31) removed from cluster1",
@@ -230,8 +230,10 @@ AT = Mark(monotonic_s=100.0, wall=1_700_000_000.0)
 RESILIENT = "cluster1 long_lived_client resilient"
 
 
-def request(second: float, outcome: Outcome = Outcome.ANSWERED, source: str = "cluster1 client") -> Request:
-    status = 200 if outcome is Outcome.ANSWERED else 503
+def request(
+    second: float, outcome: RequestOutcome = RequestOutcome.ANSWERED, source: str = "cluster1 client"
+) -> Request:
+    status = 200 if outcome is RequestOutcome.ANSWERED else 503
     return Request(
         sent_s=100.0 + second,
         wall=AT.wall + second,
@@ -247,9 +249,9 @@ def mesh() -> Mesh:
     return mesh_of("multi-primary-multinet")
 
 
-def stage(number: int = 2, **changes: Any) -> Stage:
+def stage(number: int = 2, **changes: Any) -> StepResult:
     made: dict[str, Any] = {
-        "step": in_place(mesh(), OLD, NEW)[number],
+        "step": in_place_steps(mesh(), OLD, NEW)[number],
         "begin": AT,
         "end": AT.at(110.0),
         "done_s": 5.25,
@@ -257,7 +259,7 @@ def stage(number: int = 2, **changes: Any) -> Stage:
         "requests": [request(n) for n in range(10)],
         "claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.SKIPPED}, seconds=20.0),
     }
-    return Stage(**{**made, **changes})
+    return StepResult(**{**made, **changes})
 
 
 def test_a_step_that_costs_nothing_is_good() -> None:
@@ -268,7 +270,7 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     default = stage(
         requests=[
             request(1),
-            request(2, Outcome.REFUSED, "cluster1 long_lived_client"),
+            request(2, RequestOutcome.REFUSED, "cluster1 long_lived_client"),
             request(3, source="cluster1 long_lived_client"),
         ]
     )
@@ -279,7 +281,7 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     ("changes", "problem"),
     [
         (
-            {"requests": [request(1), request(2, source=RESILIENT), request(2, Outcome.REFUSED, RESILIENT)]},
+            {"requests": [request(1), request(2, source=RESILIENT), request(2, RequestOutcome.REFUSED, RESILIENT)]},
             "1 of 2 requests with resilient settings lost: {clock} cluster1 long_lived_client resilient: HTTP 503 after 0.01 s",
         ),
         ({"healthy_s": None, "unhealthy": "no istiod"}, "not healthy afterwards: no istiod"),
@@ -287,7 +289,7 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
         ({"claims": None}, "no claim was proven after it"),
         ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was proven after it"),
         (
-            {"requests": [request(1), request(1, Outcome.UNKNOWN, "cluster2 long_lived_client")]},
+            {"requests": [request(1), request(1, RequestOutcome.UNKNOWN, "cluster2 long_lived_client")]},
             "nothing is known of the requests of cluster2 long_lived_client",
         ),
         (
@@ -309,21 +311,21 @@ def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str
     assert told[0].endswith(wanted[2] or wanted[0])
 
 
-def rehearsal(*stages: Stage, untaken: int = 0) -> Rehearsal:
-    steps = in_place(mesh(), OLD, NEW)
+def rehearsal(*stages: StepResult, untaken: int = 0) -> Rehearsal:
+    steps = in_place_steps(mesh(), OLD, NEW)
     return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
 
 
 def test_steps_that_were_given_up_are_not_green() -> None:
     findings = Findings("steps")
-    judge(rehearsal(stage(), untaken=1), findings)
+    judge_rehearsal(rehearsal(stage(), untaken=1), findings)
     with pytest.raises(ClaimFailed, match=r"2\. istiod of cluster1 to 1\.31: not taken"):
         findings.conclude()
 
 
 def test_a_machine_without_time_is_to_blame_itself() -> None:
     findings = Findings("steps")
-    judge(rehearsal(stage(late_s=2.0, requests=[request(1, Outcome.LOST, RESILIENT)])), findings)
+    judge_rehearsal(rehearsal(stage(late_s=2.0, requests=[request(1, RequestOutcome.LOST, RESILIENT)])), findings)
     with pytest.raises(Broken, match=r"the load generator was starved of CPU \(behind schedule by 2\.0 s\)"):
         findings.conclude()
 
@@ -332,7 +334,7 @@ def claims_that(result: Result) -> SuiteRun:
     return SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-09": result})
 
 
-LOST = {"requests": [request(1, Outcome.LOST, RESILIENT)]}
+LOST = {"requests": [request(1, RequestOutcome.LOST, RESILIENT)]}
 LATE = {"late_s": 2.0}
 
 
@@ -353,7 +355,7 @@ def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
     stages: list[dict[str, Any]], expected: type[Exception] | None
 ) -> None:
     findings = Findings("steps")
-    judge(rehearsal(*(stage(**changes) for changes in stages)), findings)
+    judge_rehearsal(rehearsal(*(stage(**changes) for changes in stages)), findings)
     with pytest.raises(expected) if expected else nullcontext():
         findings.conclude()
 

@@ -25,15 +25,15 @@ from meshproof.upgrade.precheck.check import RULES, judged
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
-    Ending,
+    ExpiringCredential,
     Facts,
     Hook,
-    Istiod,
-    Member,
+    InjectedPod,
+    IstiodFacts,
     Namespace,
     Patch,
     Proxy,
-    Reader,
+    ReaderAccount,
     Withheld,
 )
 from meshproof.upgrade.precheck.rule import Reason, Severity
@@ -41,9 +41,9 @@ from meshproof.upgrade.precheck.rule import Reason, Severity
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
 
 
-def istiod(version: str = "1.30.4", **how: object) -> Istiod:
+def istiod(version: str = "1.30.4", **how: object) -> IstiodFacts:
     settings = {"name": "istiod", "revision": "default", "image": f"docker.io/istio/pilot:{version}"}
-    return Istiod(version=version, **{**settings, **how})  # type: ignore[arg-type]
+    return IstiodFacts(version=version, **{**settings, **how})  # type: ignore[arg-type]
 
 
 HOOK = Hook(name="istio-sidecar-injector", revision="default", tag="", services=("istio-system/istiod",), injects=True)
@@ -57,7 +57,7 @@ EAST = ClusterSeen(
     hooks=(HOOK,),
     services=frozenset({"istio-system/istiod"}),
     alive=frozenset({"istio-system/istiod"}),
-    reader=Reader(account="istio-system:reader", rights=reader_rights(controlled=True)),
+    reader=ReaderAccount(account="istio-system:reader", rights=reader_rights(controlled=True)),
 )
 """A primary that is ready for 1.31; others read it."""
 
@@ -233,9 +233,12 @@ def test_a_namespace_names_a_revision_that_there_is() -> None:
 
 
 def test_a_pod_names_a_revision_that_there_is_and_has_a_proxy_of_one() -> None:
-    good = (Member(name="shop/a", has="default"), Member(name="istio-system/gate", wants="default", has="default"))
-    gone = Member(name="istio-system/gate-2", wants="1-29")
-    old = Member(name="shop/b", has="1-29")
+    good = (
+        InjectedPod(name="shop/a", has="default"),
+        InjectedPod(name="istio-system/gate", wants="default", has="default"),
+    )
+    gone = InjectedPod(name="istio-system/gate-2", wants="1-29")
+    old = InjectedPod(name="shop/b", has="1-29")
     asked = one(replace(EAST, hooks=(HOOK,), members=(*good, gone)))
     assert (asked.rule, asked.severity, asked.where) == ("HOOK-03", Severity.NO_GO, "east pod istio-system/gate-2")
     assert "istio.io/rev=1-29 is neither a revision nor a tag (default): pods like it are no longer" in asked.what
@@ -246,7 +249,7 @@ def test_a_pod_names_a_revision_that_there_is_and_has_a_proxy_of_one() -> None:
 def test_a_reader_role_of_an_older_release_is_a_no_go() -> None:
     rights = tuple(right for right in READER_RIGHTS if right.group)
     old = Right(group="", resources=("namespaces", "nodes", "pods", "services", "secrets"), verbs=("*",))
-    reader = Reader(account="istio-system:reader", rights=(*rights, old))
+    reader = ReaderAccount(account="istio-system:reader", rights=(*rights, old))
     reason = one(replace(EAST, reader=reader))
     assert (reason.rule, reason.severity) == ("READER-01", Severity.NO_GO)
     assert reason.where == "east account istio-system:reader"
@@ -256,7 +259,9 @@ def test_a_reader_role_of_an_older_release_is_a_no_go() -> None:
 
 
 def test_the_reader_of_a_remote_must_write_too() -> None:
-    remote = replace(EAST, name="far", is_primary=False, istiods=(), reader=Reader(account="a:b", rights=READER_RIGHTS))
+    remote = replace(
+        EAST, name="far", is_primary=False, istiods=(), reader=ReaderAccount(account="a:b", rights=READER_RIGHTS)
+    )
     reason = one(EAST, remote)
     assert reason.where == "far account a:b"
     assert reason.what.endswith(
@@ -266,9 +271,9 @@ def test_the_reader_of_a_remote_must_write_too() -> None:
 
 
 def test_nothing_ends_while_the_upgrade_goes_on() -> None:
-    ca = Ending(what="CN=east", ends=NOW + timedelta(days=45))
-    token = Ending(what="the token", ends=NOW - timedelta(days=1), token=True)
-    late = Ending(what="CN=root", ends=NOW + timedelta(days=61))
+    ca = ExpiringCredential(what="CN=east", ends=NOW + timedelta(days=45))
+    token = ExpiringCredential(what="the token", ends=NOW - timedelta(days=1), token=True)
+    late = ExpiringCredential(what="CN=root", ends=NOW + timedelta(days=61))
     no_go, warning = told(replace(EAST, endings=(ca, token, late)))
     assert (no_go.rule, no_go.severity) == ("CERT-01", Severity.NO_GO)
     assert no_go.what == "CN=east ends at 2026-10-16 00:00 UTC, within the 60 days that an upgrade may take"

@@ -13,9 +13,9 @@ from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import endpoints_left, endpoints_returned, flights_arrive, readers
 from meshproof.failover.availability import admissions, monitor_availability
-from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
+from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_capabilities
 from meshproof.failover.drill import DrillRunner
-from meshproof.failover.verdicts import forgotten, judge_control, judge_gaps, judge_no_loss
+from meshproof.failover.verdicts import forgotten, judge_capabilities, judge_gaps, judge_no_loss
 from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.faults.infrastructure import stop_api_servers
 from meshproof.faults.istiod import two_replicas
@@ -99,7 +99,9 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
                 pause(
                     BOUNDS.replica_gap.seconds
                 )  # which the availability_monitor judges: a single write in it may be refused
-                controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
+                controls = together(
+                    lambda each: try_capabilities(drill.snapshot, each, namespace=spaces[each]), primaries
+                )
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
@@ -108,7 +110,7 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
     )
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):
-        judge_control(findings, primary, control, waited)
+        judge_capabilities(findings, primary, control, waited)
     findings.conclude()
 
 

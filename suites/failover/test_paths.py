@@ -14,7 +14,7 @@ from meshproof.failover.verdicts import judge_gateway, judge_partition, not_used
 from meshproof.failover.victims import exposing
 from meshproof.faults.components import kill_east_west
 from meshproof.faults.infrastructure import cut_links
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.report import drills
 from meshproof.traffic.shares import all_answer, uneven
 
@@ -29,7 +29,7 @@ from meshproof.traffic.shares import all_answer, uneven
     needs=ACROSS_NETWORKS,
     disruptive=True,
 )
-def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
+def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence) -> None:
     """All traffic between networks goes through it: its death must cost others no more than the wait for a new pod."""
     findings = Findings("loads and gateways")
     for victim in exposing(drill_runner):
@@ -54,7 +54,9 @@ def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: Targ
     "time; an istiod that lost its watch of the other cluster (DISCOVERY-03)",
     disruptive=True,
 )
-def test_a_partition_leaves_each_side_its_own(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
+def test_a_partition_leaves_each_side_its_own(
+    drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence
+) -> None:
     """Packets that vanish are worse than errors: nothing tells a proxy but time, and it must not take too much."""
     findings = Findings("loads and samples")
     for (a, b), one_way in product(combinations(drill_runner.mesh.clusters, 2), (False, True)):

@@ -10,7 +10,7 @@ from meshproof.run.claim_context import ClaimContext
 from meshproof.run.settings import UPGRADE_TO
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.rule import Severity
-from meshproof.upgrade.precheck.verdict import render, summary
+from meshproof.upgrade.precheck.verdict import render_verdict, summary
 
 
 @claim(
@@ -23,7 +23,7 @@ from meshproof.upgrade.precheck.verdict import render, summary
 def test_the_mesh_is_ready_for_the_target(context: ClaimContext) -> None:
     """What is not ready shows itself in the middle of an upgrade, when some proxies are new and others are not."""
     verdict = check(context.mesh, parse_target(context.settings.upgrade_to, UPGRADE_TO.flag), now=context.now)
-    context.evidence.attach("verdict", render(verdict))
+    context.evidence.attach("verdict", render_verdict(verdict))
     context.evidence.attach("verdict.json", verdict.as_plain())
     reasons = summary(verdict, Severity.NO_GO)
     if reasons:

@@ -7,9 +7,9 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.report import upgrades as rehearsals
 from meshproof.run.settings import UPGRADE_TO
-from meshproof.upgrade.baseline.compare import compare
+from meshproof.upgrade.baseline.compare import compare_records
 from meshproof.upgrade.baseline.render import grouped
-from meshproof.upgrade.rehearsal.judge import judge
+from meshproof.upgrade.rehearsal.judge import judge_rehearsal
 from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
@@ -32,7 +32,7 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
             if state not in rehearsal.records:
                 findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not come so far"])
                 continue
-            found = compare(rehearsal.records[START], rehearsal.records[state])
+            found = compare_records(rehearsal.records[START], rehearsal.records[state])
             findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
             evidence.attach(f"{rehearsal.way}-{state}", rehearsals.changes(found))
     findings.conclude()
@@ -50,7 +50,7 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
 def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: Evidence) -> None:
     """Istio's recommended way: while two control planes are there every pod must know which one is its own."""
     findings = Findings("steps")
-    judge(by_revision, findings)
+    judge_rehearsal(by_revision, findings)
     rehearsals.attach(evidence, by_revision)
     findings.conclude()
 
@@ -67,7 +67,7 @@ def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: 
 def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Evidence) -> None:
     """The shorter way: old proxies must go on under a new istiod until somebody restarts their pods."""
     findings = Findings("steps")
-    judge(in_place, findings)
+    judge_rehearsal(in_place, findings)
     rehearsals.attach(evidence, in_place)
     findings.conclude()
 

@@ -10,8 +10,8 @@ import pytest
 
 from fixtures.options import SETTINGS
 from meshproof.calibration.daily_shard import part_of_day
-from meshproof.calibration.outcome import CleanPass, Outcome
-from meshproof.calibration.report import Told, read_report, write_reports
+from meshproof.calibration.outcome import CleanPass, TrialOutcome
+from meshproof.calibration.report import SensitivityReport, read_report, write_reports
 from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
@@ -86,7 +86,7 @@ class Book:
         self.outcomes = {outcome.key: outcome for outcome in told.outcomes}
         self.passes = list(told.passes)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.key] = outcome
         self._write()
 
@@ -96,10 +96,10 @@ class Book:
 
     def _write(self) -> None:
         outcomes = sorted(self.outcomes.values(), key=_place)
-        write_reports(self.folder, FAULTS, Told(outcomes=outcomes, passes=self.passes))
+        write_reports(self.folder, FAULTS, SensitivityReport(outcomes=outcomes, passes=self.passes))
 
 
-def _place(outcome: Outcome) -> tuple[str, int]:
+def _place(outcome: TrialOutcome) -> tuple[str, int]:
     order = [fault.id for fault in FAULTS]
     return outcome.topology, order.index(outcome.fault) if outcome.fault in order else len(order)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome
 from meshproof.calibration.trial import Trial
 from meshproof.claims.suite_run import run_suites
 from meshproof.core.model import Topology
@@ -28,7 +28,7 @@ def test_the_claims_notice_it(
     narrator: Narrator,
 ) -> None:
     if reason := mutant.not_here(topology):
-        book.add(Outcome(fault=mutant.id, topology=topology.name, fate=Fate.NOT_HERE, reason=reason))
+        book.add(TrialOutcome(fault=mutant.id, topology=topology.name, fate=Fate.NOT_HERE, reason=reason))
         pytest.skip(reason)
     clusters: Clusters = request.getfixturevalue("clusters")
     mesh: Mesh = request.getfixturevalue("mesh")

@@ -28,7 +28,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """One mutant on one topology.
 
     `missed` are claims that should have turned red and did not, with what they said; `noise` those that turned red and
@@ -81,7 +81,7 @@ class CleanPass:
         return cls(topology=topology, held=held, red=run.red, seconds=round(run.seconds, 1))
 
 
-def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
+def judge_mutant(fault: Fault, topology: str, run: SuiteRun) -> TrialOutcome:
     """Killed: every claim of `kills` that exists and applies is FAILED, and nothing outside `kills` and `also` is red.
 
     A claim that is BROKEN says that our tool failed, so it kills nothing.
@@ -101,7 +101,7 @@ def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
         fate = Fate.UNWRITTEN
     else:
         fate, reason = Fate.SURVIVED, "no claim that should notice it applies to this topology"
-    return Outcome(
+    return TrialOutcome(
         fault=fault.id,
         topology=topology,
         fate=fate,

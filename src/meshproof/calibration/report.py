@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome
 from meshproof.core.errors import Broken
 from meshproof.faults.fault import Fault
 
@@ -19,21 +19,21 @@ DATA: Final = "sensitivity.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class SensitivityReport:
     """What a report holds."""
 
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[TrialOutcome] = ()
     passes: Sequence[CleanPass] = ()
 
 
-def write_reports(folder: Path, faults: Sequence[Fault], told: Told) -> tuple[Path, Path]:
+def write_reports(folder: Path, faults: Sequence[Fault], told: SensitivityReport) -> tuple[Path, Path]:
     """Write both files into `folder`; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / TEXT, folder / DATA
     text.write_text(render_markdown(faults, told))
     whole = {
         "schema": SCHEMA,
-        "counts": counts(told.outcomes),
+        "counts": fate_counts(told.outcomes),
         "mutants": [asdict(outcome) | {"told": outcome.told} for outcome in told.outcomes],
         "passes": [asdict(clean) for clean in told.passes],
     }
@@ -41,32 +41,32 @@ def write_reports(folder: Path, faults: Sequence[Fault], told: Told) -> tuple[Pa
     return text, data
 
 
-def read_report(folder: Path) -> Told:
+def read_report(folder: Path) -> SensitivityReport:
     """What earlier runs have written into the same folder. Raises `Broken` if the file is not such a report."""
     path = folder / DATA
     if not path.exists():
-        return Told()
+        return SensitivityReport()
     try:
         told = json.loads(path.read_text())
         if told["schema"] != SCHEMA:
             raise Broken(str(path), f"its schema is {told['schema']}, not {SCHEMA}", "move it away")
         passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in told.get("passes") or []]
-        return Told(outcomes=[_outcome(row) for row in told["mutants"]], passes=passes)
+        return SensitivityReport(outcomes=[_outcome(row) for row in told["mutants"]], passes=passes)
     except (ValueError, KeyError, TypeError) as problem:
         raise Broken(str(path), f"it cannot be read: {problem}", "move it away") from problem
 
 
-def _outcome(row: dict[str, Any]) -> Outcome:
+def _outcome(row: dict[str, Any]) -> TrialOutcome:
     row.pop("told")
     lists = {key: tuple(row[key]) for key in ("red", "unwritten")}
-    return Outcome(**(row | lists | {"fate": Fate(row["fate"])}))
+    return TrialOutcome(**(row | lists | {"fate": Fate(row["fate"])}))
 
 
-def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+def fate_counts(outcomes: Sequence[TrialOutcome]) -> dict[str, int]:
     return {str(fate): sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
 
 
-def render_markdown(faults: Sequence[Fault], told: Told) -> str:
+def render_markdown(faults: Sequence[Fault], told: SensitivityReport) -> str:
     """A table of mutants and topologies, then each mutant that ran with its times, its evidence and its text."""
     outcomes = told.outcomes
     lines = _summary(faults, told)
@@ -84,16 +84,16 @@ def render_markdown(faults: Sequence[Fault], told: Told) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_summary(faults: Sequence[Fault], told: Told) -> str:
+def render_summary(faults: Sequence[Fault], told: SensitivityReport) -> str:
     """The tables of that alone: mutants and topologies, and false alarms."""
     return "\n".join(_summary(faults, told)) + "\n"
 
 
-def _shown(faults: Sequence[Fault], told: Told) -> list[Fault]:
+def _shown(faults: Sequence[Fault], told: SensitivityReport) -> list[Fault]:
     return [fault for fault in faults if any(fault.id == outcome.fault for outcome in told.outcomes)]
 
 
-def _summary(faults: Sequence[Fault], told: Told) -> list[str]:
+def _summary(faults: Sequence[Fault], told: SensitivityReport) -> list[str]:
     outcomes = told.outcomes
     topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
     by_key = {(outcome.fault, outcome.topology): outcome for outcome in outcomes}
@@ -103,7 +103,7 @@ def _summary(faults: Sequence[Fault], told: Told) -> list[str]:
         "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than",
         "those that it truly breaks.",
         "",
-        ", ".join(f"{count} {fate}" for fate, count in counts(outcomes).items() if count) or "nothing ran",
+        ", ".join(f"{count} {fate}" for fate, count in fate_counts(outcomes).items() if count) or "nothing ran",
         "",
         f"| mutant | what is wrong | must notice | {' | '.join(topologies)} |",
         f"|---|---|---|{'---|' * len(topologies)}",
@@ -129,14 +129,14 @@ def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
     return lines
 
 
-def _cell(outcome: Outcome | None) -> str:
+def _cell(outcome: TrialOutcome | None) -> str:
     if outcome is None:
         return ""
     seconds = f" {outcome.inject_s + outcome.run_s + outcome.heal_s:.0f} s" if outcome.run_s else ""
     return f"{outcome.fate}{seconds}"
 
 
-def _section(fault: Fault, outcome: Outcome) -> list[str]:
+def _section(fault: Fault, outcome: TrialOutcome) -> list[str]:
     lines = ["", f"## {fault.id} on {outcome.topology}: {outcome.fate}", "", f"{fault.sentence}. {_seen(fault)}", ""]
     if outcome.told:
         lines += [outcome.told, ""]

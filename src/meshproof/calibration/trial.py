@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from meshproof.calibration.outcome import Fate, Outcome, judge
+from meshproof.calibration.outcome import Fate, TrialOutcome, judge_mutant
 from meshproof.claims.suite_run import run_suites
 from meshproof.core.errors import MeshproofError, Unavailable
 from meshproof.core.progress import Narrator
@@ -45,7 +45,7 @@ class Trial:
         self.report_dir = report_dir / "sensitivity" / mesh.topology.name / fault.id
         self.root = root
 
-    def run(self) -> Outcome:
+    def run(self) -> TrialOutcome:
         """The outcome. The mesh is healthy afterwards: healed, or if that does not help built anew, which is told."""
         begin = time.monotonic()
         broken = begin
@@ -70,7 +70,7 @@ class Trial:
             outcome = replace(outcome, fate=Fate.TROUBLE, reason=reason)
         return outcome
 
-    def _verify(self) -> Outcome:
+    def _verify(self) -> TrialOutcome:
         asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.rehearsals)
         with self.narrator.step(f"{self.fault.id}: the suites"):
             told = run_suites(
@@ -82,10 +82,10 @@ class Trial:
                 rehearsals=self.fault.rehearsals,
                 upgrade_to=next_release(self.mesh.toolbox.istio_version) if asks_for_upgrade else "",
             )
-        return judge(self.fault, self.mesh.topology.name, told)
+        return judge_mutant(self.fault, self.mesh.topology.name, told)
 
-    def _outcome(self, fate: Fate, reason: str) -> Outcome:
-        return Outcome(fault=self.fault.id, topology=self.mesh.topology.name, fate=fate, reason=reason)
+    def _outcome(self, fate: Fate, reason: str) -> TrialOutcome:
+        return TrialOutcome(fault=self.fault.id, topology=self.mesh.topology.name, fate=fate, reason=reason)
 
     def _heal(self) -> str:
         """Heal; returns what went wrong, after the mesh was built anew."""

@@ -17,12 +17,12 @@ from meshproof.probes.admission import Admission, DryRun
 
 EVERY_S: Final = 0.25
 
-Ask = Callable[[], str]
+Check = Callable[[], str]
 """Asks once; returns what was wrong, or nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class CheckResult:
     """One answer: when it was asked for (monotonic), how long it took, and what was wrong; empty is good."""
 
     at_s: float
@@ -34,7 +34,7 @@ class Asked:
 class AvailabilityMonitor:
     """The answers by what was asked for."""
 
-    answers: dict[str, list[Asked]] = field(default_factory=dict)
+    answers: dict[str, list[CheckResult]] = field(default_factory=dict)
 
     def gap(self, name: str, window: Window) -> tuple[float, str]:
         """The longest span of a window without a good answer, in seconds, and what was wrong in it last."""
@@ -53,7 +53,7 @@ class AvailabilityMonitor:
         return longest, reason
 
 
-def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Ask]:
+def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Check]:
     """Injection and validation of these clusters, by dry runs."""
 
     def ask(cluster: Cluster) -> str:
@@ -69,7 +69,7 @@ def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Ask]:
 
 
 @contextmanager
-def monitor_availability(asks: Mapping[str, Ask], *, every_s: float = EVERY_S) -> Iterator[AvailabilityMonitor]:
+def monitor_availability(asks: Mapping[str, Check], *, every_s: float = EVERY_S) -> Iterator[AvailabilityMonitor]:
     """Ask each of them every `every_s` seconds while the block lasts, each by itself."""
     availability_monitor = AvailabilityMonitor(answers={name: [] for name in asks})
     stop = threading.Event()
@@ -78,7 +78,9 @@ def monitor_availability(asks: Mapping[str, Ask], *, every_s: float = EVERY_S) -
         while not stop.wait(every_s):
             begin = time.monotonic()
             wrong = asks[name]()
-            availability_monitor.answers[name].append(Asked(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong))
+            availability_monitor.answers[name].append(
+                CheckResult(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong)
+            )
 
     with ThreadPoolExecutor(max_workers=max(1, len(asks)), thread_name_prefix="availability_monitor") as pool:
         watchers = [pool.submit(watch, name) for name in asks]

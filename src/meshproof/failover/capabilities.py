@@ -28,9 +28,9 @@ from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import subject
 from meshproof.probes.http import http_from_pod
-from meshproof.workloads.app import LISTEN_PORT, envoy_config, envoy_container
+from meshproof.workloads.app import LISTEN_PORT, app_envoy_config, envoy_container
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
-from meshproof.workloads.ephemeral import await_root, fresh_namespace, ready_pod
+from meshproof.workloads.ephemeral import await_root_map, fresh_namespace, ready_pod
 
 SERVED: Final = "meshproof-served"
 SKEW: Final = timedelta(minutes=2)
@@ -38,14 +38,14 @@ SKEW: Final = timedelta(minutes=2)
 
 
 @dataclass(slots=True, kw_only=True)
-class Control:
+class CapabilityResults:
     """What was tried, what was wrong with it (empty is good), and how long it took, in seconds."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> Control:
+def try_capabilities(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> CapabilityResults:
     """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all at once.
 
     The pod comes into `namespace`, or into a new one, of which nothing can be left over from before.
@@ -56,7 +56,7 @@ def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") ->
     }
     for server in snapshot.mesh.clusters:
         tasks[f"an endpoint in {server} is followed"] = partial(_endpoint_followed, snapshot, primary, server)
-    control = Control()
+    control = CapabilityResults()
 
     def attempt(name: str) -> None:
         start = time.monotonic()
@@ -75,7 +75,7 @@ def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") ->
 def served_namespace(primary: Cluster) -> Iterator[str]:
     """The name of a new namespace that istiod has served already; removed afterwards."""
     with fresh_namespace(primary) as namespace:
-        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
+        await_root_map(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
         yield namespace
 
 
@@ -87,7 +87,7 @@ def new_namespace_served_s(primary: Cluster) -> float | None:
     with fresh_namespace(primary) as namespace:
         begin = time.monotonic()
         try:
-            await_root(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
+            await_root_map(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
         except NotReady:
             return None
         return time.monotonic() - begin
@@ -97,7 +97,7 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
     begin = datetime.now(UTC)
     kube, client = primary.kube, snapshot.of(primary).client
     with nullcontext(given) if given else fresh_namespace(primary) as namespace:
-        text = yaml.safe_dump(envoy_config(primary.spec), sort_keys=False)
+        text = yaml.safe_dump(app_envoy_config(primary.spec), sort_keys=False)
         kube.apply(core("ConfigMap", metadata(SERVED, namespace), data={"envoy.yaml": text}))
         port = {"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT}
         kube.apply(core("Service", metadata(SERVED, namespace), spec={"selector": {"app": SERVED}, "ports": [port]}))

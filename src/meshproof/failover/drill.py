@@ -15,7 +15,7 @@ from meshproof.core.waiting import pause
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import HEALTHY_S, must_be_healthy
-from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on, sources_of
+from meshproof.load.generator import DEFAULT, Load, LoadTarget, Source, Way, load_on, sources_of
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Mesh
@@ -101,7 +101,7 @@ class Drill:
         return self.healed_s is None and not self.rebuilt
 
     def of(
-        self, *, cluster: str | None = None, target: Target | None = None, ways: Sequence[Way] = tuple(Way)
+        self, *, cluster: str | None = None, target: LoadTarget | None = None, ways: Sequence[Way] = tuple(Way)
     ) -> tuple[str, ...]:
         """The names of the sources in a cluster, for a target, of these ways."""
         return tuple(
@@ -175,7 +175,7 @@ class DrillRunner:
         self,
         what: str,
         *,
-        targets: Sequence[Target] = (DEFAULT,),
+        targets: Sequence[LoadTarget] = (DEFAULT,),
         ways: Sequence[Way] = tuple(Way),
         beside: Sequence[PodLoad] = (),
         healthy_s: float = HEALTHY_S,

@@ -19,7 +19,7 @@ from meshproof.core.errors import Broken, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.discovery.sync import sync_problems
-from meshproof.failover.capabilities import Control, Dials, dials, try_control
+from meshproof.failover.capabilities import CapabilityResults, Dials, dials, try_capabilities
 from meshproof.failover.drill import Drill, DrillRunner
 from meshproof.faults.istiod import stop_istiod
 from meshproof.mesh.handles import Cluster, Mesh
@@ -59,7 +59,7 @@ class Outage:
     waiting_unserved: dict[str, list[str]] = field(default_factory=dict)
     resynced_s: float | None = None
     resync_last: str = ""
-    control: dict[str, Control] = field(default_factory=dict)
+    control: dict[str, CapabilityResults] = field(default_factory=dict)
     dials: dict[str, tuple[Dials, Dials]] = field(default_factory=dict)
     short_lived: tuple[ShortLived, ...] = ()
     remaining: Mapping[str, Remaining] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _go_down(outage: Outage, drill_runner: DrillRunner, outage_s: float) -> None
         outage_s = max(outage_s, over - start)
         outage.during = _ask_admission(outage.mesh)
         for survivor in outage.survivors:
-            outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
+            outage.control[survivor.name] = try_capabilities(outage.drill.snapshot, survivor)
         early = max(0.0, outage_s - DEADLINES.waiting_pod_s - (time.monotonic() - start))
         pause(early)
         for cluster in outage.governed:

@@ -18,7 +18,7 @@ from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.transient import FaultContext
 from meshproof.faults.undo import apply_undo
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
@@ -33,7 +33,7 @@ ASKED: Final = 20
 
 
 @contextmanager
-def resilient_application(fault_context: FaultContext) -> Iterator[Target]:
+def resilient_application(fault_context: FaultContext) -> Iterator[LoadTarget]:
     """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
     mesh = fault_context.mesh
     before = {entry.key for entry in fault_context.journal.unhealed()}

@@ -8,7 +8,7 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS
 from meshproof.failover.availability import AvailabilityMonitor
-from meshproof.failover.capabilities import Control
+from meshproof.failover.capabilities import CapabilityResults
 from meshproof.failover.drill import Drill, felt, lost, must_have_been_healthy
 from meshproof.gateways.paths import gateway_connections
 from meshproof.load.generator import DEFAULT
@@ -53,7 +53,7 @@ def judge_gaps(
         findings.examine(name, late)
 
 
-def judge_control(findings: Findings, primary: Cluster, control: Control, waited: float | None) -> None:
+def judge_capabilities(findings: Findings, primary: Cluster, control: CapabilityResults, waited: float | None) -> None:
     """All powers of a primary's istiod worked, and a new namespace was served in time; `waited` is in seconds."""
     for what, problems in control.problems.items():
         findings.examine(f"istiod of {primary}: {what}", problems)

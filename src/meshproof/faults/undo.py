@@ -106,8 +106,8 @@ def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mac
             start_istiod(kube, replicas, lambda: leading(mesh, cluster))
         case "restart":
             if undo["scope"] == WORKLOADS:
-                await_root(mesh.control_plane_of(cluster), cluster)
-            restart(cluster, undo["scope"])
+                await_current_root(mesh.control_plane_of(cluster), cluster)
+            restart_scope(cluster, undo["scope"])
         case "again":
             _start_again(kube, undo["namespace"], undo["name"], undo["replicas"])
         case "ready":
@@ -172,7 +172,7 @@ def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
 # -- restarting -------------------------------------------------------------------------------------------------------
 
 
-def await_root(primary: Cluster, cluster: Cluster) -> None:
+def await_current_root(primary: Cluster, cluster: Cluster) -> None:
     """Wait until the root that `primary` signs under has come to a cluster's namespaces with proxies.
 
     A pod that starts before mounts the old one, and the kubelet looks at ConfigMaps of running pods once a minute.
@@ -201,7 +201,7 @@ def _told_root(kube: Kube, namespace: str) -> str:
     return str((found.get("data") or {}).get(ROOT_KEY, ""))
 
 
-def restart(cluster: Cluster, scope: str) -> None:
+def restart_scope(cluster: Cluster, scope: str) -> None:
     """Delete the pods of istiod, all others with a proxy, or those of the east-west gateway, almost without grace;
     return when new ones are ready.
 

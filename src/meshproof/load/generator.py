@@ -16,7 +16,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken
-from meshproof.load.history import History, Mark, Outcome, Request, Told
+from meshproof.load.history import History, Mark, Request, RequestOutcome, Response
 from meshproof.load.pod_generator import PodLoad, PodRequest
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
@@ -27,7 +27,7 @@ MOST_WAITING: Final = 512
 """Requests on their way at once: at 20 a second and a limit of 15 s there are more only if all of them hang."""
 
 
-Ask = Callable[[], Told]
+Sender = Callable[[], Response]
 
 
 class Way(StrEnum):
@@ -46,7 +46,7 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class LoadTarget:
     """What is asked for: its `host` at ingress gateways, its `url` in the mesh. `name` is how histories call it."""
 
     name: str
@@ -54,7 +54,7 @@ class Target:
     url: str
 
 
-DEFAULT: Final = Target(name="", host=names.APP_HOST, url=app_url())
+DEFAULT: Final = LoadTarget(name="", host=names.APP_HOST, url=app_url())
 """The application as it is installed, with Istio's default settings."""
 
 
@@ -64,7 +64,7 @@ class Source:
 
     cluster: str
     way: Way
-    target: Target = DEFAULT
+    target: LoadTarget = DEFAULT
 
     def __str__(self) -> str:
         return f"{self.cluster} {self.way} {self.target.name}".strip()
@@ -79,7 +79,7 @@ class Load:
 
     def __init__(
         self,
-        asks: Mapping[str, Ask],
+        asks: Mapping[str, Sender],
         *,
         rate: float = SAMPLES.load_rate_hz,
         pods: Sequence[PodLoad] = (),
@@ -134,27 +134,27 @@ class Load:
             if late:
                 raise Broken("the load", f"{len(late)} requests did not end within their own limit")
 
-    def _pace(self, source: str, ask: Ask, offset_s: float) -> None:
+    def _pace(self, source: str, ask: Sender, offset_s: float) -> None:
         due = time.monotonic() + offset_s
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             self._late_s[source] = max(self._late_s[source], time.monotonic() - due)
             self._futures.append(self._pool.submit(self._send, source, ask, Mark.now()))
             due += self._pause_s
 
-    def _send(self, source: str, ask: Ask, mark: Mark) -> None:
+    def _send(self, source: str, ask: Sender, mark: Mark) -> None:
         told = ask()
-        outcome = Outcome.UNKNOWN if self._abandoned.is_set() else outcome_of(told)
+        outcome = RequestOutcome.UNKNOWN if self._abandoned.is_set() else outcome_of(told)
         self._add(source, mark, told, outcome, time.monotonic() - mark.monotonic_s)
 
     def _add_from_pod(self, requests: Sequence[PodRequest]) -> None:
         for each in requests:
             end = each.end
-            outcome = outcome_of(end.told) if end else Outcome.UNKNOWN
+            outcome = outcome_of(end.told) if end else RequestOutcome.UNKNOWN
             self._add(
-                each.source, each.sent, end.told if end else Told(status=0), outcome, end.latency_s if end else 0.0
+                each.source, each.sent, end.told if end else Response(status=0), outcome, end.latency_s if end else 0.0
             )
 
-    def _add(self, source: str, mark: Mark, told: Told, outcome: Outcome, latency_s: float) -> None:
+    def _add(self, source: str, mark: Mark, told: Response, outcome: RequestOutcome, latency_s: float) -> None:
         self.history.add(
             Request(
                 sent_s=mark.monotonic_s,
@@ -172,31 +172,31 @@ class Load:
         )
 
 
-def outcome_of(told: Told) -> Outcome:
+def outcome_of(told: Response) -> RequestOutcome:
     """Answered with success, refused with a status, or lost without an answer (or in the middle of one)."""
     if told.error:
-        return Outcome.LOST
-    return Outcome.ANSWERED if 200 <= told.status < 300 else Outcome.REFUSED
+        return RequestOutcome.LOST
+    return RequestOutcome.ANSWERED if 200 <= told.status < 300 else RequestOutcome.REFUSED
 
 
-def ask_ingress(
-    address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client_s
-) -> Ask:
+def ingress_sender(
+    address: str, target: LoadTarget, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client_s
+) -> Sender:
     """How to ask an ingress gateway: over a new connection each time, or over kept ones, never with a retry."""
     kept = plain_session(MOST_WAITING) if keep else None
 
-    def ask() -> Told:
+    def ask() -> Response:
         # Of its own: from a shared pool a request could get a connection that the gateway is about to close.
         session = kept or plain_session()
         try:
             answer = get(session, address, host=target.host, port=port, timeout_s=timeout_s, close=not keep)
         except OSError as problem:
-            return Told(status=0, error=words(problem))
+            return Response(status=0, error=words(problem))
         finally:
             if not keep:
                 session.close()
         attempts = answer.headers.get(names.ATTEMPTS_HEADER, "")
-        return Told(
+        return Response(
             status=answer.status_code,
             version=answer.headers.get(VERSION_HEADER, "") if answer.status_code < 300 else "",
             flags=answer.headers.get(names.FLAGS_HEADER, ""),
@@ -206,7 +206,7 @@ def ask_ingress(
     return ask
 
 
-def sources_of(snapshot: Snapshot, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:
+def sources_of(snapshot: Snapshot, targets: Sequence[LoadTarget], ways: Sequence[Way]) -> tuple[Source, ...]:
     """Every cluster in all of these ways; where no request can go through an ingress gateway, only from its client."""
     usable = snapshot.with_ingress
     return tuple(
@@ -223,14 +223,14 @@ def load_on(
     mesh: Mesh,
     snapshot: Snapshot,
     *,
-    targets: Sequence[Target] = (DEFAULT,),
+    targets: Sequence[LoadTarget] = (DEFAULT,),
     ways: Sequence[Way] = tuple(Way),
     beside: Sequence[PodLoad] = (),
     rate: float = SAMPLES.load_rate_hz,
 ) -> Iterator[Load]:
     """A load on the application from the sources of these ways, and from pods `beside` them."""
     asks = {
-        str(source): ask_ingress(
+        str(source): ingress_sender(
             snapshot.of(mesh.cluster(source.cluster)).ingress_address, source.target, keep=source.way is Way.KEPT
         )
         for source in sources_of(snapshot, targets, ways)
@@ -242,6 +242,6 @@ def load_on(
         yield load
 
 
-def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[Target]) -> PodLoad:
+def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[LoadTarget]) -> PodLoad:
     sources = {str(Source(cluster=cluster.name, way=Way.CLIENT, target=target)): target.url for target in targets}
     return PodLoad(cluster.kube, snapshot.of(cluster).client, sources)

@@ -34,7 +34,7 @@ class Mark:
         return Mark(monotonic_s=monotonic_s, wall=self.wall + monotonic_s - self.monotonic_s)
 
 
-class Outcome(StrEnum):
+class RequestOutcome(StrEnum):
     """What became of a request. `UNKNOWN`: nobody waited for its end, so it counts neither way."""
 
     ANSWERED = "answered"
@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Response:
     """What came back: `status` 0 means no answer, and `error` says why. `flags` and `attempts` as the gateway tells."""
 
     status: int
@@ -65,7 +65,7 @@ class Request:
     sent_s: float
     wall: float
     source: str
-    outcome: Outcome
+    outcome: RequestOutcome
     status: int
     version: str
     latency_s: float
@@ -77,11 +77,11 @@ class Request:
     @property
     def is_bad(self) -> bool:
         """Refused or lost; what nobody waited for is neither good nor bad."""
-        return self.outcome in (Outcome.REFUSED, Outcome.LOST)
+        return self.outcome in (RequestOutcome.REFUSED, RequestOutcome.LOST)
 
     @property
     def is_known(self) -> bool:
-        return self.outcome is not Outcome.UNKNOWN
+        return self.outcome is not RequestOutcome.UNKNOWN
 
     def __str__(self) -> str:
         what = f"HTTP {self.status}" if self.status else self.error or self.outcome
@@ -106,7 +106,7 @@ class Summary:
     """The requests of one window, counted. Latencies are of answered requests, in seconds (0 if there are none)."""
 
     total: int
-    outcomes: dict[Outcome, int]
+    outcomes: dict[RequestOutcome, int]
     versions: dict[str, int]
     p50_s: float
     p99_s: float
@@ -114,16 +114,16 @@ class Summary:
 
     @property
     def answered(self) -> int:
-        return self.outcomes.get(Outcome.ANSWERED, 0)
+        return self.outcomes.get(RequestOutcome.ANSWERED, 0)
 
     @property
     def unknown(self) -> int:
-        return self.outcomes.get(Outcome.UNKNOWN, 0)
+        return self.outcomes.get(RequestOutcome.UNKNOWN, 0)
 
     def __str__(self) -> str:
         versions = ", ".join(f"{version} {count}" for version, count in sorted(self.versions.items()))
         others = "".join(
-            f", {count} {outcome}" for outcome, count in self.outcomes.items() if outcome is not Outcome.ANSWERED
+            f", {count} {outcome}" for outcome, count in self.outcomes.items() if outcome is not RequestOutcome.ANSWERED
         )
         figures = f"p50 {self.p50_s * 1000:.0f} ms, p99 {self.p99_s * 1000:.0f} ms, max {self.longest_s:.2f} s"
         return f"{self.answered} of {self.total} answered ({versions or 'no version'}){others}; {figures}"
@@ -180,7 +180,7 @@ class History:
 def summarise(requests: Iterable[Request]) -> Summary:
     """Count requests and say how long answers took (nearest rank)."""
     all_of_them = list(requests)
-    answered = [request for request in all_of_them if request.outcome is Outcome.ANSWERED]
+    answered = [request for request in all_of_them if request.outcome is RequestOutcome.ANSWERED]
     latencies = sorted(request.latency_s for request in answered)
     return Summary(
         total=len(all_of_them),
@@ -210,7 +210,7 @@ def silence(requests: Iterable[Request], window: Window, cluster: str) -> float:
     answered = [
         r.sent_s
         for r in requests
-        if r.outcome is Outcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
+        if r.outcome is RequestOutcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
     ]
     moments = [window.begin_s, *sorted(answered), window.end_s]
     return max(later - sooner for sooner, later in pairwise(moments))

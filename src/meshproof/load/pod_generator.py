@@ -16,7 +16,7 @@ from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
-from meshproof.load.history import Mark, Told
+from meshproof.load.history import Mark, Response
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.answers import VERSION_HEADER
 from meshproof.probes.pod_script import WRITE_OUT, exec_in_pod, parse_curl
@@ -29,7 +29,7 @@ LONGEST_S: Final = 600.0
 class End:
     """How a request of a pod ended, and how long that took."""
 
-    told: Told
+    told: Response
     latency_s: float
 
 
@@ -196,7 +196,7 @@ def _end(row: str) -> End | None:
     except (Broken, ValueError):
         return None
     attempts = result.headers[names.ATTEMPTS_HEADER]
-    told = Told(
+    told = Response(
         status=result.status,
         version=result.headers[VERSION_HEADER] if result.status < 300 else "",
         error=result.error,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from meshproof.claims.evidence import Evidence
 from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
-from meshproof.upgrade.baseline.compare import Comparison
-from meshproof.upgrade.baseline.render import told
+from meshproof.upgrade.baseline.compare import BaselineComparison
+from meshproof.upgrade.baseline.render import comparison_text
 from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.timeline import page
 
@@ -39,6 +39,6 @@ def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
         evidence.figures[f"{number}. {stage.step.name}"] = figures
 
 
-def changes(comparison: Comparison) -> str:
+def changes(comparison: BaselineComparison) -> str:
     """A comparison in words."""
-    return told(comparison)
+    return comparison_text(comparison)

@@ -34,7 +34,7 @@ def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | No
         core(
             "ConfigMap",
             metadata(APP_CONFIG, APP_NAMESPACE),
-            data={"envoy.yaml": yaml.safe_dump(envoy_config(cluster), sort_keys=False)},
+            data={"envoy.yaml": yaml.safe_dump(app_envoy_config(cluster), sort_keys=False)},
         ),
         core(
             "Service",
@@ -80,7 +80,7 @@ def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
     )
 
 
-def envoy_config(cluster: ClusterSpec) -> Json:
+def app_envoy_config(cluster: ClusterSpec) -> Json:
     """Static configuration of the answering Envoy. The echo is Lua: a direct response has no body of the caller's."""
     body = json.dumps({"service": APP_SERVICE, "version": cluster.app_version, "cluster": cluster.name})
     extension = "type.googleapis.com/envoy.extensions.filters"

@@ -26,7 +26,7 @@ PORT: Final = 80
 TARGET_PORT: Final = 8080
 
 
-def fqdn(name: str) -> str:
+def canary_fqdn(name: str) -> str:
     return names.fqdn(name, names.CLIENT_NAMESPACE)
 
 

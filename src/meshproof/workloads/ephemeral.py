@@ -64,7 +64,7 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
         kube, "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
     )
     try:
-        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map_s)
+        await_root_map(kube, namespace, timeout_s=DEADLINES.root_config_map_s)
     except NotReady:
         raise ClaimFailed(
             f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map_s:g} s\n"
@@ -79,7 +79,7 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     return _ready(cluster, namespace, manifest["metadata"]["name"])
 
 
-def await_root(kube: Kube, namespace: str, *, timeout_s: float) -> None:
+def await_root_map(kube: Kube, namespace: str, *, timeout_s: float) -> None:
     """Wait until istiod has put the mesh's root into a namespace; without it no proxy there starts."""
     until(kube, "ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
 

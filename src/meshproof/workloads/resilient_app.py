@@ -12,7 +12,7 @@ from meshproof.clients.istio.configuration import PROBE_DOMAIN, istio, names_of
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
-from meshproof.load.generator import Target
+from meshproof.load.generator import LoadTarget
 from meshproof.mesh.gateways import opened_at_ingress
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.app import LISTEN_PORT
@@ -26,7 +26,7 @@ FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
 HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
 
 
-RESILIENT: Final = Target(name="resilient", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+RESILIENT: Final = LoadTarget(name="resilient", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
 
 
 RULE: Final[Json] = {

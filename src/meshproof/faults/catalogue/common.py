@@ -59,7 +59,7 @@ READER_ROLE: Final = "istio-reader-clusterrole"
 """The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
 
 
-def service_of(gateway: GatewayRef) -> tuple[str, str, str]:
+def gateway_service(gateway: GatewayRef) -> tuple[str, str, str]:
     """The object of a gateway's Service, as a editor names it."""
     return "Service", gateway.name, gateway.namespace
 
@@ -71,7 +71,7 @@ def ingress_of(cluster: Cluster) -> GatewayRef:
     return cluster.spec.ingress
 
 
-def deployment_of(gateway: GatewayRef) -> tuple[str, str, str]:
+def gateway_deployment(gateway: GatewayRef) -> tuple[str, str, str]:
     return "Deployment", gateway.name, gateway.namespace
 
 

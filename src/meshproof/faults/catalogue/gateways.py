@@ -8,7 +8,14 @@ from typing import Final
 from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, NEW_SERVICES_ACROSS, config, deployment_of, service_of
+from meshproof.faults.catalogue.common import (
+    ACROSS,
+    NEW_PODS,
+    NEW_SERVICES_ACROSS,
+    config,
+    gateway_deployment,
+    gateway_service,
+)
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.faults.istiod_replicas import await_gone
@@ -34,7 +41,7 @@ def _no_address(editor: JournalledEditor) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    editor.edit(editor.far, *service_of(editor.far.spec.east_west), change)
+    editor.edit(editor.far, *gateway_service(editor.far.spec.east_west), change)
 
 
 def _exposing(editor: JournalledEditor) -> tuple[str, str, str]:
@@ -88,7 +95,7 @@ def _no_pods(editor: JournalledEditor) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    editor.edit(editor.far, *deployment_of(gateway), change)
+    editor.edit(editor.far, *gateway_deployment(gateway), change)
     for name in there:
         editor.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
     await_gone(editor.far.kube, gateway.namespace, f"istio={gateway.label}")

@@ -18,20 +18,20 @@ from meshproof.mesh.objects import service_facts
 from meshproof.upgrade.baseline.certificates import trusted
 from meshproof.upgrade.baseline.model import ISTIOD, KUBERNETES, VERSION, Content, Key
 from meshproof.upgrade.baseline.normalise import normal
-from meshproof.upgrade.baseline.workload_identity import Directory, Member, Raw
+from meshproof.upgrade.baseline.workload_identity import Directory, Raw, WorkloadPod
 
 ISTIOS: Final = ".istio.io"
 """How the names of Istio's webhooks and of its CRDs end."""
 
 
-def objects_of(raw: Raw, istiods: list[Member], directory: Directory) -> dict[Key, Content]:
+def cluster_parts(raw: Raw, istiods: list[WorkloadPod], directory: Directory) -> dict[Key, Content]:
     """All that is not in proxies."""
     kube = raw.cluster.kube
     found: list[tuple[str, str, Content]] = [(VERSION, KUBERNETES, kube.get("/version")["gitVersion"])]
     for kind in WEBHOOKS:
         found += [("webhook", name, content) for name, content in webhooks(kube.list(kind), directory)]
     for config in kube.get(path_of("ConfigMap", names.SYSTEM_NAMESPACE))["items"]:
-        found += settings(config, directory)
+        found += mesh_settings(config, directory)
     for service in raw.services:
         found += gateways(service)
     for name, versions in served_crds(kube.list("CustomResourceDefinition")).items():
@@ -66,7 +66,7 @@ def _decoded(text: str) -> bytes:
         return b"?"
 
 
-def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
+def mesh_settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
     """The mesh configuration of an istiod, if this ConfigMap has one."""
     text = (config.get("data") or {}).get("mesh")
     if text is None:

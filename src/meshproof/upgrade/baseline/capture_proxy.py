@@ -14,17 +14,17 @@ from meshproof.discovery.probe_filter import is_ours, without_probes
 from meshproof.upgrade.baseline.certificates import secret
 from meshproof.upgrade.baseline.model import PROXY, VERSION, Content, Key
 from meshproof.upgrade.baseline.normalise import canonical, endpoints, normal
-from meshproof.upgrade.baseline.workload_identity import Directory, Member
+from meshproof.upgrade.baseline.workload_identity import Directory, WorkloadPod
 
 
-def parts_of(member: Member, directory: Directory) -> dict[Key, Content]:
+def proxy_parts(member: WorkloadPod, directory: Directory) -> dict[Key, Content]:
     """Ask the proxy once, for everything."""
     pod = member.pod
     answer = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
     return parse_parts(answer, member, directory)
 
 
-def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, Content]:
+def parse_parts(answer: str, member: WorkloadPod, directory: Directory) -> dict[Key, Content]:
     """From `/config_dump?include_eds`. Two parts that differ in a pod's address only become one."""
     try:
         dumped = camel(json.loads(answer))["configs"]

@@ -9,9 +9,9 @@ from meshproof.core.errors import BadInput
 from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.diff import Difference, record_differences
 from meshproof.upgrade.baseline.expected_changes import RULES
-from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.model import BaselineRecord
 from meshproof.upgrade.baseline.normalise import without_revision
-from meshproof.upgrade.baseline.rule import Rule, explanation
+from meshproof.upgrade.baseline.rule import BaselineRule, explanation
 from meshproof.upgrade.baseline.samples import sample_problems
 
 
@@ -20,15 +20,15 @@ class Explained:
     """A difference, and the rule that says why it is there."""
 
     difference: Difference
-    rule: Rule
+    rule: BaselineRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class BaselineComparison:
     """What has changed between two records. It is good if nothing is unexplained."""
 
-    before: Record
-    after: Record
+    before: BaselineRecord
+    after: BaselineRecord
     from_version: str
     to_version: str
     explained: tuple[Explained, ...]
@@ -40,9 +40,14 @@ class Comparison:
         return not self.explained and not self.unexplained
 
 
-def compare(
-    before: Record, after: Record, *, from_version: str = "", to_version: str = "", rules: Sequence[Rule] = RULES
-) -> Comparison:
+def compare_records(
+    before: BaselineRecord,
+    after: BaselineRecord,
+    *,
+    from_version: str = "",
+    to_version: str = "",
+    rules: Sequence[BaselineRule] = RULES,
+) -> BaselineComparison:
     """Versions that are not given are those of the istiods. Raises `BadInput` if the records are of two meshes."""
     if before.mesh != after.mesh:
         raise BadInput(
@@ -57,7 +62,7 @@ def compare(
             unexplained.append(difference)
         else:
             explained.append(Explained(difference=difference, rule=rule))
-    return Comparison(
+    return BaselineComparison(
         before=before,
         after=after,
         from_version=old,
@@ -67,12 +72,12 @@ def compare(
     )
 
 
-def _version(record: Record) -> str:
+def _version(record: BaselineRecord) -> str:
     """That of its istiods, the newest if there are several: a plain number, whatever build it is."""
     return max(record.istiods, key=lambda text: Version.parse(text) or Version(0, 0), default="").partition("-")[0]
 
 
-def _of_samples(before: Record, after: Record) -> list[Difference]:
+def _of_samples(before: BaselineRecord, after: BaselineRecord) -> list[Difference]:
     """Only sources that were asked both times can be judged."""
     return [
         Difference(places=(source,), kind="answers", name="sample", path=what, before=was, after=now)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshproof.core.structural_diff import Change, Inner, differences
-from meshproof.upgrade.baseline.model import Key, Record
+from meshproof.upgrade.baseline.model import BaselineRecord, Key
 from meshproof.upgrade.baseline.normalise import canonical
 
 HOLDER = "holder"
@@ -31,7 +31,7 @@ class Difference:
     after: object
 
 
-def record_differences(before: Record, after: Record) -> list[Difference]:
+def record_differences(before: BaselineRecord, after: BaselineRecord) -> list[Difference]:
     """All of them, each once with all places where it is the same. What samples say is not in it."""
     found: dict[tuple[str, ...], list[str]] = {}
     values: dict[tuple[str, ...], tuple[object, object]] = {}

@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.normalise import canonical
-from meshproof.upgrade.baseline.rule import NEW, NOTHING, OLD, Rule
+from meshproof.upgrade.baseline.rule import NEW, NOTHING, OLD, BaselineRule
 
 NEVER: Final = re.escape(canonical({"istio.io/deactivated": "never-match"}))
 """The labels that a webhook asks for which is switched off in favour of that of a tag."""
@@ -30,7 +30,7 @@ def _selectors() -> str:
 
 
 RULES: Final = (
-    Rule(
+    BaselineRule(
         id="VERSION-1",
         sentence="istiods and proxies are of the new version",
         source="the upgrade itself",
@@ -40,7 +40,7 @@ RULES: Final = (
         before=f'"{OLD}"',
         after=f'"{NEW}"',
     ),
-    Rule(
+    BaselineRule(
         id="UNREADY-1",
         sentence="istiod sends endpoints that are not ready as well, and says that they are unhealthy",
         source="Istio 1.31, release note 60690: PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
@@ -50,7 +50,7 @@ RULES: Final = (
         after=r'\{"count": \d+, "health": "UNHEALTHY", .*\}',
         since=Version(1, 31),
     ),
-    Rule(
+    BaselineRule(
         id="UNREADY-2",
         sentence="endpoints that are not ready get no requests, however few are ready: the panic threshold is zero",
         source="note 60690; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
@@ -61,7 +61,7 @@ RULES: Final = (
         after=r"\{\}",
         since=Version(1, 31),
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-1",
         sentence="only the default revision has webhooks for namespaces without a revision; they were switched off",
         source=WEBHOOKS,
@@ -71,7 +71,7 @@ RULES: Final = (
         before=rf'.*"namespaceSelector": {OFF}, "objectSelector": {OFF},.*',
         after=NOTHING,
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-2",
         sentence="the webhook of a revision is not switched off, as that of the default revision was for its tag",
         source=WEBHOOKS,
@@ -81,7 +81,7 @@ RULES: Final = (
         before=NEVER,
         after=NOTHING,
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-3",
         sentence="it selects what is labelled with its revision",
         source=WEBHOOKS,
@@ -91,7 +91,7 @@ RULES: Final = (
         before=NOTHING,
         after=_selectors(),
     ),
-    Rule(
+    BaselineRule(
         id="INSTALL-1",
         sentence="installing once more, istioctl lets the validation webhook of a remote trust what its injection "
         "webhook trusts by then; it still fails open",

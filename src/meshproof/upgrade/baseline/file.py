@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from meshproof.core.errors import BadInput
 from meshproof.core.path_options import read_text, write_text
-from meshproof.upgrade.baseline.model import FORMAT, Content, Key, Record, Sample
+from meshproof.upgrade.baseline.model import FORMAT, BaselineRecord, Content, Key, Sample
 from meshproof.upgrade.baseline.normalise import canonical
 
 AGAIN: Final = "take it again: meshproof upgrade record"
 
 
-def write_record(record: Record, path: Path) -> None:
+def write_record(record: BaselineRecord, path: Path) -> None:
     """Raises `BadInput` if it cannot be written."""
-    write_text(f"-o {path}", path, text_of(record))
+    write_text(f"-o {path}", path, record_text(record))
 
 
-def text_of(record: Record) -> str:
+def record_text(record: BaselineRecord) -> str:
     document = {
         "format": FORMAT,
         "mesh": record.mesh,
@@ -33,7 +33,7 @@ def text_of(record: Record) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _parts(record: Record) -> Iterator[dict[str, object]]:
+def _parts(record: BaselineRecord) -> Iterator[dict[str, object]]:
     """What several workloads of a cluster hold alike is written once."""
     alike: dict[tuple[str, str, str, str], list[str]] = {}
     contents: dict[tuple[str, str, str, str], Content] = {}
@@ -46,7 +46,7 @@ def _parts(record: Record) -> Iterator[dict[str, object]]:
         yield {"cluster": cluster, "kind": kind, "name": name, "workloads": alike[same], "content": json.loads(text)}
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path) -> BaselineRecord:
     """Raises `BadInput` that says what is wrong with the file."""
     text = read_text(f"record {path}", path, "name a file that `meshproof upgrade record` wrote")
     try:
@@ -56,14 +56,14 @@ def read_record(path: Path) -> Record:
     return parse_record(document, f"record {path}")
 
 
-def parse_record(document: Any, what: str) -> Record:
+def parse_record(document: Any, what: str) -> BaselineRecord:
     """From the parsed text. `what` is how errors call it."""
     if not isinstance(document, dict) or "format" not in document:
         raise BadInput(what, "it is no record", "name a file that `meshproof upgrade record` wrote")
     if document["format"] != FORMAT:
         raise BadInput(what, f"it has format {document['format']}, this meshproof writes and reads {FORMAT}", AGAIN)
     try:
-        return Record(
+        return BaselineRecord(
             mesh=str(document["mesh"]),
             taken=datetime.fromisoformat(document["taken"]),
             parts={key: content for part in document["parts"] for key, content in _read_part(part)},

@@ -37,7 +37,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class BaselineRecord:
     """A mesh at one moment. `samples` are by source, and empty where nobody was there to ask."""
 
     mesh: str

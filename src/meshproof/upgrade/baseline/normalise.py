@@ -12,7 +12,7 @@ from typing import Any, Final
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.discovery.probe_filter import is_of_probes
-from meshproof.upgrade.baseline.model import ISTIOD, VERSION, Key, Record
+from meshproof.upgrade.baseline.model import ISTIOD, VERSION, BaselineRecord, Key
 
 UNORDERED: Final = frozenset(
     (
@@ -101,7 +101,7 @@ def _weight(endpoint: Json) -> int:
 # -- revisions --------------------------------------------------------------------------------------------------------
 
 
-def without_revision(record: Record) -> Record:
+def without_revision(record: BaselineRecord) -> BaselineRecord:
     """The same with the names of the default revision, if all istiods are of one that is another.
 
     Where two revisions run side by side they stay apart. What the default revision has left behind keeps its name,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from meshproof.upgrade.baseline.compare import Comparison
+from meshproof.upgrade.baseline.compare import BaselineComparison
 from meshproof.upgrade.baseline.diff import HOLDER, Difference
 from meshproof.upgrade.baseline.normalise import canonical
 
@@ -17,12 +17,12 @@ MOST: Final = 8
 """Names or places that are told one by one."""
 
 
-def told(comparison: Comparison) -> str:
+def comparison_text(comparison: BaselineComparison) -> str:
     """All of it: what is red first, then what is explained, by rule."""
     return "\n".join(_lines(comparison))
 
 
-def _lines(comparison: Comparison) -> Iterator[str]:
+def _lines(comparison: BaselineComparison) -> Iterator[str]:
     before, after = comparison.before, comparison.after
     yield f"{before.mesh}: {before.taken:%Y-%m-%d %H:%M:%S} and {after.taken:%Y-%m-%d %H:%M:%S} UTC"
     yield f"Istio {comparison.from_version} and {comparison.to_version}; {len(after.parts)} parts of configuration"

@@ -22,7 +22,7 @@ NEW: Final = "{to}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class BaselineRule:
     """One explanation. Patterns are regular expressions that must match all of a text.
 
     `before` and `after` match values as JSON, nothing as an empty text; `{from}` and `{to}` in them stand for the
@@ -53,8 +53,8 @@ class Rule:
             (self.kind, difference.kind),
             (self.name, difference.name),
             (self.path, difference.path),
-            (self.before, text_of(difference.before)),
-            (self.after, text_of(difference.after)),
+            (self.before, value_text(difference.before)),
+            (self.after, value_text(difference.after)),
         )
         versions = {OLD: version_pattern(from_version), NEW: version_pattern(to_version)}
         return all(re.fullmatch(_filled(pattern, versions), text) for pattern, text in pairs)
@@ -71,12 +71,14 @@ def version_pattern(version: str) -> str:
     return re.escape(version) + r'(?:[-+.][^"]*)?'
 
 
-def text_of(value: object) -> str:
+def value_text(value: object) -> str:
     """As patterns see it."""
     return NOTHING if value is None else canonical(value)
 
 
-def explanation(difference: Difference, from_version: str, to_version: str, rules: Sequence[Rule]) -> Rule | None:
+def explanation(
+    difference: Difference, from_version: str, to_version: str, rules: Sequence[BaselineRule]
+) -> BaselineRule | None:
     """The first rule that explains it."""
     return next(
         (

@@ -27,7 +27,7 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class WorkloadPod:
     """The pod that speaks for a workload."""
 
     cluster: Cluster
@@ -47,14 +47,14 @@ def workload_of(pod: Json) -> str:
     return f"{meta['namespace']}/{owner['name']} ({owner['kind']})"
 
 
-def members(raw: Raw) -> list[Member]:
+def workload_pods(raw: Raw) -> list[WorkloadPod]:
     """The newest ready pod of every workload that has one. Probes of ours come and go, and are left out."""
     found: dict[str, Json] = {}
     for pod in sorted(raw.pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", ""))):
         facts = pod_facts(pod)
         if facts.live and facts.ready and not names.is_probe_namespace(facts.namespace):
             found[workload_of(pod)] = pod
-    return [Member(cluster=raw.cluster, workload=each, pod=pod_facts(pod)) for each, pod in sorted(found.items())]
+    return [WorkloadPod(cluster=raw.cluster, workload=each, pod=pod_facts(pod)) for each, pod in sorted(found.items())]
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------

@@ -14,17 +14,17 @@ from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.istioctl import tool_reasons
 from meshproof.upgrade.precheck.proofs import claim_reasons
 from meshproof.upgrade.precheck.read import read_facts
-from meshproof.upgrade.precheck.rule import Reason, Rule, Severity
+from meshproof.upgrade.precheck.rule import PrecheckRule, Reason, Severity
 from meshproof.upgrade.precheck.rules.access import ACCESS
 from meshproof.upgrade.precheck.rules.settings import SETTINGS
 from meshproof.upgrade.precheck.rules.versions import VERSIONS
-from meshproof.upgrade.precheck.verdict import Verdict, verdict_of
+from meshproof.upgrade.precheck.verdict import UpgradeVerdict, upgrade_verdict
 
-RULES: Final[tuple[Rule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
+RULES: Final[tuple[PrecheckRule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
 
 
-def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> Verdict:
+def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> UpgradeVerdict:
     """Whether `mesh` is ready for `target`. Reads only; about a second for each cluster, and istioctl's own time.
 
     `claims` are those of a run on the same mesh, or why they could not be run; None if nobody wanted them. Raises
@@ -36,10 +36,10 @@ def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broke
     asked = [f"{len(RULES)} rules", *filter(None, (told,))]
     if isinstance(claims, SuiteRun):
         asked.append(f"{len(claims.results)} claims in {claims.seconds:.0f} s")
-    return verdict_of(mesh.topology.name, str(target), facts, reasons, asked)
+    return upgrade_verdict(mesh.topology.name, str(target), facts, reasons, asked)
 
 
-def judged(facts: Facts, target: Target, rules: Iterable[Rule] = RULES) -> Iterator[Reason]:
+def judged(facts: Facts, target: Target, rules: Iterable[PrecheckRule] = RULES) -> Iterator[Reason]:
     """What the rules say of these facts, and what they could not be asked about."""
     for rule in rules:
         yield from rule.reasons(facts, target)

@@ -26,7 +26,7 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Istiod:
+class IstiodFacts:
     """One Deployment of istiod. `version` is what its pod says, or the tag of its image if that cannot be asked."""
 
     name: str
@@ -81,7 +81,7 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class InjectedPod:
     """A pod that says which revision or tag is to inject it (its label), or which one has (its annotation)."""
 
     name: str
@@ -104,7 +104,7 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
+class ReaderAccount:
     """The account by which other clusters' istiods read this one, and what all roles that are bound to it allow."""
 
     account: str
@@ -112,7 +112,7 @@ class Reader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class ExpiringCredential:
     """A credential that ends. `token` tells that it is one of a remote secret, and no certificate."""
 
     what: str
@@ -131,18 +131,18 @@ class ClusterSeen:
     is_primary: bool
     readers: tuple[str, ...]
     kubernetes: str
-    istiods: tuple[Istiod, ...] = ()
+    istiods: tuple[IstiodFacts, ...] = ()
     crds: tuple[Crd, ...] = ()
     hooks: tuple[Hook, ...] = ()
     services: frozenset[str] = frozenset()
     alive: frozenset[str] = frozenset()
     namespaces: tuple[Namespace, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: tuple[InjectedPod, ...] = ()
     patches: tuple[Patch, ...] = ()
     configured: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     annotated: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    reader: Reader | None = None
-    endings: tuple[Ending, ...] = ()
+    reader: ReaderAccount | None = None
+    endings: tuple[ExpiringCredential, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +155,7 @@ class Facts:
     withheld: tuple[Withheld, ...] = ()
 
     @property
-    def istiods(self) -> tuple[tuple[ClusterSeen, Istiod], ...]:
+    def istiods(self) -> tuple[tuple[ClusterSeen, IstiodFacts], ...]:
         return tuple((cluster, istiod) for cluster in self.clusters for istiod in cluster.istiods)
 
     @property

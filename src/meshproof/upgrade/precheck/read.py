@@ -21,19 +21,19 @@ from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain, su
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
-    Ending,
+    ExpiringCredential,
     Facts,
     Hook,
-    Member,
+    InjectedPod,
     Namespace,
     Patch,
     Proxy,
-    Reader,
+    ReaderAccount,
     Withheld,
 )
 from meshproof.upgrade.precheck.read_istiods import istiods_of, proxies_of
 from meshproof.upgrade.precheck.reader_role import account_of, reader_of
-from meshproof.upgrade.precheck.reading import Reading
+from meshproof.upgrade.precheck.reading import TolerantReader
 
 _BUNDLE: Final = "gateway.networking.k8s.io/bundle-version"
 _GATEWAY_API: Final = ".gateway.networking.k8s.io"
@@ -63,7 +63,7 @@ def _readers(mesh: Mesh, cluster: Cluster) -> tuple[str, ...]:
 
 
 def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, tuple[Proxy, ...], tuple[Withheld, ...]]:
-    reading = Reading(cluster)
+    reading = TolerantReader(cluster)
     kube = cluster.kube
     kubernetes = str(kube.get("/version")["gitVersion"])  # an API server that does not answer ends the check
     services = reading.known("Service", names.SYSTEM_NAMESPACE)
@@ -89,7 +89,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         configured=MappingProxyType(_configured(reading) if primary else {}),
         annotated=MappingProxyType(_annotated(pods)),
         reader=reader_in(reading, account) if _readers(mesh, cluster) else None,
-        endings=tuple(endings_in(reading)),
+        endings=tuple(expiring_in(reading)),
     )
     return seen, tuple(proxies_of(reading)) if primary else (), tuple(reading.withheld)
 
@@ -97,7 +97,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
 # -- objects ----------------------------------------------------------------------------------------------------------
 
 
-def _crds(reading: Reading) -> Iterator[Crd]:
+def _crds(reading: TolerantReader) -> Iterator[Crd]:
     least = {each.crd for each in BUNDLES}
     for found in reading.all_of("CustomResourceDefinition"):
         name = str(found["metadata"]["name"])
@@ -113,7 +113,7 @@ def _crds(reading: Reading) -> Iterator[Crd]:
         )
 
 
-def _in_use(reading: Reading, crd: str, version: str) -> bool | None:
+def _in_use(reading: TolerantReader, crd: str, version: str) -> bool | None:
     plural, _, group = crd.partition(".")
     path = f"/apis/{group}/{version}/{plural}"
     return reading.may(f"{plural} objects", lambda: bool(reading.kube.get(path, limit="1")["items"]), None)
@@ -154,16 +154,16 @@ def _namespaces(found: Iterable[Json]) -> Iterator[Namespace]:
             yield Namespace(name=each["metadata"]["name"], revision=str(revision))
 
 
-def _members(pods: Iterable[Json]) -> Iterator[Member]:
+def _members(pods: Iterable[Json]) -> Iterator[InjectedPod]:
     for pod in pods:
         meta = pod["metadata"]
         wants = (meta.get("labels") or {}).get(names.REVISION_LABEL, "")
         has = (meta.get("annotations") or {}).get(names.REVISION_LABEL, "")
         if (wants or has) and not names.is_probe_namespace(meta["namespace"]):
-            yield Member(name=_full_name(pod), wants=str(wants), has=str(has))
+            yield InjectedPod(name=_full_name(pod), wants=str(wants), has=str(has))
 
 
-def _configured(reading: Reading) -> dict[str, tuple[str, ...]]:
+def _configured(reading: TolerantReader) -> dict[str, tuple[str, ...]]:
     """Configuration that a changed default touches, by what it uses."""
     rules = [rule for rule in reading.all_of("DestinationRule") if _has_unlimited_outliers(rule["spec"])]
     routes = [
@@ -250,13 +250,13 @@ def _secrets_or_none(kube: Kube) -> tuple[RemoteSecret, ...]:
         return ()
 
 
-def reader_in(reading: Reading, account: str) -> Reader | None:
+def reader_in(reading: TolerantReader, account: str) -> ReaderAccount | None:
     """What the account may do in one cluster; None where that cannot be seen."""
     bindings, roles = reading.known("ClusterRoleBinding"), reading.known("ClusterRole")
     return None if bindings is None or roles is None else reader_of(account, bindings, roles)
 
 
-def endings_in(reading: Reading) -> Iterator[Ending]:
+def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
     """Credentials of one cluster that end: certificates in cacerts, tokens in remote secrets."""
     ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.kube), None)
     if ca is not None:
@@ -267,11 +267,11 @@ def endings_in(reading: Reading) -> Iterator[Ending]:
                 continue  # TRUST-01 says so
             for certificate in chain:
                 what = f"{subject(certificate)} in {key} of secret {names.CACERTS}"
-                yield Ending(what=what, ends=certificate.not_valid_after_utc)
+                yield ExpiringCredential(what=what, ends=certificate.not_valid_after_utc)
     if reading.cluster.is_primary:
         for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):
             if secret.ends is not None:
-                yield Ending(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
+                yield ExpiringCredential(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
 
 
 def _ca(kube: Kube) -> CaFiles | None:

@@ -13,13 +13,13 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.errors import Broken, NotReady
 from meshproof.providers.kubeconfig import hub_and_tag
-from meshproof.upgrade.precheck.facts import Istiod, Proxy
-from meshproof.upgrade.precheck.reading import Reading
+from meshproof.upgrade.precheck.facts import IstiodFacts, Proxy
+from meshproof.upgrade.precheck.reading import TolerantReader
 
 T = TypeVar("T")
 
 
-def istiods_of(reading: Reading) -> Iterator[Istiod]:
+def istiods_of(reading: TolerantReader) -> Iterator[IstiodFacts]:
     for deployment in reading.all_of("Deployment", names.SYSTEM_NAMESPACE, labels="app=istiod"):
         labels = deployment["metadata"].get("labels") or {}
         revision = str(labels.get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
@@ -27,7 +27,7 @@ def istiods_of(reading: Reading) -> Iterator[Istiod]:
         image = str(container.get("image") or "")
         pods = [pod for pod in _running(reading) if _revision_of(pod) == revision]
         told = [reading.may(f"version of {pod}", partial(_version, reading, pod), "") for pod in _names(pods)[:1]]
-        yield Istiod(
+        yield IstiodFacts(
             name=deployment["metadata"]["name"],
             revision=revision,
             version=next(filter(None, told), "") or hub_and_tag(image)[1],
@@ -37,11 +37,11 @@ def istiods_of(reading: Reading) -> Iterator[Istiod]:
         )
 
 
-def _version(reading: Reading, pod: str) -> str:
+def _version(reading: TolerantReader, pod: str) -> str:
     return _asked(lambda: istiod_client.version(reading.kube, pod))
 
 
-def _connected(reading: Reading, pod: str) -> tuple[istiod_client.ProxySync, ...]:
+def _connected(reading: TolerantReader, pod: str) -> tuple[istiod_client.ProxySync, ...]:
     return _asked(lambda: istiod_client.syncz(reading.kube, pod))
 
 
@@ -55,7 +55,7 @@ def _asked(ask: Callable[[], T]) -> T:
         raise NotReady(problem.what, problem.reason) from None
 
 
-def _running(reading: Reading) -> list[Json]:
+def _running(reading: TolerantReader) -> list[Json]:
     pods = reading.all_of("Pod", names.SYSTEM_NAMESPACE, labels="app=istiod")
     return [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
 
@@ -68,7 +68,7 @@ def _revision_of(thing: Json) -> str:
     return str((thing["metadata"].get("labels") or {}).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
-def _compatibility(reading: Reading, revision: str) -> str:
+def _compatibility(reading: TolerantReader, revision: str) -> str:
     """Of which release it behaves like one, as its chart has written down (ConfigMap `values`)."""
     name = names.of_revision("values", revision)
     found = reading.may(f"ConfigMap {name}", lambda: reading.kube.find("ConfigMap", name, names.SYSTEM_NAMESPACE), None)
@@ -79,7 +79,7 @@ def _compatibility(reading: Reading, revision: str) -> str:
     return str(values.get("compatibilityVersion") or "") if isinstance(values, dict) else ""
 
 
-def proxies_of(reading: Reading) -> Iterator[Proxy]:
+def proxies_of(reading: TolerantReader) -> Iterator[Proxy]:
     for pod in _names(_running(reading)):
         home = reading.may(f"version of {pod}", partial(_version, reading, pod), "")
         connected = reading.may(f"proxies of {pod}", partial(_connected, reading, pod), ())

@@ -8,7 +8,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rbac import Rule as Right
 from meshproof.clients.kubernetes.rbac import right_text
 from meshproof.discovery.remote_secrets import token_claims
-from meshproof.upgrade.precheck.facts import Reader
+from meshproof.upgrade.precheck.facts import ReaderAccount
 
 _PREFIX = "system:serviceaccount:"
 
@@ -19,7 +19,7 @@ def account_of(token: str) -> str:
     return subject.removeprefix(_PREFIX) if subject.startswith(_PREFIX) else ""
 
 
-def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> Reader:
+def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> ReaderAccount:
     """All that ClusterRoles give the account, by its name or by a group that it is in, aggregated roles included."""
     by_name = {role["metadata"]["name"]: role for role in roles}
     bound = {
@@ -29,7 +29,7 @@ def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> 
         and any(_is(subject, account) for subject in binding.get("subjects") or [])
     }
     rights = [right for name in bound if name in by_name for right in _rights(by_name[name], roles)]
-    return Reader(account=account, rights=tuple(dict.fromkeys(rights)))
+    return ReaderAccount(account=account, rights=tuple(dict.fromkeys(rights)))
 
 
 def _is(subject: Json, account: str) -> bool:
@@ -58,7 +58,7 @@ def _rights(role: Json, roles: Sequence[Json]) -> Iterator[Right]:
             yield Right(group=group, resources=tuple(rule.get("resources") or ()), verbs=tuple(rule["verbs"]))
 
 
-def lacking(reader: Reader, wanted: Iterable[Right]) -> list[str]:
+def lacking(reader: ReaderAccount, wanted: Iterable[Right]) -> list[str]:
     """What it may not do of that, as `list secrets`, all verbs of a resource together."""
     found = []
     for right in wanted:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Reading:
+class TolerantReader:
     """One cluster, request by request; what is withheld is collected."""
 
     def __init__(self, cluster: Cluster) -> None:

@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Violation:
     """What a rule has met: where, and what. The rest is the rule's, where nothing is said here."""
 
     where: str
@@ -33,7 +33,7 @@ class Found:
     source: str = ""
 
 
-Judge = Callable[[Facts, Target], Iterable[Found]]
+Judge = Callable[[Facts, Target], Iterable[Violation]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class PrecheckRule:
     """One sentence that must hold before an upgrade.
 
     `source` says where that is written or coded, `severity` what it means if it does not hold, `repair` what to do.

@@ -17,7 +17,7 @@ MOST_PLACES: Final = 8
 SCHEMA: Final = "meshproof/upgrade-check/1"
 
 
-class Outcome(StrEnum):
+class UpgradeOutcome(StrEnum):
     """The verdict in a word. `exit_code` is the command's; 1 and 2 mean what they mean for every command: with 1 it
     failed to find out, with 2 the input was wrong."""
 
@@ -28,11 +28,13 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        return {Outcome.GO: 0, Outcome.UNKNOWN: 1, Outcome.WARNED: 3, Outcome.NO_GO: 4}[self]
+        return {UpgradeOutcome.GO: 0, UpgradeOutcome.UNKNOWN: 1, UpgradeOutcome.WARNED: 3, UpgradeOutcome.NO_GO: 4}[
+            self
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class UpgradeVerdict:
     """About one mesh and one target. `reasons` are the heaviest first; `asked` says what was examined."""
 
     mesh: str
@@ -42,15 +44,15 @@ class Verdict:
     asked: tuple[str, ...]
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> UpgradeOutcome:
         """By the heaviest reason: what is not known cannot make a no-go better, and no go certain."""
         severities = {reason.severity for reason in self.reasons}
         by_weight = {
-            Severity.NO_GO: Outcome.NO_GO,
-            Severity.UNKNOWN: Outcome.UNKNOWN,
-            Severity.WARNING: Outcome.WARNED,
+            Severity.NO_GO: UpgradeOutcome.NO_GO,
+            Severity.UNKNOWN: UpgradeOutcome.UNKNOWN,
+            Severity.WARNING: UpgradeOutcome.WARNED,
         }
-        return next((outcome for severity, outcome in by_weight.items() if severity in severities), Outcome.GO)
+        return next((outcome for severity, outcome in by_weight.items() if severity in severities), UpgradeOutcome.GO)
 
     def of(self, severity: Severity) -> tuple[Reason, ...]:
         return tuple(reason for reason in self.reasons if reason.severity is severity)
@@ -63,9 +65,11 @@ class Verdict:
 _ORDER: Final = list(Severity)
 
 
-def verdict_of(mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], asked: Sequence[str]) -> Verdict:
+def upgrade_verdict(
+    mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], asked: Sequence[str]
+) -> UpgradeVerdict:
     """The verdict over these reasons."""
-    return Verdict(
+    return UpgradeVerdict(
         mesh=mesh,
         target=target,
         versions=tuple(_versions(facts)),
@@ -93,7 +97,7 @@ def _versions(facts: Facts) -> Iterator[str]:
         yield f"{cluster.name}: {istiods}, Kubernetes {cluster.kubernetes}"
 
 
-def render(verdict: Verdict) -> str:
+def render_verdict(verdict: UpgradeVerdict) -> str:
     """The verdict as text, in the columns of all failure texts."""
     counts = [f"{len(found)} {severity}" for severity in Severity if (found := verdict.of(severity))]
     lines = [f"{verdict.outcome}: {verdict.mesh} to Istio {verdict.target} ({', '.join(counts) or 'nothing found'})"]
@@ -127,7 +131,7 @@ def _row(label: str, *texts: str) -> list[str]:
     return lines
 
 
-def summary(verdict: Verdict, severity: Severity) -> list[str]:
+def summary(verdict: UpgradeVerdict, severity: Severity) -> list[str]:
     """One line for each reason of that weight, for the text of a claim."""
     return [
         f"{reason.rule} {reason.where}: {reason.what}\nrepair: {reason.repair}\nsource: {reason.source}"

@@ -52,7 +52,7 @@ def uninstall(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Clus
 def restart_gateways(mesh: Mesh, cluster: Cluster) -> None:
     """`kubectl rollout restart` of every gateway of a cluster, one after the other."""
     for gateway in gateways_of(mesh.topology, cluster.spec):
-        restart(cluster.kube, gateway.namespace, gateway.name)
+        rollout_restart(cluster.kube, gateway.namespace, gateway.name)
 
 
 def restart_workloads(cluster: Cluster) -> None:
@@ -61,10 +61,10 @@ def restart_workloads(cluster: Cluster) -> None:
         (names.APP_NAMESPACE, app_deployment_name(cluster.spec)),
         (names.CLIENT_NAMESPACE, names.CLIENT_POD),
     ]
-    together(lambda pair: restart(cluster.kube, *pair), pairs)
+    together(lambda pair: rollout_restart(cluster.kube, *pair), pairs)
 
 
-def restart(kube: Kube, namespace: str, deployment: str) -> None:
+def rollout_restart(kube: Kube, namespace: str, deployment: str) -> None:
     """Have the pods of a Deployment made anew, and wait until they are ready. Raises `NotReady` with their state."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     template = {"metadata": {"annotations": {RESTARTED: now}}}

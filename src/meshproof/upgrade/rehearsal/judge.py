@@ -7,13 +7,13 @@ from typing import Final
 from meshproof.claims.findings import Findings
 from meshproof.claims.results import Result
 from meshproof.failover.drill import starved
-from meshproof.upgrade.rehearsal.run import Rehearsal, Stage, is_resilient
+from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult, is_resilient
 
 SHOWN: Final = 3
 """Lost requests that are told one by one."""
 
 
-def judge(rehearsal: Rehearsal, findings: Findings) -> None:
+def judge_rehearsal(rehearsal: Rehearsal, findings: Findings) -> None:
     """Every step is examined; those that were not taken are wrong too, since nothing is known of them.
 
     There is doubt if there is in every step that is wrong: one without is enough.
@@ -30,7 +30,7 @@ def judge(rehearsal: Rehearsal, findings: Findings) -> None:
         findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was unhealthy before it"])
 
 
-def doubt_of(stage: Stage) -> str:
+def doubt_of(stage: StepResult) -> str:
     """Why what is wrong with a step need not be wrong with the mesh; empty if a claim failed, since claims are proven
     when the load has ended, or if nothing speaks for it."""
     results = stage.claims.results if stage.claims else {}
@@ -43,7 +43,7 @@ def doubt_of(stage: Stage) -> str:
     return f"nothing is known about {', '.join(broken)}" if only else ""
 
 
-def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
+def problems_of(stage: StepResult, *, seen: bool = True) -> list[str]:
     """What is wrong with one step; empty if all is healthy. `seen` adds to red claims what they saw last."""
     found = [f"not healthy afterwards: {stage.unhealthy}"] if stage.healthy_s is None else []
     if lost := stage.lost:
@@ -58,7 +58,7 @@ def problems_of(stage: Stage, *, seen: bool = True) -> list[str]:
     return found
 
 
-def _of_claims(stage: Stage, *, seen: bool) -> list[str]:
+def _of_claims(stage: StepResult, *, seen: bool) -> list[str]:
     claims = stage.claims
     if claims is None or not claims.held:
         return ["no claim was proven after it"]

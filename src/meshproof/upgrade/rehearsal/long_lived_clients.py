@@ -10,7 +10,7 @@ from typing import Final
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.load.generator import Target
+from meshproof.load.generator import LoadTarget
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
@@ -42,7 +42,7 @@ class LongLivedClients:
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Namespace", self._namespace)
 
-    def loads(self, targets: Sequence[Target]) -> Sequence[PodLoad]:
+    def loads(self, targets: Sequence[LoadTarget]) -> Sequence[PodLoad]:
         """A load from each of them on every target."""
         return [
             PodLoad(

@@ -20,12 +20,12 @@ from meshproof.load.generator import DEFAULT, Way, load_on
 from meshproof.load.history import History, Mark, Request, Summary, Window, summarise
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.upgrade.baseline.capture import take
-from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.capture import take_record
+from meshproof.upgrade.baseline.model import BaselineRecord
 from meshproof.upgrade.rehearsal.component_versions import Components, components_of
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.upgrade.rehearsal.long_lived_clients import LongLivedClients
-from meshproof.upgrade.rehearsal.steps import RETURNED, START, Step
+from meshproof.upgrade.rehearsal.steps import RETURNED, START, RehearsalStep
 from meshproof.workloads.resilient_app import RESILIENT
 
 TARGETS: Final = (DEFAULT, RESILIENT)
@@ -41,12 +41,12 @@ not served for up to 75 s."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Stage:
+class StepResult:
     """What became of a step: `begin` and `end` bound its load, `done_s` is how long the step itself took, `healthy_s` how
     much longer it took until the mesh was healthy (None: it was not, and `unhealthy` says why). `late_s` is how late a
     request was sent at worst, `claims` what the suites said then (None where they were not run)."""
 
-    step: Step
+    step: RehearsalStep
     begin: Mark
     end: Mark | None = None
     done_s: float = 0.0
@@ -92,9 +92,9 @@ class Rehearsal:
     mesh: Mesh
     old: ControlPlane
     new: ControlPlane
-    stages: list[Stage] = field(default_factory=list)
-    untaken: Sequence[Step] = ()
-    records: dict[str, Record] = field(default_factory=dict)
+    stages: list[StepResult] = field(default_factory=list)
+    untaken: Sequence[RehearsalStep] = ()
+    records: dict[str, BaselineRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
     left: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -116,7 +116,7 @@ class RehearsalRunner:
     def travel(
         self,
         rehearsal: Rehearsal,
-        steps: Sequence[Step],
+        steps: Sequence[RehearsalStep],
         long_lived_clients: LongLivedClients,
         look: Callable[[str], object] = lambda state: None,
     ) -> Rehearsal:
@@ -143,11 +143,11 @@ class RehearsalRunner:
     def _take_steps(
         self,
         rehearsal: Rehearsal,
-        steps: Sequence[Step],
+        steps: Sequence[RehearsalStep],
         long_lived_clients: LongLivedClients,
         look: Callable[[str], object],
     ) -> None:
-        rehearsal.records[START] = take(rehearsal.mesh)
+        rehearsal.records[START] = take_record(rehearsal.mesh)
         look(START)
         for number, step in enumerate(steps):
             rehearsal.untaken = steps[number:]
@@ -157,16 +157,16 @@ class RehearsalRunner:
                 return
             stage.components = components_of(rehearsal.mesh)
             if step.arrives:
-                rehearsal.records[step.arrives] = take(step.governs.mesh_of(rehearsal.mesh))
+                rehearsal.records[step.arrives] = take_record(step.governs.mesh_of(rehearsal.mesh))
                 look(step.arrives)
             if step.proven:
                 self._prove(rehearsal, stage, number)
 
-    def _take(self, rehearsal: Rehearsal, step: Step, long_lived_clients: LongLivedClients) -> Stage:
+    def _take(self, rehearsal: Rehearsal, step: RehearsalStep, long_lived_clients: LongLivedClients) -> StepResult:
         mesh = step.governs.mesh_of(rehearsal.mesh)
         if step.before is not None:
             step.before()
-        stage = Stage(step=step, begin=Mark.now())
+        stage = StepResult(step=step, begin=Mark.now())
         rehearsal.stages.append(stage)
         with (
             self.drill_runner.narrator.step(f"{len(rehearsal.stages)}. {step.name}"),
@@ -194,7 +194,7 @@ class RehearsalRunner:
             rehearsal.history.add(request)
         return stage
 
-    def _prove(self, rehearsal: Rehearsal, stage: Stage, number: int) -> None:
+    def _prove(self, rehearsal: Rehearsal, stage: StepResult, number: int) -> None:
         folder = self.report_dir / f"step-{number + 1}"
         folder.mkdir(parents=True, exist_ok=True)
         topology = named(stage.step.governs.topology_of(rehearsal.mesh), rehearsal.mesh.topology, folder)

@@ -16,7 +16,7 @@ from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class RehearsalStep:
     """One thing that an operator does to one cluster.
 
     `governs` is the control plane that injects new pods afterwards. `proven` says whether all claims are proven after
@@ -39,7 +39,7 @@ RETURNED = "returned"
 """States of which records are taken."""
 
 
-def in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> tuple[Step, ...]:
+def in_place_steps(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> tuple[RehearsalStep, ...]:
     """Cluster by cluster in the topology's order: its istiod (in a remote what points to it), then its proxies.
 
     Each istiod is taken back once while no proxy is new. The rollback has the same order, so that both mixtures of
@@ -53,15 +53,15 @@ def _what(cluster: Cluster) -> str:
     return f"istiod of {cluster}" if cluster.is_primary else f"what points to istiod in {cluster}"
 
 
-def _forward_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator[Step]:
+def _forward_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator[RehearsalStep]:
     for number, cluster in enumerate(mesh.clusters, start=1):
         up = partial(moves.install, new, mesh, cluster)
         if cluster.is_primary:
-            yield Step(name=f"{_what(cluster)} to {new}", governs=new, do=up, proven=False)
+            yield RehearsalStep(name=f"{_what(cluster)} to {new}", governs=new, do=up, proven=False)
             down = partial(moves.install, old, mesh, cluster)
-            yield Step(name=f"{_what(cluster)} back to {old}", governs=old, do=down, proven=False, back=True)
-        yield Step(name=f"{_what(cluster)} to {new}", governs=new, do=up)
-        yield Step(
+            yield RehearsalStep(name=f"{_what(cluster)} back to {old}", governs=old, do=down, proven=False, back=True)
+        yield RehearsalStep(name=f"{_what(cluster)} to {new}", governs=new, do=up)
+        yield RehearsalStep(
             name=f"proxies of {cluster} to {new}",
             governs=new,
             arrives=TARGET if number == len(mesh.clusters) else "",
@@ -69,10 +69,10 @@ def _forward_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Itera
         )
 
 
-def _back_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator[Step]:
+def _back_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator[RehearsalStep]:
     for number, cluster in enumerate(mesh.clusters, start=1):
         governed = mesh.controlled_by(cluster) if cluster.is_primary else ()
-        yield Step(
+        yield RehearsalStep(
             name=f"{_what(cluster)} back to {old}" + (", and the proxies that it governs" if governed else ""),
             governs=old,
             back=True,
@@ -92,7 +92,9 @@ def _restart(mesh: Mesh, clusters: tuple[Cluster, ...]) -> None:
         moves.restart_workloads(cluster)
 
 
-def by_revision(mesh: Mesh, old: ControlPlane, new: ControlPlane, follow: Callable[[], object]) -> tuple[Step, ...]:
+def by_revision_steps(
+    mesh: Mesh, old: ControlPlane, new: ControlPlane, follow: Callable[[], object]
+) -> tuple[RehearsalStep, ...]:
     """A second control plane beside the first, in all clusters; then the tag, then the proxies, the last cluster first;
     then the old one goes. The rollback takes the same steps from their end.
 
@@ -113,7 +115,7 @@ def by_revision(mesh: Mesh, old: ControlPlane, new: ControlPlane, follow: Callab
     return tuple(steps)
 
 
-def _beside(mesh: Mesh, there: ControlPlane, beside: ControlPlane, cluster: Cluster, *, back: bool) -> Step:
+def _beside(mesh: Mesh, there: ControlPlane, beside: ControlPlane, cluster: Cluster, *, back: bool) -> RehearsalStep:
     what = "istiod" if cluster.is_primary else "what points to istiod"
 
     def do() -> None:
@@ -122,16 +124,18 @@ def _beside(mesh: Mesh, there: ControlPlane, beside: ControlPlane, cluster: Clus
             moves.expose((there, beside), mesh, cluster)
 
     name = f"{what} {beside} beside the other in {cluster}"
-    return Step(name=name, governs=there, do=do, proven=not back, back=back)
+    return RehearsalStep(name=name, governs=there, do=do, proven=not back, back=back)
 
 
-def _tagged(mesh: Mesh, to: ControlPlane, tool: ControlPlane, cluster: Cluster, *, back: bool) -> Step:
+def _tagged(mesh: Mesh, to: ControlPlane, tool: ControlPlane, cluster: Cluster, *, back: bool) -> RehearsalStep:
     name = f"tag {moves.DEFAULT_TAG} of {cluster} to {to}"
-    return Step(name=name, governs=to, do=partial(moves.set_tag, to, tool, mesh, cluster), proven=not back, back=back)
+    return RehearsalStep(
+        name=name, governs=to, do=partial(moves.set_tag, to, tool, mesh, cluster), proven=not back, back=back
+    )
 
 
-def _moved(mesh: Mesh, to: ControlPlane, cluster: Cluster, *, back: bool) -> Step:
-    return Step(
+def _moved(mesh: Mesh, to: ControlPlane, cluster: Cluster, *, back: bool) -> RehearsalStep:
+    return RehearsalStep(
         name=f"proxies of {cluster} to {to}",
         governs=to,
         proven=not back,
@@ -142,7 +146,7 @@ def _moved(mesh: Mesh, to: ControlPlane, cluster: Cluster, *, back: bool) -> Ste
 
 def _gone(
     mesh: Mesh, gone: ControlPlane, stays: ControlPlane, follow: Callable[[], object], *, back: bool
-) -> Iterator[Step]:
+) -> Iterator[RehearsalStep]:
     """Remotes first: their API servers call the istiod of a primary."""
     clusters = (*mesh.remotes, *mesh.primaries)
     tool = gone if back else stays  # the newer istioctl knows both
@@ -154,7 +158,7 @@ def _gone(
 
     for number, cluster in enumerate(clusters, start=1):
         last = number == len(clusters)
-        yield Step(
+        yield RehearsalStep(
             name=f"{gone} removed from {cluster}",
             governs=stays,
             proven=last or not back,

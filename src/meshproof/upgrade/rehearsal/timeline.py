@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from meshproof.load.history import clock
 from meshproof.upgrade.rehearsal.judge import problems_of
-from meshproof.upgrade.rehearsal.run import Rehearsal, Stage
+from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult
 
 
 def page(rehearsal: Rehearsal) -> str:
@@ -47,7 +47,7 @@ def _table(rehearsal: Rehearsal) -> Iterator[str]:
         yield f"| {number}. {step.name} | not taken | | | | | | | |"
 
 
-def _claims(stage: Stage) -> str:
+def _claims(stage: StepResult) -> str:
     if stage.claims is None:
         return "" if not stage.step.proven else "not run"
     red = stage.claims.red

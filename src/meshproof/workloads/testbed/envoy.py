@@ -12,7 +12,7 @@ from meshproof.workloads.testbed.names import APP, FAIL_HEADER, LISTEN_GRPC, LIS
 _EXTENSION: Final = "type.googleapis.com/envoy.extensions.filters"
 
 
-def envoy_config(cluster: str) -> Json:
+def probe_envoy_config(cluster: str) -> Json:
     """Static configuration: the same service on every port; Envoy takes HTTP/1.1 and HTTP/2 on each."""
     listeners = [_listener(port, cluster) for port in (LISTEN_HTTP, LISTEN_GRPC, LISTEN_TCP, LISTEN_OPEN)]
     return {"static_resources": {"listeners": listeners}}

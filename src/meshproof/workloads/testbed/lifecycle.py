@@ -26,7 +26,7 @@ from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container, envoy_container
 from meshproof.workloads.ephemeral import make_namespace, ready_pod
 from meshproof.workloads.testbed.configuration import configurations
-from meshproof.workloads.testbed.envoy import envoy_config
+from meshproof.workloads.testbed.envoy import probe_envoy_config
 from meshproof.workloads.testbed.names import (
     APP,
     CLUSTER_LABEL,
@@ -158,5 +158,5 @@ def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
 
 
 def _config_map(cluster: Cluster, namespace: str) -> Json:
-    text = yaml.safe_dump(envoy_config(cluster.name), sort_keys=False)
+    text = yaml.safe_dump(probe_envoy_config(cluster.name), sort_keys=False)
     return core("ConfigMap", metadata(APP, namespace), data={"envoy.yaml": text})

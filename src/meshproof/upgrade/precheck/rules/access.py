@@ -10,10 +10,10 @@ from meshproof.core.deadlines import HORIZONS
 from meshproof.core.versions import Target, Version
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.reader_role import lacking
-from meshproof.upgrade.precheck.rule import Found, Rule, Severity
+from meshproof.upgrade.precheck.rule import PrecheckRule, Severity, Violation
 
 
-def _webhooks(facts: Facts, target: Target) -> Iterator[Found]:
+def _webhooks(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster in facts.clusters:
         for hook in cluster.hooks:
             for service in hook.services:
@@ -22,7 +22,7 @@ def _webhooks(facts: Facts, target: Target) -> Iterator[Found]:
                 state = "has no endpoint that is ready" if service in cluster.services else "is not there"
                 of = f"tag {hook.tag} of revision {hook.revision}" if hook.tag else f"revision {hook.revision}"
                 refused = "no pod can be made that it selects" if hook.injects else "configuration cannot be changed"
-                yield Found(
+                yield Violation(
                     where=f"{cluster.name} webhook {hook.name}",
                     what=f"it is of {of}, and dials Service {service}, which {state}: {refused}",
                     repair=f"move the tag to a revision that runs: istioctl tag set {hook.tag} --revision=REVISION "
@@ -32,32 +32,32 @@ def _webhooks(facts: Facts, target: Target) -> Iterator[Found]:
                 )
 
 
-def _namespaces(facts: Facts, target: Target) -> Iterator[Found]:
+def _namespaces(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster in facts.clusters:
         served = {hook.tag or hook.revision for hook in cluster.hooks if hook.injects}
         for namespace in cluster.namespaces:
             if namespace.revision not in served:
                 there = ", ".join(sorted(served)) or "nothing"
-                yield Found(
+                yield Violation(
                     where=f"{cluster.name} namespace {namespace.name}",
                     what=f"its label istio.io/rev={namespace.revision} is neither a revision nor a tag ({there}): pods "
                     "that are restarted in it have no sidecar any more",
                 )
 
 
-def _members(facts: Facts, target: Target) -> Iterator[Found]:
+def _members(facts: Facts, target: Target) -> Iterator[Violation]:
     there = {istiod.revision for _, istiod in facts.istiods}
     for cluster in facts.clusters:
         served = {hook.tag or hook.revision for hook in cluster.hooks if hook.injects}
         for pod in cluster.members:
             if pod.wants and pod.wants not in served:
-                yield Found(
+                yield Violation(
                     where=f"{cluster.name} pod {pod.name}",
                     what=f"its label istio.io/rev={pod.wants} is neither a revision nor a tag "
                     f"({', '.join(sorted(served)) or 'nothing'}): pods like it are no longer injected",
                 )
             elif pod.has and there and pod.has not in there:
-                yield Found(
+                yield Violation(
                     where=f"{cluster.name} pod {pod.name}",
                     what=f"its proxy is of revision {pod.has}, which has no istiod any more: it keeps what it was told "
                     "last, and its certificate ends",
@@ -65,25 +65,25 @@ def _members(facts: Facts, target: Target) -> Iterator[Found]:
                 )
 
 
-def _reader(facts: Facts, target: Target) -> Iterator[Found]:
+def _reader(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster in facts.clusters:
         if cluster.reader is None or not cluster.readers:
             continue
         if missing := lacking(cluster.reader, reader_rights(controlled=not cluster.is_primary)):
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} account {cluster.reader.account}",
                 what=f"istiod of {', '.join(cluster.readers)} reads the cluster with it, and it may not "
                 f"{'; '.join(missing)}",
             )
 
 
-def _endings(facts: Facts, target: Target) -> Iterator[Found]:
+def _endings(facts: Facts, target: Target) -> Iterator[Violation]:
     end, days = facts.now + HORIZONS.upgrade, HORIZONS.upgrade.days
     for cluster in facts.clusters:
         for each in cluster.endings:
             if each.ends < end:
                 state = "ended" if each.ends < facts.now else "ends"
-                yield Found(
+                yield Violation(
                     where=cluster.name,
                     what=f"{each.what} {state} at {each.ends:%Y-%m-%d %H:%M} UTC, within the {days} days that an "
                     "upgrade may take",
@@ -93,7 +93,7 @@ def _endings(facts: Facts, target: Target) -> Iterator[Found]:
 
 
 ACCESS: Final = (
-    Rule(
+    PrecheckRule(
         id="HOOK-01",
         sentence="every webhook and tag leads to an istiod that runs",
         source="istio.io, Canary Upgrades: stable revision labels; kubernetes.io, Admission Webhooks: failure policy",
@@ -101,7 +101,7 @@ ACCESS: Final = (
         repair="remove it, or start what it leads to",
         judge=_webhooks,
     ),
-    Rule(
+    PrecheckRule(
         id="HOOK-02",
         sentence="every namespace that names a revision names one that there is",
         source="istio.io, Canary Upgrades: data plane",
@@ -109,7 +109,7 @@ ACCESS: Final = (
         repair="set the label to a revision or a tag that there is",
         judge=_namespaces,
     ),
-    Rule(
+    PrecheckRule(
         id="HOOK-03",
         sentence="every pod that names a revision, or has a proxy of one, has an istiod of it",
         source="istio.io, Canary Upgrades: data plane; Uninstall old control plane",
@@ -117,7 +117,7 @@ ACCESS: Final = (
         repair="set the label in its Deployment to a revision or a tag that there is",
         judge=_members,
     ),
-    Rule(
+    PrecheckRule(
         id="READER-01",
         sentence="the account by which other clusters read a cluster has the rights that the target's istiod needs",
         source=f"{READER_SOURCE}; istio.io, 1.30.0 Change Notes on clusters without an updated reader role",
@@ -127,7 +127,7 @@ ACCESS: Final = (
         since=Version(1, 29),
         judge=_reader,
     ),
-    Rule(
+    PrecheckRule(
         id="CERT-01",
         sentence="no certificate of a CA ends while the upgrade goes on",
         source="istio.io, Plug in CA Certificates",
