@@ -129,12 +129,12 @@ def test_what_admission_refuses_is_prevented(mesh: Mesh, journal: Journal) -> No
 
 
 def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> None:
-    with pytest.raises(Unavailable, match="only the lab can do this"):
+    with pytest.raises(Unavailable, match="which only the lab has"):
         JournalledEditor(mesh, journal, "N9").block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     assert journal.unhealed() == ()
     links = FakeLinks()
     JournalledEditor(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
-    with pytest.raises(Unavailable, match="only the lab can heal them"):
+    with pytest.raises(Unavailable, match="only the lab can apply it"):
         heal(mesh, journal)
     heal(mesh, journal, links)
     assert links.done == ["block cluster1 cluster2 (15443,)", "unblock"]

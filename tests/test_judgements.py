@@ -74,7 +74,7 @@ def drill(**changes: Any) -> Drill:
         "history": History(),
         "sources": (),
         "begin": at(0),
-        "transient_fault": TransientFault(what="a fault", told=at(10), gone=at(11), heal=at(20), back=at(22)),
+        "transient_fault": TransientFault(what="a fault", injected=at(10), gone=at(11), heal=at(20), back=at(22)),
         "end": at(30),
     }
     return Drill(**(defaults | changes))
@@ -101,7 +101,7 @@ def test_refusals_need_acceptance_before_them() -> None:
     seen = outage(before={"cluster1": admission(WELL, pod=NO, bad_config=YES)})
     assert closed(seen, "cluster1") == [
         "before the outage a pod was refused (HTTP 400: must be non-negative)",
-        "before, a senseless rule was accepted",
+        "before the outage invalid Istio configuration was accepted",
     ]
 
 
@@ -127,13 +127,13 @@ def test_losses_count_in_their_own_window_and_source() -> None:
     assert lost(history, seen.down, ("cluster1",), but=seen.down) == [], "what may be lost is left out"
     assert lost(history, seen.down, ("cluster1",), but=seen.recovery) == [problem]
     assert lost(history, seen.recovery, ("cluster1",)) == []
-    assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or nothing is known of any"]
+    assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or no outcome is known"]
 
 
 def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
     history = History()
     history.add(request(12.0, RequestOutcome.UNKNOWN, source="cluster1"))
-    assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or nothing is known of any"]
+    assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or no outcome is known"]
 
 
 def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
@@ -298,14 +298,14 @@ def test_a_surplus_port_lets_nobody_in_if_it_wants_a_certificate_or_leads_to_ist
 def test_ports_that_are_only_listed_or_that_let_nobody_in_are_advice() -> None:
     service = gateway(names.EAST_WEST, 15021, 15443, 15012, 15017, 15010)
     surplus = frozenset({15012, 15017, 15010})
-    told = "istio-system/istio-eastwestgateway lists"
+    lists = "istio-system/istio-eastwestgateway lists"
     assert port_notes(service, surplus, {15021, 15443}, {}) == [
-        f"{told} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: remove it from the Service"
+        f"{lists} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: remove it from the Service"
     ]
     knocked = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
     assert port_notes(service, surplus, {15443, 15012, 15017}, knocked) == [
-        f"{told} 15010, which nobody needs; nothing accepts connections there: remove it from the Service",
-        f"{told} 15012, which nobody needs; whoever calls there must authenticate: remove it from the Service",
+        f"{lists} 15010, which nobody needs; nothing accepts connections there: remove it from the Service",
+        f"{lists} 15012, which nobody needs; whoever calls there must authenticate: remove it from the Service",
     ], "15017 is a failure"
     assert port_notes(service, frozenset(), {15443}, {}) == []
 
@@ -359,7 +359,7 @@ def sent(*requests: tuple[float, RequestOutcome]) -> History:
 def down(history: History) -> Outage:
     """From second 2 to 8; over at 12."""
     transient_fault = TransientFault(
-        what="istiod of cluster1 stopped", told=at(2), gone=at(2.5), heal=at(8), back=at(9)
+        what="istiod of cluster1 stopped", injected=at(2), gone=at(2.5), heal=at(8), back=at(9)
     )
     return outage(drill=drill(history=history, transient_fault=transient_fault, end=at(12)))
 
@@ -417,10 +417,10 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
     within = CheckResult(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
     good = [replace(within, at_s=within.at_s + 0.5 * n) for n in range(40)]
     judge_gaps(
-        seen, evidence, drill(), AvailabilityMonitor(answers={"a": good, "b": good}), {"a": primary, "b": remote}
+        seen, evidence, drill(), AvailabilityMonitor(results={"a": good, "b": good}), {"a": primary, "b": remote}
     )
     assert (seen.examined, seen.wrong) == (["a", "b"], {})
-    silent = AvailabilityMonitor(answers={"a": [replace(within, wrong="refused")]})
+    silent = AvailabilityMonitor(results={"a": [replace(within, wrong="refused")]})
     judge_gaps(seen, evidence, drill(), silent, {"a": remote})  # ten seconds are too long for a primary only
     assert seen.wrong == {}
     judge_gaps(seen, evidence, drill(), silent, {"a": primary})

@@ -66,7 +66,7 @@ FAULT = Fault(
 )
 def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, told: str) -> None:
     outcome = judge_mutant(FAULT, "multi-primary-samenet", SuiteRun(results=results))
-    assert (outcome.fate, outcome.told) == (fate, told)
+    assert (outcome.fate, outcome.explanation) == (fate, told)
 
 
 def test_the_text_that_a_user_would_have_read_is_kept() -> None:

@@ -242,10 +242,10 @@ def test_credentials_that_end_are_read_without_their_keys() -> None:
     facts = read_facts(mesh, NOW)
     near, far = facts.clusters
     assert far.reader == ReaderAccount(account="a:b", rights=())
-    ends = {each.what.partition(" in ")[2]: each.ends for each in near.endings if not each.token}
+    ends = {each.what.partition(" in ")[2]: each.ends for each in near.expiring if not each.token}
     assert ends["ca-cert.pem of secret cacerts"] == parse_chain(bundle.ca_cert)[0].not_valid_after_utc
     assert set(ends) == {f"{key} of secret cacerts" for key in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")}
-    assert [(each.what, each.ends) for each in near.endings if each.token] == [
+    assert [(each.what, each.ends) for each in near.expiring if each.token] == [
         ("the token in remote secret istio-system/remote", NOW)
     ]
     assert "PRIVATE" not in repr(facts)

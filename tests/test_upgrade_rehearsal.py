@@ -96,10 +96,10 @@ def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_on
 def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) -> None:
     mesh = mesh_of(topology)
     for steps in (in_place_steps(mesh, OLD, NEW), by_revision_steps(mesh, OLD, CANARY, stays)):
-        assert [step.arrives for step in steps if step.arrives] == [TARGET, RETURNED]
-        assert steps[-1].arrives == RETURNED
+        assert [step.reaches for step in steps if step.reaches] == [TARGET, RETURNED]
+        assert steps[-1].reaches == RETURNED
         assert steps[-1].governs == OLD
-        assert all(step.proven for step in steps if step.arrives)
+        assert all(step.proven for step in steps if step.reaches)
 
 
 @pytest.mark.parametrize("topology", ALL)
@@ -313,7 +313,7 @@ def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str
 
 def rehearsal(*stages: StepResult, untaken: int = 0) -> Rehearsal:
     steps = in_place_steps(mesh(), OLD, NEW)
-    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
+    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, results=list(stages), untaken=steps[:untaken])
 
 
 def test_steps_that_were_given_up_are_not_green() -> None:
@@ -352,7 +352,7 @@ LATE = {"late_s": 2.0}
     ],
 )
 def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
-    stages: list[dict[str, Any]], expected: type[Exception] | None
+    results: list[dict[str, Any]], expected: type[Exception] | None
 ) -> None:
     findings = Findings("steps")
     judge_rehearsal(rehearsal(*(stage(**changes) for changes in stages)), findings)

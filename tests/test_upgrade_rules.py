@@ -274,7 +274,7 @@ def test_nothing_ends_while_the_upgrade_goes_on() -> None:
     ca = ExpiringCredential(what="CN=east", ends=NOW + timedelta(days=45))
     token = ExpiringCredential(what="the token", ends=NOW - timedelta(days=1), token=True)
     late = ExpiringCredential(what="CN=root", ends=NOW + timedelta(days=61))
-    no_go, warning = told(replace(EAST, endings=(ca, token, late)))
+    no_go, warning = told(replace(EAST, expiring=(ca, token, late)))
     assert (no_go.rule, no_go.severity) == ("CERT-01", Severity.NO_GO)
     assert no_go.what == "CN=east ends at 2026-10-16 00:00 UTC, within the 60 days that an upgrade may take"
     assert (warning.severity, warning.what[:15]) == (Severity.WARNING, "the token ended")

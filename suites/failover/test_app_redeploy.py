@@ -34,7 +34,7 @@ def test_a_dead_endpoint_that_nobody_reports(book: AppRedeploy, evidence: Eviden
     findings = Findings("loads")
     drill, bound = book.drill, BOUNDS.route_around.seconds
     drills.attach(evidence, drill, "book")
-    gone, measured = book.removed.told.monotonic_s, dict[str, str]()
+    gone, measured = book.removed.injected.monotonic_s, dict[str, str]()
     for source in drill.sources:
         must_have_been_healthy(drill, (str(source),))
         sent = drill.history.sent_in(book.without_app, sources=(str(source),))
@@ -45,7 +45,7 @@ def test_a_dead_endpoint_that_nobody_reports(book: AppRedeploy, evidence: Eviden
             findings.examine(str(source), felt(sent, gone, bound))
         measured[str(source)] = str(summarise(sent))
     evidence.attach("measured-without-the-application", measured)
-    drill.tell(findings)
+    drill.report(findings)
     findings.conclude(also=book.removed_line())
 
 
@@ -72,6 +72,6 @@ def test_a_deployment_that_waits_for_its_control_plane(book: AppRedeploy, eviden
         findings.examine(f"every cluster answers {target}".strip(), problems)
     for name, problems in book.uneven.items():
         findings.examine(name, problems)
-    findings.examine("the mesh after it", book.drill.ill)
-    book.drill.tell(findings)
+    findings.examine("the mesh after it", book.drill.unhealthy)
+    book.drill.report(findings)
     findings.conclude()

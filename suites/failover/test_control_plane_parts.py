@@ -135,7 +135,7 @@ def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: 
     for victim, transient_fault in zip(primaries, transient_faults, strict=True):
         late = (
             transient_fault.back is None
-            or transient_fault.back.monotonic_s - transient_fault.told.monotonic_s > BOUNDS.crash.seconds
+            or transient_fault.back.monotonic_s - transient_fault.injected.monotonic_s > BOUNDS.crash.seconds
         )
         why = f"not within {BOUNDS.crash.seconds:g} s; {transient_fault.not_back}".removesuffix("; ")
         findings.examine(f"istiod of {victim}, ready again", [why] if late else [])

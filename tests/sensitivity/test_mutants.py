@@ -45,13 +45,13 @@ def test_the_claims_notice_it(
     )
     outcome = trial.run()
     book.add(outcome)
-    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{f': {outcome.told}' if outcome.told else ''}")
+    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{f': {outcome.explanation}' if outcome.explanation else ''}")
     if not outcome.fate.good:
         pytest.fail(
-            f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.told}", pytrace=False
+            f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.explanation}", pytrace=False
         )
     if outcome.fate is not Fate.KILLED:
-        pytest.skip(f"{outcome.fate}: {outcome.told}")
+        pytest.skip(f"{outcome.fate}: {outcome.explanation}")
 
 
 def test_afterwards_every_claim_holds(

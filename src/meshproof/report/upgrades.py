@@ -16,16 +16,16 @@ def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
     clusters = [str(cluster.name) for cluster in rehearsal.mesh.clusters]
     requests = rehearsal.history.sent_in(rehearsal.window)
     panels = {name: [r for r in requests if r.source.startswith(f"{name} ")] for name in clusters}
-    marks = [(stage.begin.monotonic_s, str(number)) for number, stage in enumerate(rehearsal.stages, start=1)]
+    marks = [(stage.begin.monotonic_s, str(number)) for number, stage in enumerate(rehearsal.results, start=1)]
     title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.way} ({rehearsal.mesh.topology.name})"
     evidence.attach("timeline.md", page(rehearsal))
     evidence.attach("history.csv", rehearsal.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))
-    if any(stage.lost or stage.lost_by_default for stage in rehearsal.stages) and (
+    if any(stage.lost or stage.lost_by_default for stage in rehearsal.results) and (
         errors := proxy_errors(rehearsal.mesh)
     ):
         evidence.attach("proxies-logged", errors)
-    for number, stage in enumerate(rehearsal.stages, start=1):
+    for number, stage in enumerate(rehearsal.results, start=1):
         figures: dict[str, float] = {"took_s": round(stage.done_s, 1), "requests": len(stage.requests)}
         figures |= {
             "lost": len(stage.lost),

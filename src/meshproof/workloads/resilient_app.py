@@ -1,7 +1,7 @@
-"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+"""A second Service for the application's pods, with the resilience settings that docs/failover.md recommends.
 
-Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
-request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a per-try timeout, and load
+balancing by least requests. A DestinationRule and a VirtualService replace them here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,8 @@ from meshproof.mesh.gateways import opened_at_ingress
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.app import LISTEN_PORT
 
-SERVICE: Final = f"{names.APP_SERVICE}-careful"
-
-
+SERVICE: Final = f"{names.APP_SERVICE}-resilient"
 FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
-
-
 HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
 
 
@@ -53,7 +49,7 @@ RETRIES: Final[Json] = {
 
 
 def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
-    """The Service in every cluster (namespace sameness), and what governs it wherever an istiod reads configuration."""
+    """The Service in every cluster (namespace sameness), and its Istio configuration in every primary."""
     service = core(
         "Service",
         metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),

@@ -142,7 +142,7 @@ class ClusterSeen:
     configured: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     annotated: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     reader: ReaderAccount | None = None
-    endings: tuple[ExpiringCredential, ...] = ()
+    expiring: tuple[ExpiringCredential, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

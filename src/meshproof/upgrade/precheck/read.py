@@ -89,7 +89,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         configured=MappingProxyType(_configured(reading) if primary else {}),
         annotated=MappingProxyType(_annotated(pods)),
         reader=reader_in(reading, account) if _readers(mesh, cluster) else None,
-        endings=tuple(expiring_in(reading)),
+        expiring=tuple(expiring_in(reading)),
     )
     return seen, tuple(proxies_of(reading)) if primary else (), tuple(reading.withheld)
 

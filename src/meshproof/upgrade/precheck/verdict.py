@@ -35,13 +35,13 @@ class UpgradeOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpgradeVerdict:
-    """About one mesh and one target. `reasons` are the heaviest first; `asked` says what was examined."""
+    """About one mesh and one target. `reasons` are the heaviest first; `examined` says what was examined."""
 
     mesh: str
     target: str
     versions: tuple[str, ...]
     reasons: tuple[Reason, ...]
-    asked: tuple[str, ...]
+    examined: tuple[str, ...]
 
     @property
     def outcome(self) -> UpgradeOutcome:
@@ -74,7 +74,7 @@ def upgrade_verdict(
         target=target,
         versions=tuple(_versions(facts)),
         reasons=tuple(sorted(_joined(reasons), key=lambda reason: _ORDER.index(reason.severity))),
-        asked=tuple(asked),
+        examined=tuple(asked),
     )
 
 
@@ -102,7 +102,7 @@ def render_verdict(verdict: UpgradeVerdict) -> str:
     counts = [f"{len(found)} {severity}" for severity in Severity if (found := verdict.of(severity))]
     lines = [f"{verdict.outcome}: {verdict.mesh} to Istio {verdict.target} ({', '.join(counts) or 'nothing found'})"]
     lines += _row("mesh", *verdict.versions)
-    lines += _row("asked", *verdict.asked)
+    lines += _row("asked", *verdict.examined)
     for reason in verdict.reasons:
         lines += ["", *_reason(reason)]
     return "\n".join(lines) + "\n"

@@ -19,14 +19,14 @@ def judge_rehearsal(rehearsal: Rehearsal, findings: Findings) -> None:
     There is doubt if there is in every step that is wrong: one without is enough.
     """
     wrong = []
-    for number, stage in enumerate(rehearsal.stages, start=1):
+    for number, stage in enumerate(rehearsal.results, start=1):
         problems = problems_of(stage)
         findings.examine(f"{number}. {stage.step.name}", problems)
         wrong += [stage] if problems else []
     doubts = [doubt_of(stage) for stage in wrong]
     for doubt in doubts if all(doubts) else ():
         findings.doubt(doubt)
-    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.stages) + 1):
+    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.results) + 1):
         findings.examine(f"{number}. {step.name}", ["not taken, since the mesh was unhealthy before it"])
 
 

@@ -28,17 +28,17 @@ class LongLivedClients:
         self._namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
         self._pods: dict[str, PodFacts] = {}
 
-    def board(self) -> None:
+    def create(self) -> None:
         """Raises `ClaimFailed` if one of them is refused, or does not get ready."""
         together(self._board, self._mesh.clusters)
 
-    def follow(self) -> None:
+    def recreate(self) -> None:
         """Have them made anew, with the sidecar that new pods get now."""
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Pod", self._pods[cluster.name].name, self._namespace, grace_s=0)
         together(self._make, self._mesh.clusters)
 
-    def leave(self) -> None:
+    def delete(self) -> None:
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Namespace", self._namespace)
 
@@ -70,7 +70,7 @@ def long_lived_clients_on(mesh: Mesh) -> Iterator[LongLivedClients]:
     """The long_lived_clients of a mesh; they leave when the block ends."""
     found = LongLivedClients(mesh)
     try:
-        found.board()
+        found.create()
         yield found
     finally:
-        found.leave()
+        found.delete()

@@ -92,7 +92,7 @@ class Rehearsal:
     mesh: Mesh
     old: ControlPlane
     new: ControlPlane
-    stages: list[StepResult] = field(default_factory=list)
+    results: list[StepResult] = field(default_factory=list)
     untaken: Sequence[RehearsalStep] = ()
     records: dict[str, BaselineRecord] = field(default_factory=dict)
     history: History = field(default_factory=History)
@@ -100,8 +100,8 @@ class Rehearsal:
 
     @property
     def window(self) -> Window:
-        ends = [stage.end or stage.begin for stage in self.stages]
-        return Window(begin_s=self.stages[0].begin.monotonic_s, end_s=ends[-1].monotonic_s)
+        ends = [stage.end or stage.begin for stage in self.results]
+        return Window(begin_s=self.results[0].begin.monotonic_s, end_s=ends[-1].monotonic_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -113,7 +113,7 @@ class RehearsalRunner:
     lab_name: str
     report_dir: Path
 
-    def travel(
+    def run(
         self,
         rehearsal: Rehearsal,
         steps: Sequence[RehearsalStep],
@@ -130,13 +130,13 @@ class RehearsalRunner:
         try:
             self._take_steps(rehearsal, steps, long_lived_clients, look)
         except MeshproofError as problem:
-            self.drill_runner.make_anew(f"{rehearsal.way}: {problem}")
+            self.drill_runner.rebuild_mesh(f"{rehearsal.way}: {problem}")
             raise
-        if rehearsal.stages[-1].healthy_s is not None and rehearsal.stages[-1].step.arrives == RETURNED:
+        if rehearsal.results[-1].healthy_s is not None and rehearsal.results[-1].step.reaches == RETURNED:
             write_markers(rehearsal.mesh)
         else:
-            self.drill_runner.make_anew(
-                f"{rehearsal.way}: {rehearsal.stages[-1].unhealthy or 'the mesh did not come back from it'}"
+            self.drill_runner.rebuild_mesh(
+                f"{rehearsal.way}: {rehearsal.results[-1].unhealthy or 'the mesh did not come back from it'}"
             )
         return rehearsal
 
@@ -156,9 +156,9 @@ class RehearsalRunner:
             if stage.healthy_s is None:
                 return
             stage.components = components_of(rehearsal.mesh)
-            if step.arrives:
-                rehearsal.records[step.arrives] = take_record(step.governs.mesh_of(rehearsal.mesh))
-                look(step.arrives)
+            if step.reaches:
+                rehearsal.records[step.reaches] = take_record(step.governs.mesh_of(rehearsal.mesh))
+                look(step.reaches)
             if step.proven:
                 self._prove(rehearsal, stage, number)
 
@@ -167,11 +167,11 @@ class RehearsalRunner:
         if step.before is not None:
             step.before()
         stage = StepResult(step=step, begin=Mark.now())
-        rehearsal.stages.append(stage)
+        rehearsal.results.append(stage)
         with (
-            self.drill_runner.narrator.step(f"{len(rehearsal.stages)}. {step.name}"),
+            self.drill_runner.narrator.step(f"{len(rehearsal.results)}. {step.name}"),
             load_on(
-                mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, beside=long_lived_clients.loads(TARGETS)
+                mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, extra_loads=long_lived_clients.loads(TARGETS)
             ) as load,
         ):
             stage.begin = Mark.now()

@@ -20,7 +20,7 @@ class RehearsalStep:
     """One thing that an operator does to one cluster.
 
     `governs` is the control plane that injects new pods afterwards. `proven` says whether all claims are proven after
-    it, `back` whether it belongs to the rollback. `arrives` names the state that is reached, if it is one that records
+    it, `back` whether it belongs to the rollback. `reaches` names the state that is reached, if it is one that records
     are compared of. `before` is done first, without load.
     """
 
@@ -28,7 +28,7 @@ class RehearsalStep:
     governs: ControlPlane
     proven: bool = True
     back: bool = False
-    arrives: str = ""
+    reaches: str = ""
     do: Callable[[], object] = field(repr=False)
     before: Callable[[], object] | None = field(default=None, repr=False)
 
@@ -64,7 +64,7 @@ def _forward_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Itera
         yield RehearsalStep(
             name=f"proxies of {cluster} to {new}",
             governs=new,
-            arrives=TARGET if number == len(mesh.clusters) else "",
+            reaches=TARGET if number == len(mesh.clusters) else "",
             do=partial(_restart, mesh, (cluster,)),
         )
 
@@ -76,7 +76,7 @@ def _back_in_place(mesh: Mesh, old: ControlPlane, new: ControlPlane) -> Iterator
             name=f"{_what(cluster)} back to {old}" + (", and the proxies that it governs" if governed else ""),
             governs=old,
             back=True,
-            arrives=RETURNED if number == len(mesh.clusters) else "",
+            reaches=RETURNED if number == len(mesh.clusters) else "",
             do=partial(_go_back, old, mesh, cluster, governed),
         )
 
@@ -163,7 +163,7 @@ def _gone(
             governs=stays,
             proven=last or not back,
             back=back,
-            arrives=(RETURNED if back else TARGET) if last else "",
+            reaches=(RETURNED if back else TARGET) if last else "",
             do=partial(do, cluster),
             before=follow if number == 1 else None,
         )

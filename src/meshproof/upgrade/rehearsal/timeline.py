@@ -15,16 +15,16 @@ def page(rehearsal: Rehearsal) -> str:
 
 
 def _head(rehearsal: Rehearsal) -> Iterator[str]:
-    requests = sum(len(stage.requests) for stage in rehearsal.stages)
-    lost = sum(len(stage.lost) for stage in rehearsal.stages)
-    by_default = sum(len(stage.lost_by_default) for stage in rehearsal.stages)
-    proven = [stage for stage in rehearsal.stages if stage.claims is not None]
+    requests = sum(len(stage.requests) for stage in rehearsal.results)
+    lost = sum(len(stage.lost) for stage in rehearsal.results)
+    by_default = sum(len(stage.lost_by_default) for stage in rehearsal.results)
+    proven = [stage for stage in rehearsal.results if stage.claims is not None]
     red = sorted({code for stage in proven if stage.claims for code in stage.claims.red})
     yield f"# Istio {rehearsal.old.version} to {rehearsal.new.version}, {rehearsal.way}: {rehearsal.mesh.topology.name}"
     yield ""
     clusters = ", ".join(f"{c.name} ({c.spec.role}, {c.network})" for c in rehearsal.mesh.clusters)
     yield f"- clusters: {clusters}"
-    yield f"- steps: {len(rehearsal.stages)} of {len(rehearsal.stages) + len(rehearsal.untaken)}, the way back included"
+    yield f"- steps: {len(rehearsal.results)} of {len(rehearsal.results) + len(rehearsal.untaken)}, the way back included"
     yield (
         f"- requests under way: {requests}; lost with resilient settings (docs/failover.md): {lost}, "
         f"with Istio's defaults: {by_default}"
@@ -36,14 +36,14 @@ def _head(rehearsal: Rehearsal) -> Iterator[str]:
 def _table(rehearsal: Rehearsal) -> Iterator[str]:
     yield "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for number, stage in enumerate(rehearsal.stages, start=1):
+    for number, stage in enumerate(rehearsal.results, start=1):
         name = f"{number}. {stage.step.name}" + (" (rollback)" if stage.step.back else "")
         well = "never" if stage.healthy_s is None else f"{stage.healthy_s:.1f} s"
         yield (
             f"| {name} | {clock(stage.begin.wall)} | {stage.done_s:.1f} s | {well} | {len(stage.requests)} "
             f"| {len(stage.lost)} | {len(stage.lost_by_default)} | {stage.summary.longest_s:.2f} s | {_claims(stage)} |"
         )
-    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.stages) + 1):
+    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.results) + 1):
         yield f"| {number}. {step.name} | not taken | | | | | | | |"
 
 
@@ -60,7 +60,7 @@ def _versions(rehearsal: Rehearsal) -> Iterator[str]:
     yield ""
     yield f"| step | {' | '.join(str(cluster.name) for cluster in rehearsal.mesh.clusters)} |"
     yield f"|---|{'---|' * len(rehearsal.mesh.clusters)}"
-    for number, stage in enumerate(rehearsal.stages, start=1):
+    for number, stage in enumerate(rehearsal.results, start=1):
         if stage.components:
             cells = [str(stage.components[cluster.name]) for cluster in rehearsal.mesh.clusters]
             yield f"| {number} | {' | '.join(cells)} |"
@@ -70,7 +70,7 @@ def _versions(rehearsal: Rehearsal) -> Iterator[str]:
 def _wrong(rehearsal: Rehearsal) -> Iterator[str]:
     found = [
         f"- {number}. {stage.step.name}: {problem}"
-        for number, stage in enumerate(rehearsal.stages, start=1)
+        for number, stage in enumerate(rehearsal.results, start=1)
         for problem in problems_of(stage, seen=False)
     ]
     yield "## What was wrong"

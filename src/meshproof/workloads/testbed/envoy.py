@@ -1,4 +1,4 @@
-"""The Envoy in a probe pod, which serves everything."""
+"""Configuration of the Envoy in a probe pod, which serves every port."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _routes(cluster: str) -> list[Json]:
         return [{"name": name, "string_match": {"exact": value}}]
 
     def route(status: int, added: dict[str, str], headers: list[Json]) -> Json:
-        told = {VERSION_HEADER: cluster, PROTOCOL_HEADER: "%PROTOCOL%"} | added
+        added_headers = {VERSION_HEADER: cluster, PROTOCOL_HEADER: "%PROTOCOL%"} | added
         return {
             "match": {"prefix": "/", "headers": headers},
             "direct_response": {"status": status, "body": {"inline_string": f"{cluster}\n"}},
             "response_headers_to_add": [
                 {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-                for key, value in told.items()
+                for key, value in added_headers.items()
             ],
         }
 

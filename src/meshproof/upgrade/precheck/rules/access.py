@@ -80,7 +80,7 @@ def _reader(facts: Facts, target: Target) -> Iterator[Violation]:
 def _endings(facts: Facts, target: Target) -> Iterator[Violation]:
     end, days = facts.now + HORIZONS.upgrade, HORIZONS.upgrade.days
     for cluster in facts.clusters:
-        for each in cluster.endings:
+        for each in cluster.expiring:
             if each.ends < end:
                 state = "ended" if each.ends < facts.now else "ends"
                 yield Violation(
