@@ -219,7 +219,7 @@ def test_a_drill_among_proxies_that_do_not_stop_draining_is_void(
     with (
         pytest.raises(
             Broken,
-            match=r"before a fault: connections may be closed by an earlier change: no proxy drains a listener: ",
+            match=r"before a fault: an earlier change may still close connections: no proxy drains a listener: ",
         ) as problem,
         drill_runner.drill("a fault"),
     ):

@@ -135,12 +135,12 @@ def ended_fault() -> TransientFault:
     return TransientFault(what="a fault", injected=now, gone=now, heal=now, back=now)
 
 
-def test_a_drill_on_a_mesh_that_is_ill_already_is_void(
+def test_a_drill_on_an_unhealthy_mesh_is_void(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("cluster1 has no istiod"))
     with (
-        pytest.raises(Broken, match=r"before a fault: the mesh was not healthy: cluster1 has no istiod"),
+        pytest.raises(Broken, match=r"before a fault: the mesh was unhealthy: cluster1 has no istiod"),
         drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
@@ -203,7 +203,7 @@ def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypa
     assert len(fault_context.journal.unhealed()) == 1
 
 
-def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(
+def test_a_drill_that_is_aborted_leaves_a_healthy_mesh(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "no endpoint"))

@@ -76,10 +76,10 @@ def test_a_fault_can_be_had_somewhere_and_noticed_there(each: object) -> None:
         )
 
 
-def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_told() -> None:
+def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_rejected() -> None:
     assert fault("s1") is fault("S1")
     assert [each.id for each in chosen("S1, g4,")] == ["S1", "G4"]
-    with pytest.raises(BadInput, match=r"fault Z9: there is none of that id\n  repair: use one of T1, "):
+    with pytest.raises(BadInput, match=r"fault Z9: there is no fault with this ID\n  repair: use one of T1, "):
         fault("Z9")
 
 
@@ -97,8 +97,8 @@ def test_every_failover_claim_and_the_check_before_an_upgrade_have_a_fault_that_
 def test_how_a_fault_is_listed() -> None:
     text = described(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
     assert text == (
-        "I2    the remote's istio-system lost its annotation controlPlaneClusters\n"
-        "      user sees   new namespaces lack the root certificate: their pods hang\n"
+        "I2    the remote's istio-system lacks the annotation topology.istio.io/controlPlaneClusters\n"
+        "      user sees   new namespaces get no root certificate, so their pods do not start\n"
         "      noticed by  CONTROL-02\n"
         "      needs       a remote cluster\n"
         "      not here    every cluster is a primary"

@@ -105,7 +105,7 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_writing_goes_on(journal: Jou
     record(journal)
     text = journal.path.read_text().splitlines()
     assert json.loads(text[-1])["fault"] == STOP_ISTIOD
-    with pytest.raises(Broken, match=r"faults.jsonl:2: not a line of a fault journal"):
+    with pytest.raises(Broken, match=r"faults.jsonl:2: this is not a line of a fault journal"):
         journal.unhealed()
 
 
@@ -136,7 +136,7 @@ def test_istiod_comes_back_whatever_happens_inside(journal: Journal) -> None:
 
 def test_a_control_plane_that_is_down_already_is_not_broken_again(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
-    with pytest.raises(Broken, match="not running already"), stop_istiod(*fault_context(journal, kube)):
+    with pytest.raises(Broken, match="it is already down"), stop_istiod(*fault_context(journal, kube)):
         pass
     assert journal.unhealed() == ()
 
@@ -145,7 +145,7 @@ def test_leftovers_of_a_killed_run_are_healed_once(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
     mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
     record(journal)
-    assert heal_leftovers(mesh, journal) == ("healed stop_istiod on cluster1, left by a run that was killed",)
+    assert heal_leftovers(mesh, journal) == ("healed stop_istiod on cluster1, left by a killed run",)
     assert kube.replicas == 2
     assert heal_leftovers(mesh, journal) == ()
 
@@ -251,7 +251,7 @@ def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_fir
 def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> None:
     mesh = mesh_of("multi-primary-samenet")
     with (
-        pytest.raises(Unavailable, match="only the lab can do this"),
+        pytest.raises(Unavailable, match="which only the lab has"),
         fault(FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
     ):
         pass

@@ -105,7 +105,7 @@ def test_refusals_need_acceptance_before_them() -> None:
     ]
 
 
-def test_a_primary_whose_validation_fails_open_is_told() -> None:
+def test_a_primary_whose_validation_fails_open_is_reported() -> None:
     seen = outage(before={"cluster1": admission(WELL, guarded=False)})
     assert closed(seen, "cluster1") == ["its validation webhook does not fail closed (failurePolicy is not Fail)"]
 
@@ -136,15 +136,15 @@ def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
     assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or no outcome is known"]
 
 
-def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
+def test_a_load_that_lost_requests_before_the_fault_proves_nothing() -> None:
     history = History()
     history.add(request(5.0, RequestOutcome.LOST, source="cluster1"))
-    with pytest.raises(Broken, match="not healthy before the fault"):
+    with pytest.raises(Broken, match="requests were lost before the fault"):
         must_have_been_healthy(drill(history=history), ("cluster1",))
 
 
-def test_a_drill_that_did_not_end_says_nothing() -> None:
-    with pytest.raises(Broken, match="did not come to its end"):
+def test_a_drill_that_did_not_end_cannot_be_judged() -> None:
+    with pytest.raises(Broken, match="was not injected and undone completely"):
         drill(transient_fault=None).down  # noqa: B018
 
 
@@ -382,7 +382,7 @@ def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> No
     }
 
 
-def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
+def test_losses_before_expiry_or_after_renewal_are_reported() -> None:
     seen = down(sent((3, RequestOutcome.LOST), (11, RequestOutcome.LOST)))
     (before,) = lost_until_end(seen, short_lived())
     (after,) = lost_once_renewed(seen, short_lived(renewed_s=1.5))
@@ -392,18 +392,18 @@ def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
     assert never == "no new certificate within 60 s of istiod being back"
 
 
-def test_a_certificate_that_did_not_end_proves_nothing() -> None:
-    with pytest.raises(Broken, match="it did not end while istiod was down"):
+def test_a_certificate_that_did_not_expire_proves_nothing() -> None:
+    with pytest.raises(Broken, match="it did not expire while istiod was down"):
         short_lived(ends=Mark(monotonic_s=0, wall=9e9)).note_kept()
 
 
-def test_outages_that_could_not_be_had_are_no_success() -> None:
+def test_outages_that_were_skipped_are_no_success() -> None:
     findings = Findings("loads")
     findings.examine("a load")
     mesh = mesh_of("multi-primary-samenet")
     all_of_them = Outages(drilled=(down(sent()),))
     all_of_them.conclude(findings)
-    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped: the mesh was not healthy"):
+    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped, since the mesh was unhealthy"):
         replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)
     findings.examine("another", ["lost"])
     with pytest.raises(ClaimFailed, match="1 of 2 loads are wrong"):
@@ -427,12 +427,12 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
     assert [problem for problem in seen.wrong["a"] if problem.endswith(": refused")] == seen.wrong["a"] != []
 
 
-def test_control_is_full_if_every_power_works_and_a_new_namespace_is_served() -> None:
+def test_every_capability_must_work_and_a_new_namespace_get_its_root() -> None:
     primary, seen = mesh_of("multi-primary-samenet").primaries[0], Findings("powers")
     judge_capabilities(seen, primary, CapabilityResults(problems={"a route": []}), 1.5)
     assert (len(seen.examined), seen.wrong) == (2, {})
     judge_capabilities(seen, primary, CapabilityResults(problems={"a route": ["it does not arrive"]}), None)
     assert seen.wrong == {
         f"istiod of {primary}: a route": ["it does not arrive"],
-        f"istiod of {primary}: a new namespace": [f"not served within {BOUNDS.leader.seconds:g} s"],
+        f"istiod of {primary}: a new namespace": [f"no root certificate in it within {BOUNDS.leader.seconds:g} s"],
     }

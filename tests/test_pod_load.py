@@ -46,14 +46,14 @@ def application() -> Iterator[str]:
 
 
 @needs_curl
-def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> None:
+def test_a_pod_sends_at_its_rate_and_reports_the_results(application: str) -> None:
     load = PodLoad(
         LocalKube(),
         CLIENT,
         {"good": f"{application}/", "bad": f"{application}/failing", "none": "http://127.0.0.1:1/"},
     )
     begin = Mark.now()
-    with Load({}, rate=20, pods=[load], answerers={"v1": "east"}) as everything:
+    with Load({}, rate=20, pods=[load], responders={"v1": "east"}) as everything:
         pause(1.0)
     history, window = everything.history, Window(begin_s=begin.monotonic_s, end_s=Mark.now().monotonic_s)
     assert everything.sources == ("good", "bad", "none")
@@ -72,7 +72,7 @@ def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> 
     assert "onnect" in none.error
 
 
-def test_what_a_pod_sends_late_is_told_by_loop() -> None:
+def test_lateness_of_a_pod_is_reported_by_loop() -> None:
     sent = {(0, 1): 10.0, (0, 2): 10.2, (0, 3): 11.7, (0, 4): 11.7, (1, 1): 10.0, (1, 2): 10.21, (2, 2): 50.0}
     assert {loop: round(late, 2) for loop, late in lateness(sent, 0.2).items()} == {0: 1.3, 1: 0.01}
 

@@ -1,4 +1,4 @@
-"""The steps of an upgrade, what is wrong with one, and the page that tells of it, without a cluster."""
+"""The steps of an upgrade, judgement of their results, and the report page, without a cluster."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ CANARY = replace(NEW, revision="1-31")
 ALL = sorted(path.stem for path in TOPOLOGIES.glob("*.yaml"))
 
 
-def stays() -> None:
-    """Nobody of ours has to follow."""
+def no_clients() -> None:
+    """There are no long-lived clients to recreate."""
 
 
 def names_of(steps: tuple[RehearsalStep, ...]) -> list[str]:
@@ -55,34 +55,34 @@ def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
         "istiod of cluster2 back to 1.30 <- .",
         "istiod of cluster2 to 1.31",
         "proxies of cluster2 to 1.31",
-        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
-        "istiod of cluster2 back to 1.30, and the proxies that it governs <-",
+        "istiod of cluster1 back to 1.30, with the proxies that it controls <-",
+        "istiod of cluster2 back to 1.30, with the proxies that it controls <-",
     ]
 
 
 def test_a_remote_goes_after_its_primary_and_stays_new_for_longer() -> None:
     assert names_of(in_place_steps(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
         "proxies of cluster1 to 1.31",
-        "what points to istiod in cluster2 to 1.31",
+        "istiod reference of cluster2 to 1.31",
         "proxies of cluster2 to 1.31",
-        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
-        "what points to istiod in cluster2 back to 1.30 <-",
+        "istiod of cluster1 back to 1.30, with the proxies that it controls <-",
+        "istiod reference of cluster2 back to 1.30 <-",
     ]
 
 
-def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_one() -> None:
-    there = names_of(by_revision_steps(mesh_of("primary-remote-multinet"), OLD, CANARY, stays))
+def test_by_revision_both_control_planes_run_until_the_old_one_is_unused() -> None:
+    there = names_of(by_revision_steps(mesh_of("primary-remote-multinet"), OLD, CANARY, no_clients))
     assert there == [
-        "istiod 1.31 (revision 1-31) beside the other in cluster1",
-        "what points to istiod 1.31 (revision 1-31) beside the other in cluster2",
+        "istiod 1.31 (revision 1-31) added in cluster1",
+        "istiod reference 1.31 (revision 1-31) added in cluster2",
         "tag default of cluster2 to 1.31 (revision 1-31)",
         "tag default of cluster1 to 1.31 (revision 1-31)",
         "proxies of cluster2 to 1.31 (revision 1-31)",
         "proxies of cluster1 to 1.31 (revision 1-31)",
         "1.30 removed from cluster2",
         "1.30 removed from cluster1",
-        "istiod 1.30 beside the other in cluster1 <- .",
-        "what points to istiod 1.30 beside the other in cluster2 <- .",
+        "istiod 1.30 added in cluster1 <- .",
+        "istiod reference 1.30 added in cluster2 <- .",
         "tag default of cluster2 to 1.30 <- .",
         "tag default of cluster1 to 1.30 <- .",
         "proxies of cluster2 to 1.30 <- .",
@@ -93,9 +93,9 @@ def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_on
 
 
 @pytest.mark.parametrize("topology", ALL)
-def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) -> None:
+def test_a_rehearsal_reaches_the_target_and_ends_where_it_began(topology: str) -> None:
     mesh = mesh_of(topology)
-    for steps in (in_place_steps(mesh, OLD, NEW), by_revision_steps(mesh, OLD, CANARY, stays)):
+    for steps in (in_place_steps(mesh, OLD, NEW), by_revision_steps(mesh, OLD, CANARY, no_clients)):
         assert [step.reaches for step in steps if step.reaches] == [TARGET, RETURNED]
         assert steps[-1].reaches == RETURNED
         assert steps[-1].governs == OLD
@@ -104,7 +104,7 @@ def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) 
 
 @pytest.mark.parametrize("topology", ALL)
 def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> None:
-    """Istio does not support it: where an istiod goes back, what it governs goes with it."""
+    """Istio does not support it: an istiod is rolled back together with the proxies that it controls."""
     mesh = mesh_of(topology)
     new: set[str] = set()
     for step in in_place_steps(mesh, OLD, NEW):
@@ -112,13 +112,13 @@ def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> Non
             new.add(step.name.split()[2])
         if step.name.startswith("istiod of ") and step.back:
             governed = {str(c.name) for c in mesh.controlled_by(mesh.cluster(step.name.split()[2]))}
-            assert "and the proxies" in step.name or not new & governed
+            assert "with the proxies" in step.name or not new & governed
             new -= governed
 
 
-def test_pods_of_ours_follow_before_a_control_plane_goes() -> None:
-    steps = by_revision_steps(mesh_of("multi-primary-samenet"), OLD, CANARY, stays)
-    assert [step.name for step in steps if step.before is stays] == [
+def test_long_lived_clients_are_recreated_before_a_control_plane_is_removed() -> None:
+    steps = by_revision_steps(mesh_of("multi-primary-samenet"), OLD, CANARY, no_clients)
+    assert [step.name for step in steps if step.before is no_clients] == [
         "1.30 removed from cluster1",
         "1.31 (revision 1-31) removed from cluster1",
     ]
@@ -150,7 +150,7 @@ def test_a_topology_of_ones_own_keeps_what_it_says(tmp_path: Path) -> None:
     assert load_topology(str(file)).clusters == mesh_of("multi-primary-samenet").topology.clusters
 
 
-def test_istiods_of_two_revisions_are_told_apart_by_the_name_that_is_called() -> None:
+def test_istiods_of_two_revisions_are_distinguished_by_host_name() -> None:
     mesh = mesh_of("primary-remote-multinet")
     specs = [plane.topology_of(mesh).clusters[0] for plane in (OLD, CANARY)]
     service = istiod_exposed(specs)[1]["spec"]["tls"]
@@ -227,7 +227,7 @@ def test_pods_objects_and_routes_are_seen() -> None:
 AT = Mark(monotonic_s=100.0, wall=1_700_000_000.0)
 
 
-RESILIENT = "cluster1 long_lived_client resilient"
+RESILIENT = "cluster1 long-lived resilient"
 
 
 def request(
@@ -249,8 +249,8 @@ def mesh() -> Mesh:
     return mesh_of("multi-primary-multinet")
 
 
-def stage(number: int = 2, **changes: Any) -> StepResult:
-    made: dict[str, Any] = {
+def step_result(number: int = 2, **changes: Any) -> StepResult:
+    fields: dict[str, Any] = {
         "step": in_place_steps(mesh(), OLD, NEW)[number],
         "begin": AT,
         "end": AT.at(110.0),
@@ -259,19 +259,19 @@ def stage(number: int = 2, **changes: Any) -> StepResult:
         "requests": [request(n) for n in range(10)],
         "claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.SKIPPED}, seconds=20.0),
     }
-    return StepResult(**{**made, **changes})
+    return StepResult(**{**fields, **changes})
 
 
 def test_a_step_that_costs_nothing_is_good() -> None:
-    assert problems_of(stage()) == []
+    assert problems_of(step_result()) == []
 
 
-def test_requests_with_default_settings_are_told_and_not_judged() -> None:
-    default = stage(
+def test_requests_with_default_settings_are_reported_and_not_judged() -> None:
+    default = step_result(
         requests=[
             request(1),
-            request(2, RequestOutcome.REFUSED, "cluster1 long_lived_client"),
-            request(3, source="cluster1 long_lived_client"),
+            request(2, RequestOutcome.REFUSED, "cluster1 long-lived"),
+            request(3, source="cluster1 long-lived"),
         ]
     )
     assert (problems_of(default), len(default.lost), len(default.lost_by_default)) == ([], 0, 1)
@@ -282,15 +282,16 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     [
         (
             {"requests": [request(1), request(2, source=RESILIENT), request(2, RequestOutcome.REFUSED, RESILIENT)]},
-            "1 of 2 requests with resilient settings lost: {clock} cluster1 long_lived_client resilient: HTTP 503 after 0.01 s",
+            "1 of 2 requests with resilient settings lost: "
+            "{clock} cluster1 long-lived resilient: HTTP 503 after 0.01 s",
         ),
         ({"healthy_s": None, "unhealthy": "no istiod"}, "not healthy afterwards: no istiod"),
         ({"requests": []}, "no request was sent"),
-        ({"claims": None}, "no claim was proven after it"),
-        ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was proven after it"),
+        ({"claims": None}, "no claim was evaluated after it"),
+        ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was evaluated after it"),
         (
-            {"requests": [request(1), request(1, RequestOutcome.UNKNOWN, "cluster2 long_lived_client")]},
-            "nothing is known of the requests of cluster2 long_lived_client",
+            {"requests": [request(1), request(1, RequestOutcome.UNKNOWN, "cluster2 long-lived")]},
+            "no request from cluster2 long-lived is known to have succeeded",
         ),
         (
             {
@@ -303,29 +304,29 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str) -> None:
-    told = problems_of(stage(**changes))
+def test_what_is_wrong_with_a_step_is_reported(changes: dict[str, Any], problem: str) -> None:
+    problems = problems_of(step_result(**changes))
     wanted = problem.partition("{clock} ")
-    assert len(told) == 1
-    assert told[0].startswith(wanted[0])
-    assert told[0].endswith(wanted[2] or wanted[0])
+    assert len(problems) == 1
+    assert problems[0].startswith(wanted[0])
+    assert problems[0].endswith(wanted[2] or wanted[0])
 
 
-def rehearsal(*stages: StepResult, untaken: int = 0) -> Rehearsal:
+def rehearsal(*results: StepResult, untaken: int = 0) -> Rehearsal:
     steps = in_place_steps(mesh(), OLD, NEW)
-    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, results=list(stages), untaken=steps[:untaken])
+    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, results=list(results), untaken=steps[:untaken])
 
 
-def test_steps_that_were_given_up_are_not_green() -> None:
+def test_skipped_steps_are_failures() -> None:
     findings = Findings("steps")
-    judge_rehearsal(rehearsal(stage(), untaken=1), findings)
+    judge_rehearsal(rehearsal(step_result(), untaken=1), findings)
     with pytest.raises(ClaimFailed, match=r"2\. istiod of cluster1 to 1\.31: not taken"):
         findings.conclude()
 
 
-def test_a_machine_without_time_is_to_blame_itself() -> None:
+def test_a_starved_load_generator_casts_doubt_on_losses() -> None:
     findings = Findings("steps")
-    judge_rehearsal(rehearsal(stage(late_s=2.0, requests=[request(1, RequestOutcome.LOST, RESILIENT)])), findings)
+    judge_rehearsal(rehearsal(step_result(late_s=2.0, requests=[request(1, RequestOutcome.LOST, RESILIENT)])), findings)
     with pytest.raises(Broken, match=r"the load generator was starved of CPU \(behind schedule by 2\.0 s\)"):
         findings.conclude()
 
@@ -339,7 +340,7 @@ LATE = {"late_s": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("stages", "expected"),
+    ("changes", "expected"),
     [
         ([LATE], None),
         ([LATE | LOST], Broken),
@@ -352,29 +353,30 @@ LATE = {"late_s": 2.0}
     ],
 )
 def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
-    results: list[dict[str, Any]], expected: type[Exception] | None
+    changes: list[dict[str, Any]], expected: type[Exception] | None
 ) -> None:
     findings = Findings("steps")
-    judge_rehearsal(rehearsal(*(stage(**changes) for changes in stages)), findings)
+    judge_rehearsal(rehearsal(*(step_result(**each) for each in changes)), findings)
     with pytest.raises(expected) if expected else nullcontext():
         findings.conclude()
 
 
-def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshproof.upgrade.rehearsal.timeline.clock", lambda wall: "12:00:00")
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
     mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
-    good = stage(components={"cluster1": versions, "cluster2": mixed})
-    bad = stage(0, healthy_s=None, unhealthy="cluster1 has no istiod", claims=None)
+    good = step_result(components={"cluster1": versions, "cluster2": mixed})
+    bad = step_result(0, healthy_s=None, unhealthy="cluster1 has no istiod", claims=None)
     assert page(rehearsal(good, bad, untaken=1)) == (
         "# Istio 1.30.4-abc to 1.31.0-def, in place: multi-primary-multinet\n"
         "\n"
         "- clusters: cluster1 (primary, network1), cluster2 (primary, network2)\n"
-        "- steps: 2 of 3, the way back included\n"
-        "- requests under way: 20; lost with resilient settings (docs/failover.md): 0, with Istio's defaults: 0\n"
-        "- all claims that break nothing, after 1 steps: all hold\n"
+        "- steps: 2 of 3, including the rollback\n"
+        "- requests during the steps: 20; lost with resilient settings (docs/failover.md): 0, "
+        "with Istio's defaults: 0\n"
+        "- all non-disruptive claims, after 1 steps: all hold\n"
         "\n"
-        "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |\n"
+        "| step | at | took | healthy after | requests | lost | lost with defaults | slowest | claims |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
         "| 1. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | 1.5 s | 10 | 0 | 0 | 0.01 s | 1 hold |\n"
         "| 2. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | never | 10 | 0 | 0 | 0.01 s |  |\n"
@@ -386,7 +388,7 @@ def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.M
         "|---|---|---|\n"
         "| 1 | istiod 1.31, gateways 1.30, sidecars 1.30 | istiod 1.30, gateways 1.30, sidecars 1.30+1.31 |\n"
         "\n"
-        "## What was wrong\n"
+        "## Problems\n"
         "\n"
         "- 2. istiod of cluster1 to 1.31: not healthy afterwards: cluster1 has no istiod\n"
     )

@@ -1,4 +1,4 @@
-"""Take the record of a mesh: it reads, asks proxies and istiods, sends a few requests, and changes nothing."""
+"""Takes the record of a mesh: reads API servers, proxies and istiods, sends a few requests, and changes nothing."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from meshproof.upgrade.baseline.workload_identity import Raw, directory_of, work
 
 
 def take_record(mesh: Mesh, *, traffic: bool = True) -> BaselineRecord:
-    """One proxy of each workload in every cluster. Without `traffic` no request is sent to the application.
+    """Record one proxy of each workload in every cluster. Without `traffic` no request is sent to the application.
 
-    A pod may leave while it is about to be asked: then all is read once more.
+    If a pod disappears before it is read, everything is read once more.
     """
     try:
         return _take(mesh, traffic=traffic)
@@ -31,7 +31,7 @@ def take_record(mesh: Mesh, *, traffic: bool = True) -> BaselineRecord:
 def _take(mesh: Mesh, *, traffic: bool) -> BaselineRecord:
     taken = datetime.now(UTC)
     raws = together(_read, mesh.clusters)
-    samples = samples_of(mesh, raws) if traffic else {}  # before the rest, and alone: that takes the machine's time
+    samples = samples_of(mesh, raws) if traffic else {}  # before the rest, which would take CPU time from it
     work: list[Callable[[], dict[Key, Content]]] = []
     for raw in raws:
         directory, pods = directory_of(raw.cluster, mesh, raws), workload_pods(raw)

@@ -1,4 +1,4 @@
-"""Compare two records of a mesh: every difference is explained by a rule, or red."""
+"""Compares two records of a mesh: a difference is red unless a rule explains it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshproof.upgrade.baseline.samples import sample_problems
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """A difference, and the rule that says why it is there."""
+    """A difference, and the rule that explains it."""
 
     difference: Difference
     rule: BaselineRule
@@ -25,7 +25,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineComparison:
-    """What has changed between two records. It is good if nothing is unexplained."""
+    """Differences between two records; good if none is unexplained."""
 
     before: BaselineRecord
     after: BaselineRecord
@@ -48,10 +48,12 @@ def compare_records(
     to_version: str = "",
     rules: Sequence[BaselineRule] = RULES,
 ) -> BaselineComparison:
-    """Versions that are not given are those of the istiods. Raises `BadInput` if the records are of two meshes."""
+    """Compare records; versions default to those of the istiods. Raises `BadInput` for records of different meshes."""
     if before.mesh != after.mesh:
         raise BadInput(
-            f"records of {before.mesh} and {after.mesh}", "they are of two meshes", "compare records of one mesh"
+            f"records of {before.mesh} and {after.mesh}",
+            "they are of different meshes",
+            "compare records of the same mesh",
         )
     old, new = from_version or _version(before), to_version or _version(after)
     explained, unexplained = [], []
@@ -73,12 +75,12 @@ def compare_records(
 
 
 def _version(record: BaselineRecord) -> str:
-    """That of its istiods, the newest if there are several: a plain number, whatever build it is."""
+    """The newest version of its istiods, without the build suffix."""
     return max(record.istiods, key=lambda text: Version.parse(text) or Version(0, 0), default="").partition("-")[0]
 
 
 def _of_samples(before: BaselineRecord, after: BaselineRecord) -> list[Difference]:
-    """Only sources that were asked both times can be judged."""
+    """Differences of samples, for sources that both records have."""
     return [
         Difference(places=(source,), kind="answers", name="sample", path=what, before=was, after=now)
         for source in sorted(before.samples.keys() & after.samples.keys())

@@ -1,4 +1,4 @@
-"""A record as a file: JSON with one fact a line, so that two of them can be compared by other programs as well."""
+"""Record files: JSON with one fact per line, so that other programs can compare them as well."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshproof.core.path_options import read_text, write_text
 from meshproof.upgrade.baseline.model import FORMAT, BaselineRecord, Content, Key, Sample
 from meshproof.upgrade.baseline.normalise import canonical
 
-AGAIN: Final = "take it again: meshproof upgrade record"
+AGAIN: Final = "take the record again: meshproof upgrade record"
 
 
 def write_record(record: BaselineRecord, path: Path) -> None:
@@ -34,7 +34,7 @@ def record_text(record: BaselineRecord) -> str:
 
 
 def _parts(record: BaselineRecord) -> Iterator[dict[str, object]]:
-    """What several workloads of a cluster hold alike is written once."""
+    """Parts that are equal in several workloads of a cluster are written once."""
     alike: dict[tuple[str, str, str, str], list[str]] = {}
     contents: dict[tuple[str, str, str, str], Content] = {}
     for key, content in record.parts.items():
@@ -47,21 +47,23 @@ def _parts(record: BaselineRecord) -> Iterator[dict[str, object]]:
 
 
 def read_record(path: Path) -> BaselineRecord:
-    """Raises `BadInput` that says what is wrong with the file."""
+    """Raises `BadInput` with the problem in the file."""
     text = read_text(f"record {path}", path, "name a file that `meshproof upgrade record` wrote")
     try:
         document = json.loads(text)
     except ValueError as problem:
-        raise BadInput(f"record {path}", f"it is no JSON: {problem}", AGAIN) from None
+        raise BadInput(f"record {path}", f"it is not valid JSON: {problem}", AGAIN) from None
     return parse_record(document, f"record {path}")
 
 
 def parse_record(document: Any, what: str) -> BaselineRecord:
-    """From the parsed text. `what` is how errors call it."""
+    """The record in a parsed document. `what` names it in errors."""
     if not isinstance(document, dict) or "format" not in document:
-        raise BadInput(what, "it is no record", "name a file that `meshproof upgrade record` wrote")
+        raise BadInput(what, "it is not a record", "name a file that `meshproof upgrade record` wrote")
     if document["format"] != FORMAT:
-        raise BadInput(what, f"it has format {document['format']}, this meshproof writes and reads {FORMAT}", AGAIN)
+        raise BadInput(
+            what, f"its format is {document['format']}, but this meshproof reads and writes only {FORMAT}", AGAIN
+        )
     try:
         return BaselineRecord(
             mesh=str(document["mesh"]),
@@ -70,9 +72,9 @@ def parse_record(document: Any, what: str) -> BaselineRecord:
             samples={str(source): _read_sample(sample) for source, sample in document["samples"].items()},
         )
     except KeyError as problem:
-        raise BadInput(what, f"{problem.args[0]} is missing in it", AGAIN) from None
+        raise BadInput(what, f"the field {problem.args[0]} is missing", AGAIN) from None
     except (TypeError, ValueError, AttributeError) as problem:
-        raise BadInput(what, f"something in it is of another kind: {problem}", AGAIN) from None
+        raise BadInput(what, f"a field has a wrong type: {problem}", AGAIN) from None
 
 
 def _read_part(part: Mapping[str, Any]) -> Iterator[tuple[Key, Content]]:

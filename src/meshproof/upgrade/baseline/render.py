@@ -1,4 +1,4 @@
-"""A comparison in words, for people and as evidence."""
+"""A comparison as text, for output and as evidence."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from meshproof.upgrade.baseline.normalise import canonical
 LONGEST: Final = 300
 """Characters of a value that are shown; the records have all of it."""
 MOST: Final = 8
-"""Names or places that are told one by one."""
+"""Names or places that are listed individually."""
 
 
 def comparison_text(comparison: BaselineComparison) -> str:
-    """All of it: what is red first, then what is explained, by rule."""
+    """The whole comparison: unexplained differences first, then explained ones, by rule."""
     return "\n".join(_lines(comparison))
 
 
@@ -41,7 +41,7 @@ def _lines(comparison: BaselineComparison) -> Iterator[str]:
 
 
 def grouped(differences: Iterable[Difference]) -> Iterator[str]:
-    """What it is, what was there and is there now, and where; the same of several parts at the same places together."""
+    """Differences with old value, new value and places; equal ones of several parts are grouped."""
     alike: dict[tuple[object, ...], list[Difference]] = {}
     for each in differences:
         same = (each.kind, each.path, canonical(each.before), canonical(each.after), each.places)

@@ -1,4 +1,4 @@
-"""What the control planes of a cluster say of themselves and of their proxies."""
+"""Reads the versions of a cluster's istiods and of their connected proxies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def istiods_of(reading: TolerantReader) -> Iterator[IstiodFacts]:
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         image = str(container.get("image") or "")
         pods = [pod for pod in _running(reading) if _revision_of(pod) == revision]
-        told = [reading.may(f"version of {pod}", partial(_version, reading, pod), "") for pod in _names(pods)[:1]]
+        versions = [reading.may(f"version of {pod}", partial(_version, reading, pod), "") for pod in _names(pods)[:1]]
         yield IstiodFacts(
             name=deployment["metadata"]["name"],
             revision=revision,
-            version=next(filter(None, told), "") or hub_and_tag(image)[1],
+            version=next(filter(None, versions), "") or hub_and_tag(image)[1],
             image=image,
             env=MappingProxyType({e["name"]: str(e.get("value", "")) for e in container.get("env") or []}),
             compatibility=_compatibility(reading, revision),
@@ -38,17 +38,17 @@ def istiods_of(reading: TolerantReader) -> Iterator[IstiodFacts]:
 
 
 def _version(reading: TolerantReader, pod: str) -> str:
-    return _asked(lambda: istiod_client.version(reading.kube, pod))
+    return _query(lambda: istiod_client.version(reading.kube, pod))
 
 
 def _connected(reading: TolerantReader, pod: str) -> tuple[istiod_client.ProxySync, ...]:
-    return _asked(lambda: istiod_client.syncz(reading.kube, pod))
+    return _query(lambda: istiod_client.syncz(reading.kube, pod))
 
 
-def _asked(ask: Callable[[], T]) -> T:
-    """An answer of istiod; that it gives none is something to be noted, not the end."""
+def _query(query: Callable[[], T]) -> T:
+    """The response of istiod; raises `NotReady` without one, which is recorded and does not end the check."""
     try:
-        return ask()
+        return query()
     except NotReady:
         raise
     except Broken as problem:
@@ -69,7 +69,7 @@ def _revision_of(thing: Json) -> str:
 
 
 def _compatibility(reading: TolerantReader, revision: str) -> str:
-    """Of which release it behaves like one, as its chart has written down (ConfigMap `values`)."""
+    """The release whose behaviour it keeps (compatibilityVersion), from its chart's ConfigMap `values`."""
     name = names.of_revision("values", revision)
     found = reading.may(f"ConfigMap {name}", lambda: reading.kube.find("ConfigMap", name, names.SYSTEM_NAMESPACE), None)
     try:
@@ -81,7 +81,7 @@ def _compatibility(reading: TolerantReader, revision: str) -> str:
 
 def proxies_of(reading: TolerantReader) -> Iterator[Proxy]:
     for pod in _names(_running(reading)):
-        home = reading.may(f"version of {pod}", partial(_version, reading, pod), "")
+        istiod_version = reading.may(f"version of {pod}", partial(_version, reading, pod), "")
         connected = reading.may(f"proxies of {pod}", partial(_connected, reading, pod), ())
         for proxy in connected:
-            yield Proxy(where=f"{proxy.cluster} {proxy.proxy}", version=proxy.version, istiod=home)
+            yield Proxy(where=f"{proxy.cluster} {proxy.proxy}", version=proxy.version, istiod=istiod_version)

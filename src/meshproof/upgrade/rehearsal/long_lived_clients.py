@@ -1,4 +1,4 @@
-"""Client pods of our own that live through an upgrade: their proxies stay old while everything around them changes."""
+"""Client pods of our own that are not restarted in an upgrade: their proxies keep the old version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container
 from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
 
-NAME: Final = "meshproof-passenger"
+NAME: Final = "meshproof-long-lived"
 
 
 class LongLivedClients:
@@ -29,11 +29,11 @@ class LongLivedClients:
         self._pods: dict[str, PodFacts] = {}
 
     def create(self) -> None:
-        """Raises `ClaimFailed` if one of them is refused, or does not get ready."""
-        together(self._board, self._mesh.clusters)
+        """Create the pods. Raises `ClaimFailed` if one is refused or does not become ready."""
+        together(self._create, self._mesh.clusters)
 
     def recreate(self) -> None:
-        """Have them made anew, with the sidecar that new pods get now."""
+        """Replace the pods; new ones get the sidecar that is injected now."""
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Pod", self._pods[cluster.name].name, self._namespace, grace_s=0)
         together(self._make, self._mesh.clusters)
@@ -48,12 +48,12 @@ class LongLivedClients:
             PodLoad(
                 cluster.kube,
                 self._pods[cluster.name],
-                {f"{cluster} long_lived_client {target.name}".strip(): target.url for target in targets},
+                {f"{cluster} long-lived {target.name}".strip(): target.url for target in targets},
             )
             for cluster in self._mesh.clusters
         ]
 
-    def _board(self, cluster: Cluster) -> None:
+    def _create(self, cluster: Cluster) -> None:
         make_namespace(cluster, self._namespace)
         self._make(cluster)
 
@@ -67,7 +67,7 @@ class LongLivedClients:
 
 @contextmanager
 def long_lived_clients_on(mesh: Mesh) -> Iterator[LongLivedClients]:
-    """The long_lived_clients of a mesh; they leave when the block ends."""
+    """Long-lived clients in every cluster; deleted when the block ends."""
     found = LongLivedClients(mesh)
     try:
         found.create()
