@@ -99,21 +99,21 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
 
 
 def test_a_listener_on_a_port_that_only_probes_have_is_left_out(mesh: Mesh) -> None:
-    told = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
+    dumped = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
     hosts = [{"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
     route = {"name": "81", "virtualHosts": hosts}
-    told["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
-    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    dumped["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
+    found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
     assert not {key for key in found if key.kind in ("listener", "route")}
     route["virtualHosts"] = [*hosts, {"name": "shop.ns.svc:81", "domains": ["shop"]}]
-    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
     assert {key.kind for key in found} >= {"listener", "route"}
 
 
 def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: Mesh) -> None:
-    told = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
+    dumped = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
     routes = [{"routeConfig": {"name": name}} for name in ("80", "81")]
-    told["configs"] += [
+    dumped["configs"] += [
         {"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": routes},
         {
             "@type": "x.ClustersConfigDump",
@@ -126,7 +126,7 @@ def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: 
             ],
         },
     ]
-    found = {f"{key.kind} {key.name}" for key in parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5"))}
+    found = {f"{key.kind} {key.name}" for key in parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5"))}
     assert {"route 80", "endpoints shop", "cluster inbound|8080||"} <= found
     assert not {"route 81", "endpoints inbound|8080||"} & found
 
@@ -184,8 +184,8 @@ def test_services_that_others_come_in_by_are_kept() -> None:
 
 
 def answers(v1: int, v2: int, seconds: float = 0.004) -> Sample:
-    told = [HttpAnswer(status=200, version=version, seconds=seconds) for version in ["v1"] * v1 + ["v2"] * v2]
-    return sample(told, {"v1": 0.5, "v2": 0.5})
+    dumped = [HttpAnswer(status=200, version=version, seconds=seconds) for version in ["v1"] * v1 + ["v2"] * v2]
+    return sample(dumped, {"v1": 0.5, "v2": 0.5})
 
 
 @pytest.mark.parametrize(("v1", "v2", "red"), [(100, 100, False), (80, 120, False), (40, 160, True), (200, 0, True)])
@@ -224,13 +224,13 @@ def broken(change: Callable[[Json], object]) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no record"),
-        (broken(lambda d: d.update(format=99)), "it has format 99, this meshproof writes and reads 1"),
-        (broken(lambda d: d.pop("taken")), "taken is missing in it"),
-        (broken(lambda d: d["parts"][0].pop("kind")), "kind is missing in it"),
-        (broken(lambda d: d.update(taken="today")), "something in it is of another kind"),
-        (broken(lambda d: d["samples"]["client"].update(counts=[])), "something in it is of another kind"),
+        ("{", "it is not valid JSON"),
+        ("[]", "it is not a record"),
+        (broken(lambda d: d.update(format=99)), "its format is 99, but this meshproof reads and writes only 1"),
+        (broken(lambda d: d.pop("taken")), "the field taken is missing"),
+        (broken(lambda d: d["parts"][0].pop("kind")), "the field kind is missing"),
+        (broken(lambda d: d.update(taken="today")), "a field has a wrong type"),
+        (broken(lambda d: d["samples"]["client"].update(counts=[])), "a field has a wrong type"),
     ],
 )
 def test_a_file_that_is_no_record_says_why(text: str, words: str, tmp_path: Path) -> None:
@@ -255,12 +255,14 @@ def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pyte
     assert "--to=new: it is no version" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_is_told_before_a_mesh_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_there_is_reported_before_a_mesh_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["upgrade", "record", "-o", "/nowhere/at/all/x.json"]) == 2
     assert "there is no such folder" in capsys.readouterr().err
 
 
-def test_a_pod_that_leaves_while_it_is_asked_is_no_trouble(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_disappears_before_it_is_read_causes_a_second_read(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, outcomes = record({}), [NotReady("exec in ns/shop", "could not start: not found"), None]
 
     def attempt(mesh: Mesh, *, traffic: bool) -> BaselineRecord:

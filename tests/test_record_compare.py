@@ -59,7 +59,7 @@ def versions(istiod: str) -> dict[Key, Content]:
     return {Key(cluster="cluster1", workload="istio-system/istiod", kind="version", name="istiod"): {"istio": istiod}}
 
 
-def test_the_same_difference_in_several_places_is_told_once() -> None:
+def test_the_same_difference_in_several_places_is_reported_once() -> None:
     before = record({KEY: {"weight": 1}, ALIKE: {"weight": 1}})
     (found,) = compare_records(before, record({KEY: {"weight": 2}, ALIKE: {"weight": 2}})).unexplained
     assert found.places == ("cluster1 ns/client", "cluster1 ns/shop")
@@ -93,13 +93,13 @@ def test_a_comparison_reads_as_it_should() -> None:
         f"  endpoints {SHOP} weight: was 1, is 3\n"
         "    at cluster1 ns/shop\n"
         "differences that a rule explains: 1\n"
-        "  VERSION-1 istiods and proxies are of the new version (the upgrade itself)\n"
+        "  VERSION-1 istiods and proxies have the new version (the upgrade itself)\n"
         "    version istiod istio: was 1.30.4-abc-Clean, is 1.31.0-def-Clean\n"
         "      at cluster1 istio-system/istiod"
     )
 
 
-def test_what_is_the_same_in_many_parts_is_told_in_one_line() -> None:
+def test_what_is_the_same_in_many_parts_is_reported_in_one_line() -> None:
     keys = [replace(KEY, name=f"c{number}") for number in range(10)]
     found = compare_records(record(dict.fromkeys(keys, 1)), record(dict.fromkeys(keys, 2)))
     assert len(found.unexplained) == 10
@@ -119,7 +119,7 @@ def test_what_came_and_what_went_is_called_that() -> None:
 
 
 def unready(version: str, *, healthy: int) -> BaselineRecord:
-    """One pod of the shop more than `healthy`, which is not ready: told of from 1.31 on."""
+    """One pod of the shop more than `healthy`, which is not ready: reported from 1.31 on."""
     mesh = mesh_of("multi-primary-multinet")
     pods = [pod(f"shop-abc-x{number}", f"10.1.0.{number}", owner="shop") for number in range(1, 4)]
     rows = [endpoint(f"10.1.0.{number + 1}") for number in range(healthy)]
@@ -141,7 +141,7 @@ def test_endpoints_that_are_not_ready_are_explained_but_not_that_one_no_longer_i
     assert [each.rule.id for each in found.explained] == ["VERSION-1", "VERSION-1"]
 
 
-def test_the_weight_of_a_locality_is_told_where_somebody_has_set_it(mesh: Mesh) -> None:
+def test_the_weight_of_a_locality_is_recorded_where_it_is_configured(mesh: Mesh) -> None:
     text = dump(endpoint("10.1.0.5"), endpoint("10.1.0.5"))
     for weight, expected in ((2, None), (90, 90)):
         dumped = text.replace('"lb_endpoints"', f'"load_balancing_weight": {weight}, "lb_endpoints"')
@@ -176,7 +176,7 @@ def test_the_name_of_the_revision_does_not_count() -> None:
     assert compare_records(record(of_revision("-1-30")), record(of_revision("-1-31"))).equal
 
 
-def test_two_revisions_side_by_side_are_told_apart() -> None:
+def test_two_revisions_side_by_side_are_kept_apart() -> None:
     both = of_revision("") | of_revision("-1-31")
     found = compare_records(record(of_revision("")), record(both))
     assert [each.name for each in found.unexplained if each.kind == "holder"] == ["istio-system/istiod-1-31"]
@@ -205,7 +205,7 @@ def test_what_installing_once_more_does_is_explained_where_the_version_is_the_sa
 
 
 def test_records_of_two_meshes_are_not_compared() -> None:
-    with pytest.raises(BadInput, match="they are of two meshes"):
+    with pytest.raises(BadInput, match="they are of different meshes"):
         compare_records(record({}), replace(record({}), mesh="other"))
 
 

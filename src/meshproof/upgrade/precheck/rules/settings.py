@@ -93,10 +93,11 @@ def _annotations(facts: Facts, target: Target) -> Iterator[Violation]:
         for gone in GONE_ANNOTATIONS:
             pods = cluster.annotated.get(gone.name, ())
             if pods and gone.since <= target.version:
-                since = "since" if oldest is not None and oldest >= gone.since else "from"
+                over = oldest is not None and oldest >= gone.since
+                effect = "has had no effect since" if over else "has no effect from"
                 yield Violation(
                     where=cluster.name,
-                    what=f"annotation {gone.name} means nothing {since} {gone.since}{_listed(pods)}",
+                    what=f"annotation {gone.name} {effect} {gone.since}{'' if over else ' on'}{_listed(pods)}",
                     repair=f"remove it; {gone.instead}",
                     source=gone.source,
                 )
