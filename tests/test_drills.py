@@ -19,7 +19,7 @@ from meshproof.failover.drill import DrillRunner, felt, must_have_been_healthy, 
 from meshproof.faults import transient as transient_faults
 from meshproof.faults.journal import Journal
 from meshproof.faults.transient import FaultContext, TransientFault
-from meshproof.load.generator import DEFAULT, Load, Source, Way
+from meshproof.load.generator import DEFAULT, EntryPoint, Load, Source
 from meshproof.load.history import History, Mark, RequestOutcome, Response, Window
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
@@ -135,9 +135,7 @@ def ended_fault() -> TransientFault:
     return TransientFault(what="a fault", injected=now, gone=now, heal=now, back=now)
 
 
-def test_a_drill_on_an_unhealthy_mesh_is_void(
-    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_drill_on_an_unhealthy_mesh_is_void(drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("cluster1 has no istiod"))
     with (
         pytest.raises(Broken, match=r"before a fault: the mesh was unhealthy: cluster1 has no istiod"),
@@ -215,7 +213,7 @@ def test_a_drill_that_is_aborted_leaves_a_healthy_mesh(
 def test_sources_are_chosen_by_cluster_target_and_way() -> None:
     mesh = mesh_of("multi-primary-samenet")
     snapshot = snapshot_of("multi-primary-samenet")
-    sources = tuple(Source(cluster=c.name, way=way) for c in mesh.clusters for way in Way)
+    sources = tuple(Source(cluster=c.name, entry_point=each) for c in mesh.clusters for each in EntryPoint)
     seen = drills.Drill(mesh=mesh, snapshot=snapshot, history=History(), sources=sources, begin=Mark.now())
     assert seen.of(cluster="cluster1") == ("cluster1 ingress new", "cluster1 ingress kept", "cluster1 client")
-    assert seen.of(ways=(Way.CLIENT,), target=DEFAULT) == ("cluster1 client", "cluster2 client")
+    assert seen.of(entry_points=(EntryPoint.CLIENT,), target=DEFAULT) == ("cluster1 client", "cluster2 client")

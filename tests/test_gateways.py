@@ -17,7 +17,7 @@ from meshproof.install.gateways import cross_network_gateway_of, gateways_of, me
 from meshproof.install.lifecycle import install_mesh
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers_in
-from meshproof.load.generator import DEFAULT, Way, sources_of
+from meshproof.load.generator import DEFAULT, EntryPoint, sources_of
 from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
@@ -294,7 +294,7 @@ def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_othe
     east, west = mesh.clusters
     assert snapshot.with_ingress == (west,)
     assert snapshot.without_ingress == {"ingress gateway of east": "east has no ingress gateway"}
-    assert [str(source) for source in sources_of(snapshot, (DEFAULT,), tuple(Way))] == [
+    assert [str(source) for source in sources_of(snapshot, (DEFAULT,), tuple(EntryPoint))] == [
         *("east client", "west ingress new", "west ingress kept", "west client")
     ]
     assert list(_places(snapshot)) == [(east, False), (west, True), (west, False)]

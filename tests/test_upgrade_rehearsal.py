@@ -314,7 +314,7 @@ def test_what_is_wrong_with_a_step_is_reported(changes: dict[str, Any], problem:
 
 def rehearsal(*results: StepResult, untaken: int = 0) -> Rehearsal:
     steps = in_place_steps(mesh(), OLD, NEW)
-    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, results=list(results), untaken=steps[:untaken])
+    return Rehearsal(method="in place", mesh=mesh(), old=OLD, new=NEW, results=list(results), untaken=steps[:untaken])
 
 
 def test_skipped_steps_are_failures() -> None:

@@ -30,11 +30,11 @@ def test_what_changes_is_known(in_place: Rehearsal, by_revision: Rehearsal, evid
     for rehearsal in (in_place, by_revision):
         for state in (TARGET, RETURNED):
             if state not in rehearsal.records:
-                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not come so far"])
+                findings.examine(f"{rehearsal.method}, {state}", ["the upgrade did not come so far"])
                 continue
             found = compare_records(rehearsal.records[START], rehearsal.records[state])
-            findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
-            evidence.attach(f"{rehearsal.way}-{state}", rehearsals.changes(found))
+            findings.examine(f"{rehearsal.method}, {state}", list(grouped(found.unexplained)))
+            evidence.attach(f"{rehearsal.method}-{state}", rehearsals.changes(found))
     findings.conclude()
 
 

@@ -102,8 +102,8 @@ def _summary(faults: Sequence[Fault], report: SensitivityReport) -> list[str]:
     lines = [
         "# Sensitivity",
         "",
-        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than",
-        "those that it truly breaks.",
+        "Each row is a mesh with one fault. *Killed*: the claims that must notice it failed, and no others except",
+        "those that it also breaks.",
         "",
         ", ".join(f"{count} {fate}" for fate, count in fate_counts(outcomes).items() if count) or "nothing ran",
         "",

@@ -110,12 +110,12 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, existing: str) -> None:
             raise ClaimFailed(f"its certificate {subject(leaf)} has the wrong issuer: {leaf.issuer.rfc4514_string()}")
         url = f"http://{names.fqdn(SERVED, namespace)}:{names.APP_PORT}/"
 
-        def answers() -> None:
+        def must_serve() -> None:
             found = http_from_pod(kube, client, url, 2, timeout_s=2.0)
-            if bad := [answer.outcome for answer in found if not answer.ok]:
+            if bad := [response.outcome for response in found if not response.ok]:
                 raise NotYet(f"a request to it failed: {bad[0]}")
 
-        eventually(answers, what="the new pod serves", timeout_s=DEADLINES.canary_s, error=ClaimFailed)
+        eventually(must_serve, what="the new pod serves", timeout_s=DEADLINES.canary_s, error=ClaimFailed)
 
 
 def _pod(namespace: str, image: str) -> Json:

@@ -15,7 +15,7 @@ from meshproof.core.waiting import pause
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import HEALTHY_S, must_be_healthy
-from meshproof.load.generator import DEFAULT, Load, LoadTarget, Source, Way, load_on, sources_of
+from meshproof.load.generator import DEFAULT, EntryPoint, Load, LoadTarget, Source, load_on, sources_of
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Mesh
@@ -105,13 +105,19 @@ class Drill:
         return self.healed_s is None and not self.rebuilt
 
     def of(
-        self, *, cluster: str | None = None, target: LoadTarget | None = None, ways: Sequence[Way] = tuple(Way)
+        self,
+        *,
+        cluster: str | None = None,
+        target: LoadTarget | None = None,
+        entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
     ) -> tuple[str, ...]:
-        """The names of the sources in a cluster, for a target, with these ways in."""
+        """The names of the sources in a cluster, for a target, with these entry points."""
         return tuple(
             str(source)
             for source in self.sources
-            if cluster in (None, source.cluster) and target in (None, source.target) and source.way in ways
+            if cluster in (None, source.cluster)
+            and target in (None, source.target)
+            and source.entry_point in entry_points
         )
 
     def figures(self, sources: Iterable[str] | None = None) -> dict[str, float | int]:
@@ -180,7 +186,7 @@ class DrillRunner:
         what: str,
         *,
         targets: Sequence[LoadTarget] = (DEFAULT,),
-        ways: Sequence[Way] = tuple(Way),
+        entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
         extra_loads: Sequence[PodLoad] = (),
         healthy_s: float = HEALTHY_S,
     ) -> Iterator[Drill]:
@@ -200,13 +206,13 @@ class DrillRunner:
         try:
             with (
                 self.narrator.step(what),
-                load_on(mesh, snapshot, targets=targets, ways=ways, extra_loads=extra_loads) as load,
+                load_on(mesh, snapshot, targets=targets, entry_points=entry_points, extra_loads=extra_loads) as load,
             ):
                 drill = Drill(
                     mesh=mesh,
                     snapshot=snapshot,
                     history=load.history,
-                    sources=sources_of(snapshot, targets, ways),
+                    sources=sources_of(snapshot, targets, entry_points),
                     begin=Mark.now(),
                     drained_s=drained_s,
                 )

@@ -184,7 +184,7 @@ def _come_back(outage: Outage, narrator: Narrator) -> None:
 
 
 def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
-    last = "nothing yet"
+    last = "no status yet"
 
     def check() -> None:
         nonlocal last
@@ -197,16 +197,18 @@ def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
 
 
 def _unserved(cluster: Cluster) -> list[str]:
-    """What is wrong with requests for the application from the pod that has waited."""
+    """Failed requests to the application from the pod that had to wait for istiod."""
     for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}"):
-        answers = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
-        outcomes = Counter(answer.outcome for answer in answers if not answer.ok)
-        return [f"{count} of {len(answers)} of its requests came to {what}" for what, count in outcomes.items()]
-    return ["it is gone again"]
+        responses = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
+        outcomes = Counter(response.outcome for response in responses if not response.ok)
+        return [
+            f"{count} of {len(responses)} requests from it failed: {outcome}" for outcome, count in outcomes.items()
+        ]
+    return ["the pod no longer exists"]
 
 
 def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:
-    last = "nothing yet"
+    last = "no status yet"
 
     def check() -> None:
         nonlocal last

@@ -60,13 +60,13 @@ def await_settled(mesh: Mesh) -> None:
     def failures(facts: ClusterFacts) -> list[str]:
         if facts.ingress_unusable:
             kube, pod = facts.cluster.kube, facts.client
-            answers = [a for target in (RESILIENT, DEFAULT) for a in http_from_pod(kube, pod, target.url, REQUESTS)]
+            responses = [a for target in (RESILIENT, DEFAULT) for a in http_from_pod(kube, pod, target.url, REQUESTS)]
         else:
             address = facts.ingress_address
-            answers = [
+            responses = [
                 a for target in (RESILIENT, DEFAULT) for a in http_from_runner(address, REQUESTS, host=target.host)
             ]
-        return [f"{facts.cluster}: {answer.outcome}" for answer in answers if not answer.ok]
+        return [f"{facts.cluster}: {response.outcome}" for response in responses if not response.ok]
 
     def check() -> None:
         for _ in range(SETTLED_S):

@@ -30,7 +30,7 @@ MOST_IN_FLIGHT: Final = 512
 Sender = Callable[[], Response]
 
 
-class Way(StrEnum):
+class EntryPoint(StrEnum):
     """How a request enters the mesh.
 
     Client pods need no keep-alive variant: a kept connection would end at the pod's own sidecar, whose upstream
@@ -63,11 +63,11 @@ class Source:
     """Where requests come from and which target they request; its text is its name in a history."""
 
     cluster: str
-    way: Way
+    entry_point: EntryPoint
     target: LoadTarget = DEFAULT
 
     def __str__(self) -> str:
-        return f"{self.cluster} {self.way} {self.target.name}".strip()
+        return f"{self.cluster} {self.entry_point} {self.target.name}".strip()
 
 
 class Load:
@@ -212,15 +212,17 @@ def ingress_sender(
     return send
 
 
-def sources_of(snapshot: Snapshot, targets: Sequence[LoadTarget], ways: Sequence[Way]) -> tuple[Source, ...]:
+def sources_of(
+    snapshot: Snapshot, targets: Sequence[LoadTarget], entry_points: Sequence[EntryPoint]
+) -> tuple[Source, ...]:
     """Sources in every cluster, in these ways; without a usable ingress gateway only its client pod."""
     usable = snapshot.with_ingress
     return tuple(
-        Source(cluster=str(cluster.name), way=way, target=target)
+        Source(cluster=str(cluster.name), entry_point=entry_point, target=target)
         for cluster in snapshot.mesh.clusters
         for target in targets
-        for way in ways
-        if way is Way.CLIENT or cluster in usable
+        for entry_point in entry_points
+        if entry_point is EntryPoint.CLIENT or cluster in usable
     )
 
 
@@ -230,24 +232,33 @@ def load_on(
     snapshot: Snapshot,
     *,
     targets: Sequence[LoadTarget] = (DEFAULT,),
-    ways: Sequence[Way] = tuple(Way),
+    entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
     extra_loads: Sequence[PodLoad] = (),
     rate: float = SAMPLES.load_rate_hz,
 ) -> Iterator[Load]:
-    """A load on the application from the sources of these ways, and the `extra_loads` of further pods."""
+    """A load on the application from the sources with these entry points, and the `extra_loads` of further pods."""
     senders = {
         str(source): ingress_sender(
-            snapshot.of(mesh.cluster(source.cluster)).ingress_address, source.target, keep=source.way is Way.KEPT
+            snapshot.of(mesh.cluster(source.cluster)).ingress_address,
+            source.target,
+            keep=source.entry_point is EntryPoint.KEPT,
         )
-        for source in sources_of(snapshot, targets, ways)
-        if source.way is not Way.CLIENT
+        for source in sources_of(snapshot, targets, entry_points)
+        if source.entry_point is not EntryPoint.CLIENT
     }
-    pods = [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters] if Way.CLIENT in ways else []
+    pods = (
+        [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters]
+        if EntryPoint.CLIENT in entry_points
+        else []
+    )
     responders = {cluster.spec.app_version: str(cluster.name) for cluster in mesh.clusters}
     with Load(senders, rate=rate, pods=[*pods, *extra_loads], responders=responders) as load:
         yield load
 
 
 def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[LoadTarget]) -> PodLoad:
-    sources = {str(Source(cluster=cluster.name, way=Way.CLIENT, target=target)): target.url for target in targets}
+    sources = {
+        str(Source(cluster=cluster.name, entry_point=EntryPoint.CLIENT, target=target)): target.url
+        for target in targets
+    }
     return PodLoad(cluster.kube, snapshot.of(cluster).client, sources)

@@ -42,7 +42,7 @@ class PodRequest:
     end: End | None
 
 
-# Timestamps come from /proc/uptime, in hundredths of a second: that forks no process and needs no `date` with fractions.
+# Timestamps come from /proc/uptime, in hundredths of a second: that forks no process and needs no fractions in `date`.
 # Each line is one write to a file opened for appending, so lines stay whole.
 _START: Final = """
 dir=$1; limit=$2; count=$3; step=$4; format=$5; shift 5

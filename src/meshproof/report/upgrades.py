@@ -17,7 +17,7 @@ def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
     requests = rehearsal.history.sent_in(rehearsal.window)
     panels = {name: [r for r in requests if r.source.startswith(f"{name} ")] for name in clusters}
     marks = [(result.begin.monotonic_s, str(number)) for number, result in enumerate(rehearsal.results, start=1)]
-    title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.way} ({rehearsal.mesh.topology.name})"
+    title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.method} ({rehearsal.mesh.topology.name})"
     evidence.attach("timeline.md", page(rehearsal))
     evidence.attach("history.csv", rehearsal.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))

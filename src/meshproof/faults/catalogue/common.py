@@ -59,7 +59,7 @@ READER_ROLE: Final = "istio-reader-clusterrole"
 """ClusterRole of the account whose token is in remote secrets; its name continues with revision and namespace."""
 
 
-def gateway_service(gateway: GatewayRef) -> tuple[str, str, str]:
+def gateway_service_key(gateway: GatewayRef) -> tuple[str, str, str]:
     """A gateway's Service, as arguments of the editor."""
     return "Service", gateway.name, gateway.namespace
 
@@ -71,7 +71,7 @@ def ingress_of(cluster: Cluster) -> GatewayRef:
     return cluster.spec.ingress
 
 
-def gateway_deployment(gateway: GatewayRef) -> tuple[str, str, str]:
+def gateway_deployment_key(gateway: GatewayRef) -> tuple[str, str, str]:
     return "Deployment", gateway.name, gateway.namespace
 
 

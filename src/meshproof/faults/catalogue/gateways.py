@@ -13,8 +13,8 @@ from meshproof.faults.catalogue.common import (
     NEW_PODS,
     NEW_SERVICES_ACROSS,
     config,
-    gateway_deployment,
-    gateway_service,
+    gateway_deployment_key,
+    gateway_service_key,
 )
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, mesh_is_unhealthy
@@ -41,7 +41,7 @@ def _no_address(editor: JournalledEditor) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    editor.edit(editor.far, *gateway_service(editor.far.spec.east_west), change)
+    editor.edit(editor.far, *gateway_service_key(editor.far.spec.east_west), change)
 
 
 def _exposing(editor: JournalledEditor) -> tuple[str, str, str]:
@@ -95,7 +95,7 @@ def _no_pods(editor: JournalledEditor) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    editor.edit(editor.far, *gateway_deployment(gateway), change)
+    editor.edit(editor.far, *gateway_deployment_key(gateway), change)
     for name in there:
         editor.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
     await_gone(editor.far.kube, gateway.namespace, f"istio={gateway.label}")

@@ -8,7 +8,7 @@ from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, gateway_service, without_label
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, gateway_service_key, without_label
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.workloads.app import app_deployment_name
@@ -29,7 +29,7 @@ def _one_name_for_two(editor: JournalledEditor) -> None:
 
 
 def _gateway_without_network(editor: JournalledEditor) -> None:
-    editor.edit(editor.far, *gateway_service(editor.far.spec.east_west), without_label(names.NETWORK_LABEL))
+    editor.edit(editor.far, *gateway_service_key(editor.far.spec.east_west), without_label(names.NETWORK_LABEL))
 
 
 def _services_blocked(editor: JournalledEditor) -> None:

@@ -16,7 +16,7 @@ from meshproof.core import names
 from meshproof.core.errors import Unavailable
 from meshproof.core.option_names import ISTIO_VERSION_FLAG, UPGRADE_TO_FLAG
 from meshproof.core.versions import Version, next_release
-from meshproof.faults.catalogue.common import HAS_INGRESS, READER_ROLE, config, gateway_deployment, ingress_of
+from meshproof.faults.catalogue.common import HAS_INGRESS, READER_ROLE, config, gateway_deployment_key, ingress_of
 from meshproof.faults.catalogue.trust import near_ends_in
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault
@@ -92,7 +92,7 @@ def _gateway_left_behind(editor: JournalledEditor) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["template"]["metadata"]["labels"][names.REVISION_LABEL] = GONE
 
-    editor.edit(editor.near, *gateway_deployment(ingress_of(editor.near)), change)
+    editor.edit(editor.near, *gateway_deployment_key(ingress_of(editor.near)), change)
 
 
 def _setting_by_hand(editor: JournalledEditor) -> None:
@@ -113,7 +113,7 @@ def _gateway_that_stops_first(editor: JournalledEditor) -> None:
     def change(deployment: Json) -> None:
         deployment["spec"]["strategy"] = {"type": "Recreate"}
 
-    editor.edit(editor.near, *gateway_deployment(ingress_of(editor.near)), change)
+    editor.edit(editor.near, *gateway_deployment_key(ingress_of(editor.near)), change)
 
 
 def _outdated_reader_role(editor: JournalledEditor) -> None:

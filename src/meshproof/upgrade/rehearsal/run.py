@@ -16,7 +16,7 @@ from meshproof.core.waiting import pause
 from meshproof.failover.drill import DrillRunner
 from meshproof.health.mesh import must_be_healthy
 from meshproof.install.marker import remove_markers, write_markers
-from meshproof.load.generator import DEFAULT, Way, load_on
+from meshproof.load.generator import DEFAULT, EntryPoint, load_on
 from meshproof.load.history import History, Mark, Request, Summary, Window, summarise
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
@@ -30,7 +30,7 @@ from meshproof.workloads.resilient_app import RESILIENT
 
 TARGETS: Final = (DEFAULT, RESILIENT)
 """The requested services: the application with Istio's default settings, and with the recommended ones."""
-WAYS: Final = (Way.NEW, Way.KEPT)
+WAYS: Final = (EntryPoint.NEW, EntryPoint.KEPT)
 """From outside. From inside, long-lived clients send requests, since other clients are restarted in an upgrade."""
 STEADY_S: Final = 1.0
 """Seconds of load before a step, and after the mesh is healthy."""
@@ -91,7 +91,7 @@ def is_resilient(request: Request) -> bool:
 class Rehearsal:
     """An upgrade of a mesh to another release and back. `untaken` are the steps skipped after a failure."""
 
-    way: str
+    method: str
     mesh: Mesh
     old: ControlPlane
     new: ControlPlane
@@ -133,13 +133,13 @@ class RehearsalRunner:
         try:
             self._take_steps(rehearsal, steps, long_lived_clients, look)
         except MeshproofError as problem:
-            self.drill_runner.rebuild_mesh(f"{rehearsal.way}: {problem}")
+            self.drill_runner.rebuild_mesh(f"{rehearsal.method}: {problem}")
             raise
         if rehearsal.results[-1].healthy_s is not None and rehearsal.results[-1].step.reaches == RETURNED:
             write_markers(rehearsal.mesh)
         else:
             self.drill_runner.rebuild_mesh(
-                f"{rehearsal.way}: {rehearsal.results[-1].unhealthy or 'the mesh did not return to the old release'}"
+                f"{rehearsal.method}: {rehearsal.results[-1].unhealthy or 'the mesh did not return to the old release'}"
             )
         return rehearsal
 
@@ -174,7 +174,11 @@ class RehearsalRunner:
         with (
             self.drill_runner.narrator.step(f"{len(rehearsal.results)}. {step.name}"),
             load_on(
-                mesh, Snapshot.take(mesh), targets=TARGETS, ways=WAYS, extra_loads=long_lived_clients.loads(TARGETS)
+                mesh,
+                Snapshot.take(mesh),
+                targets=TARGETS,
+                entry_points=WAYS,
+                extra_loads=long_lived_clients.loads(TARGETS),
             ) as load,
         ):
             result.begin = Mark.now()

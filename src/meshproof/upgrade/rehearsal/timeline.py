@@ -22,7 +22,8 @@ def _head(rehearsal: Rehearsal) -> Iterator[str]:
     by_default = sum(len(result.lost_by_default) for result in rehearsal.results)
     proven = [result for result in rehearsal.results if result.claims is not None]
     red = sorted({code for result in proven if result.claims for code in result.claims.red})
-    yield f"# Istio {rehearsal.old.version} to {rehearsal.new.version}, {rehearsal.way}: {rehearsal.mesh.topology.name}"
+    releases = f"{rehearsal.old.version} to {rehearsal.new.version}"
+    yield f"# Istio {releases}, {rehearsal.method}: {rehearsal.mesh.topology.name}"
     yield ""
     clusters = ", ".join(f"{c.name} ({c.spec.role}, {c.network})" for c in rehearsal.mesh.clusters)
     yield f"- clusters: {clusters}"
