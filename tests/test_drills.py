@@ -100,7 +100,7 @@ def test_failures_under_a_starved_load_generator_are_in_doubt(
 
 
 class Health:
-    """Stands in for the real checks of a mesh: says what is wrong at each look."""
+    """Replaces the health check of a mesh: returns the given problem at each call."""
 
     def __init__(self, *looks: str) -> None:
         self.looks = list(looks)
@@ -154,7 +154,7 @@ def test_a_mesh_that_heals_is_left_as_it_is(drill_runner: DrillRunner, monkeypat
     assert drill_runner.rebuilt == []
 
 
-def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(
+def test_a_mesh_that_does_not_recover_is_judged_and_reinstalled(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
@@ -164,7 +164,7 @@ def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(
     assert drill_runner.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
 
 
-def test_a_part_that_does_not_come_back_is_judged_without_a_further_wait(
+def test_a_component_that_does_not_recover_is_judged_without_a_further_wait(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health(""))
@@ -175,7 +175,7 @@ def test_a_part_that_does_not_come_back_is_judged_without_a_further_wait(
     assert not drill.leaves_unhealthy
 
 
-def test_where_a_mesh_may_not_be_made_anew_a_next_drill_would_be_void(
+def test_a_mesh_that_cannot_be_reinstalled_is_unfit_for_another_drill(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
@@ -185,7 +185,9 @@ def test_where_a_mesh_may_not_be_made_anew_a_next_drill_would_be_void(
     assert drill.leaves_unhealthy
 
 
-def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_component_that_does_not_recover_stays_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise NotReady("istiod", "not within 120 s")
 
@@ -210,7 +212,7 @@ def test_a_drill_that_is_aborted_leaves_a_healthy_mesh(
     assert drill_runner.rebuilt == ["a fault: the mesh is healthy: no endpoint", "rebuilt"]
 
 
-def test_sources_are_chosen_by_cluster_target_and_way() -> None:
+def test_sources_are_chosen_by_cluster_target_and_entry_point() -> None:
     mesh = mesh_of("multi-primary-samenet")
     snapshot = snapshot_of("multi-primary-samenet")
     sources = tuple(Source(cluster=c.name, entry_point=each) for c in mesh.clusters for each in EntryPoint)

@@ -1,4 +1,4 @@
-"""What became of requests, judged afterwards; and the load that makes them."""
+"""Request history and its evaluation, and the load generator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_window_has_the_requests_that_were_sent_in_it_whenever_they_ended() ->
     assert [r.sent_s for r in history.sent_in(Window(begin_s=1.5, end_s=3.0))] == [2.0, 3.0]
 
 
-def test_lost_are_errors_and_refusals_but_not_those_that_nobody_waited_for() -> None:
+def test_lost_are_errors_and_refusals_but_not_those_with_unknown_outcome() -> None:
     history = History()
     for number, outcome in enumerate(RequestOutcome):
         history.add(request(float(number), outcome))
@@ -66,7 +66,7 @@ def test_the_csv_has_a_line_per_request_in_utc() -> None:
     assert history.as_csv().splitlines()[1] == '2027-01-15T08:00:00.500+00:00,a,lost,0,,,10.0,,"","timed out"'
 
 
-def test_outcomes_follow_from_answers() -> None:
+def test_outcomes_follow_from_responses() -> None:
     assert outcome_of(Response(status=200, version="v1")) is RequestOutcome.ANSWERED
     assert outcome_of(Response(status=503)) is RequestOutcome.REFUSED
     assert outcome_of(Response(status=0, error="timed out")) is RequestOutcome.LOST
@@ -86,14 +86,14 @@ def test_a_bad_spell_lasts_until_the_last_request_that_was_lost_or_slow_after_th
     assert bad_spell([request(5, RequestOutcome.UNKNOWN)], 4.0) == 0.0
 
 
-def test_silence_is_the_longest_time_without_an_answer_of_a_cluster() -> None:
+def test_silence_is_the_longest_time_without_a_response_of_a_cluster() -> None:
     requests = [replace(request(n), cluster="east") for n in (1, 2, 6)] + [replace(request(4), cluster="west")]
     assert silence(requests, Window(begin_s=0, end_s=7), "east") == 4
     assert silence(requests, Window(begin_s=0, end_s=7), "west") == 4
     assert silence([], Window(begin_s=0, end_s=7), "east") == 7
 
 
-def test_a_slow_answer_does_not_slow_the_load_down() -> None:
+def test_a_slow_response_does_not_slow_the_load_down() -> None:
     def slow() -> Response:
         pause(0.3)
         return Response(status=200, version="v1")

@@ -300,7 +300,8 @@ def test_ports_that_are_only_listed_or_that_let_nobody_in_are_advice() -> None:
     surplus = frozenset({15012, 15017, 15010})
     lists = "istio-system/istio-eastwestgateway lists"
     assert port_notes(service, surplus, {15021, 15443}, {}) == [
-        f"{lists} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: remove it from the Service"
+        f"{lists} 15010, 15012, 15017, which nobody needs; nothing accepts connections there: "
+        "remove it from the Service"
     ]
     knocked = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
     assert port_notes(service, surplus, {15443, 15012, 15017}, knocked) == [

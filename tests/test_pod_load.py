@@ -78,7 +78,7 @@ def test_lateness_of_a_pod_is_reported_by_loop() -> None:
 
 
 class LostKube(LocalKube):
-    """Starts commands, and then does not answer any more."""
+    """Starts commands, and does not respond afterwards."""
 
     def exec(self, namespace: str, pod: str, argv: object, **more: object) -> ExecResult:
         if "grep -c" in str(argv):
@@ -105,7 +105,7 @@ class ForgetfulKube(LostKube):
         return super().exec(namespace, pod, argv, **more)
 
 
-def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
+def test_requests_of_a_pod_that_lost_its_results_are_unknown() -> None:
     load = PodLoad(ForgetfulKube(), CLIENT, {"client": "http://127.0.0.1:1/"})
     load.start(10)
     stopped = Mark.now()
@@ -115,7 +115,7 @@ def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
     assert "was it restarted?" in load.trouble
 
 
-def test_notes_that_were_cut_off_tell_nothing_of_an_end() -> None:
+def test_truncated_results_are_ignored() -> None:
     end = row(200, x_app_version="v1", x_meshproof_flags="-", x_meshproof_attempts="1")
     text = f"S 0 1 1000\nS 0 2 1020\nR 0 1 {end}\nR 0 2 {end[:12]}"
     sent, ended = parse_notes(text)

@@ -35,7 +35,7 @@ FAULT = Fault(
 
 
 @pytest.mark.parametrize(
-    ("results", "fate", "told"),
+    ("results", "fate", "explanation"),
     [
         ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRUST-01": OK}, Fate.KILLED, ""),
         ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRAFFIC-01": FAILED}, Fate.KILLED, ""),
@@ -64,9 +64,9 @@ FAULT = Fault(
         ),
     ],
 )
-def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, told: str) -> None:
+def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, explanation: str) -> None:
     outcome = judge_mutant(FAULT, "multi-primary-samenet", SuiteRun(results=results))
-    assert (outcome.fate, outcome.explanation) == (fate, told)
+    assert (outcome.fate, outcome.explanation) == (fate, explanation)
 
 
 def test_the_text_that_a_user_would_have_read_is_kept() -> None:
@@ -75,7 +75,7 @@ def test_the_text_that_a_user_would_have_read_is_kept() -> None:
     assert judge_mutant(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
 
 
-def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
+def test_a_daily_shard_is_stable_and_all_mutants_get_their_turn() -> None:
     things = list(range(10))
     first = date(2026, 1, 1)
     assert part_of_day(things, 3, first) == part_of_day(things, 3, first)
@@ -102,8 +102,8 @@ def test_the_reports(tmp_path: Path) -> None:
     text, data = write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=[killed, absent]))
     assert text.read_text() == (
         "# Sensitivity\n\n"
-        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than\n"
-        "those that it truly breaks.\n\n"
+        "Each row is a mesh with one fault. *Killed*: the claims that must notice it failed, and no others except\n"
+        "those that it also breaks.\n\n"
         "1 killed, 1 not available here\n\n"
         "| mutant | what is wrong | must notice | multi-primary-samenet | primary-remote-samenet |\n"
         "|---|---|---|---|---|\n"
@@ -153,7 +153,7 @@ def pytest_sessionfinish(session):
 """
 
 
-def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_reported(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(SUITE)
     for name, body in (("ends", "(): pass"), ("stops", "(images): pass"), ("hangs", "(): import time; time.sleep(60)")):
         (tmp_path / f"{name}.py").write_text(f"def test_it{body}")
@@ -162,9 +162,9 @@ def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
     assert (ended.results, ended.unfinished) == ({"A-01": BROKEN, "A-02": NA}, "")
     assert ended.reasons == {"A-01": "no client"}
     assert run_claims(tmp_path, ["stops.py"], tmp_path / "r").unfinished == "images: none"
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as failure:
         run_claims(tmp_path, ["silent.py"], tmp_path / "r")
-    assert (told.value.reason, told.value.repair) == ("images: none", "use --client-image=IMAGE")
+    assert (failure.value.reason, failure.value.repair) == ("images: none", "use --client-image=IMAGE")
     with pytest.raises(Broken, match="the suites: exit code 5 and no verdict"):
         run_claims(tmp_path, ["-k", "nothing", "ends.py"], tmp_path / "r")
     with pytest.raises(Broken, match=r"the suites: no end within 1\.5 s"):
@@ -185,7 +185,7 @@ def test_a_wrong_input_is_found_in_what_pytest_prints(printed: str, wrong: tuple
     assert wrong_input(printed) == wrong
 
 
-def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
+def test_the_report_of_an_earlier_run_is_read(tmp_path: Path) -> None:
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": OK}, texts={"DISCOVERY-01": "DISCOVERY-01: x"})
     outcomes = [
         judge_mutant(FAULT, "multi-primary-samenet", run),
@@ -199,7 +199,7 @@ def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
     assert read_report(tmp_path / "elsewhere") == SensitivityReport()
 
 
-def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_a_report_of_another_schema_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "sensitivity.json").write_text('{"schema": "other/1"}')
     with pytest.raises(Broken, match="its schema is other/1"):
         read_report(tmp_path)
@@ -228,14 +228,14 @@ def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) ->
 
 
 def test_which_claims_a_mutant_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(suites, "run_claims", lambda root, arguments, report_dir: asked.append(arguments))
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(suites, "run_claims", lambda root, arguments, report_dir: started.append(arguments))
     suites.run_suites(tmp_path, "t", "l", tmp_path)
     suites.run_suites(tmp_path, "t", "l", tmp_path, drills=("FAILOVER-01", "FAILOVER-02"))
     suites.run_suites(tmp_path, "t", "l", tmp_path, upgrade_to="1.32")
     where = ("--topology=t", "--lab-name=l")
     well = tuple(f"suites/{name}" for name in ("trust", "discovery", "gateways", "controlplane", "traffic"))
-    assert asked == [
+    assert started == [
         (*well, *where),
         ("suites/failover", "-k", "FAILOVER-01 or FAILOVER-02", *where),
         (*well, "suites/upgrade/test_check.py", "--upgrade-to=1.32", *where),

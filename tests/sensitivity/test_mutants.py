@@ -45,7 +45,8 @@ def test_the_claims_notice_it(
     )
     outcome = trial.run()
     book.add(outcome)
-    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{f': {outcome.explanation}' if outcome.explanation else ''}")
+    explanation = f": {outcome.explanation}" if outcome.explanation else ""
+    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{explanation}")
     if not outcome.fate.good:
         pytest.fail(
             f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.explanation}", pytrace=False

@@ -215,7 +215,7 @@ def ingress_sender(
 def sources_of(
     snapshot: Snapshot, targets: Sequence[LoadTarget], entry_points: Sequence[EntryPoint]
 ) -> tuple[Source, ...]:
-    """Sources in every cluster, in these ways; without a usable ingress gateway only its client pod."""
+    """Sources in every cluster, with these entry points; without a usable ingress gateway only its client pod."""
     usable = snapshot.with_ingress
     return tuple(
         Source(cluster=str(cluster.name), entry_point=entry_point, target=target)
