@@ -90,7 +90,7 @@ def test_a_pod_on_the_network_of_its_node_does_not_take_the_address(mesh: Mesh) 
 
 
 def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
-    hosts = [{"name": f"{name}.svc:80"} for name in ("shop.ns", "probe.meshproof-stage-1", "meshproof-canary-1.ns")]
+    hosts = [{"name": f"{name}.svc:80"} for name in ("shop.ns", "probe.meshproof-testbed-1", "meshproof-canary-1.ns")]
     chains = [{"filterChainMatch": {"serverNames": [f"outbound_.80_._.{name}"]}} for name in ("a.ns", "p.meshproof-1")]
     listener = {"name": "x", "virtual_hosts": hosts, "filter_chains": chains}
     found = parts(mesh, dump(listener=listener), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
@@ -100,7 +100,7 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
 
 def test_a_listener_on_a_port_that_only_probes_have_is_left_out(mesh: Mesh) -> None:
     dumped = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
-    hosts = [{"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
+    hosts = [{"name": "probe.meshproof-testbed-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
     route = {"name": "81", "virtualHosts": hosts}
     dumped["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
     found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))

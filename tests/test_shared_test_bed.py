@@ -20,7 +20,7 @@ from tests.fakes import mesh_of
 
 
 class FakePods:
-    namespace = "meshproof-stage-1"
+    namespace = "meshproof-testbed-1"
 
     def test_bed(self) -> str:
         return "the test bed"
@@ -100,4 +100,4 @@ def test_its_removal_is_awaited_once_in_every_cluster(bed: SharedTestBed, monkey
     bed.close()
     bed.await_removal()
     bed.await_removal()
-    assert sorted(awaited) == [("meshproof-stage-1", "cluster1"), ("meshproof-stage-1", "cluster2")]
+    assert sorted(awaited) == [("meshproof-testbed-1", "cluster1"), ("meshproof-testbed-1", "cluster2")]

@@ -189,7 +189,7 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     limited = {"subsets": [{"trafficPolicy": {"outlierDetection": {"minHealthPercent": 20}}}]}
     near.add("DestinationRule", "a", namespace="shop", spec=detection)
     near.add("DestinationRule", "b", namespace="shop", spec=limited)
-    near.add("DestinationRule", "c", namespace="meshproof-stage-1", spec=detection)  # a claim's own
+    near.add("DestinationRule", "c", namespace="meshproof-testbed-1", spec=detection)  # a claim's own
     near.add("VirtualService", "a", namespace="shop", spec={"http": [{"mirror": {"host": "b"}}]})
     near.add("Pod", "p", namespace="shop")
     near.objects["/api/v1/namespaces/shop/pods/p"]["metadata"]["annotations"] = {
@@ -369,7 +369,7 @@ def test_what_istioctl_finds_is_merged(tmp_path: Path) -> None:
         ("PRECHECK", Severity.WARNING, "cluster1 Pod a/b, cluster2 Pod a/b: IST0172 words"),
         ("ANALYZE", Severity.NOTE, "cluster1 Pod a/b: IST0172 words"),
     ]
-    ours = message("IST0101", "Error").replace("Pod a/b", "Pod meshproof-stage-1/b")
+    ours = message("IST0101", "Error").replace("Pod a/b", "Pod meshproof-testbed-1/b")
     assert by_tool(mesh_there(istioctl=tool(tmp_path, analyze=ours))) == []
     may_not = tool(tmp_path, precheck=f"{message('IST0141', 'Error')}; exit 1", analyze=message("IST0102", "Info"))
     assert {severity for _, severity, _ in by_tool(mesh_there(istioctl=may_not))} == {Severity.NOTE}

@@ -6,7 +6,7 @@ from typing import Final
 
 from meshproof.mesh.handles import Cluster
 
-PREFIX: Final = "meshproof-stage-"
+PREFIX: Final = "meshproof-testbed-"
 APP: Final = "probe"
 FAIL_HEADER: Final = "x-meshproof-fail"
 CLUSTER_LABEL: Final = "meshproof-cluster"
