@@ -100,7 +100,10 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
 
 def test_a_listener_on_a_port_that_only_probes_have_is_left_out(mesh: Mesh) -> None:
     dumped = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
-    hosts = [{"name": "probe.meshproof-testbed-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
+    hosts = [
+        {"name": "probe.meshproof-testbed-1.svc:81", "domains": ["probe"]},
+        {"name": "allow_any", "domains": ["*"]},
+    ]
     route = {"name": "81", "virtualHosts": hosts}
     dumped["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
     found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))

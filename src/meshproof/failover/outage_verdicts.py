@@ -1,5 +1,4 @@
-"""Expectations for an istiod outage: traffic goes on, and admission fails closed only where that istiod is in
-control."""
+"""Expectations for an istiod outage: traffic continues, and admission fails closed only in the clusters it controls."""
 
 from __future__ import annotations
 

@@ -108,8 +108,7 @@ class JournalledEditor:
         self._record(cluster, {"do": "restart", "scope": scope})
 
     def recreate_pods_when_healed(self, cluster: Cluster, namespace: str, deployment: str) -> None:
-        """Recreate a Deployment's pods after everything else is undone: otherwise Kubernetes retries with a long
-        back-off."""
+        """Recreate a Deployment's pods after everything else is undone, without Kubernetes' long back-off."""
         found = self._must_find(cluster, "Deployment", deployment, namespace)
         replicas = int(found["spec"].get("replicas", 1))
         self._record(cluster, {"do": "again", "namespace": namespace, "name": deployment, "replicas": replicas})
