@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from meshproof.clients.kubernetes.client import Json
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.baseline.capture_proxy import parse_parts
-from meshproof.upgrade.baseline.model import Content, Key, Record, Sample
-from meshproof.upgrade.baseline.workload_identity import Raw, directory_of, members
+from meshproof.upgrade.baseline.model import BaselineRecord, Content, Key, Sample
+from meshproof.upgrade.baseline.workload_identity import Raw, directory_of, workload_pods
 
 SHOP = "outbound|80||shop.ns.svc.cluster.local"
 
@@ -73,13 +73,13 @@ def raws_of(mesh: Mesh, *pods: Json) -> list[Raw]:
 
 def parts(mesh: Mesh, text: str, *pods: Json) -> dict[Key, Content]:
     raws = raws_of(mesh, *pods)
-    member = members(raws[0])[0]
+    member = workload_pods(raws[0])[0]
     return parse_parts(text, member, directory_of(mesh.clusters[0], mesh, raws))
 
 
-def record(found: dict[Key, Content], **samples: Sample) -> Record:
+def record(found: dict[Key, Content], **samples: Sample) -> BaselineRecord:
     taken = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
-    return Record(mesh="multi-primary-multinet", taken=taken, parts=found, samples=samples)
+    return BaselineRecord(mesh="multi-primary-multinet", taken=taken, parts=found, samples=samples)
 
 
 KEY = Key(cluster="cluster1", workload="ns/shop", kind="endpoints", name=SHOP)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from meshproof.load.history import Outcome, Request, Window
+from meshproof.load.history import Request, RequestOutcome, Window
 from meshproof.report.chart import MOST_REASONS, OUTAGE, SLOW, binned, by_reason, history_chart, placed, width_of
 from tests.test_history import request
 
@@ -18,11 +18,11 @@ WINDOW = Window(begin_s=0, end_s=10)
 
 
 def refused(sent_s: float, status: int = 503, flags: str = "UF") -> Request:
-    return replace(request(sent_s, Outcome.REFUSED), status=status, flags=flags, error="")
+    return replace(request(sent_s, RequestOutcome.REFUSED), status=status, flags=flags, error="")
 
 
 def lost(sent_s: float, error: str = "timeout") -> Request:
-    return replace(request(sent_s, Outcome.LOST), status=0, error=error)
+    return replace(request(sent_s, RequestOutcome.LOST), status=0, error=error)
 
 
 def slow(sent_s: float) -> Request:
@@ -44,8 +44,8 @@ def test_requests_are_binned_by_the_second_and_by_who_answered_or_what_became_of
         replace(request(0.5), cluster="west"),
         replace(request(0.9), cluster="west"),
         request(1.5),
-        request(2.5, Outcome.UNKNOWN),
-        request(11.0, Outcome.LOST),
+        request(2.5, RequestOutcome.UNKNOWN),
+        request(11.0, RequestOutcome.LOST),
     ]
     series = binned(requests, WINDOW, ["east", "west"])
     assert series["answered by east"][:3] == [1, 0, 0]
@@ -58,7 +58,7 @@ def test_requests_are_binned_by_the_second_and_by_who_answered_or_what_became_of
 
 def test_reasons_are_those_of_the_gateway_or_the_client_and_slow_ones_come_last() -> None:
     requests = [slow(1), slow(2), slow(3), refused(1), refused(2), lost(3), refused(4, 500, "-"), request(5)]
-    requests.append(replace(slow(6), outcome=Outcome.UNKNOWN))
+    requests.append(replace(slow(6), outcome=RequestOutcome.UNKNOWN))
     counts = {reason: len(chosen) for reason, chosen in by_reason(requests).items()}
     assert list(counts.items()) == [("503 UF", 2), ("500", 1), ("timeout", 1), (SLOW, 3)]
 

@@ -170,14 +170,14 @@ def test_a_wait_in_vain_names_who_drains_what_and_since_when() -> None:
 
 
 @pytest.fixture
-def told() -> list[str]:
+def narrated() -> list[str]:
     return []
 
 
-def drill_runner_on(mesh: Mesh, folder: Path, told: list[str], monkeypatch: pytest.MonkeyPatch) -> DrillRunner:
+def drill_runner_on(mesh: Mesh, folder: Path, narrated: list[str], monkeypatch: pytest.MonkeyPatch) -> DrillRunner:
     @contextmanager
     def no_load(*args: Any, **kwargs: Any) -> Iterator[Load]:
-        told.append("load")
+        narrated.append("load")
         yield Load({})
 
     monkeypatch.setattr(drills, "must_be_healthy", lambda mesh, *, timeout_s: None)
@@ -186,42 +186,44 @@ def drill_runner_on(mesh: Mesh, folder: Path, told: list[str], monkeypatch: pyte
     monkeypatch.setattr(drills, "load_on", no_load)
     return DrillRunner(
         fault_context=FaultContext(mesh=mesh, journal=Journal(folder / "j"), links=None),
-        narrator=LineNarrator(told.append),
+        narrator=LineNarrator(narrated.append),
     )
 
 
-def struck() -> TransientFault:
+def no_fault() -> TransientFault:
     now = Mark.now()
-    return TransientFault(what="a fault", told=now, gone=now, heal=now, back=now)
+    return TransientFault(what="a fault", injected=now, gone=now, heal=now, back=now)
 
 
-def test_a_drill_begins_when_no_proxy_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]) -> None:
+def test_a_drill_begins_when_no_proxy_drains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrated: list[str]
+) -> None:
     mesh, kube = mesh_with({SHOP: [(1, 0), (1, 0), (0, 0)]})
-    drill_runner = drill_runner_on(mesh, tmp_path, told, monkeypatch)
+    drill_runner = drill_runner_on(mesh, tmp_path, narrated, monkeypatch)
     for waited in (True, False):
         with drill_runner.drill("a fault") as drill:
             assert kube.readings[SHOP] == [(0, 0)]
-            drill.transient_fault = struck()
+            drill.transient_fault = no_fault()
         assert (drill.drained_s > 0) is waited
-        waits = [line for line in told if "wait before a fault: proxies that drain old listeners: 1" in line]
+        waits = [line for line in narrated if "wait before a fault: proxies that drain old listeners: 1" in line]
         assert bool(waits) is waited
-        assert not waits or told.index(waits[-1]) < told.index("load")
-        told.clear()
+        assert not waits or narrated.index(waits[-1]) < narrated.index("load")
+        narrated.clear()
 
 
 def test_a_drill_among_proxies_that_do_not_stop_draining_is_void(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: list[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, narrated: list[str]
 ) -> None:
     mesh, _ = mesh_with({SHOP: [(1, 0)]})
-    drill_runner = drill_runner_on(mesh, tmp_path, told, monkeypatch)
+    drill_runner = drill_runner_on(mesh, tmp_path, narrated, monkeypatch)
     with (
         pytest.raises(
             Broken,
-            match=r"before a fault: connections may be closed by an earlier change: no proxy drains a listener: ",
+            match=r"before a fault: an earlier change may still close connections: no proxy drains a listener: ",
         ) as problem,
         drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
     assert problem.value.repair.startswith("find out what keeps changing listeners")
-    assert "load" not in told
+    assert "load" not in narrated
     assert drill_runner.rebuilt == []

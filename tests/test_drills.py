@@ -1,4 +1,4 @@
-"""What is judged of a drill, and what is told of it: charts, figures, vigils, and meshes that do not heal."""
+"""Drills: judgements, charts, figures, availability monitor, and meshes that do not recover."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meshproof.claims.findings import Findings
 from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.progress import Silent
 from meshproof.failover import drill as drills
-from meshproof.failover.availability import Asked, AvailabilityMonitor
+from meshproof.failover.availability import AvailabilityMonitor, CheckResult
 from meshproof.failover.drill import DrillRunner, felt, must_have_been_healthy, must_have_been_loaded
 from meshproof.faults import transient as transient_faults
 from meshproof.faults.journal import Journal
 from meshproof.faults.transient import FaultContext, TransientFault
-from meshproof.load.generator import DEFAULT, Load, Source, Way
-from meshproof.load.history import History, Mark, Outcome, Told, Window
+from meshproof.load.generator import DEFAULT, EntryPoint, Load, Source
+from meshproof.load.history import History, Mark, RequestOutcome, Response, Window
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of
@@ -29,30 +29,30 @@ from tests.test_history import request
 WINDOW = Window(begin_s=0, end_s=10)
 
 
-def test_a_fault_that_is_felt_too_long_is_told_with_its_last_request() -> None:
-    requests = [request(1.0), request(4.0, Outcome.LOST), request(9.0)]
+def test_a_fault_that_lasts_too_long_is_reported_with_its_last_request() -> None:
+    requests = [request(1.0), request(4.0, RequestOutcome.LOST), request(9.0)]
     assert felt(requests, 1.0, 3.0) == []
     (problem,) = felt(requests, 1.0, 2.0)
     assert problem.startswith("requests were lost or slow for 3.0 s, bound 2 s; last ")
-    assert felt([request(1.0, Outcome.UNKNOWN)], 0.0, 9.0) == ["no request was sent, or nothing is known of any"]
+    assert felt([request(1.0, RequestOutcome.UNKNOWN)], 0.0, 9.0) == ["no request was sent, or no outcome is known"]
 
 
 def test_a_load_that_was_hardly_sent_proves_nothing() -> None:
-    load = Load({"a": lambda: Told(status=200)}, rate=10)
+    load = Load({"a": lambda: Response(status=200)}, rate=10)
     for number in range(79):
         load.history.add(request(number / 10))
-    with pytest.raises(Broken, match="the load on a: 79 requests sent of about 100"):
+    with pytest.raises(Broken, match="load from a: only 79 of about 100 requests were sent"):
         must_have_been_loaded(load, WINDOW)
     load.history.add(request(9.0))
     must_have_been_loaded(load, WINDOW)
 
 
-def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
-    def asked(at_s: float, wrong: str = "") -> Asked:
-        return Asked(at_s=at_s, took_s=0.1, wrong=wrong)
+def test_the_availability_monitor_reports_the_longest_time_without_a_good_result() -> None:
+    def checked(at_s: float, wrong: str = "") -> CheckResult:
+        return CheckResult(at_s=at_s, took_s=0.1, wrong=wrong)
 
     availability_monitor = AvailabilityMonitor(
-        answers={"injection": [asked(1), asked(2, "refused"), asked(4, "refused again"), asked(5), asked(8)]}
+        results={"injection": [checked(1), checked(2, "refused"), checked(4, "refused again"), checked(5), checked(8)]}
     )
     longest, words = availability_monitor.gap("injection", WINDOW)
     assert (round(longest, 3), words) == (3.9, "refused again")
@@ -60,47 +60,47 @@ def test_a_vigil_tells_the_longest_time_without_a_good_answer() -> None:
     assert availability_monitor.gap("nothing", WINDOW) == (10, "")
 
 
-def test_what_is_on_its_way_when_the_fault_comes_is_no_control(
+def test_requests_in_flight_at_injection_are_no_control(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = struck()
-    told = drill.transient_fault.told.monotonic_s
-    drill.begin = replace(drill.begin, monotonic_s=told - 2)
-    for sent_s, outcome in ((told - 1, Outcome.ANSWERED), (told - 0.01, Outcome.LOST)):
+        drill.transient_fault = ended_fault()
+    injected_s = drill.transient_fault.injected.monotonic_s
+    drill.begin = replace(drill.begin, monotonic_s=injected_s - 2)
+    for sent_s, outcome in ((injected_s - 1, RequestOutcome.ANSWERED), (injected_s - 0.01, RequestOutcome.LOST)):
         drill.history.add(replace(request(sent_s, outcome), source="a"))
     must_have_been_healthy(drill, ("a",))
-    drill.history.add(replace(request(told - 0.5, Outcome.LOST), source="a"))
-    with pytest.raises(Broken, match="it was not healthy before the fault: 1 of 2 requests lost"):
+    drill.history.add(replace(request(injected_s - 0.5, RequestOutcome.LOST), source="a"))
+    with pytest.raises(Broken, match="requests were lost before the fault: 1 of 2 requests lost"):
         must_have_been_healthy(drill, ("a",))
 
 
-def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
+def test_failures_under_a_starved_load_generator_are_in_doubt(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = struck()
+        drill.transient_fault = ended_fault()
     drill.late_s = {"cluster1 client": 2.6, "cluster2 client": 0.9}
-    for struck_itself, kind in (("cluster1", ClaimFailed), ("", Broken)):
+    for exempt, kind in (("cluster1", ClaimFailed), ("", Broken)):
         findings = Findings("loads")
         findings.examine("a")
-        drill.tell(findings, but=struck_itself)
+        drill.report(findings, but=exempt)
         findings.conclude()
         findings.examine("b", ["a request was lost"])
         with pytest.raises(
             kind, match=r"1 of 2 loads are wrong\n  last seen   b: a request was lost\n  fault  "
-        ) as told:
+        ) as failure:
             findings.conclude()
-        assert ("(behind schedule by 2.6 s for cluster1 client): 1 of 2" in str(told.value)) is (kind is Broken)
+        assert ("(behind schedule by 2.6 s for cluster1 client): 1 of 2" in str(failure.value)) is (kind is Broken)
 
 
-# -- a mesh that is not healthy ------------------------------------------------------------------------------------------
+# -- an unhealthy mesh ------------------------------------------------------------------------------------------------
 
 
 class Health:
-    """Stands in for the real checks of a mesh: says what is wrong at each look."""
+    """Replaces the health check of a mesh: returns the given problem at each call."""
 
     def __init__(self, *looks: str) -> None:
         self.looks = list(looks)
@@ -130,17 +130,15 @@ def drill_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DrillRunner
     return drill_runner
 
 
-def struck() -> TransientFault:
+def ended_fault() -> TransientFault:
     now = Mark.now()
-    return TransientFault(what="a fault", told=now, gone=now, heal=now, back=now)
+    return TransientFault(what="a fault", injected=now, gone=now, heal=now, back=now)
 
 
-def test_a_drill_on_a_mesh_that_is_ill_already_is_void(
-    drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_drill_on_an_unhealthy_mesh_is_void(drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("cluster1 has no istiod"))
     with (
-        pytest.raises(Broken, match=r"before a fault: the mesh was not healthy: cluster1 has no istiod"),
+        pytest.raises(Broken, match=r"before a fault: the mesh was unhealthy: cluster1 has no istiod"),
         drill_runner.drill("a fault"),
     ):
         pytest.fail("nothing must be broken then")
@@ -150,44 +148,46 @@ def test_a_drill_on_a_mesh_that_is_ill_already_is_void(
 def test_a_mesh_that_heals_is_left_as_it_is(drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", ""))
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = struck()
-    assert drill.ill == []
+        drill.transient_fault = ended_fault()
+    assert drill.unhealthy == []
     assert drill.healed_s is not None
     assert drill_runner.rebuilt == []
 
 
-def test_a_mesh_that_does_not_heal_is_judged_and_made_anew(
+def test_a_mesh_that_does_not_recover_is_judged_and_reinstalled(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = struck()
-    assert drill.ill == ["it did not get healthy: a stale endpoint"]
+        drill.transient_fault = ended_fault()
+    assert drill.unhealthy == ["the mesh did not recover: a stale endpoint"]
     assert drill_runner.rebuilt == ["a fault: a stale endpoint", "rebuilt"]
 
 
-def test_a_part_that_does_not_come_back_is_judged_without_a_further_wait(
+def test_a_component_that_does_not_recover_is_judged_without_a_further_wait(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health(""))
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = replace(struck(), back=None, not_back="istiod: 0 of 1 pods ready")
-    assert drill.ill == ["it did not get healthy: istiod: 0 of 1 pods ready"]
+        drill.transient_fault = replace(ended_fault(), back=None, not_back="istiod: 0 of 1 pods ready")
+    assert drill.unhealthy == ["the mesh did not recover: istiod: 0 of 1 pods ready"]
     assert drill.rebuilt
     assert not drill.leaves_unhealthy
 
 
-def test_where_a_mesh_may_not_be_made_anew_a_next_drill_would_be_void(
+def test_a_mesh_that_cannot_be_reinstalled_is_unfit_for_another_drill(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "a stale endpoint"))
     drill_runner.rebuild = None
     with drill_runner.drill("a fault") as drill:
-        drill.transient_fault = struck()
+        drill.transient_fault = ended_fault()
     assert drill.leaves_unhealthy
 
 
-def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_component_that_does_not_recover_stays_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise NotReady("istiod", "not within 120 s")
 
@@ -203,7 +203,7 @@ def test_a_part_that_does_not_come_back_stays_on_record(tmp_path: Path, monkeypa
     assert len(fault_context.journal.unhealed()) == 1
 
 
-def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(
+def test_a_drill_that_is_aborted_leaves_a_healthy_mesh(
     drill_runner: DrillRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drills, "must_be_healthy", Health("", "no endpoint"))
@@ -212,10 +212,10 @@ def test_a_drill_that_breaks_off_leaves_a_mesh_that_is_well(
     assert drill_runner.rebuilt == ["a fault: the mesh is healthy: no endpoint", "rebuilt"]
 
 
-def test_sources_are_chosen_by_cluster_target_and_way() -> None:
+def test_sources_are_chosen_by_cluster_target_and_entry_point() -> None:
     mesh = mesh_of("multi-primary-samenet")
     snapshot = snapshot_of("multi-primary-samenet")
-    sources = tuple(Source(cluster=c.name, way=way) for c in mesh.clusters for way in Way)
+    sources = tuple(Source(cluster=c.name, entry_point=each) for c in mesh.clusters for each in EntryPoint)
     seen = drills.Drill(mesh=mesh, snapshot=snapshot, history=History(), sources=sources, begin=Mark.now())
     assert seen.of(cluster="cluster1") == ("cluster1 ingress new", "cluster1 ingress kept", "cluster1 client")
-    assert seen.of(ways=(Way.CLIENT,), target=DEFAULT) == ("cluster1 client", "cluster2 client")
+    assert seen.of(entry_points=(EntryPoint.CLIENT,), target=DEFAULT) == ("cluster1 client", "cluster2 client")

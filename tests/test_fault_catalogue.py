@@ -22,7 +22,7 @@ FIRST_WAVE = {
     *("I1", "I2", "I3"),
     *("P1", "P3", "P7", "P8", "F1", "F5", "U2"),
 }
-"""The faults that the project set out to notice, from what users really met."""
+"""The first set of faults, taken from reports of users."""
 
 KNOWN = {
     *(f"TRUST-{n:02}" for n in range(1, 13)),
@@ -48,7 +48,7 @@ def test_ids_are_unique_and_the_first_wave_is_there() -> None:
 
 
 @pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
-def test_a_fault_says_all_that_is_needed(each: object) -> None:
+def test_a_fault_has_all_its_texts_and_they_are_short(each: object) -> None:
     from meshproof.faults.fault import Fault
 
     assert isinstance(each, Fault)
@@ -56,15 +56,17 @@ def test_a_fault_says_all_that_is_needed(each: object) -> None:
     for text in (each.sentence, each.seen, each.source):
         assert text.strip() == text != ""
         assert not text.endswith(".")
-    assert each.kills, "a fault that nothing notices needs a claim first"
+    for text in (each.sentence, each.seen, each.note):
+        assert len(text.split()) <= 25, text
+    assert each.kills, "a fault without a claim that detects it needs one first"
     codes = (*each.kills, *each.also)
     assert all(CODE.fullmatch(code) for code in codes)
     assert {code for code in codes if code not in REGISTRY} <= KNOWN
 
 
 @pytest.mark.parametrize("each", FAULTS, ids=lambda each: each.id)
-def test_a_fault_can_be_had_somewhere_and_noticed_there(each: object) -> None:
-    """Some claim that must notice it applies wherever the fault can be had, or is not written yet."""
+def test_a_fault_applies_to_some_topology_and_is_detected_there(each: object) -> None:
+    """Wherever the fault applies, a claim that must detect it applies too, or is not written yet."""
     from meshproof.faults.fault import Fault
 
     assert isinstance(each, Fault)
@@ -76,14 +78,14 @@ def test_a_fault_can_be_had_somewhere_and_noticed_there(each: object) -> None:
         )
 
 
-def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_told() -> None:
+def test_a_fault_is_found_in_any_case_and_a_wrong_one_is_rejected() -> None:
     assert fault("s1") is fault("S1")
     assert [each.id for each in chosen("S1, g4,")] == ["S1", "G4"]
-    with pytest.raises(BadInput, match=r"fault Z9: there is none of that id\n  repair: use one of T1, "):
+    with pytest.raises(BadInput, match=r"fault Z9: there is no fault with this ID\n  repair: use one of T1, "):
         fault("Z9")
 
 
-def test_a_fault_that_only_drills_notice_has_only_those_run() -> None:
+def test_a_fault_that_only_drills_detect_runs_only_those() -> None:
     assert fault("S1").drills == ()
     assert fault("D10").drills == ("FAILOVER-06", "FAILOVER-05")
     assert sum(bool(each.drills) for each in FAULTS) >= 8
@@ -97,8 +99,8 @@ def test_every_failover_claim_and_the_check_before_an_upgrade_have_a_fault_that_
 def test_how_a_fault_is_listed() -> None:
     text = described(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
     assert text == (
-        "I2    the remote's istio-system lost its annotation controlPlaneClusters\n"
-        "      user sees   new namespaces lack the root certificate: their pods hang\n"
+        "I2    the remote's istio-system lacks the annotation topology.istio.io/controlPlaneClusters\n"
+        "      user sees   new namespaces get no root certificate, so their pods do not start\n"
         "      noticed by  CONTROL-02\n"
         "      needs       a remote cluster\n"
         "      not here    every cluster is a primary"

@@ -87,7 +87,7 @@ def record(journal: Journal, **changes: Any) -> None:
     journal.record(fault=STOP_ISTIOD, **(defaults | changes))
 
 
-def test_the_journal_remembers_what_nobody_healed_newest_first(journal: Journal) -> None:
+def test_the_journal_has_unhealed_entries_newest_first(journal: Journal) -> None:
     assert journal.unhealed() == ()
     healed = journal.record(fault="a", cluster="c", cluster_uid="u", undo={})
     journal.record(fault="b", cluster="c", cluster_uid="u", undo={"n": 1})
@@ -97,7 +97,7 @@ def test_the_journal_remembers_what_nobody_healed_newest_first(journal: Journal)
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_line_that_a_crash_cut_off_is_ignored_and_writing_goes_on(journal: Journal) -> None:
+def test_a_truncated_line_is_ignored_and_writing_continues(journal: Journal) -> None:
     record(journal)
     with journal.path.open("a") as file:
         file.write('{"key": "half')
@@ -105,7 +105,7 @@ def test_a_line_that_a_crash_cut_off_is_ignored_and_writing_goes_on(journal: Jou
     record(journal)
     text = journal.path.read_text().splitlines()
     assert json.loads(text[-1])["fault"] == STOP_ISTIOD
-    with pytest.raises(Broken, match=r"faults.jsonl:2: not a line of a fault journal"):
+    with pytest.raises(Broken, match=r"faults.jsonl:2: this is not a line of a fault journal"):
         journal.unhealed()
 
 
@@ -121,7 +121,7 @@ def test_istiod_is_stopped_and_comes_back_as_it_was(journal: Journal) -> None:
     assert journal.unhealed() == ()
 
 
-def test_of_too_many_istiods_those_that_lead_stay() -> None:
+def test_scaling_down_keeps_leading_istiods() -> None:
     kube = IstiodKube(replicas=3)
     start_istiod(kube, {"istiod": 1}, lambda: {"istiod-7fdf777544-00001"})
     assert kube.hurried == ["Pod istiod-7fdf777544-00000 3 s", "Pod istiod-7fdf777544-00002 3 s"]
@@ -136,7 +136,7 @@ def test_istiod_comes_back_whatever_happens_inside(journal: Journal) -> None:
 
 def test_a_control_plane_that_is_down_already_is_not_broken_again(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
-    with pytest.raises(Broken, match="not running already"), stop_istiod(*fault_context(journal, kube)):
+    with pytest.raises(Broken, match="it is already down"), stop_istiod(*fault_context(journal, kube)):
         pass
     assert journal.unhealed() == ()
 
@@ -145,7 +145,7 @@ def test_leftovers_of_a_killed_run_are_healed_once(journal: Journal) -> None:
     kube = IstiodKube(replicas=0)
     mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
     record(journal)
-    assert heal_leftovers(mesh, journal) == ("healed stop_istiod on cluster1, left by a run that was killed",)
+    assert heal_leftovers(mesh, journal) == ("healed stop_istiod on cluster1, left by a killed run",)
     assert kube.replicas == 2
     assert heal_leftovers(mesh, journal) == ()
 
@@ -161,7 +161,7 @@ def test_clusters_of_the_same_name_elsewhere_keep_their_entries(journal: Journal
 
 
 class Power(FakeLinks):
-    """Machines whose API server answers only when they are on."""
+    """Machines whose API server responds only while they run."""
 
     def __init__(self, *kubes: SwitchedKube) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class DeployedKube(Kube):
         return self.deployments
 
 
-def test_a_deployment_that_was_just_put_back_is_not_well_yet() -> None:
+def test_a_deployment_that_was_just_restored_is_not_ready_yet() -> None:
     """All its pods are ready, and they are those of before."""
 
     def named(namespace: str, name: str, generation: int = 1) -> Json:
@@ -219,7 +219,7 @@ class SwitchedKube(IstiodKube):
         return super().find(kind, name, namespace)
 
 
-def test_a_lost_cluster_is_revived_and_the_record_closed(journal: Journal) -> None:
+def test_a_lost_cluster_is_revived_and_its_journal_entry_closed(journal: Journal) -> None:
     kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
     mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
     power = Power(*kubes)
@@ -232,7 +232,7 @@ def test_a_lost_cluster_is_revived_and_the_record_closed(journal: Journal) -> No
     assert power.done == ["lose cluster2", "revive cluster2"]
 
 
-def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_first(journal: Journal) -> None:
+def test_machines_that_a_killed_run_left_dead_are_healed_without_reading_them_first(journal: Journal) -> None:
     kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
     mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
     power = Power(*kubes)
@@ -251,7 +251,7 @@ def test_machines_that_a_killed_run_left_dead_are_healed_without_asking_them_fir
 def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> None:
     mesh = mesh_of("multi-primary-samenet")
     with (
-        pytest.raises(Unavailable, match="only the lab can do this"),
+        pytest.raises(Unavailable, match="which only the lab has"),
         fault(FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
     ):
         pass

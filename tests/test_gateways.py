@@ -18,7 +18,7 @@ from meshproof.install.gateways import cross_network_gateway_of, gateways_of, me
 from meshproof.install.lifecycle import install_mesh
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers_in
-from meshproof.load.generator import DEFAULT, Way, sources_of
+from meshproof.load.generator import DEFAULT, EntryPoint, sources_of
 from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
@@ -133,15 +133,15 @@ def test_namespaces_that_we_made_are_left_over_whatever_they_are_called() -> Non
 
 
 def test_the_stage_is_opened_at_every_ingress_gateway_that_its_istiod_controls(mesh: Mesh) -> None:
-    items = [item for cluster, item in configurations(mesh, "meshproof-stage-x") if cluster is mesh.clusters[0]]
+    items = [item for cluster, item in configurations(mesh, "meshproof-testbed-x") if cluster is mesh.clusters[0]]
     opened = gateways_in(tuple(items))
     assert list(opened.values()) == ["ingress", "ingressgateway"]
     for item in items:
         if item["kind"] == "VirtualService":
             assert set(item["spec"]["gateways"]) - {"mesh"} == set(opened), item["metadata"]["name"]
         for server in item["spec"].get("servers", []):
-            assert server["hosts"] == ["*.meshproof-stage-x.meshproof.invalid"]
-    assert {cluster.name for cluster, _ in configurations(mesh, "meshproof-stage-x")} == {"east"}
+            assert server["hosts"] == ["*.meshproof-testbed-x.meshproof.invalid"]
+    assert {cluster.name for cluster, _ in configurations(mesh, "meshproof-testbed-x")} == {"east"}
 
 
 def test_one_selection_of_pods_is_opened_once(mesh: Mesh) -> None:
@@ -280,7 +280,7 @@ def test_a_cluster_without_any_gateway_has_no_steps_for_them(tmp_path: Path) -> 
 
 def test_without_ingress_gateways_the_stage_has_no_route_of_its_own_for_them(tmp_path: Path) -> None:
     """A VirtualService whose list of gateways is empty would be one of sidecars."""
-    items = [item for _, item in configurations(fake_mesh(written(tmp_path, NOWHERE)), "meshproof-stage-x")]
+    items = [item for _, item in configurations(fake_mesh(written(tmp_path, NOWHERE)), "meshproof-testbed-x")]
     routes = {item["metadata"]["name"]: item["spec"]["gateways"] for item in items if item["kind"] == "VirtualService"}
     assert routes == {"probe-weighted": ["mesh"]}
     assert gateways_in(tuple(items)) == {}
@@ -295,7 +295,7 @@ def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_othe
     east, west = mesh.clusters
     assert snapshot.with_ingress == (west,)
     assert snapshot.without_ingress == {"ingress gateway of east": "east has no ingress gateway"}
-    assert [str(source) for source in sources_of(snapshot, (DEFAULT,), tuple(Way))] == [
+    assert [str(source) for source in sources_of(snapshot, (DEFAULT,), tuple(EntryPoint))] == [
         *("east client", "west ingress new", "west ingress kept", "west client")
     ]
     assert list(_places(snapshot)) == [(east, False), (west, True), (west, False)]

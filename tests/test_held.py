@@ -112,14 +112,14 @@ def test_an_answer_that_is_no_dump_is_our_trouble() -> None:
         parse_dump("Proxy not connected to this Pilot instance", "istiod")
 
 
-PROBE = "outbound|81||probe.meshproof-stage-1.svc.cluster.local"
+PROBE = "outbound|81||probe.meshproof-testbed-1.svc.cluster.local"
 
 
 def with_traces_of_a_probe() -> dict[str, dict[str, Any]]:
     """What a proxy has: its own, and what a probe has left that istiod no longer sends."""
     held = dict(parse_dump(of_envoy(), "envoy"))
     everyone = {"name": "allow_any", "domains": ["*"]}
-    theirs = {"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}
+    theirs = {"name": "probe.meshproof-testbed-1.svc:81", "domains": ["probe"]}
     shared = {"name": "80", "virtualHosts": [{"name": "shop"}, theirs]}
     by_route = {"name": "0.0.0.0_81", "filters": [{"rds": {"routeConfigName": "81"}}]}
     return held | {

@@ -12,7 +12,7 @@ from meshproof.core.names import CLIENT_NAMESPACE
 from meshproof.core.topology import load_topology, parse_topology
 from meshproof.install.gateways import gateway_deployment, gateway_services, gateways_of, mesh_configuration
 from meshproof.install.operator import istio_operator, merged
-from meshproof.workloads.app import app_manifests, client_manifest, envoy_config
+from meshproof.workloads.app import app_envoy_config, app_manifests, client_manifest
 from tests.install_fakes import TOOLBOX, parsed, three_clusters
 
 
@@ -158,7 +158,7 @@ def test_the_service_is_the_same_in_every_cluster_and_its_pods_are_not() -> None
 
 def test_the_answer_names_version_and_cluster() -> None:
     cluster = load_topology("multi-primary-samenet").cluster("cluster2")
-    manager = envoy_config(cluster)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
+    manager = app_envoy_config(cluster)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]
     route = manager["typed_config"]["route_config"]["virtual_hosts"][0]["routes"][0]
     body = parsed(route["direct_response"]["body"]["inline_string"])
     assert body == {"service": "mockshop", "version": "v2", "cluster": "cluster2"}

@@ -20,16 +20,16 @@ from meshproof.core import names
 from meshproof.core.deadlines import BOUNDS
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
-from meshproof.failover.availability import Asked, AvailabilityMonitor
-from meshproof.failover.capabilities import Control
+from meshproof.failover.availability import AvailabilityMonitor, CheckResult
+from meshproof.failover.capabilities import CapabilityResults
 from meshproof.failover.drill import Drill, lost, must_have_been_healthy
 from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.outage_verdicts import closed, still_open
-from meshproof.failover.verdicts import judge_control, judge_gaps
+from meshproof.failover.verdicts import judge_capabilities, judge_gaps
 from meshproof.faults.transient import TransientFault
 from meshproof.gateways.paths import PathCount, path_problems
 from meshproof.gateways.surplus_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
-from meshproof.load.history import History, Mark, Outcome
+from meshproof.load.history import History, Mark, RequestOutcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import Admission, Answer, DryRun
@@ -74,7 +74,7 @@ def drill(**changes: Any) -> Drill:
         "history": History(),
         "sources": (),
         "begin": at(0),
-        "transient_fault": TransientFault(what="a fault", told=at(10), gone=at(11), heal=at(20), back=at(22)),
+        "transient_fault": TransientFault(what="a fault", injected=at(10), gone=at(11), heal=at(20), back=at(22)),
         "end": at(30),
     }
     return Drill(**(defaults | changes))
@@ -101,18 +101,23 @@ def test_refusals_need_acceptance_before_them() -> None:
     seen = outage(before={"cluster1": admission(WELL, pod=NO, bad_config=YES)})
     assert closed(seen, "cluster1") == [
         "before the outage a pod was refused (HTTP 400: must be non-negative)",
-        "before, a senseless rule was accepted",
+        "before the outage invalid Istio configuration was accepted",
     ]
 
 
-def test_a_primary_whose_validation_fails_open_is_told() -> None:
+def test_a_primary_whose_validation_fails_open_is_reported() -> None:
     seen = outage(before={"cluster1": admission(WELL, guarded=False)})
     assert closed(seen, "cluster1") == ["its validation webhook does not fail closed (failurePolicy is not Fail)"]
 
 
 def test_losses_count_in_their_own_window_and_source() -> None:
     history = History()
-    for second, outcome in ((5, Outcome.ANSWERED), (12, Outcome.LOST), (13, Outcome.ANSWERED), (25, Outcome.ANSWERED)):
+    for second, outcome in (
+        (5, RequestOutcome.ANSWERED),
+        (12, RequestOutcome.LOST),
+        (13, RequestOutcome.ANSWERED),
+        (25, RequestOutcome.ANSWERED),
+    ):
         history.add(request(float(second), outcome, source="cluster1"))
     seen = drill(history=history)
     must_have_been_healthy(seen, ("cluster1",))
@@ -122,36 +127,36 @@ def test_losses_count_in_their_own_window_and_source() -> None:
     assert lost(history, seen.down, ("cluster1",), but=seen.down) == [], "what may be lost is left out"
     assert lost(history, seen.down, ("cluster1",), but=seen.recovery) == [problem]
     assert lost(history, seen.recovery, ("cluster1",)) == []
-    assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or nothing is known of any"]
+    assert lost(history, seen.recovery, ("cluster2",)) == ["no request was sent, or no outcome is known"]
 
 
 def test_a_load_of_which_nothing_is_known_is_no_success() -> None:
     history = History()
-    history.add(request(12.0, Outcome.UNKNOWN, source="cluster1"))
-    assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or nothing is known of any"]
+    history.add(request(12.0, RequestOutcome.UNKNOWN, source="cluster1"))
+    assert lost(history, drill().down, ("cluster1",)) == ["no request was sent, or no outcome is known"]
 
 
-def test_a_load_that_was_not_well_before_the_fault_proves_nothing() -> None:
+def test_a_load_that_lost_requests_before_the_fault_proves_nothing() -> None:
     history = History()
-    history.add(request(5.0, Outcome.LOST, source="cluster1"))
-    with pytest.raises(Broken, match="not healthy before the fault"):
+    history.add(request(5.0, RequestOutcome.LOST, source="cluster1"))
+    with pytest.raises(Broken, match="requests were lost before the fault"):
         must_have_been_healthy(drill(history=history), ("cluster1",))
 
 
-def test_a_drill_that_did_not_end_says_nothing() -> None:
-    with pytest.raises(Broken, match="did not come to its end"):
+def test_a_drill_that_did_not_end_cannot_be_judged() -> None:
+    with pytest.raises(Broken, match="was not injected and undone completely"):
         drill(transient_fault=None).down  # noqa: B018
 
 
 def test_figures_tell_how_long_a_fault_was_felt_before_and_after_healing() -> None:
     history = History()
     for second, outcome, latency in (
-        (9, Outcome.LOST, 0.1),
-        (12, Outcome.LOST, 0.1),
-        (14, Outcome.ANSWERED, 3.0),
-        (15, Outcome.UNKNOWN, 0.0),
-        (21, Outcome.REFUSED, 0.1),
-        (25, Outcome.ANSWERED, 0.01),
+        (9, RequestOutcome.LOST, 0.1),
+        (12, RequestOutcome.LOST, 0.1),
+        (14, RequestOutcome.ANSWERED, 3.0),
+        (15, RequestOutcome.UNKNOWN, 0.0),
+        (21, RequestOutcome.REFUSED, 0.1),
+        (25, RequestOutcome.ANSWERED, 0.01),
     ):
         history.add(request(float(second), outcome, latency_s=latency))
     assert drill(history=history, healed_s=6.54).figures(("a",)) == {
@@ -293,16 +298,16 @@ def test_a_surplus_port_lets_nobody_in_if_it_wants_a_certificate_or_leads_to_ist
 def test_ports_that_are_only_listed_or_that_let_nobody_in_are_advice() -> None:
     service = gateway(names.EAST_WEST, 15021, 15443, 15012, 15017, 15010)
     surplus = frozenset({15012, 15017, 15010})
-    told = "istio-system/istio-eastwestgateway lists"
+    lists = "istio-system/istio-eastwestgateway lists"
     assert port_notes(service, surplus, {15021, 15443}, {}) == [
-        f"{told} 15010, 15012, 15017, which the topology does not need; nothing accepts connections there: "
+        f"{lists} 15010, 15012, 15017, which the topology does not need; nothing accepts connections there: "
         "remove it from the Service"
     ]
     replies = {15012: reply_of(*ISTIOD_NAMES), 15017: REFUSED}
     assert port_notes(service, surplus, {15443, 15012, 15017}, replies) == [
-        f"{told} 15010, which the topology does not need; nothing accepts connections there: "
+        f"{lists} 15010, which the topology does not need; nothing accepts connections there: "
         "remove it from the Service",
-        f"{told} 15012, which the topology does not need; clients must authenticate there: remove it from the Service",
+        f"{lists} 15012, which the topology does not need; clients must authenticate there: remove it from the Service",
     ], "15017 is a failure"
     assert port_notes(service, frozenset(), {15443}, {}) == []
 
@@ -346,7 +351,7 @@ def short_lived(**changes: Any) -> ShortLived:
     return ShortLived(**({"cluster": cluster, "pod": pod("short"), "load": load, "ends": at(5)} | changes))
 
 
-def sent(*requests: tuple[float, Outcome]) -> History:
+def sent(*requests: tuple[float, RequestOutcome]) -> History:
     history = History()
     for second, outcome in requests:
         history.add(replace(request(second, outcome), source="cluster1 short-lived"))
@@ -356,13 +361,20 @@ def sent(*requests: tuple[float, Outcome]) -> History:
 def down(history: History) -> Outage:
     """From second 2 to 8; over at 12."""
     transient_fault = TransientFault(
-        what="istiod of cluster1 stopped", told=at(2), gone=at(2.5), heal=at(8), back=at(9)
+        what="istiod of cluster1 stopped", injected=at(2), gone=at(2.5), heal=at(8), back=at(9)
     )
     return outage(drill=drill(history=history, transient_fault=transient_fault, end=at(12)))
 
 
 def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> None:
-    seen = down(sent((3, Outcome.ANSWERED), (6, Outcome.LOST), (9.5, Outcome.LOST), (11, Outcome.ANSWERED)))
+    seen = down(
+        sent(
+            (3, RequestOutcome.ANSWERED),
+            (6, RequestOutcome.LOST),
+            (9.5, RequestOutcome.LOST),
+            (11, RequestOutcome.ANSWERED),
+        )
+    )
     assert lost_until_end(seen, short_lived()) == []
     assert lost_once_renewed(seen, short_lived(renewed_s=1.5)) == []
     assert autonomy(replace(seen, short_lived=(short_lived(renewed_s=1.5),))) == {
@@ -372,8 +384,8 @@ def test_a_certificate_serves_until_it_ends_and_its_successor_after_that() -> No
     }
 
 
-def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
-    seen = down(sent((3, Outcome.LOST), (11, Outcome.LOST)))
+def test_losses_before_expiry_or_after_renewal_are_reported() -> None:
+    seen = down(sent((3, RequestOutcome.LOST), (11, RequestOutcome.LOST)))
     (before,) = lost_until_end(seen, short_lived())
     (after,) = lost_once_renewed(seen, short_lived(renewed_s=1.5))
     assert before.startswith("1 of 1 requests lost")
@@ -382,18 +394,18 @@ def test_what_is_lost_before_the_end_or_after_the_renewal_is_told() -> None:
     assert never == "no new certificate within 60 s of istiod being back"
 
 
-def test_a_certificate_that_did_not_end_proves_nothing() -> None:
-    with pytest.raises(Broken, match="it did not end while istiod was down"):
+def test_a_certificate_that_did_not_expire_proves_nothing() -> None:
+    with pytest.raises(Broken, match="it did not expire while istiod was down"):
         short_lived(ends=Mark(monotonic_s=0, wall=9e9)).note_kept()
 
 
-def test_outages_that_could_not_be_had_are_no_success() -> None:
+def test_outages_that_were_skipped_are_no_success() -> None:
     findings = Findings("loads")
     findings.examine("a load")
     mesh = mesh_of("multi-primary-samenet")
     all_of_them = Outages(drilled=(down(sent()),))
     all_of_them.conclude(findings)
-    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped: the mesh was not healthy"):
+    with pytest.raises(Broken, match="istiod of cluster2: it was not stopped, since the mesh was unhealthy"):
         replace(all_of_them, untried=mesh.clusters[1:]).conclude(findings)
     findings.examine("another", ["lost"])
     with pytest.raises(ClaimFailed, match="1 of 2 loads are wrong"):
@@ -404,25 +416,25 @@ def test_a_gap_in_admission_is_judged_by_the_bound_of_its_cluster(tmp_path: Path
     mesh = mesh_of("primary-remote-multinet")
     primary, remote = mesh.primaries[0], mesh.remotes[0]
     seen, evidence, span = Findings("gaps"), Evidence(tmp_path), drill().down
-    within = Asked(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
+    within = CheckResult(at_s=span.begin_s + BOUNDS.replica_gap.seconds - 0.1, took_s=0, wrong="")
     good = [replace(within, at_s=within.at_s + 0.5 * n) for n in range(40)]
     judge_gaps(
-        seen, evidence, drill(), AvailabilityMonitor(answers={"a": good, "b": good}), {"a": primary, "b": remote}
+        seen, evidence, drill(), AvailabilityMonitor(results={"a": good, "b": good}), {"a": primary, "b": remote}
     )
     assert (seen.examined, seen.wrong) == (["a", "b"], {})
-    silent = AvailabilityMonitor(answers={"a": [replace(within, wrong="refused")]})
+    silent = AvailabilityMonitor(results={"a": [replace(within, wrong="refused")]})
     judge_gaps(seen, evidence, drill(), silent, {"a": remote})  # ten seconds are too long for a primary only
     assert seen.wrong == {}
     judge_gaps(seen, evidence, drill(), silent, {"a": primary})
     assert [problem for problem in seen.wrong["a"] if problem.endswith(": refused")] == seen.wrong["a"] != []
 
 
-def test_control_is_full_if_every_power_works_and_a_new_namespace_is_served() -> None:
+def test_every_capability_must_work_and_a_new_namespace_get_its_root() -> None:
     primary, seen = mesh_of("multi-primary-samenet").primaries[0], Findings("powers")
-    judge_control(seen, primary, Control(problems={"a route": []}), 1.5)
+    judge_capabilities(seen, primary, CapabilityResults(problems={"a route": []}), 1.5)
     assert (len(seen.examined), seen.wrong) == (2, {})
-    judge_control(seen, primary, Control(problems={"a route": ["it does not arrive"]}), None)
+    judge_capabilities(seen, primary, CapabilityResults(problems={"a route": ["it does not arrive"]}), None)
     assert seen.wrong == {
         f"istiod of {primary}: a route": ["it does not arrive"],
-        f"istiod of {primary}: a new namespace": [f"not served within {BOUNDS.leader.seconds:g} s"],
+        f"istiod of {primary}: a new namespace": [f"no root certificate in it within {BOUNDS.leader.seconds:g} s"],
     }

@@ -13,7 +13,7 @@ from meshproof.clients.kubernetes.client import ExecResult
 from meshproof.core.errors import NotReady
 from meshproof.core.waiting import pause
 from meshproof.load.generator import Load
-from meshproof.load.history import Mark, Outcome, Window
+from meshproof.load.history import Mark, RequestOutcome, Window
 from meshproof.load.pod_generator import PodLoad, lateness, parse_notes
 from tests.fakes import LocalKube, pod, row
 
@@ -46,18 +46,22 @@ def application() -> Iterator[str]:
 
 
 @needs_curl
-def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> None:
+def test_a_pod_sends_at_its_rate_and_reports_the_results(application: str) -> None:
     load = PodLoad(
         LocalKube(),
         CLIENT,
         {"good": f"{application}/", "bad": f"{application}/failing", "none": "http://127.0.0.1:1/"},
     )
     begin = Mark.now()
-    with Load({}, rate=20, pods=[load], answerers={"v1": "east"}) as everything:
+    with Load({}, rate=20, pods=[load], responders={"v1": "east"}) as everything:
         pause(1.0)
     history, window = everything.history, Window(begin_s=begin.monotonic_s, end_s=Mark.now().monotonic_s)
     assert everything.sources == ("good", "bad", "none")
-    for source, outcome in (("good", Outcome.ANSWERED), ("bad", Outcome.REFUSED), ("none", Outcome.LOST)):
+    for source, outcome in (
+        ("good", RequestOutcome.ANSWERED),
+        ("bad", RequestOutcome.REFUSED),
+        ("none", RequestOutcome.LOST),
+    ):
         sent = history.sent_in(window, sources=(source,))
         assert 10 <= len(sent) <= 30
         assert {request.outcome for request in sent} == {outcome}
@@ -68,13 +72,13 @@ def test_a_pod_sends_at_its_rate_and_tells_what_came_of_it(application: str) -> 
     assert "onnect" in none.error
 
 
-def test_what_a_pod_sends_late_is_told_by_loop() -> None:
+def test_lateness_of_a_pod_is_reported_by_loop() -> None:
     sent = {(0, 1): 10.0, (0, 2): 10.2, (0, 3): 11.7, (0, 4): 11.7, (1, 1): 10.0, (1, 2): 10.21, (2, 2): 50.0}
     assert {loop: round(late, 2) for loop, late in lateness(sent, 0.2).items()} == {0: 1.3, 1: 0.01}
 
 
 class LostKube(LocalKube):
-    """Starts commands, and then does not answer any more."""
+    """Starts commands, and does not respond afterwards."""
 
     def exec(self, namespace: str, pod: str, argv: object, **more: object) -> ExecResult:
         if "grep -c" in str(argv):
@@ -88,7 +92,7 @@ def test_what_cannot_be_fetched_is_unknown_and_never_a_success() -> None:
         pause(0.5)
     outcomes = [request.outcome for request in everything.history]
     assert 4 <= len(outcomes) <= 7
-    assert set(outcomes) == {Outcome.UNKNOWN}
+    assert set(outcomes) == {RequestOutcome.UNKNOWN}
     assert "the connection was cut" in load.trouble
 
 
@@ -101,7 +105,7 @@ class ForgetfulKube(LostKube):
         return super().exec(namespace, pod, argv, **more)
 
 
-def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
+def test_requests_of_a_pod_that_lost_its_results_are_unknown() -> None:
     load = PodLoad(ForgetfulKube(), CLIENT, {"client": "http://127.0.0.1:1/"})
     load.start(10)
     stopped = Mark.now()
@@ -111,7 +115,7 @@ def test_a_pod_that_has_lost_its_notes_makes_its_requests_unknown() -> None:
     assert "was it restarted?" in load.trouble
 
 
-def test_notes_that_were_cut_off_tell_nothing_of_an_end() -> None:
+def test_truncated_results_are_ignored() -> None:
     end = row(200, x_app_version="v1", x_meshproof_flags="-", x_meshproof_attempts="1")
     text = f"S 0 1 1000\nS 0 2 1020\nR 0 1 {end}\nR 0 2 {end[:12]}"
     sent, ended = parse_notes(text)

@@ -26,7 +26,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError,
 from meshproof.clients.kubernetes.client import ExecResult
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.waiting import pause
-from meshproof.load.generator import DEFAULT, ask_ingress
+from meshproof.load.generator import DEFAULT, ingress_sender
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of
 from meshproof.pki.verify import spiffe_ids
 from meshproof.probes import http_batch as calls
@@ -290,14 +290,14 @@ def test_a_row_without_a_version_is_an_answer_without_one() -> None:
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
-    told = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=shop, timeout_s=2)()
+    told = ingress_sender("127.0.0.1", DEFAULT, keep=False, port=shop, timeout_s=2)()
     assert (told.status, told.version, told.error) == (200, "v1", "")
 
 
 def test_a_load_keeps_its_connections_or_opens_new_ones_and_a_sample_keeps_a_few_in_turn(shop: int) -> None:
     for keep, connections in ((False, 3), (True, 1)):
         Shop.callers.clear()
-        ask = ask_ingress("127.0.0.1", DEFAULT, keep=keep, port=shop, timeout_s=2)
+        ask = ingress_sender("127.0.0.1", DEFAULT, keep=keep, port=shop, timeout_s=2)
         for _ in range(3):
             ask()
         assert len(set(Shop.callers)) == connections
@@ -345,7 +345,7 @@ def test_errors_of_requests_are_their_reason_alone() -> None:
 
 
 def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) -> None:
-    ask = ask_ingress("127.0.0.1", DEFAULT, keep=False, port=closed_port, timeout_s=2)
+    ask = ingress_sender("127.0.0.1", DEFAULT, keep=False, port=closed_port, timeout_s=2)
     first, second = ask(), ask()
     assert first.error == second.error == "connection refused"
 

@@ -14,7 +14,7 @@ from meshproof.clients.kubernetes.rbac import READ, Rule, each_right, right_text
 from meshproof.core.versions import parse_target
 from meshproof.discovery.remote_secrets import RemoteSecret, try_secret
 from meshproof.upgrade.precheck.check import judged
-from meshproof.upgrade.precheck.facts import Facts, Reader
+from meshproof.upgrade.precheck.facts import Facts, ReaderAccount
 from tests.fakes import LocalKube, pod
 from tests.test_upgrade_rules import EAST, NOW
 
@@ -100,7 +100,9 @@ def tried(*, controlled: bool) -> Rights:
 
 def needed_by_an_upgrade(*, controlled: bool) -> Rights:
     """What READER-01 says that an account without any right lacks."""
-    seen = replace(EAST, name="far", is_primary=not controlled, istiods=(), reader=Reader(account="a:b", rights=()))
+    seen = replace(
+        EAST, name="far", is_primary=not controlled, istiods=(), reader=ReaderAccount(account="a:b", rights=())
+    )
     reasons = judged(Facts(now=NOW, clusters=(EAST, seen), proxies=()), parse_target("1.31"))
     (text,) = [each.what for each in reasons if each.rule == "READER-01"]
     rights: Rights = set()

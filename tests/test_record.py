@@ -18,11 +18,11 @@ from meshproof.probes.answers import HttpAnswer
 from meshproof.upgrade.baseline import capture as take_module
 from meshproof.upgrade.baseline.capture_cluster import gateways, webhooks
 from meshproof.upgrade.baseline.certificates import secret
-from meshproof.upgrade.baseline.compare import compare
-from meshproof.upgrade.baseline.file import read_record, text_of, write_record
-from meshproof.upgrade.baseline.model import Key, Record, Sample
+from meshproof.upgrade.baseline.compare import compare_records
+from meshproof.upgrade.baseline.file import read_record, record_text, write_record
+from meshproof.upgrade.baseline.model import BaselineRecord, Key, Sample
 from meshproof.upgrade.baseline.samples import sample, slower
-from meshproof.upgrade.baseline.workload_identity import directory_of, members, workload_of
+from meshproof.upgrade.baseline.workload_identity import directory_of, workload_of, workload_pods
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, raws_of, record, service
 
@@ -45,7 +45,7 @@ def test_the_newest_ready_pod_speaks_for_its_workload(mesh: Mesh) -> None:
     new = pod("shop-abc-x2", "10.1.0.6", owner="shop", made="2026-11-25T11:00:00Z")
     unready = pod("shop-abc-x3", "10.1.0.7", owner="shop", made="2026-11-25T12:00:00Z")
     unready["status"]["conditions"] = []
-    (member,) = members(raws_of(mesh, new, unready, old)[0])
+    (member,) = workload_pods(raws_of(mesh, new, unready, old)[0])
     assert (member.workload, member.pod) == ("ns/shop", pod_facts(new))
 
 
@@ -90,7 +90,7 @@ def test_a_pod_on_the_network_of_its_node_does_not_take_the_address(mesh: Mesh) 
 
 
 def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
-    hosts = [{"name": f"{name}.svc:80"} for name in ("shop.ns", "probe.meshproof-stage-1", "meshproof-canary-1.ns")]
+    hosts = [{"name": f"{name}.svc:80"} for name in ("shop.ns", "probe.meshproof-testbed-1", "meshproof-canary-1.ns")]
     chains = [{"filterChainMatch": {"serverNames": [f"outbound_.80_._.{name}"]}} for name in ("a.ns", "p.meshproof-1")]
     listener = {"name": "x", "virtual_hosts": hosts, "filter_chains": chains}
     found = parts(mesh, dump(listener=listener), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
@@ -99,21 +99,24 @@ def test_parts_for_probes_of_ours_are_left_out(mesh: Mesh) -> None:
 
 
 def test_a_listener_on_a_port_that_only_probes_have_is_left_out(mesh: Mesh) -> None:
-    told = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
-    hosts = [{"name": "probe.meshproof-stage-1.svc:81", "domains": ["probe"]}, {"name": "allow_any", "domains": ["*"]}]
+    dumped = json.loads(dump(listener={"name": "0.0.0.0_81", "filters": [{"rds": {"route_config_name": "81"}}]}))
+    hosts = [
+        {"name": "probe.meshproof-testbed-1.svc:81", "domains": ["probe"]},
+        {"name": "allow_any", "domains": ["*"]},
+    ]
     route = {"name": "81", "virtualHosts": hosts}
-    told["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
-    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    dumped["configs"].append({"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": [{"routeConfig": route}]})
+    found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
     assert not {key for key in found if key.kind in ("listener", "route")}
     route["virtualHosts"] = [*hosts, {"name": "shop.ns.svc:81", "domains": ["shop"]}]
-    found = parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
+    found = parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5", owner="shop"))
     assert {key.kind for key in found} >= {"listener", "route"}
 
 
 def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: Mesh) -> None:
-    told = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
+    dumped = json.loads(dump(listener={"name": "0.0.0.0_80", "filters": [{"rds": {"route_config_name": "80"}}]}))
     routes = [{"routeConfig": {"name": name}} for name in ("80", "81")]
-    told["configs"] += [
+    dumped["configs"] += [
         {"@type": "x.RoutesConfigDump", "dynamicRouteConfigs": routes},
         {
             "@type": "x.ClustersConfigDump",
@@ -126,7 +129,7 @@ def test_what_envoy_keeps_of_traffic_and_of_removed_listeners_is_left_out(mesh: 
             ],
         },
     ]
-    found = {f"{key.kind} {key.name}" for key in parts(mesh, json.dumps(told), pod("shop-abc-x1", "10.1.0.5"))}
+    found = {f"{key.kind} {key.name}" for key in parts(mesh, json.dumps(dumped), pod("shop-abc-x1", "10.1.0.5"))}
     assert {"route 80", "endpoints shop", "cluster inbound|8080||"} <= found
     assert not {"route 81", "endpoints inbound|8080||"} & found
 
@@ -184,14 +187,14 @@ def test_services_that_others_come_in_by_are_kept() -> None:
 
 
 def answers(v1: int, v2: int, seconds: float = 0.004) -> Sample:
-    told = [HttpAnswer(status=200, version=version, seconds=seconds) for version in ["v1"] * v1 + ["v2"] * v2]
-    return sample(told, {"v1": 0.5, "v2": 0.5})
+    dumped = [HttpAnswer(status=200, version=version, seconds=seconds) for version in ["v1"] * v1 + ["v2"] * v2]
+    return sample(dumped, {"v1": 0.5, "v2": 0.5})
 
 
 @pytest.mark.parametrize(("v1", "v2", "red"), [(100, 100, False), (80, 120, False), (40, 160, True), (200, 0, True)])
 def test_shares_are_judged_and_not_compared(v1: int, v2: int, red: bool) -> None:
     before, after = (record({KEY: 1}, client=each) for each in (answers(100, 100), answers(v1, v2)))
-    assert bool(compare(before, after).unexplained) is red
+    assert bool(compare_records(before, after).unexplained) is red
 
 
 def test_latency_is_red_if_it_is_much_longer_and_no_accident() -> None:
@@ -201,7 +204,7 @@ def test_latency_is_red_if_it_is_much_longer_and_no_accident() -> None:
     assert slower(slow, quick) is None
     assert slower(quick, answers(1, 1, 0.04).latency) is None, "two answers tell nothing"
     before, after = record({}, client=answers(100, 100)), record({}, client=answers(100, 100, 0.04))
-    (found,) = compare(before, after).unexplained
+    (found,) = compare_records(before, after).unexplained
     assert (found.path, found.before) == ("latency", "median 4.77 ms")
 
 
@@ -212,11 +215,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     made = record({KEY: {"weight": 1}, ALIKE: {"weight": 1}}, client=answers(100, 100))
     write_record(made, tmp_path / "record.json")
     assert read_record(tmp_path / "record.json") == made
-    assert text_of(made).count('"weight"') == 1, "what two workloads hold alike is written once"
+    assert record_text(made).count('"weight"') == 1, "what two workloads hold alike is written once"
 
 
 def broken(change: Callable[[Json], object]) -> str:
-    document = json.loads(text_of(record({KEY: 1}, client=answers(1, 1))))
+    document = json.loads(record_text(record({KEY: 1}, client=answers(1, 1))))
     change(document)
     return json.dumps(document)
 
@@ -224,13 +227,13 @@ def broken(change: Callable[[Json], object]) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no record"),
-        (broken(lambda d: d.update(format=99)), "it has format 99, this meshproof writes and reads 1"),
-        (broken(lambda d: d.pop("taken")), "taken is missing in it"),
-        (broken(lambda d: d["parts"][0].pop("kind")), "kind is missing in it"),
-        (broken(lambda d: d.update(taken="today")), "something in it is of another kind"),
-        (broken(lambda d: d["samples"]["client"].update(counts=[])), "something in it is of another kind"),
+        ("{", "it is not valid JSON"),
+        ("[]", "it is not a record"),
+        (broken(lambda d: d.update(format=99)), "its format is 99, but this meshproof reads and writes only 1"),
+        (broken(lambda d: d.pop("taken")), "the field taken is missing"),
+        (broken(lambda d: d["parts"][0].pop("kind")), "the field kind is missing"),
+        (broken(lambda d: d.update(taken="today")), "a field has a wrong type"),
+        (broken(lambda d: d["samples"]["client"].update(counts=[])), "a field has a wrong type"),
     ],
 )
 def test_a_file_that_is_no_record_says_why(text: str, words: str, tmp_path: Path) -> None:
@@ -255,22 +258,24 @@ def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pyte
     assert "--to=new: it is no version" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_is_told_before_a_mesh_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_there_is_reported_before_a_mesh_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["upgrade", "record", "-o", "/nowhere/at/all/x.json"]) == 2
     assert "there is no such folder" in capsys.readouterr().err
 
 
-def test_a_pod_that_leaves_while_it_is_asked_is_no_trouble(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_disappears_before_it_is_read_causes_a_second_read(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, outcomes = record({}), [NotReady("exec in ns/shop", "could not start: not found"), None]
 
-    def attempt(mesh: Mesh, *, traffic: bool) -> Record:
+    def attempt(mesh: Mesh, *, traffic: bool) -> BaselineRecord:
         problem = outcomes.pop(0)
         if problem is not None:
             raise problem
         return made
 
     monkeypatch.setattr(take_module, "_take", attempt)
-    assert take_module.take(mesh) is made
+    assert take_module.take_record(mesh) is made
     outcomes[:] = [NotReady("exec", "no"), NotReady("exec", "still not")]
     with pytest.raises(NotReady, match="still not"):
-        take_module.take(mesh)
+        take_module.take_record(mesh)

@@ -12,12 +12,12 @@ from meshproof.core.errors import BadInput
 from meshproof.core.structural_diff import differences
 from meshproof.core.versions import Version
 from meshproof.mesh.handles import Mesh
-from meshproof.upgrade.baseline.compare import Comparison, compare
+from meshproof.upgrade.baseline.compare import BaselineComparison, compare_records
 from meshproof.upgrade.baseline.diff import Difference, by_name
 from meshproof.upgrade.baseline.expected_changes import RULES
-from meshproof.upgrade.baseline.model import Content, Key, Record
-from meshproof.upgrade.baseline.render import told
-from meshproof.upgrade.baseline.rule import Rule, explanation
+from meshproof.upgrade.baseline.model import BaselineRecord, Content, Key
+from meshproof.upgrade.baseline.render import comparison_text
+from meshproof.upgrade.baseline.rule import BaselineRule, explanation
 from tests.fakes import mesh_of
 from tests.record_fakes import ALIKE, KEY, SHOP, dump, endpoint, parts, pod, record
 
@@ -59,23 +59,23 @@ def versions(istiod: str) -> dict[Key, Content]:
     return {Key(cluster="cluster1", workload="istio-system/istiod", kind="version", name="istiod"): {"istio": istiod}}
 
 
-def test_the_same_difference_in_several_places_is_told_once() -> None:
+def test_the_same_difference_in_several_places_is_reported_once() -> None:
     before = record({KEY: {"weight": 1}, ALIKE: {"weight": 1}})
-    (found,) = compare(before, record({KEY: {"weight": 2}, ALIKE: {"weight": 2}})).unexplained
+    (found,) = compare_records(before, record({KEY: {"weight": 2}, ALIKE: {"weight": 2}})).unexplained
     assert found.places == ("cluster1 ns/client", "cluster1 ns/shop")
     assert (found.kind, found.name, found.path, found.before, found.after) == ("endpoints", SHOP, "weight", 1, 2)
 
 
 def test_a_workload_that_is_gone_is_one_difference() -> None:
     before = record({KEY: 1, replace(KEY, name="other"): 2, ALIKE: 1})
-    text = told(compare(before, record({ALIKE: 1})))
+    text = comparison_text(compare_records(before, record({ALIKE: 1})))
     assert "differences that no rule explains: 1\n  ns/shop is gone: cluster1" in text
 
 
-def compared() -> Comparison:
+def compared() -> BaselineComparison:
     before = versions("1.30.4-abc-Clean") | {KEY: {"weight": 1}}
     after = versions("1.31.0-def-Clean") | {KEY: {"weight": 3}}
-    return compare(record(before), record(after))
+    return compare_records(record(before), record(after))
 
 
 def test_versions_are_explained_by_the_upgrade_and_nothing_else_is() -> None:
@@ -86,37 +86,40 @@ def test_versions_are_explained_by_the_upgrade_and_nothing_else_is() -> None:
 
 
 def test_a_comparison_reads_as_it_should() -> None:
-    assert told(compared()) == (
+    assert comparison_text(compared()) == (
         "multi-primary-multinet: 2026-11-25 10:00:00 and 2026-11-25 10:00:00 UTC\n"
         "Istio 1.30.4 and 1.31.0; 2 parts of configuration\n"
         "differences that no rule explains: 1\n"
         f"  endpoints {SHOP} weight: was 1, is 3\n"
         "    at cluster1 ns/shop\n"
         "differences that a rule explains: 1\n"
-        "  VERSION-1 istiods and proxies are of the new version (the upgrade itself)\n"
+        "  VERSION-1 istiods and proxies have the new version (the upgrade itself)\n"
         "    version istiod istio: was 1.30.4-abc-Clean, is 1.31.0-def-Clean\n"
         "      at cluster1 istio-system/istiod"
     )
 
 
-def test_what_is_the_same_in_many_parts_is_told_in_one_line() -> None:
+def test_what_is_the_same_in_many_parts_is_reported_in_one_line() -> None:
     keys = [replace(KEY, name=f"c{number}") for number in range(10)]
-    found = compare(record(dict.fromkeys(keys, 1)), record(dict.fromkeys(keys, 2)))
+    found = compare_records(record(dict.fromkeys(keys, 1)), record(dict.fromkeys(keys, 2)))
     assert len(found.unexplained) == 10
-    assert "  endpoints c0, c1, c2, c3, c4, c5, c6, c7 and 2 more: was 1, is 2\n    at cluster1 ns/shop" in told(found)
+    assert (
+        "  endpoints c0, c1, c2, c3, c4, c5, c6, c7 and 2 more: was 1, is 2\n    at cluster1 ns/shop"
+        in comparison_text(found)
+    )
 
 
 def test_what_came_and_what_went_is_called_that() -> None:
     stays, part = replace(KEY, name="stays"), replace(KEY, kind="listener", name="0.0.0.0_81")
     with_it, without = record({stays: {"a": 1}, part: "whole"}), record({stays: {"a": 1, "b": 2}})
-    assert "  listener 0.0.0.0_81 is gone; it was whole\n" in told(compare(with_it, without))
-    text = told(compare(without, with_it))
+    assert "  listener 0.0.0.0_81 is gone; it was whole\n" in comparison_text(compare_records(with_it, without))
+    text = comparison_text(compare_records(without, with_it))
     assert "  listener 0.0.0.0_81 is new: whole\n" in text
     assert "  endpoints stays b is gone; it was 2\n" in text
 
 
-def unready(version: str, *, healthy: int) -> Record:
-    """One pod of the shop more than `healthy`, which is not ready: told of from 1.31 on."""
+def unready(version: str, *, healthy: int) -> BaselineRecord:
+    """One pod of the shop more than `healthy`, which is not ready: reported from 1.31 on."""
     mesh = mesh_of("multi-primary-multinet")
     pods = [pod(f"shop-abc-x{number}", f"10.1.0.{number}", owner="shop") for number in range(1, 4)]
     rows = [endpoint(f"10.1.0.{number + 1}") for number in range(healthy)]
@@ -128,17 +131,17 @@ def unready(version: str, *, healthy: int) -> Record:
 
 
 def test_endpoints_that_are_not_ready_are_explained_but_not_that_one_no_longer_is() -> None:
-    found = compare(unready("1.30.4-abc", healthy=1), unready("1.31.0-def", healthy=1))
+    found = compare_records(unready("1.30.4-abc", healthy=1), unready("1.31.0-def", healthy=1))
     assert sorted({each.rule.id for each in found.explained}) == ["UNREADY-1", "VERSION-1"]
     assert found.unexplained == ()
-    found = compare(unready("1.30.4-abc", healthy=2), unready("1.31.0-def", healthy=1))
+    found = compare_records(unready("1.30.4-abc", healthy=2), unready("1.31.0-def", healthy=1))
     (lost,) = found.unexplained
     assert (lost.path, lost.before, lost.after) == ("endpoints[cluster1 ns/shop:8080].count", 2, 1)
-    found = compare(unready("1.31.0-abc", healthy=1), unready("1.31.1-abc", healthy=1))
+    found = compare_records(unready("1.31.0-abc", healthy=1), unready("1.31.1-abc", healthy=1))
     assert [each.rule.id for each in found.explained] == ["VERSION-1", "VERSION-1"]
 
 
-def test_the_weight_of_a_locality_is_told_where_somebody_has_set_it(mesh: Mesh) -> None:
+def test_the_weight_of_a_locality_is_recorded_where_it_is_configured(mesh: Mesh) -> None:
     text = dump(endpoint("10.1.0.5"), endpoint("10.1.0.5"))
     for weight, expected in ((2, None), (90, 90)):
         dumped = text.replace('"lb_endpoints"', f'"load_balancing_weight": {weight}, "lb_endpoints"')
@@ -152,7 +155,7 @@ def test_the_weight_of_a_locality_is_told_where_somebody_has_set_it(mesh: Mesh) 
 def of_revision(suffix: str) -> dict[Key, Content]:
     """An istiod, and what speaks of it."""
     istiod = f"istiod{suffix}"
-    told = {
+    comparison_text = {
         ("istio-system/" + istiod, "version", "istiod"): {"istio": "1.31.0"},
         ("ns/shop", "listener", f"Service istio-system/{istiod}_15012"): {
             "filterChains": [f"{istiod}.istio-system.svc"]
@@ -163,36 +166,36 @@ def of_revision(suffix: str) -> dict[Key, Content]:
     }
     return {
         Key(cluster="cluster1", workload=workload, kind=kind, name=name): content
-        for (workload, kind, name), content in told.items()
+        for (workload, kind, name), content in comparison_text.items()
     }
 
 
 def test_the_name_of_the_revision_does_not_count() -> None:
-    found = compare(record(of_revision("")), record(of_revision("-1-31")))
-    assert found.equal, told(found)
-    assert compare(record(of_revision("-1-30")), record(of_revision("-1-31"))).equal
+    found = compare_records(record(of_revision("")), record(of_revision("-1-31")))
+    assert found.equal, comparison_text(found)
+    assert compare_records(record(of_revision("-1-30")), record(of_revision("-1-31"))).equal
 
 
-def test_two_revisions_side_by_side_are_told_apart() -> None:
+def test_two_revisions_side_by_side_are_kept_apart() -> None:
     both = of_revision("") | of_revision("-1-31")
-    found = compare(record(of_revision("")), record(both))
+    found = compare_records(record(of_revision("")), record(both))
     assert [each.name for each in found.unexplained if each.kind == "holder"] == ["istio-system/istiod-1-31"]
 
 
 def test_what_the_old_revision_has_left_behind_is_seen() -> None:
     listener = replace(KEY, kind="listener", name="Service istio-system/istiod_15012")
     left = of_revision("-1-31") | {listener: {"filterChains": ["istiod.istio-system.svc"]}}
-    (found,) = compare(record(of_revision("")), record(left)).unexplained
+    (found,) = compare_records(record(of_revision("")), record(left)).unexplained
     assert (found.kind, found.name, found.before) == ("listener", "Service istio-system/istiod-1-31_15012", None)
 
 
 def test_another_version_than_that_of_the_upgrade_is_red() -> None:
     before, after = record(versions("1.30.4-abc")), record(versions("1.30.5-abc"))
-    assert compare(before, after, from_version="1.30", to_version="1.31").unexplained
+    assert compare_records(before, after, from_version="1.30", to_version="1.31").unexplained
 
 
 def test_another_build_of_the_same_version_is_red() -> None:
-    assert compare(record(versions("1.31.0-abc")), record(versions("1.31.0-def"))).unexplained
+    assert compare_records(record(versions("1.31.0-abc")), record(versions("1.31.0-def"))).unexplained
 
 
 def test_what_installing_once_more_does_is_explained_where_the_version_is_the_same() -> None:
@@ -202,11 +205,11 @@ def test_what_installing_once_more_does_is_explained_where_the_version_is_the_sa
 
 
 def test_records_of_two_meshes_are_not_compared() -> None:
-    with pytest.raises(BadInput, match="they are of two meshes"):
-        compare(record({}), replace(record({}), mesh="other"))
+    with pytest.raises(BadInput, match="they are of different meshes"):
+        compare_records(record({}), replace(record({}), mesh="other"))
 
 
-RULE = Rule(
+RULE = BaselineRule(
     id="X-1", sentence="s", source="s", kind="cluster", path="a", before="1", after="", since=Version(1, 31)
 )  # fmt: skip
 
@@ -259,7 +262,7 @@ NOT_REFUSED = {"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": 
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_the_document_has_every_rule(rule: Rule) -> None:
+def test_the_document_has_every_rule(rule: BaselineRule) -> None:
     row = f"| {rule.id} | {rule.sentence} | {rule.since or 'every'} | {rule.source} |"
     assert row in DOCUMENT.read_text(), row
 
@@ -300,7 +303,7 @@ EXAMPLES: dict[str, tuple[str, str, str, object, object]] = {
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_each_rule_explains_what_was_met_and_nothing_near_it(rule: Rule) -> None:
+def test_each_rule_explains_what_was_met_and_nothing_near_it(rule: BaselineRule) -> None:
     kind, name, path, was, now = EXAMPLES[rule.id]
     met = Difference(places=("cluster1",), kind=kind, name=name, path=path, before=was, after=now)
     assert explanation(met, "1.30.4", "1.31.0", RULES) is rule

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from meshproof.calibration.daily_shard import part_of_day
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome, judge
-from meshproof.calibration.report import Told, read_report, write_reports
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome, judge_mutant
+from meshproof.calibration.report import SensitivityReport, read_report, write_reports
 from meshproof.claims import suite_run as suites
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun, _rows, _texts, run_claims, wrong_input
@@ -35,7 +35,7 @@ FAULT = Fault(
 
 
 @pytest.mark.parametrize(
-    ("results", "fate", "told"),
+    ("results", "fate", "explanation"),
     [
         ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRUST-01": OK}, Fate.KILLED, ""),
         ({"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED, "TRAFFIC-01": FAILED}, Fate.KILLED, ""),
@@ -64,18 +64,18 @@ FAULT = Fault(
         ),
     ],
 )
-def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, told: str) -> None:
-    outcome = judge(FAULT, "multi-primary-samenet", SuiteRun(results=results))
-    assert (outcome.fate, outcome.told) == (fate, told)
+def test_what_counts_as_killed(results: dict[str, Result], fate: Fate, explanation: str) -> None:
+    outcome = judge_mutant(FAULT, "multi-primary-samenet", SuiteRun(results=results))
+    assert (outcome.fate, outcome.explanation) == (fate, explanation)
 
 
 def test_the_text_that_a_user_would_have_read_is_kept() -> None:
     texts = {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong", "TRAFFIC-01": "TRAFFIC-01 …"}
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "TRAFFIC-01": FAILED}, texts=texts)
-    assert judge(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
+    assert judge_mutant(FAULT, "t", run).texts == {"DISCOVERY-01": "DISCOVERY-01 …: it is wrong"}
 
 
-def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
+def test_a_daily_shard_is_stable_and_all_mutants_get_their_turn() -> None:
     things = list(range(10))
     first = date(2026, 1, 1)
     assert part_of_day(things, 3, first) == part_of_day(things, 3, first)
@@ -85,7 +85,7 @@ def test_a_slice_is_the_same_all_day_and_all_have_their_turn() -> None:
 
 
 def test_the_reports(tmp_path: Path) -> None:
-    killed = Outcome(
+    killed = TrialOutcome(
         fault="S1",
         topology="multi-primary-samenet",
         fate=Fate.KILLED,
@@ -96,12 +96,14 @@ def test_the_reports(tmp_path: Path) -> None:
         heal_s=0.5,
         ran="2026-01-31T12:00+00:00",
     )
-    absent = Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing")
-    text, data = write_reports(tmp_path, [FAULT], Told(outcomes=[killed, absent]))
+    absent = TrialOutcome(
+        fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is no such thing"
+    )
+    text, data = write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=[killed, absent]))
     assert text.read_text() == (
         "# Sensitivity\n\n"
-        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than\n"
-        "those that it truly breaks.\n\n"
+        "Each row is a mesh with one fault. *Killed*: the claims that must notice it failed, and no others except\n"
+        "those that it also breaks.\n\n"
         "1 killed, 1 not available here\n\n"
         "| mutant | what is wrong | must notice | multi-primary-samenet | primary-remote-samenet |\n"
         "|---|---|---|---|---|\n"
@@ -151,7 +153,7 @@ def pytest_sessionfinish(session):
 """
 
 
-def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_reported(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(SUITE)
     for name, body in (("ends", "(): pass"), ("stops", "(images): pass"), ("hangs", "(): import time; time.sleep(60)")):
         (tmp_path / f"{name}.py").write_text(f"def test_it{body}")
@@ -160,9 +162,9 @@ def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
     assert (ended.results, ended.unfinished) == ({"A-01": BROKEN, "A-02": NA}, "")
     assert ended.reasons == {"A-01": "no client"}
     assert run_claims(tmp_path, ["stops.py"], tmp_path / "r").unfinished == "images: none"
-    with pytest.raises(BadInput) as told:
+    with pytest.raises(BadInput) as failure:
         run_claims(tmp_path, ["silent.py"], tmp_path / "r")
-    assert (told.value.reason, told.value.repair) == ("images: none", "use --client-image=IMAGE")
+    assert (failure.value.reason, failure.value.repair) == ("images: none", "use --client-image=IMAGE")
     with pytest.raises(Broken, match="the suites: exit code 5 and no verdict"):
         run_claims(tmp_path, ["-k", "nothing", "ends.py"], tmp_path / "r")
     with pytest.raises(Broken, match=r"the suites: no end within 1\.5 s"):
@@ -183,19 +185,21 @@ def test_a_wrong_input_is_found_in_what_pytest_prints(printed: str, wrong: tuple
     assert wrong_input(printed) == wrong
 
 
-def test_what_an_earlier_run_found_can_be_read_again(tmp_path: Path) -> None:
+def test_the_report_of_an_earlier_run_is_read(tmp_path: Path) -> None:
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": OK}, texts={"DISCOVERY-01": "DISCOVERY-01: x"})
     outcomes = [
-        judge(FAULT, "multi-primary-samenet", run),
-        Outcome(fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"),
+        judge_mutant(FAULT, "multi-primary-samenet", run),
+        TrialOutcome(
+            fault="S1", topology="primary-remote-samenet", fate=Fate.NOT_HERE, reason="there is only one primary"
+        ),
     ]
     passes = [CleanPass.of("multi-primary-samenet", SuiteRun(results={"TRUST-01": OK, "TRUST-02": NA}, seconds=18.04))]
-    write_reports(tmp_path, [FAULT], Told(outcomes=outcomes, passes=passes))
-    assert read_report(tmp_path) == Told(outcomes=outcomes, passes=passes)
-    assert read_report(tmp_path / "elsewhere") == Told()
+    write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=outcomes, passes=passes))
+    assert read_report(tmp_path) == SensitivityReport(outcomes=outcomes, passes=passes)
+    assert read_report(tmp_path / "elsewhere") == SensitivityReport()
 
 
-def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_a_report_of_another_schema_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "sensitivity.json").write_text('{"schema": "other/1"}')
     with pytest.raises(Broken, match="its schema is other/1"):
         read_report(tmp_path)
@@ -204,7 +208,7 @@ def test_a_report_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_false_alarms_are_counted(tmp_path: Path) -> None:
     clean = CleanPass(topology="t", held=40, red=(), seconds=18.0, ran="2026-01-31T12:00+00:00")
     alarm = CleanPass(topology="t", held=39, red=("TRUST-01",), seconds=20.0, ran="2026-01-31T12:01+00:00")
-    text, _ = write_reports(tmp_path, [FAULT], Told(passes=[clean, clean, alarm]))
+    text, _ = write_reports(tmp_path, [FAULT], SensitivityReport(passes=[clean, clean, alarm]))
     assert "| t | 3 | 39 to 40 | TRUST-01 (2026-01-31T12:01+00:00 UTC) | 18 |" in text.read_text()
 
 
@@ -212,9 +216,9 @@ def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) ->
     with pytest.raises(BadInput, match=r"it has no sensitivity.json\n  repair: run pytest tests/sensitivity"):
         document(tmp_path)
     run = SuiteRun(results={"DISCOVERY-01": FAILED, "DISCOVERY-04": FAILED}, seconds=59.0)
-    killed = replace(judge(FAULT, "multi-primary-samenet", run), inject_s=1.0, ran="2026-01-31T12:00+00:00")
+    killed = replace(judge_mutant(FAULT, "multi-primary-samenet", run), inject_s=1.0, ran="2026-01-31T12:00+00:00")
     clean = CleanPass(topology="multi-primary-samenet", held=40, red=(), seconds=18.0, ran="2026-01-31T12:09+00:00")
-    write_reports(tmp_path, [FAULT], Told(outcomes=[killed], passes=[clean]))
+    write_reports(tmp_path, [FAULT], SensitivityReport(outcomes=[killed], passes=[clean]))
     text = document(tmp_path)
     assert "Measured from 2026-01-31T12:00 to 2026-01-31T12:09 UTC on: " in text
     assert "All mutants took 1 minutes" in text
@@ -224,14 +228,14 @@ def test_the_document_has_the_tables_and_where_they_come_from(tmp_path: Path) ->
 
 
 def test_which_claims_a_mutant_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(suites, "run_claims", lambda root, arguments, report_dir: asked.append(arguments))
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(suites, "run_claims", lambda root, arguments, report_dir: started.append(arguments))
     suites.run_suites(tmp_path, "t", "l", tmp_path)
     suites.run_suites(tmp_path, "t", "l", tmp_path, drills=("FAILOVER-01", "FAILOVER-02"))
     suites.run_suites(tmp_path, "t", "l", tmp_path, upgrade_to="1.32")
     where = ("--topology=t", "--lab-name=l")
     well = tuple(f"suites/{name}" for name in ("trust", "discovery", "gateways", "controlplane", "traffic"))
-    assert asked == [
+    assert started == [
         (*well, *where),
         ("suites/failover", "-k", "FAILOVER-01 or FAILOVER-02", *where),
         (*well, "suites/upgrade/test_check.py", "--upgrade-to=1.32", *where),

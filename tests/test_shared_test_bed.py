@@ -20,7 +20,7 @@ from tests.fakes import mesh_of
 
 
 class FakePods:
-    namespace = "meshproof-stage-1"
+    namespace = "meshproof-testbed-1"
 
     def test_bed(self) -> str:
         return "the test bed"
@@ -29,18 +29,18 @@ class FakePods:
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was made and taken down; making it pushes, in a thread of its own."""
-    told: list[str] = []
+    events: list[str] = []
 
     @contextmanager
     def fake(mesh: Mesh) -> Iterator[FakePods]:
         with Pool(1, name="test-bed") as pool:
             pool.submit(require_config_pushes, "makes the test bed").result()
-        told.append("made")
+        events.append("made")
         yield FakePods()
-        told.append("taken down")
+        events.append("taken down")
 
     monkeypatch.setattr(shared, "fresh_pods", fake)
-    return told
+    return events
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_it_belongs_to_no_claim_so_it_is_made_after_one_that_may_not_push(bed: S
 
 def test_a_claim_that_comes_too_late_makes_no_second_one(bed: SharedTestBed, log: list[str]) -> None:
     bed.close()
-    with pytest.raises(Broken, match="it is taken down: all concurrent claims have ended"):
+    with pytest.raises(Broken, match="it is already deleted: all concurrent claims have ended"):
         bed.start()
     assert log == []
 
@@ -100,4 +100,4 @@ def test_its_removal_is_awaited_once_in_every_cluster(bed: SharedTestBed, monkey
     bed.close()
     bed.await_removal()
     bed.await_removal()
-    assert sorted(awaited) == [("meshproof-stage-1", "cluster1"), ("meshproof-stage-1", "cluster2")]
+    assert sorted(awaited) == [("meshproof-testbed-1", "cluster1"), ("meshproof-testbed-1", "cluster2")]

@@ -13,7 +13,7 @@ from meshproof.workloads.cleanup import STALE, remove_stale_probes, stale
 from tests.fakes import LocalKube, mesh_of
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-PREFIXES = ("meshproof-stage-", "meshproof-fresh-")
+PREFIXES = ("meshproof-testbed-", "meshproof-fresh-")
 
 
 def thing(name: str, age: timedelta, now: datetime = NOW, **meta: Any) -> Json:
@@ -23,17 +23,17 @@ def thing(name: str, age: timedelta, now: datetime = NOW, **meta: Any) -> Json:
 
 def test_what_a_killed_run_left_is_stale_and_what_runs_now_is_not() -> None:
     there = [
-        thing("meshproof-stage-1", timedelta(hours=1)),
+        thing("meshproof-testbed-1", timedelta(hours=1)),
         thing("meshproof-fresh-2", STALE + timedelta(seconds=1)),
-        thing("meshproof-stage-3", STALE),
-        thing("meshproof-stage-4", timedelta(hours=1), deletionTimestamp="2026-01-01T11:59:00Z"),
+        thing("meshproof-testbed-3", STALE),
+        thing("meshproof-testbed-4", timedelta(hours=1), deletionTimestamp="2026-01-01T11:59:00Z"),
         thing("shop", timedelta(days=365)),
     ]
-    assert stale(there, PREFIXES, NOW) == ["meshproof-stage-1", "meshproof-fresh-2"]
+    assert stale(there, PREFIXES, NOW) == ["meshproof-testbed-1", "meshproof-fresh-2"]
 
 
 def test_a_clock_that_is_behind_makes_nothing_stale() -> None:
-    assert stale([thing("meshproof-stage-1", timedelta(minutes=-5))], PREFIXES, NOW) == []
+    assert stale([thing("meshproof-testbed-1", timedelta(minutes=-5))], PREFIXES, NOW) == []
 
 
 class Left(LocalKube):
@@ -69,10 +69,10 @@ def test_a_canary_goes_with_its_endpoint_and_a_flying_one_stays() -> None:
         thing("meshproof-canary-old", timedelta(hours=1), now),
         thing("meshproof-canary-new", timedelta(minutes=1), now),
     ]
-    log = swept(Left([thing("meshproof-stage-old", timedelta(hours=1), now)], canaries))
+    log = swept(Left([thing("meshproof-testbed-old", timedelta(hours=1), now)], canaries))
     assert log == [
         LISTS[0],
-        "-Namespace meshproof-stage-old",
+        "-Namespace meshproof-testbed-old",
         LISTS[1],
         "-EndpointSlice meshproof-canary-old",
         "-Service meshproof-canary-old",

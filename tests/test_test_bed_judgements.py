@@ -24,7 +24,7 @@ from meshproof.traffic.mtls_policies import security_problems, strict_problems
 from meshproof.traffic.protocols import protocol_problems
 from meshproof.traffic.unknown_hosts import refusal_problems
 from meshproof.workloads.testbed.configuration import configuration, weights
-from meshproof.workloads.testbed.envoy import envoy_config
+from meshproof.workloads.testbed.envoy import probe_envoy_config
 from tests.fakes import mesh_of, row
 
 
@@ -74,7 +74,7 @@ SERVICES = {
 
 def test_primaries_that_are_told_the_same_are_alike() -> None:
     """Probes of a run that has just ended go at different times from the clusters: they do not count."""
-    ours = istio("DestinationRule", "probe-failover", "meshproof-stage-1", {"host": "a"})
+    ours = istio("DestinationRule", "probe-failover", "meshproof-testbed-1", {"host": "a"})
     both = [rule("cart.shop.svc.cluster.local"), probe_route("x")[1], ours]
     assert compare_primaries({"cluster1": both, "cluster2": both[:1]}, SERVICES).problems == {}
 
@@ -323,17 +323,17 @@ def test_weights_sum_to_a_hundred() -> None:
 
 def test_nothing_of_the_stage_reaches_beyond_it() -> None:
     """Every policy selects the probes, every host lies in its namespace or under a name that nobody can own."""
-    for item in configuration(mesh_of("primary-remote-multinet"), "meshproof-stage-x", ()):
-        assert item["metadata"]["namespace"] == "meshproof-stage-x"
+    for item in configuration(mesh_of("primary-remote-multinet"), "meshproof-testbed-x", ()):
+        assert item["metadata"]["namespace"] == "meshproof-testbed-x"
         spec = item["spec"]
         hosts = [*spec.get("hosts", []), *filter(None, [spec.get("host")])]
         hosts += [host for server in spec.get("servers", []) for host in server["hosts"]]
-        assert all("meshproof-stage-x" in host for host in hosts)
+        assert all("meshproof-testbed-x" in host for host in hosts)
         assert hosts or spec["selector"] == {"matchLabels": {"app": "probe"}}
 
 
 def test_a_probe_fails_only_for_those_who_name_its_cluster() -> None:
-    (http, *_) = envoy_config("cluster2")["static_resources"]["listeners"]
+    (http, *_) = probe_envoy_config("cluster2")["static_resources"]["listeners"]
     manager = http["filter_chains"][0]["filters"][0]["typed_config"]
     first = manager["route_config"]["virtual_hosts"][0]["routes"][0]
     assert first["match"]["headers"] == [{"name": "x-meshproof-fail", "string_match": {"exact": "cluster2"}}]

@@ -32,12 +32,12 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki import issue as pki
 from meshproof.pki.verify import parse_chain
 from meshproof.upgrade.precheck.check import RULES, check
-from meshproof.upgrade.precheck.facts import Facts, Patch, Reader
+from meshproof.upgrade.precheck.facts import Facts, Patch, ReaderAccount
 from meshproof.upgrade.precheck.proofs import claim_reasons
 from meshproof.upgrade.precheck.read import patches_of, read_facts
 from meshproof.upgrade.precheck.reader_role import account_of, lacking, reader_of
 from meshproof.upgrade.precheck.rule import Reason, Severity
-from meshproof.upgrade.precheck.verdict import Outcome, Verdict, render, verdict_of
+from meshproof.upgrade.precheck.verdict import UpgradeOutcome, UpgradeVerdict, render_verdict, upgrade_verdict
 from tests.install_fakes import TOOLBOX, FakeKube
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -102,8 +102,8 @@ class There(FakeKube):
         timeout_s: float = 30.0,
     ) -> ExecResult:
         proxies = [{"proxy": "a.shop", "cluster_id": self.name, "istio_version": "1.30.4"}]
-        told = json.dumps(proxies) if argv[-1] == "/debug/syncz" else "1.30.4"
-        return ExecResult(stdout=told, stderr="", exit_code=0)
+        output = json.dumps(proxies) if argv[-1] == "/debug/syncz" else "1.30.4"
+        return ExecResult(stdout=output, stderr="", exit_code=0)
 
 
 def mesh_there(*, istioctl: Path | None = None, topology: str = "primary-remote-samenet") -> Mesh:
@@ -189,7 +189,7 @@ def test_objects_that_an_upgrade_may_touch_are_found() -> None:
     limited = {"subsets": [{"trafficPolicy": {"outlierDetection": {"minHealthPercent": 20}}}]}
     near.add("DestinationRule", "a", namespace="shop", spec=detection)
     near.add("DestinationRule", "b", namespace="shop", spec=limited)
-    near.add("DestinationRule", "c", namespace="meshproof-stage-1", spec=detection)  # a claim's own
+    near.add("DestinationRule", "c", namespace="meshproof-testbed-1", spec=detection)  # a claim's own
     near.add("VirtualService", "a", namespace="shop", spec={"http": [{"mirror": {"host": "b"}}]})
     near.add("Pod", "p", namespace="shop")
     near.objects["/api/v1/namespaces/shop/pods/p"]["metadata"]["annotations"] = {
@@ -241,11 +241,11 @@ def test_credentials_that_end_are_read_without_their_keys() -> None:
     there(mesh, 0).add("Secret", "remote", labels={"istio/multiCluster": "true"}, data={"cluster2": text})
     facts = read_facts(mesh, NOW)
     near, far = facts.clusters
-    assert far.reader == Reader(account="a:b", rights=())
-    ends = {each.what.partition(" in ")[2]: each.ends for each in near.endings if not each.token}
+    assert far.reader == ReaderAccount(account="a:b", rights=())
+    ends = {each.what.partition(" in ")[2]: each.ends for each in near.expiring if not each.token}
     assert ends["ca-cert.pem of secret cacerts"] == parse_chain(bundle.ca_cert)[0].not_valid_after_utc
     assert set(ends) == {f"{key} of secret cacerts" for key in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")}
-    assert [(each.what, each.ends) for each in near.endings if each.token] == [
+    assert [(each.what, each.ends) for each in near.expiring if each.token] == [
         ("the token in remote secret istio-system/remote", NOW)
     ]
     assert "PRIVATE" not in repr(facts)
@@ -369,26 +369,24 @@ def test_what_istioctl_finds_is_merged(tmp_path: Path) -> None:
         ("PRECHECK", Severity.WARNING, "cluster1 Pod a/b, cluster2 Pod a/b: IST0172 words"),
         ("ANALYZE", Severity.NOTE, "cluster1 Pod a/b: IST0172 words"),
     ]
-    ours = message("IST0101", "Error").replace("Pod a/b", "Pod meshproof-stage-1/b")
+    ours = message("IST0101", "Error").replace("Pod a/b", "Pod meshproof-testbed-1/b")
     assert by_tool(mesh_there(istioctl=tool(tmp_path, analyze=ours))) == []
     may_not = tool(tmp_path, precheck=f"{message('IST0141', 'Error')}; exit 1", analyze=message("IST0102", "Info"))
     assert {severity for _, severity, _ in by_tool(mesh_there(istioctl=may_not))} == {Severity.NOTE}
 
 
-def test_an_istioctl_that_is_missing_fails_or_is_of_another_release_is_told(tmp_path: Path) -> None:
-    assert by_tool(mesh_there()) == [
-        ("PRECHECK", Severity.WARNING, "istioctl: it was not asked: there is none in PATH")
-    ]
+def test_an_istioctl_that_is_missing_fails_or_is_of_another_release_is_reported(tmp_path: Path) -> None:
+    assert by_tool(mesh_there()) == [("PRECHECK", Severity.WARNING, "istioctl: it did not run: it is not in PATH")]
     failing = by_tool(mesh_there(istioctl=tool(tmp_path, precheck="echo no access >&2; exit 1")))
     assert [severity for _, severity, _ in failing] == [Severity.WARNING] * 2
-    assert "it was not asked: " in failing[0][2]
+    assert "it did not run: " in failing[0][2]
     other = by_tool(mesh_there(istioctl=tool(tmp_path, version="1.30.4")))
     assert other == [
-        ("PRECHECK", Severity.NOTE, "istioctl: istioctl 1.30.4 has judged: it knows what 1.30 wants, not 1.31")
+        ("PRECHECK", Severity.NOTE, "istioctl: istioctl 1.30.4 was used: it checks for 1.30, not for 1.31")
     ]
 
 
-def test_the_istioctl_of_the_target_is_asked_where_it_is_at_hand(tmp_path: Path) -> None:
+def test_the_istioctl_of_the_target_is_used_where_available(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         folder.mkdir()
@@ -417,11 +415,11 @@ CLAIMS = SuiteRun(
 def test_claims_that_are_red_are_reasons() -> None:
     assert [(r.where, r.severity, r.what) for r in claim_reasons(CLAIMS)] == [
         ("TRUST-02", Severity.NO_GO, "TRUST-02 one root\n  last seen   two"),
-        ("TRUST-03", Severity.UNKNOWN, f"1 claim is {NOTHING_KNOWN}: no reason is known"),
+        ("TRUST-03", Severity.UNKNOWN, f"1 claim is {RESULTS_UNKNOWN}: unknown reason"),
     ]
 
 
-NOTHING_KNOWN = "BROKEN, so nothing is known about what they prove"
+RESULTS_UNKNOWN = "BROKEN, so their results are unknown"
 
 
 def broken_text(code: str, said: str) -> str:
@@ -436,15 +434,15 @@ def test_claims_that_are_broken_for_one_reason_have_one_reason() -> None:
     reasons = {"TRUST-05": "TypeError"}
     codes = [*texts, *reasons]
     run = SuiteRun(results=dict.fromkeys(codes, Result.BROKEN), texts=texts, reasons=reasons)
-    found = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), claim_reasons(run), [])
-    assert (found.outcome, found.outcome.exit_code) == (Outcome.UNKNOWN, 1)
+    found = upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), claim_reasons(run), [])
+    assert (found.outcome, found.outcome.exit_code) == (UpgradeOutcome.UNKNOWN, 1)
     assert [(r.where, r.what, r.repair, r.source) for r in found.reasons] == [
-        ("TRUST-01, TRUST-02, TRUST-03", f"3 claims are {NOTHING_KNOWN}: pod client: none is ready",
+        ("TRUST-01, TRUST-02, TRUST-03", f"3 claims are {RESULTS_UNKNOWN}: pod client: none is ready",
          "kubectl describe it", "pytest -k TRUST-01"),
-        ("TRUST-04", f"1 claim is {NOTHING_KNOWN}: another reason",
-         "repair what keeps the claims from running, then check again", "pytest -k TRUST-04"),
-        ("TRUST-05", f"1 claim is {NOTHING_KNOWN}: TypeError",
-         "repair what keeps the claims from running, then check again", "pytest -k TRUST-05"),
+        ("TRUST-04", f"1 claim is {RESULTS_UNKNOWN}: another reason",
+         "fix what keeps the claims from running, then check again", "pytest -k TRUST-04"),
+        ("TRUST-05", f"1 claim is {RESULTS_UNKNOWN}: TypeError",
+         "fix what keeps the claims from running, then check again", "pytest -k TRUST-05"),
     ]  # fmt: skip
 
 
@@ -452,9 +450,9 @@ def test_claims_that_were_not_run_make_no_go() -> None:
     ran, skipped, other = Result.SUCCEEDED, Result.SKIPPED, Result.NOT_APPLICABLE
     assert claim_reasons(SuiteRun(results={"A-01": ran, "A-02": skipped, "A-03": other})) == []
     for red, what in (
-        (SuiteRun(results={"A-02": skipped, "A-03": other}), "none of them was run (1 NOT_APPLICABLE, 1 SKIPPED)"),
-        (SuiteRun(results={"A-01": ran}, unfinished="images: none"), "not all of them were run: images: none"),
-        (Broken("the suites", "images: none"), "they could not be run: the suites: images: none"),
+        (SuiteRun(results={"A-02": skipped, "A-03": other}), "none of them ran (1 NOT_APPLICABLE, 1 SKIPPED)"),
+        (SuiteRun(results={"A-01": ran}, unfinished="images: none"), "not all of them ran: images: none"),
+        (Broken("the suites", "images: none"), "they could not run: the suites: images: none"),
     ):
         (found,) = claim_reasons(red)
         assert (found.severity, found.where, found.what) == (Severity.UNKNOWN, "all claims", what)
@@ -467,22 +465,22 @@ def reason(severity: Severity, rule: str = "HOOK-01") -> Reason:
     return Reason(rule=rule, severity=severity, where="east", what="what", repair="repair it", source="a page")
 
 
-def verdict(*severities: Severity) -> Verdict:
-    return verdict_of("m", "1.31", Facts(now=NOW, clusters=()), [reason(each) for each in severities], ["1 rule"])
+def verdict(*severities: Severity) -> UpgradeVerdict:
+    return upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), [reason(each) for each in severities], ["1 rule"])
 
 
 def test_the_heaviest_reason_decides() -> None:
     no_go, unknown, warning, note = Severity
     weights = ((), (note,), (note, warning), (warning, unknown), (unknown, no_go), (warning, no_go))
     assert [verdict(*each).outcome for each in weights] == [
-        Outcome.GO,
-        Outcome.GO,
-        Outcome.WARNED,
-        Outcome.UNKNOWN,
-        Outcome.NO_GO,
-        Outcome.NO_GO,
+        UpgradeOutcome.GO,
+        UpgradeOutcome.GO,
+        UpgradeOutcome.WARNED,
+        UpgradeOutcome.UNKNOWN,
+        UpgradeOutcome.NO_GO,
+        UpgradeOutcome.NO_GO,
     ]
-    assert {str(outcome): outcome.exit_code for outcome in Outcome} == {
+    assert {str(outcome): outcome.exit_code for outcome in UpgradeOutcome} == {
         "GO": 0,
         "NOT KNOWN": 1,
         "GO WITH WARNINGS": 3,
@@ -495,13 +493,13 @@ GOLDEN = """\
 NO-GO: primary-remote-samenet to Istio 1.31 (2 NO-GO, 1 NOT KNOWN, 2 NOTE)
   mesh        cluster1: istiod 1.30.4, Kubernetes v1.34.0
               cluster2: remote, Kubernetes v1.34.0
-  asked       21 rules
+  checked     21 rules
               istioctl 1.31.0: x precheck on 2 clusters, analyze on 1
               3 claims in 23 s
 
 NO-GO     HOOK-01  cluster1 webhook istio-revision-tag-prod
-  seen        it is of tag prod of revision 1-29, and dials Service istio-system/istiod-1-29, which is not there: no
-              pod can be made that it selects
+  seen        it is of tag prod of revision 1-29 and calls Service istio-system/istiod-1-29, which does not exist:
+              pods that it selects are rejected
   repair      move the tag to a revision that runs: istioctl tag set prod --revision=REVISION --overwrite; or remove
               it
   source      istio.io, Canary Upgrades: stable revision labels; kubernetes.io, Admission Webhooks: failure policy
@@ -509,30 +507,30 @@ NO-GO     HOOK-01  cluster1 webhook istio-revision-tag-prod
 NO-GO     CLAIM  TRUST-02
   seen        TRUST-02 one root
                 last seen   two
-  repair      repair that first (docs/claims.md)
+  repair      repair this first (docs/claims.md)
   source      pytest -k TRUST-02
 
 NOT KNOWN CLAIM  TRUST-03
-  seen        1 claim is BROKEN, so nothing is known about what they prove: no reason is known
-  repair      repair what keeps the claims from running, then check again
+  seen        1 claim is BROKEN, so their results are unknown: unknown reason
+  repair      fix what keeps the claims from running, then check again
   source      pytest -k TRUST-03
 
 NOTE      SET-02  cluster1 istiod
   seen        from 1.31 on Istio's Gateways of other namespaces no longer join those that the Gateway API makes
-  repair      see that this is wanted, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING=false on istiod
+  repair      confirm that this is intended, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 
 NOTE      SET-02  cluster1 istiod
   seen        from 1.31 on endpoints that are not ready are sent to proxies too, unless outlierDetection has
               minHealthPercent
-  repair      see that this is wanted, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
+  repair      confirm that this is intended, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 """
 
 
-def test_what_is_the_same_at_many_places_is_told_once() -> None:
+def test_what_is_the_same_at_many_places_is_reported_once() -> None:
     places = [Reason(**{**asdict(reason(Severity.NOTE)), "where": f"pod{number}"}) for number in range(10)]
-    (one,) = verdict_of("m", "1.31", Facts(now=NOW, clusters=()), [*places, places[0]], []).reasons
+    (one,) = upgrade_verdict("m", "1.31", Facts(now=NOW, clusters=()), [*places, places[0]], []).reasons
     assert one.where == "pod0, pod1, pod2, pod3, pod4, pod5, pod6, pod7, 2 more"
 
 
@@ -540,7 +538,7 @@ def test_how_a_verdict_reads(tmp_path: Path) -> None:
     mesh = mesh_there(istioctl=tool(tmp_path))
     there(mesh, 0).hook("istio-revision-tag-prod", "istiod-1-29", **{"istio.io/tag": "prod", "istio.io/rev": "1-29"})
     found = check(mesh, parse_target("1.31"), now=NOW, claims=CLAIMS)
-    assert render(found) == GOLDEN
+    assert render_verdict(found) == GOLDEN
     plain = json.loads(json.dumps(found.as_plain()))
     assert (plain["outcome"], plain["exit_code"], plain["target"]) == ("NO-GO", 4, "1.31")
     assert [each["rule"] for each in plain["reasons"]] == [each.rule for each in found.reasons]
@@ -587,17 +585,17 @@ def test_rules_are_judged_where_claims_cannot_be_run(
     monkeypatch.setattr(command, "run_claims", run_claims)
     ask = ["upgrade", "check", "--to=1.31", f"--report-dir={tmp_path}", f"--istioctl={tool(tmp_path)}"]
     assert cli.main([*ask, "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert (told["outcome"], told["exit_code"]) == ("NOT KNOWN", 1)
-    rules = [(each["rule"], each["severity"], each["where"], each["repair"]) for each in told["reasons"]]
+    plain = json.loads(capsys.readouterr().out)
+    assert (plain["outcome"], plain["exit_code"]) == ("NOT KNOWN", 1)
+    rules = [(each["rule"], each["severity"], each["where"], each["repair"]) for each in plain["reasons"]]
     assert rules[0] == ("CLAIM", "NOT KNOWN", "all claims", "use --client-image=IMAGE")
     assert {rule for rule, *_ in rules[1:]} == {"SET-02"}
-    assert told["asked"][0] == f"{len(RULES)} rules"
+    assert plain["asked"][0] == f"{len(RULES)} rules"
     del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
     assert cli.main(ask) == 4
     printed = capsys.readouterr().out
     assert printed.startswith("NO-GO: ")
-    assert "NOT KNOWN CLAIM  all claims\n  seen        they could not be run: the suites: images: none\n" in printed
+    assert "NOT KNOWN CLAIM  all claims\n  seen        they could not run: the suites: images: none\n" in printed
     monkeypatch.setattr(command, "ROOT", tmp_path)
     assert cli.main(ask) == 4
     assert (

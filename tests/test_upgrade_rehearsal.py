@@ -1,4 +1,4 @@
-"""The steps of an upgrade, what is wrong with one, and the page that tells of it, without a cluster."""
+"""The steps of an upgrade, judgement of their results, and the report page, without a cluster."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.core.topology import TOPOLOGIES, as_yaml, load_topology
 from meshproof.install.gateways import istiod_exposed
-from meshproof.load.history import Mark, Outcome, Request
+from meshproof.load.history import Mark, Request, RequestOutcome
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.rehearsal.component_versions import Components
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
-from meshproof.upgrade.rehearsal.judge import judge, problems_of
+from meshproof.upgrade.rehearsal.judge import judge_rehearsal, problems_of
 from meshproof.upgrade.rehearsal.revision_references import pointing_at
-from meshproof.upgrade.rehearsal.run import Rehearsal, Stage, named
-from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, Step, by_revision, in_place
+from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult, named
+from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, RehearsalStep, by_revision_steps, in_place_steps
 from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
 from tests.install_fakes import fake_mesh, fake_of
@@ -34,11 +34,11 @@ CANARY = replace(NEW, revision="1-31")
 ALL = sorted(path.stem for path in TOPOLOGIES.glob("*.yaml"))
 
 
-def stays() -> None:
-    """Nobody of ours has to follow."""
+def no_clients() -> None:
+    """There are no long-lived clients to recreate."""
 
 
-def names_of(steps: tuple[Step, ...]) -> list[str]:
+def names_of(steps: tuple[RehearsalStep, ...]) -> list[str]:
     return [f"{step.name}{' <-' if step.back else ''}{'' if step.proven else ' .'}" for step in steps]
 
 
@@ -46,7 +46,7 @@ def names_of(steps: tuple[Step, ...]) -> list[str]:
 
 
 def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
-    assert names_of(in_place(mesh_of("multi-primary-multinet"), OLD, NEW)) == [
+    assert names_of(in_place_steps(mesh_of("multi-primary-multinet"), OLD, NEW)) == [
         "istiod of cluster1 to 1.31 .",
         "istiod of cluster1 back to 1.30 <- .",
         "istiod of cluster1 to 1.31",
@@ -55,34 +55,34 @@ def test_in_place_goes_cluster_by_cluster_and_both_mixtures_are_seen() -> None:
         "istiod of cluster2 back to 1.30 <- .",
         "istiod of cluster2 to 1.31",
         "proxies of cluster2 to 1.31",
-        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
-        "istiod of cluster2 back to 1.30, and the proxies that it governs <-",
+        "istiod of cluster1 back to 1.30, with the proxies that it controls <-",
+        "istiod of cluster2 back to 1.30, with the proxies that it controls <-",
     ]
 
 
 def test_a_remote_goes_after_its_primary_and_stays_new_for_longer() -> None:
-    assert names_of(in_place(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
+    assert names_of(in_place_steps(mesh_of("primary-remote-samenet"), OLD, NEW))[3:] == [
         "proxies of cluster1 to 1.31",
-        "what points to istiod in cluster2 to 1.31",
+        "istiod reference of cluster2 to 1.31",
         "proxies of cluster2 to 1.31",
-        "istiod of cluster1 back to 1.30, and the proxies that it governs <-",
-        "what points to istiod in cluster2 back to 1.30 <-",
+        "istiod of cluster1 back to 1.30, with the proxies that it controls <-",
+        "istiod reference of cluster2 back to 1.30 <-",
     ]
 
 
-def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_one() -> None:
-    there = names_of(by_revision(mesh_of("primary-remote-multinet"), OLD, CANARY, stays))
+def test_by_revision_both_control_planes_run_until_the_old_one_is_unused() -> None:
+    there = names_of(by_revision_steps(mesh_of("primary-remote-multinet"), OLD, CANARY, no_clients))
     assert there == [
-        "istiod 1.31 (revision 1-31) beside the other in cluster1",
-        "what points to istiod 1.31 (revision 1-31) beside the other in cluster2",
+        "istiod 1.31 (revision 1-31) added in cluster1",
+        "istiod reference 1.31 (revision 1-31) added in cluster2",
         "tag default of cluster2 to 1.31 (revision 1-31)",
         "tag default of cluster1 to 1.31 (revision 1-31)",
         "proxies of cluster2 to 1.31 (revision 1-31)",
         "proxies of cluster1 to 1.31 (revision 1-31)",
         "1.30 removed from cluster2",
         "1.30 removed from cluster1",
-        "istiod 1.30 beside the other in cluster1 <- .",
-        "what points to istiod 1.30 beside the other in cluster2 <- .",
+        "istiod 1.30 added in cluster1 <- .",
+        "istiod reference 1.30 added in cluster2 <- .",
         "tag default of cluster2 to 1.30 <- .",
         "tag default of cluster1 to 1.30 <- .",
         "proxies of cluster2 to 1.30 <- .",
@@ -93,32 +93,32 @@ def test_by_revision_both_control_planes_are_there_until_nobody_needs_the_old_on
 
 
 @pytest.mark.parametrize("topology", ALL)
-def test_a_journey_arrives_at_the_target_and_ends_where_it_began(topology: str) -> None:
+def test_a_rehearsal_reaches_the_target_and_ends_where_it_began(topology: str) -> None:
     mesh = mesh_of(topology)
-    for steps in (in_place(mesh, OLD, NEW), by_revision(mesh, OLD, CANARY, stays)):
-        assert [step.arrives for step in steps if step.arrives] == [TARGET, RETURNED]
-        assert steps[-1].arrives == RETURNED
+    for steps in (in_place_steps(mesh, OLD, NEW), by_revision_steps(mesh, OLD, CANARY, no_clients)):
+        assert [step.reaches for step in steps if step.reaches] == [TARGET, RETURNED]
+        assert steps[-1].reaches == RETURNED
         assert steps[-1].governs == OLD
-        assert all(step.proven for step in steps if step.arrives)
+        assert all(step.proven for step in steps if step.reaches)
 
 
 @pytest.mark.parametrize("topology", ALL)
 def test_no_proxy_is_ever_ahead_of_its_istiod_after_a_step(topology: str) -> None:
-    """Istio does not support it: where an istiod goes back, what it governs goes with it."""
+    """Istio does not support it: an istiod is rolled back together with the proxies that it controls."""
     mesh = mesh_of(topology)
     new: set[str] = set()
-    for step in in_place(mesh, OLD, NEW):
+    for step in in_place_steps(mesh, OLD, NEW):
         if step.name.startswith("proxies of "):
             new.add(step.name.split()[2])
         if step.name.startswith("istiod of ") and step.back:
             governed = {str(c.name) for c in mesh.controlled_by(mesh.cluster(step.name.split()[2]))}
-            assert "and the proxies" in step.name or not new & governed
+            assert "with the proxies" in step.name or not new & governed
             new -= governed
 
 
-def test_pods_of_ours_follow_before_a_control_plane_goes() -> None:
-    steps = by_revision(mesh_of("multi-primary-samenet"), OLD, CANARY, stays)
-    assert [step.name for step in steps if step.before is stays] == [
+def test_long_lived_clients_are_recreated_before_a_control_plane_is_removed() -> None:
+    steps = by_revision_steps(mesh_of("multi-primary-samenet"), OLD, CANARY, no_clients)
+    assert [step.name for step in steps if step.before is no_clients] == [
         "1.30 removed from cluster1",
         "1.31 (revision 1-31) removed from cluster1",
     ]
@@ -150,7 +150,7 @@ def test_a_topology_of_ones_own_keeps_what_it_says(tmp_path: Path) -> None:
     assert load_topology(str(file)).clusters == mesh_of("multi-primary-samenet").topology.clusters
 
 
-def test_istiods_of_two_revisions_are_told_apart_by_the_name_that_is_called() -> None:
+def test_istiods_of_two_revisions_are_distinguished_by_host_name() -> None:
     mesh = mesh_of("primary-remote-multinet")
     specs = [plane.topology_of(mesh).clusters[0] for plane in (OLD, CANARY)]
     service = istiod_exposed(specs)[1]["spec"]["tls"]
@@ -227,11 +227,13 @@ def test_pods_objects_and_routes_are_seen() -> None:
 AT = Mark(monotonic_s=100.0, wall=1_700_000_000.0)
 
 
-RESILIENT = "cluster1 long_lived_client resilient"
+RESILIENT = "cluster1 long-lived resilient"
 
 
-def request(second: float, outcome: Outcome = Outcome.ANSWERED, source: str = "cluster1 client") -> Request:
-    status = 200 if outcome is Outcome.ANSWERED else 503
+def request(
+    second: float, outcome: RequestOutcome = RequestOutcome.ANSWERED, source: str = "cluster1 client"
+) -> Request:
+    status = 200 if outcome is RequestOutcome.ANSWERED else 503
     return Request(
         sent_s=100.0 + second,
         wall=AT.wall + second,
@@ -247,9 +249,9 @@ def mesh() -> Mesh:
     return mesh_of("multi-primary-multinet")
 
 
-def stage(number: int = 2, **changes: Any) -> Stage:
-    made: dict[str, Any] = {
-        "step": in_place(mesh(), OLD, NEW)[number],
+def step_result(number: int = 2, **changes: Any) -> StepResult:
+    fields: dict[str, Any] = {
+        "step": in_place_steps(mesh(), OLD, NEW)[number],
         "begin": AT,
         "end": AT.at(110.0),
         "done_s": 5.25,
@@ -257,19 +259,19 @@ def stage(number: int = 2, **changes: Any) -> Stage:
         "requests": [request(n) for n in range(10)],
         "claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-02": Result.SKIPPED}, seconds=20.0),
     }
-    return Stage(**{**made, **changes})
+    return StepResult(**{**fields, **changes})
 
 
 def test_a_step_that_costs_nothing_is_good() -> None:
-    assert problems_of(stage()) == []
+    assert problems_of(step_result()) == []
 
 
-def test_requests_with_default_settings_are_told_and_not_judged() -> None:
-    default = stage(
+def test_requests_with_default_settings_are_reported_and_not_judged() -> None:
+    default = step_result(
         requests=[
             request(1),
-            request(2, Outcome.REFUSED, "cluster1 long_lived_client"),
-            request(3, source="cluster1 long_lived_client"),
+            request(2, RequestOutcome.REFUSED, "cluster1 long-lived"),
+            request(3, source="cluster1 long-lived"),
         ]
     )
     assert (problems_of(default), len(default.lost), len(default.lost_by_default)) == ([], 0, 1)
@@ -279,16 +281,17 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
     ("changes", "problem"),
     [
         (
-            {"requests": [request(1), request(2, source=RESILIENT), request(2, Outcome.REFUSED, RESILIENT)]},
-            "1 of 2 requests with resilient settings lost: {clock} cluster1 long_lived_client resilient: HTTP 503 after 0.01 s",
+            {"requests": [request(1), request(2, source=RESILIENT), request(2, RequestOutcome.REFUSED, RESILIENT)]},
+            "1 of 2 requests with resilient settings lost: "
+            "{clock} cluster1 long-lived resilient: HTTP 503 after 0.01 s",
         ),
         ({"healthy_s": None, "unhealthy": "no istiod"}, "not healthy afterwards: no istiod"),
         ({"requests": []}, "no request was sent"),
-        ({"claims": None}, "no claim was proven after it"),
-        ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was proven after it"),
+        ({"claims": None}, "no claim was evaluated after it"),
+        ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was evaluated after it"),
         (
-            {"requests": [request(1), request(1, Outcome.UNKNOWN, "cluster2 long_lived_client")]},
-            "nothing is known of the requests of cluster2 long_lived_client",
+            {"requests": [request(1), request(1, RequestOutcome.UNKNOWN, "cluster2 long-lived")]},
+            "no request from cluster2 long-lived is known to have succeeded",
         ),
         (
             {
@@ -301,29 +304,29 @@ def test_requests_with_default_settings_are_told_and_not_judged() -> None:
         ),
     ],
 )
-def test_what_is_wrong_with_a_step_is_told(changes: dict[str, Any], problem: str) -> None:
-    told = problems_of(stage(**changes))
+def test_what_is_wrong_with_a_step_is_reported(changes: dict[str, Any], problem: str) -> None:
+    problems = problems_of(step_result(**changes))
     wanted = problem.partition("{clock} ")
-    assert len(told) == 1
-    assert told[0].startswith(wanted[0])
-    assert told[0].endswith(wanted[2] or wanted[0])
+    assert len(problems) == 1
+    assert problems[0].startswith(wanted[0])
+    assert problems[0].endswith(wanted[2] or wanted[0])
 
 
-def rehearsal(*stages: Stage, untaken: int = 0) -> Rehearsal:
-    steps = in_place(mesh(), OLD, NEW)
-    return Rehearsal(way="in place", mesh=mesh(), old=OLD, new=NEW, stages=list(stages), untaken=steps[:untaken])
+def rehearsal(*results: StepResult, untaken: int = 0) -> Rehearsal:
+    steps = in_place_steps(mesh(), OLD, NEW)
+    return Rehearsal(method="in place", mesh=mesh(), old=OLD, new=NEW, results=list(results), untaken=steps[:untaken])
 
 
-def test_steps_that_were_given_up_are_not_green() -> None:
+def test_skipped_steps_are_failures() -> None:
     findings = Findings("steps")
-    judge(rehearsal(stage(), untaken=1), findings)
+    judge_rehearsal(rehearsal(step_result(), untaken=1), findings)
     with pytest.raises(ClaimFailed, match=r"2\. istiod of cluster1 to 1\.31: not taken"):
         findings.conclude()
 
 
-def test_a_machine_without_time_is_to_blame_itself() -> None:
+def test_a_starved_load_generator_casts_doubt_on_losses() -> None:
     findings = Findings("steps")
-    judge(rehearsal(stage(late_s=2.0, requests=[request(1, Outcome.LOST, RESILIENT)])), findings)
+    judge_rehearsal(rehearsal(step_result(late_s=2.0, requests=[request(1, RequestOutcome.LOST, RESILIENT)])), findings)
     with pytest.raises(Broken, match=r"the load generator was starved of CPU \(behind schedule by 2\.0 s\)"):
         findings.conclude()
 
@@ -332,12 +335,12 @@ def claims_that(result: Result) -> SuiteRun:
     return SuiteRun(results={"TRUST-01": Result.SUCCEEDED, "TRUST-09": result})
 
 
-LOST = {"requests": [request(1, Outcome.LOST, RESILIENT)]}
+LOST = {"requests": [request(1, RequestOutcome.LOST, RESILIENT)]}
 LATE = {"late_s": 2.0}
 
 
 @pytest.mark.parametrize(
-    ("stages", "expected"),
+    ("changes", "expected"),
     [
         ([LATE], None),
         ([LATE | LOST], Broken),
@@ -350,29 +353,30 @@ LATE = {"late_s": 2.0}
     ],
 )
 def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
-    stages: list[dict[str, Any]], expected: type[Exception] | None
+    changes: list[dict[str, Any]], expected: type[Exception] | None
 ) -> None:
     findings = Findings("steps")
-    judge(rehearsal(*(stage(**changes) for changes in stages)), findings)
+    judge_rehearsal(rehearsal(*(step_result(**each) for each in changes)), findings)
     with pytest.raises(expected) if expected else nullcontext():
         findings.conclude()
 
 
-def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meshproof.upgrade.rehearsal.timeline.clock", lambda wall: "12:00:00")
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
     mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
-    good = stage(components={"cluster1": versions, "cluster2": mixed})
-    bad = stage(0, healthy_s=None, unhealthy="cluster1 has no istiod", claims=None)
+    good = step_result(components={"cluster1": versions, "cluster2": mixed})
+    bad = step_result(0, healthy_s=None, unhealthy="cluster1 has no istiod", claims=None)
     assert page(rehearsal(good, bad, untaken=1)) == (
         "# Istio 1.30.4-abc to 1.31.0-def, in place: multi-primary-multinet\n"
         "\n"
         "- clusters: cluster1 (primary, network1), cluster2 (primary, network2)\n"
-        "- steps: 2 of 3, the way back included\n"
-        "- requests under way: 20; lost with resilient settings (docs/failover.md): 0, with Istio's defaults: 0\n"
-        "- all claims that break nothing, after 1 steps: all hold\n"
+        "- steps: 2 of 3, including the rollback\n"
+        "- requests during the steps: 20; lost with resilient settings (docs/failover.md): 0, "
+        "with Istio's defaults: 0\n"
+        "- all non-disruptive claims, after 1 steps: all hold\n"
         "\n"
-        "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |\n"
+        "| step | at | took | healthy after | requests | lost | lost with defaults | slowest | claims |\n"
         "|---|---|---|---|---|---|---|---|---|\n"
         "| 1. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | 1.5 s | 10 | 0 | 0 | 0.01 s | 1 hold |\n"
         "| 2. istiod of cluster1 to 1.31 | 12:00:00 | 5.2 s | never | 10 | 0 | 0 | 0.01 s |  |\n"
@@ -384,7 +388,7 @@ def test_the_page_tells_steps_versions_requests_and_claims(monkeypatch: pytest.M
         "|---|---|---|\n"
         "| 1 | istiod 1.31, gateways 1.30, sidecars 1.30 | istiod 1.30, gateways 1.30, sidecars 1.30+1.31 |\n"
         "\n"
-        "## What was wrong\n"
+        "## Problems\n"
         "\n"
         "- 2. istiod of cluster1 to 1.31: not healthy afterwards: cluster1 has no istiod\n"
     )

@@ -36,7 +36,7 @@ def test_a_dead_endpoint_is_detected_without_istiod(app_redeploy: AppRedeploy, e
     findings = Findings("loads")
     drill, bound = app_redeploy.drill, BOUNDS.route_around.seconds
     drills.attach(evidence, drill, "app-redeploy")
-    gone, measured = app_redeploy.removed.told.monotonic_s, dict[str, str]()
+    gone, measured = app_redeploy.removed.injected.monotonic_s, dict[str, str]()
     for source in drill.sources:
         must_have_been_healthy(drill, (str(source),))
         sent = drill.history.sent_in(app_redeploy.without_app, sources=(str(source),))
@@ -47,7 +47,7 @@ def test_a_dead_endpoint_is_detected_without_istiod(app_redeploy: AppRedeploy, e
             findings.examine(str(source), felt(sent, gone, bound))
         measured[str(source)] = str(summarise(sent))
     evidence.attach("measured-without-the-application", measured)
-    drill.tell(findings)
+    drill.report(findings)
     findings.conclude(also=app_redeploy.removed_line())
 
 
@@ -81,6 +81,6 @@ def test_a_deployment_that_waits_for_its_control_plane(app_redeploy: AppRedeploy
         findings.examine(f"every cluster answers {target}".strip(), problems)
     for name, problems in app_redeploy.uneven.items():
         findings.examine(name, problems)
-    findings.examine("the mesh afterwards", app_redeploy.drill.ill)
-    app_redeploy.drill.tell(findings)
+    findings.examine("the mesh afterwards", app_redeploy.drill.unhealthy)
+    app_redeploy.drill.report(findings)
     findings.conclude()

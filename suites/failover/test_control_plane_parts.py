@@ -13,9 +13,9 @@ from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import endpoints_left, endpoints_returned, propagation_problems, readers
 from meshproof.failover.availability import admissions, monitor_availability
-from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_control
+from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_capabilities
 from meshproof.failover.drill import DrillRunner
-from meshproof.failover.verdicts import forgotten, judge_control, judge_gaps, judge_no_loss
+from meshproof.failover.verdicts import forgotten, judge_capabilities, judge_gaps, judge_no_loss
 from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.faults.infrastructure import stop_api_servers
 from meshproof.faults.istiod import two_replicas
@@ -106,7 +106,9 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
                 waiting = executor.submit(together, new_namespace_served_s, primaries)
                 # Gaps are judged by the availability monitor: until then a single write may be refused.
                 pause(BOUNDS.replica_gap.seconds)
-                controls = together(lambda each: try_control(drill.snapshot, each, namespace=spaces[each]), primaries)
+                controls = together(
+                    lambda each: try_capabilities(drill.snapshot, each, namespace=spaces[each]), primaries
+                )
                 waits = waiting.result()
     drills.attach(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
@@ -115,7 +117,7 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
     )
     evidence.attach("seconds until a new namespace was served", dict(zip(map(str, primaries), waits, strict=True)))
     for primary, control, waited in zip(primaries, controls, waits, strict=True):
-        judge_control(findings, primary, control, waited)
+        judge_capabilities(findings, primary, control, waited)
     findings.conclude()
 
 
@@ -140,7 +142,7 @@ def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: 
     for victim, transient_fault in zip(primaries, transient_faults, strict=True):
         late = (
             transient_fault.back is None
-            or transient_fault.back.monotonic_s - transient_fault.told.monotonic_s > BOUNDS.crash.seconds
+            or transient_fault.back.monotonic_s - transient_fault.injected.monotonic_s > BOUNDS.crash.seconds
         )
         why = f"not within {BOUNDS.crash.seconds:g} s; {transient_fault.not_back}".removesuffix("; ")
         findings.examine(f"istiod of {victim}, ready again", [why] if late else [])

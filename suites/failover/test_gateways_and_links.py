@@ -14,7 +14,7 @@ from meshproof.failover.verdicts import judge_gateway, judge_partition, not_used
 from meshproof.failover.victims import exposing
 from meshproof.faults.components import kill_east_west
 from meshproof.faults.infrastructure import cut_links
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.report import drills
 from meshproof.traffic.shares import all_answer, uneven
 
@@ -28,7 +28,7 @@ from meshproof.traffic.shares import all_answer, uneven
     needs=ACROSS_NETWORKS,
     disruptive=True,
 )
-def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
+def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence) -> None:
     """All traffic between networks passes it: its death must cost other clusters no more than the wait for a new pod.
 
     Local endpoints answer all the time; requests across networks fail no longer than a bound, which is short with
@@ -56,7 +56,9 @@ def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: Targ
     "time, or an istiod lost its watch of the other cluster (DISCOVERY-03)",
     disruptive=True,
 )
-def test_a_partition_costs_no_local_request(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
+def test_a_partition_costs_no_local_request(
+    drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence
+) -> None:
     """Packets that vanish are worse than errors: a proxy notices by timeouts only, and these must not take too long.
 
     The link is cut in both directions, then in one. With resilience settings no request is lost or slow after a short

@@ -59,7 +59,7 @@ def test_the_other_primaries_keep_full_control(outages: Outages, evidence: Evide
     """
     findings = Findings("capabilities")
     for outage in outages:
-        for name, control in outage.control.items():
+        for name, control in outage.capabilities.items():
             evidence.attach(f"{outage.victim}-down-seconds-in-{name}", control.seconds)
             for what, problems in control.problems.items():
                 findings.examine(f"istiod of {outage.victim} down, istiod of {name}: {what}", problems)
@@ -116,7 +116,7 @@ def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> 
         for source in outage.drill.of():
             problems = lost(outage.drill.history, outage.drill.recovery, (source,))
             findings.examine(f"istiod of {outage.victim} back, {source}", problems)
-        findings.examine(f"mesh after istiod of {outage.victim} was back", outage.drill.ill)
+        findings.examine(f"mesh after istiod of {outage.victim} was back", outage.drill.unhealthy)
     snapshot = Snapshot.take(mesh)
     for facts in snapshot.facts:
         endpoints = app_endpoints(facts.cluster, facts.client)

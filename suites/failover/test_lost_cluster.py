@@ -12,7 +12,7 @@ from meshproof.failover.drill import DrillRunner
 from meshproof.failover.verdicts import judge_lost_cluster
 from meshproof.failover.victims import one_of_each_role
 from meshproof.faults.infrastructure import freeze_cluster, lose_cluster
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.report import drills
 from meshproof.traffic.shares import all_answer
@@ -28,7 +28,7 @@ from meshproof.traffic.shares import all_answer
     last=True,
 )
 def test_a_lost_cluster_is_survived_and_rejoins(
-    drill_runner: DrillRunner, resilient: Target, evidence: Evidence
+    drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence
 ) -> None:
     """The reason for having two: one of each role dies, and nobody repairs anything by hand.
 
@@ -63,7 +63,7 @@ def test_a_lost_cluster_is_survived_and_rejoins(
     "(docs/failover.md); it does not rejoin: DISCOVERY-03",
     disruptive=True,
 )
-def test_a_cluster_that_hangs_is_survived(drill_runner: DrillRunner, resilient: Target, evidence: Evidence) -> None:
+def test_a_cluster_that_hangs_is_survived(drill_runner: DrillRunner, resilient: LoadTarget, evidence: Evidence) -> None:
     """Worse than death: it accepts connections and answers nothing, and open connections stay open.
 
     With resilience settings no request in the others is lost or slow after a short time. Rejoined: every cluster

@@ -10,7 +10,7 @@ from meshproof.run.claim_context import ClaimContext
 from meshproof.run.settings import UPGRADE_TO
 from meshproof.upgrade.precheck.check import check
 from meshproof.upgrade.precheck.rule import Severity
-from meshproof.upgrade.precheck.verdict import render, summary
+from meshproof.upgrade.precheck.verdict import render_verdict, summary
 
 
 @claim(
@@ -26,7 +26,7 @@ def test_the_mesh_is_ready_for_the_target(context: ClaimContext) -> None:
     Checked: versions, rights, webhooks, settings, filters and certificates. Warnings do not fail it.
     """
     verdict = check(context.mesh, parse_target(context.settings.upgrade_to, UPGRADE_TO.flag), now=context.now)
-    context.evidence.attach("verdict", render(verdict))
+    context.evidence.attach("verdict", render_verdict(verdict))
     context.evidence.attach("verdict.json", verdict.as_plain())
     reasons = summary(verdict, Severity.NO_GO)
     if reasons:

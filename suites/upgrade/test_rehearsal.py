@@ -7,9 +7,9 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.report import upgrades as rehearsals
 from meshproof.run.settings import UPGRADE_TO
-from meshproof.upgrade.baseline.compare import compare
+from meshproof.upgrade.baseline.compare import compare_records
 from meshproof.upgrade.baseline.render import grouped
-from meshproof.upgrade.rehearsal.judge import judge
+from meshproof.upgrade.rehearsal.judge import judge_rehearsal
 from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
 
@@ -32,11 +32,11 @@ def test_what_changes_is_known(upgrade_in_place: Rehearsal, upgrade_by_revision:
     for rehearsal in (upgrade_in_place, upgrade_by_revision):
         for state in (TARGET, RETURNED):
             if state not in rehearsal.records:
-                findings.examine(f"{rehearsal.way}, {state}", ["the upgrade did not reach this step"])
+                findings.examine(f"{rehearsal.method}, {state}", ["the upgrade did not reach this step"])
                 continue
-            found = compare(rehearsal.records[START], rehearsal.records[state])
-            findings.examine(f"{rehearsal.way}, {state}", list(grouped(found.unexplained)))
-            evidence.attach(f"{rehearsal.way}-{state}", rehearsals.changes(found))
+            found = compare_records(rehearsal.records[START], rehearsal.records[state])
+            findings.examine(f"{rehearsal.method}, {state}", list(grouped(found.unexplained)))
+            evidence.attach(f"{rehearsal.method}-{state}", rehearsals.changes(found))
     findings.conclude()
 
 
@@ -55,7 +55,7 @@ def test_an_upgrade_by_revision_costs_nothing(upgrade_by_revision: Rehearsal, ev
     Every claim must hold after each step, with mixed versions too.
     """
     findings = Findings("steps")
-    judge(upgrade_by_revision, findings)
+    judge_rehearsal(upgrade_by_revision, findings)
     rehearsals.attach(evidence, upgrade_by_revision)
     findings.conclude()
 
@@ -75,7 +75,7 @@ def test_an_upgrade_in_place_costs_nothing(upgrade_in_place: Rehearsal, evidence
     Every claim must hold after each step, with mixed versions too.
     """
     findings = Findings("steps")
-    judge(upgrade_in_place, findings)
+    judge_rehearsal(upgrade_in_place, findings)
     rehearsals.attach(evidence, upgrade_in_place)
     findings.conclude()
 

@@ -21,18 +21,18 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.catalogue import fault
 from meshproof.faults.fault import injected
 from meshproof.faults.journal import Journal
-from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart
+from meshproof.faults.undo import ISTIOD, WORKLOADS, await_deployment, restart_scope
 from meshproof.health.mesh import must_be_healthy
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.providers.kubeconfig import access_of
 from meshproof.providers.lab.api import Lab
-from meshproof.upgrade.baseline.capture import take
-from meshproof.upgrade.baseline.compare import Comparison, compare
+from meshproof.upgrade.baseline.capture import take_record
+from meshproof.upgrade.baseline.compare import BaselineComparison, compare_records
 from meshproof.upgrade.baseline.diff import Difference
-from meshproof.upgrade.baseline.file import text_of
-from meshproof.upgrade.baseline.model import Record
-from meshproof.upgrade.baseline.render import told
+from meshproof.upgrade.baseline.file import record_text
+from meshproof.upgrade.baseline.model import BaselineRecord
+from meshproof.upgrade.baseline.render import comparison_text
 
 from .test_transient_faults import TOPOLOGY
 from .visits import plain_kubeconfig
@@ -59,23 +59,25 @@ def mesh(lab: Lab, tmp_path_factory: pytest.TempPathFactory, narrator: Narrator)
 
 
 @pytest.fixture
-def before(mesh: Mesh) -> Record:
-    return take(mesh)
+def before(mesh: Mesh) -> BaselineRecord:
+    return take_record(mesh)
 
 
-def test_ten_of_ten_records_of_an_unchanged_mesh_are_equal(mesh: Mesh, before: Record, narrator: Narrator) -> None:
+def test_ten_of_ten_records_of_an_unchanged_mesh_are_equal(
+    mesh: Mesh, before: BaselineRecord, narrator: Narrator
+) -> None:
     seconds = []
     for _ in range(RECORDS):
         start = time.monotonic()
-        after = take(mesh)
+        after = take_record(mesh)
         seconds.append(time.monotonic() - start)
-        found = compare(before, after)
-        assert found.equal, told(found)
+        found = compare_records(before, after)
+        assert found.equal, comparison_text(found)
     narrator.say(f"{RECORDS} records in {', '.join(f'{each:.1f}' for each in seconds)} s")
     must_be_of_a_whole_mesh(before)
 
 
-def must_be_of_a_whole_mesh(record: Record) -> None:
+def must_be_of_a_whole_mesh(record: BaselineRecord) -> None:
     kinds = {key.kind for key in record.parts}
     wanted = {"listener", "route", "cluster", "endpoints", "secret", "version", "webhook", "gateway", "crd"}
     assert wanted <= kinds
@@ -84,17 +86,17 @@ def must_be_of_a_whole_mesh(record: Record) -> None:
     assert {f"{names.SYSTEM_NAMESPACE}/{each}" for each in workloads} < holders
     assert {f"{names.APP_NAMESPACE}/{names.APP_SERVICE}-v1", f"{names.CLIENT_NAMESPACE}/{names.CLIENT_POD}"} < holders
     assert set(record.samples) == {"client of east", "client of west"}
-    assert "PRIVATE KEY" not in text_of(record)
+    assert "PRIVATE KEY" not in record_text(record)
 
 
-def test_a_record_is_the_same_after_everything_was_restarted(mesh: Mesh, before: Record) -> None:
+def test_a_record_is_the_same_after_everything_was_restarted(mesh: Mesh, before: BaselineRecord) -> None:
     pods = pods_of(mesh)
     assert len(pods) >= 10, "istiod, two gateways, a client and the application in each cluster"
     for scope in (ISTIOD, WORKLOADS):
-        together(lambda cluster, scope=scope: restart(cluster, scope), mesh.clusters)  # type: ignore[misc]
+        together(lambda cluster, scope=scope: restart_scope(cluster, scope), mesh.clusters)  # type: ignore[misc]
     must_be_healthy(mesh)
-    found = compare(before, take(mesh))
-    assert found.equal, told(found)
+    found = compare_records(before, take_record(mesh))
+    assert found.equal, comparison_text(found)
     assert not pods & pods_of(mesh)
 
 
@@ -108,13 +110,13 @@ def pods_of(mesh: Mesh) -> set[str]:
 
 
 def test_a_record_needs_the_rights_that_it_names_and_writes_nothing(
-    mesh: Mesh, before: Record, lab: Lab, tmp_path: Path
+    mesh: Mesh, before: BaselineRecord, lab: Lab, tmp_path: Path
 ) -> None:
     begins = {cluster.name: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     try:
         accesses = tuple(access_of(reader(cluster, tmp_path)) for cluster in mesh.clusters)
-        found = compare(before, take(Mesh.of(mesh.topology, accesses, mesh.toolbox)))
-        assert found.equal, told(found)
+        found = compare_records(before, take_record(Mesh.of(mesh.topology, accesses, mesh.toolbox)))
+        assert found.equal, comparison_text(found)
         assert set(found.after.samples) == set(found.before.samples)
         for name, begin in begins.items():
             assert written_by_reader(lab.audit_log(name), begin) == []
@@ -163,30 +165,30 @@ def written_by_reader(log: Path, begin: int) -> list[Json]:
     ]
 
 
-def red(mesh: Mesh, before: Record, kind: str, path: str) -> Comparison:
+def red(mesh: Mesh, before: BaselineRecord, kind: str, path: str) -> BaselineComparison:
     """A comparison with the mesh as it is now that has such a difference; the mesh needs a moment to show it."""
 
-    def look() -> Comparison:
-        found = compare(before, take(mesh, traffic=False))
+    def look() -> BaselineComparison:
+        found = compare_records(before, take_record(mesh, traffic=False))
         if not matching(found, kind, path):
-            raise NotYet(told(found)[:2000])
+            raise NotYet(comparison_text(found)[:2000])
         return found
 
     return eventually(look, what=f"{kind} {path} is different", timeout_s=LOOK_S)
 
 
-def matching(found: Comparison, kind: str, path: str) -> list[Difference]:
+def matching(found: BaselineComparison, kind: str, path: str) -> list[Difference]:
     return [each for each in found.unexplained if each.kind == kind and path in f"{each.name} {each.path}"]
 
 
-def test_a_changed_weight_is_red(mesh: Mesh, before: Record) -> None:
+def test_a_changed_weight_is_red(mesh: Mesh, before: BaselineRecord) -> None:
     """One more pod of the application in the west is twice the weight of its gateway in the east."""
     with scaled(mesh, replicas=2):
         found = red(mesh, before, "endpoints", "istio-eastwestgateway):15443].weight")
     (weight,) = [each for each in matching(found, "endpoints", "].weight") if each.name == APP_CLUSTER]
     assert (weight.before, weight.after) == (1, 2)
     assert f"east {names.CLIENT_NAMESPACE}/{names.CLIENT_POD}" in weight.places
-    assert "].weight: was 1, is 2" in told(found)
+    assert "].weight: was 1, is 2" in comparison_text(found)
 
 
 @contextmanager
@@ -214,12 +216,12 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_must_not_change_is_red(change: str, mesh: Mesh, before: Record, lab: Lab, tmp_path: Path) -> None:
+def test_what_must_not_change_is_red(change: str, mesh: Mesh, before: BaselineRecord, lab: Lab, tmp_path: Path) -> None:
     id_, signs = CHANGES[change]
     with injected(fault(id_), mesh, Journal(tmp_path / "journal.jsonl"), lab.links):
         found = [red(mesh, before, kind, path) for kind, path, _ in signs]
     for comparison, (kind, path, words) in zip(found, signs, strict=True):
-        lines = [line.strip() for line in told(comparison).splitlines()]
+        lines = [line.strip() for line in comparison_text(comparison).splitlines()]
         assert [line for line in lines if line.startswith(f"{kind} ") and path in line and words in line], lines
-    healed = compare(before, take(mesh))
-    assert healed.equal, told(healed)
+    healed = compare_records(before, take_record(mesh))
+    assert healed.equal, comparison_text(healed)

@@ -10,8 +10,8 @@ import pytest
 
 from fixtures.options import SETTINGS
 from meshproof.calibration.daily_shard import part_of_day
-from meshproof.calibration.outcome import CleanPass, Outcome
-from meshproof.calibration.report import Told, read_report, write_reports
+from meshproof.calibration.outcome import CleanPass, TrialOutcome
+from meshproof.calibration.report import SensitivityReport, read_report, write_reports
 from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
@@ -36,7 +36,7 @@ def _faults(settings: Settings) -> tuple[Fault, ...]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a topology nothing here can run; that is an error only for who asked for this folder.
+    """Without a topology nothing here can run; that is an error only if this folder was requested.
 
     On clusters of others nothing here may run, whatever is allowed, and on those of other tools faults are missing.
     """
@@ -46,9 +46,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             f"--provider={settings.provider}: tests/sensitivity breaks meshes in every way it knows\n"
             "  repair: use --provider=lab for it"
         )
-    asked = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
+    requested = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
     ours = [item for item in items if item.path.is_relative_to(HERE)]
-    if not settings.topologies and not any(path.is_relative_to(HERE) for path in asked):
+    if not settings.topologies and not any(path.is_relative_to(HERE) for path in requested):
         unwanted = ours
     elif settings.slice:
         kept = slice_of_day(ours, settings, datetime.now(UTC).date())
@@ -75,18 +75,18 @@ def slice_of_day(items: Iterable[pytest.Item], settings: Settings, day: date) ->
 
 
 class Book:
-    """The outcomes so far; written after each, so that a run that is stopped has told what it knew.
+    """The outcomes so far; written after each, so that an aborted run has reported its results.
 
     Those of earlier runs into the same folder stay, until the same mutant is tried on the same topology again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        told = read_report(folder)
-        self.outcomes = {outcome.key: outcome for outcome in told.outcomes}
-        self.passes = list(told.passes)
+        report = read_report(folder)
+        self.outcomes = {outcome.key: outcome for outcome in report.outcomes}
+        self.passes = list(report.passes)
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: TrialOutcome) -> None:
         self.outcomes[outcome.key] = outcome
         self._write()
 
@@ -96,10 +96,10 @@ class Book:
 
     def _write(self) -> None:
         outcomes = sorted(self.outcomes.values(), key=_place)
-        write_reports(self.folder, FAULTS, Told(outcomes=outcomes, passes=self.passes))
+        write_reports(self.folder, FAULTS, SensitivityReport(outcomes=outcomes, passes=self.passes))
 
 
-def _place(outcome: Outcome) -> tuple[str, int]:
+def _place(outcome: TrialOutcome) -> tuple[str, int]:
     order = [fault.id for fault in FAULTS]
     return outcome.topology, order.index(outcome.fault) if outcome.fault in order else len(order)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome
 from meshproof.calibration.trial import Trial
 from meshproof.claims.suite_run import run_suites
 from meshproof.core.model import Topology
@@ -28,7 +28,7 @@ def test_the_claims_notice_it(
     narrator: Narrator,
 ) -> None:
     if reason := mutant.not_here(topology):
-        book.add(Outcome(fault=mutant.id, topology=topology.name, fate=Fate.NOT_HERE, reason=reason))
+        book.add(TrialOutcome(fault=mutant.id, topology=topology.name, fate=Fate.NOT_HERE, reason=reason))
         pytest.skip(reason)
     clusters: Clusters = request.getfixturevalue("clusters")
     mesh: Mesh = request.getfixturevalue("mesh")
@@ -45,13 +45,14 @@ def test_the_claims_notice_it(
     )
     outcome = trial.run()
     book.add(outcome)
-    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{f': {outcome.told}' if outcome.told else ''}")
+    explanation = f": {outcome.explanation}" if outcome.explanation else ""
+    narrator.say(f"{mutant.id} on {topology.name}: {outcome.fate}{explanation}")
     if not outcome.fate.good:
         pytest.fail(
-            f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.told}", pytrace=False
+            f"{mutant.id} ({mutant.sentence}) on {topology.name}: {outcome.fate}: {outcome.explanation}", pytrace=False
         )
     if outcome.fate is not Fate.KILLED:
-        pytest.skip(f"{outcome.fate}: {outcome.told}")
+        pytest.skip(f"{outcome.fate}: {outcome.explanation}")
 
 
 def test_afterwards_every_claim_holds(

@@ -1,1 +1,1 @@
-"""Do the claims notice what they should? The suites run on meshes with one fault in each, and are judged by it."""
+"""Calibration of claims: runs the suites on meshes with one fault each, and judges whether the right claims fail."""

@@ -1,4 +1,4 @@
-"""A few mutants a day, so that an ordinary CI run sees all of them in turn."""
+"""Selects a few mutants per day, so that daily CI runs cover all of them in turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def part_of_day(things: Sequence[T], size: int, day: date) -> tuple[T, ...]:
-    """`size` of the things, the next ones each day, around in a circle; the same for all who ask on that day."""
+    """The day's `size` items, advancing cyclically from day to day; the same for all calls on one day."""
     if size >= len(things):
         return tuple(things)
     start = day.toordinal() * size % len(things)

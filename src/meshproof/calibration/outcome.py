@@ -1,4 +1,4 @@
-"""A mutant's outcome: what the suites said of a broken mesh against what the fault's record says they must."""
+"""Outcome of a mutant: results of the suites on a broken mesh, compared with the expectations of the fault."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshproof.faults.fault import Fault
 
 
 class Fate(StrEnum):
-    """What became of a mutant."""
+    """The result for a mutant."""
 
     KILLED = "killed"
     SURVIVED = "survived"
@@ -28,12 +28,12 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TrialOutcome:
     """One mutant on one topology.
 
-    `missed` are claims that should have turned red and did not, with what they said; `noise` those that turned red and
-    should not; `unwritten` those that the suites do not have yet. `texts` are the failure texts of what killed it;
-    `ran` is when, in UTC.
+    `missed` are claims that should have turned red and did not, with their results; `noise` those that turned red and
+    should not have; `unwritten` those that the suites lack. `texts` are the failure texts of the claims that killed it;
+    `ran` is the time in UTC.
     """
 
     fault: str
@@ -55,19 +55,21 @@ class Outcome:
         return self.fault, self.topology
 
     @property
-    def told(self) -> str:
+    def explanation(self) -> str:
         """In one line: why it has this fate."""
         parts = [self.reason] if self.reason else []
-        parts += [f"{code} stayed {said}" for code, said in self.missed.items()]
-        parts += [f"{code} is red and should not be: {said}" for code, said in self.noise.items()]
+        parts += [f"{code} stayed {result}" for code, result in self.missed.items()]
+        parts += [f"{code} is red and should not be: {result}" for code, result in self.noise.items()]
         parts += [f"not written yet: {', '.join(self.unwritten)}"] if self.unwritten else []
         return "; ".join(parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanPass:
-    """One run of the suites on a mesh without a fault: how many claims held, and which were red although they should
-    not. `ran` is when, in UTC."""
+    """One run of the suites on a mesh without a fault: the number of claims that held, and the false alarms (`red`).
+
+    `ran` is the time in UTC.
+    """
 
     topology: str
     held: int
@@ -81,17 +83,17 @@ class CleanPass:
         return cls(topology=topology, held=held, red=run.red, seconds=round(run.seconds, 1))
 
 
-def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
+def judge_mutant(fault: Fault, topology: str, run: SuiteRun) -> TrialOutcome:
     """Killed: every claim of `kills` that exists and applies is FAILED, and nothing outside `kills` and `also` is red.
 
-    A claim that is BROKEN says that our tool failed, so it kills nothing.
+    A BROKEN claim means that our tool failed, so it kills nothing.
     """
     unwritten = tuple(code for code in fault.kills if code not in run.results)
-    asked = [code for code in fault.kills if run.results.get(code) not in (None, Result.NOT_APPLICABLE)]
-    missed = {code: _said(run, code) for code in asked if run.results[code] is not Result.FAILED}
-    expected = {*fault.kills, *fault.also}
-    noise = {code: _said(run, code) for code in run.red if code not in expected}
-    killers = [code for code in asked if code not in missed]
+    expected_red = [code for code in fault.kills if run.results.get(code) not in (None, Result.NOT_APPLICABLE)]
+    missed = {code: _result_text(run, code) for code in expected_red if run.results[code] is not Result.FAILED}
+    allowed = {*fault.kills, *fault.also}
+    noise = {code: _result_text(run, code) for code in run.red if code not in allowed}
+    killers = [code for code in expected_red if code not in missed]
     reason = ""
     if missed or noise:
         fate = Fate.SURVIVED
@@ -101,7 +103,7 @@ def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
         fate = Fate.UNWRITTEN
     else:
         fate, reason = Fate.SURVIVED, "no claim that should notice it applies to this topology"
-    return Outcome(
+    return TrialOutcome(
         fault=fault.id,
         topology=topology,
         fate=fate,
@@ -115,6 +117,6 @@ def judge(fault: Fault, topology: str, run: SuiteRun) -> Outcome:
     )
 
 
-def _said(run: SuiteRun, code: str) -> str:
+def _result_text(run: SuiteRun, code: str) -> str:
     text = run.texts.get(code, "").strip().splitlines()
     return f"{run.results[code]}{f' ({text[0][:160]})' if text else ''}"

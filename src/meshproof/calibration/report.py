@@ -1,4 +1,4 @@
-"""`sensitivity.md` and `sensitivity.json`: every mutant on every topology, and what a user would have read."""
+"""`sensitivity.md` and `sensitivity.json`: every mutant on every topology, with the failure texts that users get."""
 
 from __future__ import annotations
 
@@ -9,68 +9,70 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from meshproof.calibration.outcome import CleanPass, Fate, Outcome
+from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome
 from meshproof.core.errors import Broken
 from meshproof.faults.fault import Fault
 
 SCHEMA: Final = "meshproof/sensitivity/1"
 TEXT: Final = "sensitivity.md"
 DATA: Final = "sensitivity.json"
+EXPLANATION_KEY: Final = "told"
+"""The key of an outcome's explanation in the JSON file; schema 1 has this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What a report holds."""
+class SensitivityReport:
+    """The contents of a sensitivity report."""
 
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[TrialOutcome] = ()
     passes: Sequence[CleanPass] = ()
 
 
-def write_reports(folder: Path, faults: Sequence[Fault], told: Told) -> tuple[Path, Path]:
+def write_reports(folder: Path, faults: Sequence[Fault], report: SensitivityReport) -> tuple[Path, Path]:
     """Write both files into `folder`; returns them."""
     folder.mkdir(parents=True, exist_ok=True)
     text, data = folder / TEXT, folder / DATA
-    text.write_text(render_markdown(faults, told))
+    text.write_text(render_markdown(faults, report))
     whole = {
         "schema": SCHEMA,
-        "counts": counts(told.outcomes),
-        "mutants": [asdict(outcome) | {"told": outcome.told} for outcome in told.outcomes],
-        "passes": [asdict(clean) for clean in told.passes],
+        "counts": fate_counts(report.outcomes),
+        "mutants": [asdict(outcome) | {EXPLANATION_KEY: outcome.explanation} for outcome in report.outcomes],
+        "passes": [asdict(clean) for clean in report.passes],
     }
     data.write_text(json.dumps(whole, indent=2) + "\n")
     return text, data
 
 
-def read_report(folder: Path) -> Told:
-    """What earlier runs have written into the same folder. Raises `Broken` if the file is not such a report."""
+def read_report(folder: Path) -> SensitivityReport:
+    """The report of earlier runs in this folder. Raises `Broken` if the file is not such a report."""
     path = folder / DATA
     if not path.exists():
-        return Told()
+        return SensitivityReport()
     try:
-        told = json.loads(path.read_text())
-        if told["schema"] != SCHEMA:
-            raise Broken(str(path), f"its schema is {told['schema']}, not {SCHEMA}", "move it away")
-        passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in told.get("passes") or []]
-        return Told(outcomes=[_outcome(row) for row in told["mutants"]], passes=passes)
+        report = json.loads(path.read_text())
+        if report["schema"] != SCHEMA:
+            raise Broken(str(path), f"its schema is {report['schema']}, not {SCHEMA}", "move or delete the file")
+        passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in report.get("passes") or []]
+        return SensitivityReport(outcomes=[_outcome(row) for row in report["mutants"]], passes=passes)
     except (ValueError, KeyError, TypeError) as problem:
-        raise Broken(str(path), f"it cannot be read: {problem}", "move it away") from problem
+        raise Broken(str(path), f"it cannot be read: {problem}", "move or delete the file") from problem
 
 
-def _outcome(row: dict[str, Any]) -> Outcome:
-    row.pop("told")
+def _outcome(row: dict[str, Any]) -> TrialOutcome:
+    row.pop(EXPLANATION_KEY)
     lists = {key: tuple(row[key]) for key in ("red", "unwritten")}
-    return Outcome(**(row | lists | {"fate": Fate(row["fate"])}))
+    return TrialOutcome(**(row | lists | {"fate": Fate(row["fate"])}))
 
 
-def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
+def fate_counts(outcomes: Sequence[TrialOutcome]) -> dict[str, int]:
     return {str(fate): sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
 
 
-def render_markdown(faults: Sequence[Fault], told: Told) -> str:
-    """A table of mutants and topologies, then each mutant that ran with its times, its evidence and its text."""
-    outcomes = told.outcomes
-    lines = _summary(faults, told)
-    for fault in _shown(faults, told):
+def render_markdown(faults: Sequence[Fault], report: SensitivityReport) -> str:
+    """A table of mutants and topologies, then each mutant that ran, with durations, evidence and failure text."""
+    outcomes = report.outcomes
+    lines = _summary(faults, report)
+    for fault in _shown(faults, report):
         lines += [
             line
             for outcome in outcomes
@@ -84,34 +86,34 @@ def render_markdown(faults: Sequence[Fault], told: Told) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_summary(faults: Sequence[Fault], told: Told) -> str:
-    """The tables of that alone: mutants and topologies, and false alarms."""
-    return "\n".join(_summary(faults, told)) + "\n"
+def render_summary(faults: Sequence[Fault], report: SensitivityReport) -> str:
+    """Only the tables: mutants by topology, and false alarms."""
+    return "\n".join(_summary(faults, report)) + "\n"
 
 
-def _shown(faults: Sequence[Fault], told: Told) -> list[Fault]:
-    return [fault for fault in faults if any(fault.id == outcome.fault for outcome in told.outcomes)]
+def _shown(faults: Sequence[Fault], report: SensitivityReport) -> list[Fault]:
+    return [fault for fault in faults if any(fault.id == outcome.fault for outcome in report.outcomes)]
 
 
-def _summary(faults: Sequence[Fault], told: Told) -> list[str]:
-    outcomes = told.outcomes
+def _summary(faults: Sequence[Fault], report: SensitivityReport) -> list[str]:
+    outcomes = report.outcomes
     topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
     by_key = {(outcome.fault, outcome.topology): outcome for outcome in outcomes}
     lines = [
         "# Sensitivity",
         "",
-        "Each row is a mesh with one thing wrong. *Killed*: the claims that must notice it failed, and no others than",
-        "those that it truly breaks.",
+        "Each row is a mesh with one fault. *Killed*: the claims that must notice it failed, and no others except",
+        "those that it also breaks.",
         "",
-        ", ".join(f"{count} {fate}" for fate, count in counts(outcomes).items() if count) or "nothing ran",
+        ", ".join(f"{count} {fate}" for fate, count in fate_counts(outcomes).items() if count) or "nothing ran",
         "",
         f"| mutant | what is wrong | must notice | {' | '.join(topologies)} |",
         f"|---|---|---|{'---|' * len(topologies)}",
     ]
-    for fault in _shown(faults, told):
+    for fault in _shown(faults, report):
         cells = [_cell(by_key.get((fault.id, topology))) for topology in topologies]
         lines.append(f"| {fault.id} | {fault.sentence} | {', '.join(fault.kills)} | {' | '.join(cells)} |")
-    return lines + _false_alarms(told.passes)
+    return lines + _false_alarms(report.passes)
 
 
 def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
@@ -129,17 +131,17 @@ def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
     return lines
 
 
-def _cell(outcome: Outcome | None) -> str:
+def _cell(outcome: TrialOutcome | None) -> str:
     if outcome is None:
         return ""
     seconds = f" {outcome.inject_s + outcome.run_s + outcome.heal_s:.0f} s" if outcome.run_s else ""
     return f"{outcome.fate}{seconds}"
 
 
-def _section(fault: Fault, outcome: Outcome) -> list[str]:
+def _section(fault: Fault, outcome: TrialOutcome) -> list[str]:
     lines = ["", f"## {fault.id} on {outcome.topology}: {outcome.fate}", "", f"{fault.sentence}. {_seen(fault)}", ""]
-    if outcome.told:
-        lines += [outcome.told, ""]
+    if outcome.explanation:
+        lines += [outcome.explanation, ""]
     if outcome.run_s:
         lines.append(
             f"Injected in {outcome.inject_s:.1f} s, verified in {outcome.run_s:.1f} s, "

@@ -1,4 +1,4 @@
-"""One mutant from the healthy mesh and back."""
+"""The trial of one mutant, from a healthy mesh back to a healthy mesh."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from meshproof.calibration.outcome import Fate, Outcome, judge
+from meshproof.calibration.outcome import Fate, TrialOutcome, judge_mutant
 from meshproof.claims.suite_run import run_suites
 from meshproof.core.errors import MeshproofError, Unavailable
 from meshproof.core.progress import Narrator
@@ -22,7 +22,7 @@ from meshproof.mesh.machine_control import MachineControl
 
 
 class Trial:
-    """A fault on a mesh that is healthy: broken, verified as a user would, healed, and proven healthy."""
+    """Injects a fault into a healthy mesh, runs the suites as a user would, heals it, and proves the mesh healthy."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Trial:
         self.report_dir = report_dir / "sensitivity" / mesh.topology.name / fault.id
         self.root = root
 
-    def run(self) -> Outcome:
-        """The outcome. The mesh is healthy afterwards: healed, or if that does not help built anew, which is told."""
+    def run(self) -> TrialOutcome:
+        """Returns the outcome. Afterwards the mesh is healthy: healed, or reinstalled (the outcome reports that)."""
         begin = time.monotonic()
         broken = begin
         try:
@@ -66,29 +66,29 @@ class Trial:
             trouble = self._heal()
         outcome = replace(outcome, inject_s=broken - begin, heal_s=time.monotonic() - healing)
         if trouble:
-            reason = f"{outcome.told}; healing failed, the mesh was built anew: {trouble}".removeprefix("; ")
+            reason = f"{outcome.explanation}; healing failed, so the mesh was reinstalled: {trouble}".removeprefix("; ")
             outcome = replace(outcome, fate=Fate.TROUBLE, reason=reason)
         return outcome
 
-    def _verify(self) -> Outcome:
-        asks_for_upgrade = self.fault.before_upgrade or bool(self.fault.rehearsals)
+    def _verify(self) -> TrialOutcome:
+        needs_upgrade = self.fault.before_upgrade or bool(self.fault.rehearsals)
         with self.narrator.step(f"{self.fault.id}: the suites"):
-            told = run_suites(
+            suite_run = run_suites(
                 self.root,
                 self.mesh.topology.name,
                 self.lab_name,
                 self.report_dir,
                 drills=self.fault.drills,
                 rehearsals=self.fault.rehearsals,
-                upgrade_to=next_release(self.mesh.toolbox.istio_version) if asks_for_upgrade else "",
+                upgrade_to=next_release(self.mesh.toolbox.istio_version) if needs_upgrade else "",
             )
-        return judge(self.fault, self.mesh.topology.name, told)
+        return judge_mutant(self.fault, self.mesh.topology.name, suite_run)
 
-    def _outcome(self, fate: Fate, reason: str) -> Outcome:
-        return Outcome(fault=self.fault.id, topology=self.mesh.topology.name, fate=fate, reason=reason)
+    def _outcome(self, fate: Fate, reason: str) -> TrialOutcome:
+        return TrialOutcome(fault=self.fault.id, topology=self.mesh.topology.name, fate=fate, reason=reason)
 
     def _heal(self) -> str:
-        """Heal; returns what went wrong, after the mesh was built anew."""
+        """Heal; if that fails, reinstall the mesh and return the error."""
         try:
             with self.narrator.step(f"{self.fault.id}: healed, and the mesh is healthy"):
                 heal(self.mesh, self.journal, self.links)

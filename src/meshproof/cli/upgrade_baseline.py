@@ -1,4 +1,4 @@
-"""`meshproof upgrade record` and `compare`: what a mesh is now, and what has become of it."""
+"""`meshproof upgrade record` and `compare_records`: what a mesh is now, and what has become of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from meshproof.clients.kubernetes.rbac import FOR_RECORD
 from meshproof.core.errors import BadInput
 from meshproof.core.path_options import print_text, writable_file
 from meshproof.core.versions import Version
-from meshproof.upgrade.baseline.capture import take
-from meshproof.upgrade.baseline.compare import compare
-from meshproof.upgrade.baseline.file import read_record, text_of, write_record
-from meshproof.upgrade.baseline.model import Record
-from meshproof.upgrade.baseline.render import told
+from meshproof.upgrade.baseline.capture import take_record
+from meshproof.upgrade.baseline.compare import compare_records
+from meshproof.upgrade.baseline.file import read_record, record_text, write_record
+from meshproof.upgrade.baseline.model import BaselineRecord
+from meshproof.upgrade.baseline.render import comparison_text
 
 
 def add_parser(actions: Any) -> None:
@@ -48,7 +48,7 @@ def add_parser(actions: Any) -> None:
 
 def _record(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
-        print_text(text_of(_taken(arguments)))
+        print_text(record_text(_taken(arguments)))
         return 0
     writable_file(f"-o {arguments.output}", arguments.output)  # before a mesh is queried in vain
     record = _taken(arguments)
@@ -68,10 +68,10 @@ def _compare(arguments: argparse.Namespace) -> int:
             raise BadInput(f"{flag}={text}", "it is no version", "write it as 1.31 or 1.31.0")
     before = read_record(arguments.before)
     after = read_record(arguments.after) if arguments.after else _taken(arguments)
-    found = compare(before, after, from_version=arguments.version_from, to_version=arguments.version_to)
-    print_text(f"{told(found)}\n")
+    found = compare_records(before, after, from_version=arguments.version_from, to_version=arguments.version_to)
+    print_text(f"{comparison_text(found)}\n")
     return 1 if found.unexplained else 0
 
 
-def _taken(arguments: argparse.Namespace) -> Record:
-    return take(chosen_mesh(arguments, FOR_RECORD).mesh, traffic=not arguments.no_traffic)
+def _taken(arguments: argparse.Namespace) -> BaselineRecord:
+    return take_record(chosen_mesh(arguments, FOR_RECORD).mesh, traffic=not arguments.no_traffic)

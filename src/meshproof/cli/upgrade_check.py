@@ -20,14 +20,14 @@ from meshproof.core.versions import parse_target
 from meshproof.mesh.handles import Mesh
 from meshproof.run.settings import APP_IMAGE, CLIENT_IMAGE, IMAGE_PULL_SECRET, REPORT_DIR, istioctl_file
 from meshproof.upgrade.precheck.check import check
-from meshproof.upgrade.precheck.verdict import Outcome, render
+from meshproof.upgrade.precheck.verdict import UpgradeOutcome, render_verdict
 
 FOLDER: Final = "upgrade-check"
 FOR_PROBES: Final = (CLIENT_IMAGE, APP_IMAGE, IMAGE_PULL_SECRET)
 """Options of the claims, which make pods of their own."""
 _EPILOG: Final = (
     "Exit code "
-    + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in Outcome)
+    + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in UpgradeOutcome)
     + ", since claims were BROKEN or could not be run, or a cluster does not answer; 2: the input was wrong."
 )
 
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     with narrator.step(f"rules for {target}"):
         mesh = _with_tool(chosen.mesh, istioctl)
         verdict = check(mesh, target, now=datetime.now(UTC), claims=claims)
-    text, plain = render(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
+    text, plain = render_verdict(verdict), f"{json.dumps(verdict.as_plain(), indent=2)}\n"
     with usable(named, NAME_FOLDER):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "verdict.txt").write_text(text)

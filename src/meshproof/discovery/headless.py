@@ -11,7 +11,7 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.dns import resolve_from_pod
-from meshproof.workloads.canary_service import fqdn
+from meshproof.workloads.canary_service import canary_fqdn
 from meshproof.workloads.testbed.lifecycle import FreshPods
 
 
@@ -24,13 +24,13 @@ def resolve_headless(
 
     def check() -> None:
         nonlocal captured
-        captured = resolve_from_pod(viewer.kube, pod, fqdn(name))
+        captured = resolve_from_pod(viewer.kube, pod, canary_fqdn(name))
         if problems := headless_problems(snapshot, viewer, captured):
             raise NotYet("; ".join(problems))
 
     with suppress(ClaimFailed):  # judged by the caller
-        eventually(check, what=fqdn(name), timeout_s=DEADLINES.canary_s, error=ClaimFailed)
-    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, fqdn(name))
+        eventually(check, what=canary_fqdn(name), timeout_s=DEADLINES.canary_s, error=ClaimFailed)
+    return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, canary_fqdn(name))
 
 
 def headless_problems(snapshot: Snapshot, viewer: Cluster, resolved: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from meshproof.core.waiting import NotYet, eventually, settled
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.workloads.canary_service import PORT, TARGET_PORT, canary_endpoint, canary_services, fqdn
+from meshproof.workloads.canary_service import PORT, TARGET_PORT, canary_endpoint, canary_fqdn, canary_services
 
 
 def readers(mesh: Mesh) -> list[tuple[Cluster, Cluster]]:
@@ -137,7 +137,7 @@ def wait_known(snapshot: Snapshot, viewer: Cluster, name: str, server: Cluster |
 
 def _seen(snapshot: Snapshot, viewer: Cluster, name: str) -> frozenset[str]:
     pod = snapshot.of(viewer).client
-    found = envoy.endpoints_of(viewer.kube, pod.namespace, pod.name, f"outbound|{PORT}||{fqdn(name)}")
+    found = envoy.endpoints_of(viewer.kube, pod.namespace, pod.name, f"outbound|{PORT}||{canary_fqdn(name)}")
     return frozenset(endpoint.key for endpoint in found)
 
 

@@ -1,4 +1,4 @@
-"""The book's drill, with what each step showed: istiod stopped, the application deleted, and deployed again."""
+"""The application redeploy drill: istiod is stopped, the application is deleted and then deployed again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ from meshproof.workloads.resilient_app import RESILIENT
 
 @dataclass(slots=True, kw_only=True)
 class AppRedeploy:
-    """What was seen. `refusal` is what Kubernetes said about the pod that was wanted while istiod was down, `ready_s`
-    from istiod being back until it was ready (None if not within the bound), `silent` by target who did not answer
-    afterwards, `uneven` what samples showed.
+    """Observations of the drill.
+
+    `refusal` is the condition that Kubernetes reported for the pod that could not be created while istiod was down.
+    `ready_s` is the time from istiod's return until that pod was ready (None: not within the bound). `silent` has, by
+    target, the sources without a response afterwards; `uneven` the clusters whose traffic shares were wrong.
     """
 
     victim: Cluster
@@ -42,19 +44,19 @@ class AppRedeploy:
     @property
     def removed(self) -> TransientFault:
         if self.remove is None or self.remove.heal is None:
-            raise Broken("the book's drill", "the application was not removed, so nothing can be said")
+            raise Broken("application redeploy drill", "the application was not removed, so there is nothing to judge")
         return self.remove
 
     @property
     def without_app(self) -> Window:
-        """From the order to delete the application until the order to make it again."""
+        """From the request to delete the application until the request to deploy it again."""
         heal = self.removed.heal
         assert heal is not None
-        return Window(begin_s=self.removed.told.monotonic_s, end_s=heal.monotonic_s)
+        return Window(begin_s=self.removed.injected.monotonic_s, end_s=heal.monotonic_s)
 
     @property
     def after_death(self) -> Window:
-        """The same from when its pods were gone: what they had in their hands went with them."""
+        """The same, from the moment its pods were gone: requests in flight to them were lost with them."""
         gone = self.removed.gone
         assert gone is not None
         return Window(begin_s=gone.monotonic_s, end_s=self.without_app.end_s)
@@ -62,29 +64,29 @@ class AppRedeploy:
     def removed_line(self) -> str:
         heal = self.removed.heal
         assert heal is not None
-        told = clock(self.removed.told.wall)
-        return f"  fault       {self.removed.what}: told {told}, deployed again {clock(heal.wall)}"
+        deleted, deployed = clock(self.removed.injected.wall), clock(heal.wall)
+        return f"  fault       {self.removed.what}: deleted {deleted}, deployed again {deployed}"
 
 
 def perform(drill_runner: DrillRunner, victim: Cluster) -> AppRedeploy:
-    """Do it, under load on both targets from every cluster. Judges nothing; raises `Broken` if it cannot be done."""
+    """Run the drill under load on both targets from every cluster. Judges nothing; raises `Broken` if it cannot run."""
     mesh = drill_runner.mesh
-    name = f"the book's drill: istiod of {victim} stopped, its application deleted and deployed again"
+    name = f"application redeploy drill: istiod of {victim} stopped, its application deleted and deployed again"
     with drill_runner.drill(name, targets=(DEFAULT, RESILIENT)) as drill:
-        book = AppRedeploy(victim=victim, drill=drill)
+        redeploy = AppRedeploy(victim=victim, drill=drill)
         with stop_istiod(drill_runner.fault_context, victim) as drill.transient_fault:
-            with remove_app(drill_runner.fault_context, victim) as book.remove:
+            with remove_app(drill_runner.fault_context, victim) as redeploy.remove:
                 pause(SAMPLES.without_app_s)
             pause(SAMPLES.waiting_s)
-            book.pods_during = names_of_pods(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
-            book.refusal = refusal_of(_status(victim))
-        book.ready_s = _ready(victim)
-        if book.ready_s is not None:  # else nobody there can answer
+            redeploy.pods_during = names_of_pods(victim.kube, names.APP_NAMESPACE, names.APP_SERVICE)
+            redeploy.refusal = refusal_of(_status(victim))
+        redeploy.ready_s = _ready(victim)
+        if redeploy.ready_s is not None:  # else no pod there can respond
             for target in (DEFAULT, RESILIENT):
-                book.silent[target.name] = all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery_s)
-    if book.ready_s is not None:
-        book.uneven = uneven(mesh)
-    return book
+                redeploy.silent[target.name] = all_answer(mesh, drill.snapshot, target, timeout_s=DEADLINES.recovery_s)
+    if redeploy.ready_s is not None:
+        redeploy.uneven = uneven(mesh)
+    return redeploy
 
 
 def _status(cluster: Cluster) -> Json:

@@ -1,4 +1,4 @@
-"""How long a mesh goes on without its control plane: until certificates end."""
+"""How long a mesh works without its control plane: until workload certificates expire."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from meshproof.workloads.short_lived_clients import ShortLived
 
 
 def lost_until_end(outage: Outage, client: ShortLived) -> list[str]:
-    """Requests of a client that were lost in the outage while its certificate was valid yet."""
+    """Requests of a client that were lost in the outage while its certificate was still valid."""
     window = Window(begin_s=outage.drill.down.begin_s, end_s=client.over.monotonic_s - 1)
     return lost(outage.drill.history, window, (client.source,))
 
 
 def lost_once_renewed(outage: Outage, client: ShortLived) -> list[str]:
-    """Requests of a client that were lost when it had its new certificate, which must come after the outage."""
+    """Requests of a client that were lost after its certificate was renewed; renewal must follow the outage."""
     drill = outage.drill
     if client.renewed_s is None or drill.moments.back is None:
         return [f"no new certificate within {DEADLINES.recovery_s:g} s of istiod being back"]
@@ -25,7 +25,7 @@ def lost_once_renewed(outage: Outage, client: ShortLived) -> list[str]:
 
 
 def autonomy(outage: Outage) -> dict[str, float]:
-    """What a report says in numbers; see `meshproof.report.verdict`."""
+    """Figures for the report; see `meshproof.report.verdict`."""
     drill = outage.drill
     found: dict[str, float] = {}
     if outage.remaining:

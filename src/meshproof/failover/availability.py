@@ -1,4 +1,4 @@
-"""Asking a control plane again and again while something happens to it: when did it answer, and when not?"""
+"""Availability monitor: polls control planes during a fault and measures the longest gap in their service."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from meshproof.probes.admission import Admission, DryRun
 
 EVERY_S: Final = 0.25
 
-Ask = Callable[[], str]
-"""Asks once; returns what was wrong, or nothing."""
+Check = Callable[[], str]
+"""Polls once; returns what was wrong, or an empty text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """One answer: when it was asked for (monotonic), how long it took, and what was wrong; empty is good."""
+class CheckResult:
+    """Result of one check: when it began (monotonic), how long it took, and what was wrong (empty: nothing)."""
 
     at_s: float
     took_s: float
@@ -32,56 +32,60 @@ class Asked:
 
 @dataclass(slots=True, kw_only=True)
 class AvailabilityMonitor:
-    """The answers by what was asked for."""
+    """All results, by the name of the check."""
 
-    answers: dict[str, list[Asked]] = field(default_factory=dict)
+    results: dict[str, list[CheckResult]] = field(default_factory=dict)
 
     def gap(self, name: str, window: Window) -> tuple[float, str]:
-        """The longest span of a window without a good answer, in seconds, and what was wrong in it last."""
-        inside = [a for a in self.answers.get(name, []) if window.begin_s <= a.at_s <= window.end_s]
-        longest, since, words = 0.0, window.begin_s, ""
+        """The longest time in a window without a good result, in seconds, and the last problem in it."""
+        inside = [a for a in self.results.get(name, []) if window.begin_s <= a.at_s <= window.end_s]
+        longest, since, problem = 0.0, window.begin_s, ""
         reason = ""
-        for answer in sorted(inside, key=lambda a: a.at_s):
-            if answer.wrong:
-                words = answer.wrong
-            if answer.at_s - since > longest:
-                longest, reason = answer.at_s - since, words
-            if not answer.wrong:
-                since, words = answer.at_s + answer.took_s, ""
+        for result in sorted(inside, key=lambda result: result.at_s):
+            if result.wrong:
+                problem = result.wrong
+            if result.at_s - since > longest:
+                longest, reason = result.at_s - since, problem
+            if not result.wrong:
+                since, problem = result.at_s + result.took_s, ""
         if window.end_s - since > longest:
-            longest, reason = window.end_s - since, words
+            longest, reason = window.end_s - since, problem
         return longest, reason
 
 
-def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Ask]:
-    """Injection and validation of these clusters, by dry runs."""
+def admissions(clusters: Sequence[Cluster], image: str) -> Mapping[str, Check]:
+    """Checks of injection and validation in these clusters, by dry runs."""
 
-    def ask(cluster: Cluster) -> str:
+    def dry_run(cluster: Cluster) -> str:
         try:
-            answer = Admission.ask(cluster, image)
+            admission = Admission.ask(cluster, image)
         except Broken as problem:
             return str(problem)
-        if answer.pod.verdict is not DryRun.ACCEPTED:
-            return f"a pod was {answer.pod}"
-        return "" if answer.good_config.verdict is DryRun.ACCEPTED else f"a rule was {answer.good_config}"
+        if admission.pod.verdict is not DryRun.ACCEPTED:
+            return f"a pod was {admission.pod}"
+        if admission.good_config.verdict is not DryRun.ACCEPTED:
+            return f"valid Istio configuration was {admission.good_config}"
+        return ""
 
-    return {f"injection and validation in {cluster}": lambda c=cluster: ask(c) for cluster in clusters}  # type: ignore[misc]
+    return {f"injection and validation in {cluster}": lambda c=cluster: dry_run(c) for cluster in clusters}  # type: ignore[misc]
 
 
 @contextmanager
-def monitor_availability(asks: Mapping[str, Ask], *, every_s: float = EVERY_S) -> Iterator[AvailabilityMonitor]:
-    """Ask each of them every `every_s` seconds while the block lasts, each by itself."""
-    availability_monitor = AvailabilityMonitor(answers={name: [] for name in asks})
+def monitor_availability(checks: Mapping[str, Check], *, every_s: float = EVERY_S) -> Iterator[AvailabilityMonitor]:
+    """Run each check every `every_s` seconds while the block runs, each in a thread of its own."""
+    availability_monitor = AvailabilityMonitor(results={name: [] for name in checks})
     stop = threading.Event()
 
     def watch(name: str) -> None:
         while not stop.wait(every_s):
             begin = time.monotonic()
-            wrong = asks[name]()
-            availability_monitor.answers[name].append(Asked(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong))
+            wrong = checks[name]()
+            availability_monitor.results[name].append(
+                CheckResult(at_s=begin, took_s=time.monotonic() - begin, wrong=wrong)
+            )
 
-    with ThreadPoolExecutor(max_workers=max(1, len(asks)), thread_name_prefix="availability_monitor") as pool:
-        watchers = [pool.submit(watch, name) for name in asks]
+    with ThreadPoolExecutor(max_workers=max(1, len(checks)), thread_name_prefix="availability_monitor") as pool:
+        watchers = [pool.submit(watch, name) for name in checks]
         try:
             yield availability_monitor
         finally:

@@ -1,4 +1,4 @@
-"""Full control, asserted live: what an istiod that is left must still do, tried and not looked up."""
+"""Live checks of what a surviving istiod must still do: inject, sign, route and follow endpoints."""
 
 from __future__ import annotations
 
@@ -28,94 +28,94 @@ from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import subject
 from meshproof.probes.http import http_from_pod
-from meshproof.workloads.app import LISTEN_PORT, envoy_config, envoy_container
+from meshproof.workloads.app import LISTEN_PORT, app_envoy_config, envoy_container
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
-from meshproof.workloads.ephemeral import await_root, fresh_namespace, ready_pod
+from meshproof.workloads.ephemeral import await_root_map, fresh_namespace, ready_pod
 
 SERVED: Final = "meshproof-served"
 SKEW: Final = timedelta(minutes=2)
-"""istiod dates certificates back by so much (`ClockSkewGracePeriod`)."""
+"""istiod backdates certificates by this much (`ClockSkewGracePeriod`)."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Control:
-    """What was tried, what was wrong with it (empty is good), and how long it took, in seconds."""
+class CapabilityResults:
+    """Problems (empty: none) and duration in seconds of each capability that was tried."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def try_control(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> Control:
-    """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all at once.
+def try_capabilities(snapshot: Snapshot, primary: Cluster, *, namespace: str = "") -> CapabilityResults:
+    """Have the istiod of `primary` inject, sign, route and follow endpoints in every cluster, all concurrently.
 
-    The pod comes into `namespace`, or into a new one, of which nothing can be left over from before.
+    The pod is created in `namespace`; by default in a new one, where nothing is cached from earlier.
     """
     tasks: dict[str, Callable[[], object]] = {
         "a new pod is injected, gets a new certificate, and serves": lambda: _pod_serves(snapshot, primary, namespace),
-        "a new route is seen": lambda: _route_arrives(snapshot, primary),
+        "a new route reaches the proxies": lambda: _route_arrives(snapshot, primary),
     }
     for server in snapshot.mesh.clusters:
-        tasks[f"an endpoint in {server} is followed"] = partial(_endpoint_followed, snapshot, primary, server)
-    control = Control()
+        tasks[f"endpoint changes in {server} are followed"] = partial(_endpoint_followed, snapshot, primary, server)
+    results = CapabilityResults()
 
     def attempt(name: str) -> None:
         start = time.monotonic()
         try:
             tasks[name]()
-            control.problems[name] = []
+            results.problems[name] = []
         except (ClaimFailed, Broken) as problem:
-            control.problems[name] = [str(problem)]
-        control.seconds[name] = round(time.monotonic() - start, 2)
+            results.problems[name] = [str(problem)]
+        results.seconds[name] = round(time.monotonic() - start, 2)
 
     together(attempt, tasks)
-    return control
+    return results
 
 
 @contextmanager
 def served_namespace(primary: Cluster) -> Iterator[str]:
-    """The name of a new namespace that istiod has served already; removed afterwards."""
+    """The name of a new namespace that already has istiod's root certificate; removed afterwards."""
     with fresh_namespace(primary) as namespace:
-        await_root(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
+        await_root_map(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
         yield namespace
 
 
 def new_namespace_served_s(primary: Cluster) -> float | None:
-    """Seconds from making a namespace until istiod has put its root certificate there; None if not within the bound.
+    """Seconds from creating a namespace until istiod has written its root certificate; None: not within the bound.
 
-    It is the one duty here that only one replica has, the leader; pods of a new namespace wait for it.
+    Only the leading replica does this, and the pods of a new namespace wait for it.
     """
     with fresh_namespace(primary) as namespace:
         begin = time.monotonic()
         try:
-            await_root(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
+            await_root_map(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
         except NotReady:
             return None
         return time.monotonic() - begin
 
 
-def _pod_serves(snapshot: Snapshot, primary: Cluster, given: str) -> None:
+def _pod_serves(snapshot: Snapshot, primary: Cluster, existing: str) -> None:
     begin = datetime.now(UTC)
     kube, client = primary.kube, snapshot.of(primary).client
-    with nullcontext(given) if given else fresh_namespace(primary) as namespace:
-        text = yaml.safe_dump(envoy_config(primary.spec), sort_keys=False)
+    with nullcontext(existing) if existing else fresh_namespace(primary) as namespace:
+        text = yaml.safe_dump(app_envoy_config(primary.spec), sort_keys=False)
         kube.apply(core("ConfigMap", metadata(SERVED, namespace), data={"envoy.yaml": text}))
         port = {"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT}
         kube.apply(core("Service", metadata(SERVED, namespace), spec={"selector": {"app": SERVED}, "ports": [port]}))
         pod = ready_pod(primary, namespace, _pod(namespace, snapshot.mesh.toolbox.images["app"]))
         leaf = envoy.identity_of(kube, namespace, pod.name).leaf
         if leaf.not_valid_before_utc + SKEW < begin - timedelta(seconds=5):
-            raise ClaimFailed(f"its certificate is from {leaf.not_valid_before_utc}, before the pod")
+            raise ClaimFailed(f"its certificate is older than the pod: valid from {leaf.not_valid_before_utc}")
         issuer = snapshot.of(primary).ca_files().issuer.subject
         if leaf.issuer != issuer:
-            raise ClaimFailed(f"its certificate {subject(leaf)} is signed by {leaf.issuer.rfc4514_string()}")
+            raise ClaimFailed(f"its certificate {subject(leaf)} has the wrong issuer: {leaf.issuer.rfc4514_string()}")
         url = f"http://{names.fqdn(SERVED, namespace)}:{names.APP_PORT}/"
 
-        def answers() -> None:
+        def must_serve() -> None:
             found = http_from_pod(kube, client, url, 2, timeout_s=2.0)
-            if bad := [answer.outcome for answer in found if not answer.ok]:
-                raise NotYet(f"a request to it came to {bad[0]}")
+            if bad := [response.outcome for response in found if not response.ok]:
+                raise NotYet(f"a request to it failed: {bad[0]}")
 
-        eventually(answers, what="the new pod serves", timeout_s=DEADLINES.canary_s, error=ClaimFailed)
+        eventually(must_serve, what="the new pod serves", timeout_s=DEADLINES.canary_s, error=ClaimFailed)
 
 
 def _pod(namespace: str, image: str) -> Json:
@@ -135,32 +135,34 @@ def _route_arrives(snapshot: Snapshot, primary: Cluster) -> None:
 
 
 def _endpoint_followed(snapshot: Snapshot, primary: Cluster, server: Cluster) -> None:
-    """It comes and goes in `server`, and the clients that `primary` governs know of it."""
+    """Clients that `primary` controls learn of an endpoint that is added and removed in `server`."""
     viewers = snapshot.mesh.controlled_by(primary)
     with canary_services(snapshot) as name, ExitStack() as stack:
         stack.enter_context(canary_endpoint(server, snapshot.of(server).client, name))
         late = [v for v in viewers if wait_known(snapshot, v, name, server) is None]
         if late:
-            raise ClaimFailed(f"not known in {', '.join(map(str, late))} within {DEADLINES.canary_s:g} s")
+            raise ClaimFailed(
+                f"the new endpoint did not reach {', '.join(map(str, late))} within {DEADLINES.canary_s:g} s"
+            )
         stack.close()
         late = [v for v in viewers if wait_known(snapshot, v, name, None) is None]
         if late:
             raise ClaimFailed(
-                f"known, but not forgotten in {', '.join(map(str, late))} within {DEADLINES.canary_s:g} s"
+                f"the removed endpoint is still in {', '.join(map(str, late))} after {DEADLINES.canary_s:g} s"
             )
 
 
-# -- how proxies look for their control plane -------------------------------------------------------------------------
+# -- xDS streams that proxies open ------------------------------------------------------------------------------------
 
 Dials = int
-"""How often a proxy has opened a stream to its control plane so far."""
+"""How many xDS streams a proxy has opened to its control plane so far."""
 _STREAMS: Final = r"^cluster\.xds-grpc;?\.upstream_rq_total$"
 
 
 def dials(snapshot: Snapshot, clusters: Iterable[Cluster]) -> Mapping[str, Dials]:
-    """For every proxy of these clusters, by `cluster namespace/pod`.
+    """The count for every proxy of these clusters, by `cluster namespace/pod`.
 
-    The proxy's own agent takes these streams, and ends them while it cannot reach istiod itself.
+    The proxy's own agent accepts these streams, and closes them while it cannot reach istiod.
     """
     proxies = [(cluster, pod) for cluster in clusters for pod in snapshot.of(cluster).proxies]
     found = together(lambda p: envoy.stats(p[0].kube, p[1].namespace, p[1].name, _STREAMS), proxies)

@@ -1,4 +1,4 @@
-"""A fault under load, from a mesh proven healthy to a mesh proven healthy again: what FAILOVER claims judge."""
+"""A drill: a fault under load, between two proofs that the mesh is healthy. FAILOVER claims judge it."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from meshproof.core.waiting import pause
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import HEALTHY_S, must_be_healthy
-from meshproof.load.generator import DEFAULT, Load, Source, Target, Way, load_on, sources_of
+from meshproof.load.generator import DEFAULT, EntryPoint, Load, LoadTarget, Source, load_on, sources_of
 from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import NAME_AN_INGRESS, Snapshot
 
 STEADY_S = 15.0
-"""How long a mesh may take to be healthy before a fault: the last claim's objects may just be leaving."""
+"""How long a mesh may take to be healthy before a fault: objects of the previous claim may still be terminating."""
 ON_ITS_WAY_S = 0.25
-"""Long enough for every request of a mesh that is healthy to end: 99 of 100 were seen to take 19 ms at most."""
+"""Long enough for requests in a healthy mesh to end: 99 of 100 took at most 19 ms."""
 
 LATE_S = 1.0
-"""How late a request may be sent: as long as the shortest time limit that anything here has (the connect timeout of the
-resilient settings). In a drill on two cores with a load average of 16 it was 0.16 s at worst."""
+"""How far the load generator may fall behind schedule: the shortest timeout here (connect timeout of the resilient
+settings). In a drill on two cores with a load average of 16 it was at most 0.16 s behind."""
 
 
 def starved(late_s: float, *, of: str = "") -> str:
-    """The doubt about failures under a load that was sent so late, `of` a source; empty if it was on time."""
+    """The doubt about failures if the load was sent this late, `of` a source; empty if it was on time."""
     where = f" for {of}" if of else ""
     return (
         f"the load generator was starved of CPU (behind schedule by {late_s:.1f} s{where})" if late_s > LATE_S else ""
@@ -41,10 +41,14 @@ def starved(late_s: float, *, of: str = "") -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Drill:
-    """What was seen. `transient_fault` is set as soon as the fault is injected; `healed_s` is from the order to heal until the
-    mesh was proven healthy, None if it was not: then `unhealed` says what was wrong still. `busy` is how busy this machine
-    was at its end, `late_s` by source how late a request was sent at worst: where it runs the clusters as well, pods
-    without CPU time lose requests that no fault has cost. `rebuilt` says that the mesh was made anew after it."""
+    """Observations of one drill.
+
+    `transient_fault` is set as soon as the fault is injected. `healed_s` is the time from the start of the undo until
+    the mesh was proven healthy; None if it was not, and `unhealed` has the remaining problem. `busy` describes this
+    machine's load at the end; `late_s` is, by source, how far the load fell behind schedule at worst. Where the same
+    machine runs the clusters, pods without CPU time lose requests that the fault did not cause. `rebuilt`: the mesh was
+    reinstalled.
+    """
 
     mesh: Mesh
     snapshot: Snapshot
@@ -62,26 +66,26 @@ class Drill:
 
     @property
     def moments(self) -> TransientFault:
-        """Raises `Broken` if the fault did not come to its end."""
+        """Raises `Broken` if the fault was not injected and undone completely."""
         if self.transient_fault is None or self.transient_fault.gone is None or self.transient_fault.heal is None:
-            raise Broken("the drill", "its fault did not come to its end, so nothing can be said")
+            raise Broken("drill", "its fault was not injected and undone completely, so there is nothing to judge")
         return self.transient_fault
 
     @property
     def steady(self) -> Window:
-        """From the first request to those that were on their way when the fault came: they may be lost with it."""
-        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.told.monotonic_s - ON_ITS_WAY_S)
+        """From the first request to the fault, without requests in flight then: they may be lost with it."""
+        return Window(begin_s=self.begin.monotonic_s, end_s=self.moments.injected.monotonic_s - ON_ITS_WAY_S)
 
     @property
     def down(self) -> Window:
-        """From the order to break until the order to heal."""
+        """From the start of the injection until the start of the undo."""
         moments = self.moments
         assert moments.heal is not None
-        return Window(begin_s=moments.told.monotonic_s, end_s=moments.heal.monotonic_s)
+        return Window(begin_s=moments.injected.monotonic_s, end_s=moments.heal.monotonic_s)
 
     @property
     def recovery(self) -> Window:
-        """From the order to heal until the load ended."""
+        """From the start of the undo until the load ended."""
         moments = self.moments
         assert moments.heal is not None
         return Window(begin_s=moments.heal.monotonic_s, end_s=(self.end or Mark.now()).monotonic_s)
@@ -91,31 +95,37 @@ class Drill:
         return Window(begin_s=self.begin.monotonic_s, end_s=(self.end or Mark.now()).monotonic_s)
 
     @property
-    def ill(self) -> list[str]:
-        """What was still wrong when the mesh should have been healthy again; empty if it was."""
-        return [] if self.healed_s is not None else [f"it did not get healthy: {self.unhealed}"]
+    def unhealthy(self) -> list[str]:
+        """What was still wrong when the mesh should have recovered; empty if it did."""
+        return [] if self.healed_s is not None else [f"the mesh did not recover: {self.unhealed}"]
 
     @property
     def leaves_unhealthy(self) -> bool:
-        """Whether a next drill on the same mesh would be void."""
+        """Whether the mesh is unfit for another drill."""
         return self.healed_s is None and not self.rebuilt
 
     def of(
-        self, *, cluster: str | None = None, target: Target | None = None, ways: Sequence[Way] = tuple(Way)
+        self,
+        *,
+        cluster: str | None = None,
+        target: LoadTarget | None = None,
+        entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
     ) -> tuple[str, ...]:
-        """The names of the sources in a cluster, for a target, of these ways."""
+        """The names of the sources in a cluster, for a target, with these entry points."""
         return tuple(
             str(source)
             for source in self.sources
-            if cluster in (None, source.cluster) and target in (None, source.target) and source.way in ways
+            if cluster in (None, source.cluster)
+            and target in (None, source.target)
+            and source.entry_point in entry_points
         )
 
     def figures(self, sources: Iterable[str] | None = None) -> dict[str, float | int]:
-        """What a report says in numbers; see `meshproof.report.verdict`."""
+        """Figures for the report; see `meshproof.report.verdict`."""
         chosen = tuple(sources) if sources is not None else self.of()
         moments = self.moments
         assert moments.heal is not None
-        whole = Window(begin_s=self.moments.told.monotonic_s, end_s=self.whole.end_s)
+        whole = Window(begin_s=self.moments.injected.monotonic_s, end_s=self.whole.end_s)
         sent = self.history.sent_in(whole, sources=chosen)
         down = self.history.sent_in(self.down, sources=chosen)
         after = self.history.sent_in(self.recovery, sources=chosen)
@@ -124,18 +134,18 @@ class Drill:
             "lost": sum(r.is_bad for r in sent),
             "unknown": summarise(sent).unknown,
             "slowest_s": round(summarise(sent).longest_s, 2),
-            "detect_s": round(bad_spell(down, moments.told.monotonic_s), 2),
+            "detect_s": round(bad_spell(down, moments.injected.monotonic_s), 2),
             "recover_s": round(bad_spell(after, moments.heal.monotonic_s), 2),
         }
         if self.healed_s is not None:
             found["healed_s"] = round(self.healed_s, 1)
         return found | {"late_s": round(max((self.late_s.get(source, 0.0) for source in chosen), default=0.0), 2)}
 
-    def tell(self, findings: Findings, *, but: str = "") -> None:
-        """What is to be told beside a failure: what was broken, and when; and whether the machine was to blame. Ingress
-        gateways that no load went through are reported in any case.
+    def report(self, findings: Findings, *, but: str = "") -> None:
+        """Add context to the findings: the fault with its timestamps, and a doubt if the load generator was starved.
 
-        Sources of the cluster `but` are late since it was struck itself.
+        Ingress gateways without load are reported in any case. Sources in cluster `but` are exempt from the doubt: the
+        fault hit that cluster itself.
         """
         findings.note(self._fault_line())
         findings.skip(self.snapshot.without_ingress, NAME_AN_INGRESS)
@@ -149,16 +159,16 @@ class Drill:
         assert moments.heal is not None
         back = clock(moments.back.wall) if moments.back else "never"
         return (
-            f"  fault       {moments.what}: told {clock(moments.told.wall)}, done {clock(moments.gone.wall)}, told to "
-            f"heal {clock(moments.heal.wall)}, back {back}{self.busy}"
+            f"  fault       {moments.what}: injected {clock(moments.injected.wall)}, "
+            f"in effect {clock(moments.gone.wall)}, undo began {clock(moments.heal.wall)}, back {back}{self.busy}"
         )
 
 
 @dataclass(slots=True, kw_only=True)
 class DrillRunner:
-    """Where drills happen: the fault_context, who tells of them, and what is done with a mesh that does not heal.
+    """Runs drills, reports their progress, and reinstalls a mesh that does not recover.
 
-    `rebuild` makes the mesh anew; None where it is not ours. `rebuilt` has the reason of each time.
+    `rebuild` reinstalls the mesh; None where the mesh is not ours. `rebuilt` lists the reasons for each reinstallation.
     """
 
     fault_context: FaultContext
@@ -175,32 +185,34 @@ class DrillRunner:
         self,
         what: str,
         *,
-        targets: Sequence[Target] = (DEFAULT,),
-        ways: Sequence[Way] = tuple(Way),
-        beside: Sequence[PodLoad] = (),
+        targets: Sequence[LoadTarget] = (DEFAULT,),
+        entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
+        extra_loads: Sequence[PodLoad] = (),
         healthy_s: float = HEALTHY_S,
     ) -> Iterator[Drill]:
-        """A mesh that is healthy and under load; proven healthy again when the block ends, under load still.
+        """A healthy mesh under load; when the block ends, it is proven healthy again, still under load.
 
-        The block inflicts and heals the fault, and sets `transient_fault`. `beside` are loads from pods of the claim's own,
-        which come into the history only. Raises `Broken` if the mesh is not healthy before it: then the run is void and
-        says nothing about the claim. So it is where proxies do not stop draining listeners of an earlier change, whose
-        connections they would close in the middle of this drill. A mesh that does not heal is rebuilt, and that is
-        told.
+        The block injects and undoes the fault, and sets `transient_fault`. `extra_loads` come from the claim's own
+        pods; their requests appear in the history only. Raises `Broken` if the mesh is unhealthy before the drill, or
+        if proxies keep draining listeners of an earlier change: they would close connections during this drill. A mesh
+        that does not recover is reinstalled, which is reported.
         """
         mesh = self.mesh
         try:
             must_be_healthy(mesh, timeout_s=STEADY_S)
         except NotReady as problem:
-            raise Broken(f"before {what}", f"the mesh was not healthy: {problem.reason}", problem.repair) from None
+            raise Broken(f"before {what}", f"the mesh was unhealthy: {problem.reason}", problem.repair) from None
         snapshot, drained_s = self._drained(what)
         try:
-            with self.narrator.step(what), load_on(mesh, snapshot, targets=targets, ways=ways, beside=beside) as load:
+            with (
+                self.narrator.step(what),
+                load_on(mesh, snapshot, targets=targets, entry_points=entry_points, extra_loads=extra_loads) as load,
+            ):
                 drill = Drill(
                     mesh=mesh,
                     snapshot=snapshot,
                     history=load.history,
-                    sources=sources_of(snapshot, targets, ways),
+                    sources=sources_of(snapshot, targets, entry_points),
                     begin=Mark.now(),
                     drained_s=drained_s,
                 )
@@ -216,10 +228,10 @@ class DrillRunner:
         must_have_been_loaded(load, drill.whole)
         drill.late_s = load.late_s
         if drill.unhealed:
-            drill.rebuilt = self.make_anew(f"{what}: {drill.unhealed}")
+            drill.rebuilt = self.rebuild_mesh(f"{what}: {drill.unhealed}")
 
     def _drained(self, what: str) -> tuple[Snapshot, float]:
-        """The mesh when no proxy drains a listener any more, and for how many seconds that was waited for."""
+        """The mesh once no proxy drains a listener any more, and the seconds spent waiting for that."""
         snapshot = Snapshot.take(self.mesh)
         try:
             draining = draining_proxies(snapshot)
@@ -229,7 +241,7 @@ class DrillRunner:
             with self.narrator.step(f"wait before {what}: proxies that drain old listeners: {len(draining)}"):
                 must_be_drained(self.mesh, draining)
         except Broken as problem:
-            reason = f"connections may be closed by an earlier change: {problem.what}: {problem.reason}"
+            reason = f"an earlier change may still close connections: {problem.what}: {problem.reason}"
             raise Broken(f"before {what}", reason, problem.repair) from None
         return Snapshot.take(self.mesh), Mark.now().monotonic_s - begin.monotonic_s
 
@@ -237,7 +249,7 @@ class DrillRunner:
         heal = drill.moments.heal
         assert heal is not None
         if drill.moments.not_back:
-            drill.unhealed = drill.moments.not_back  # it had its time
+            drill.unhealed = drill.moments.not_back  # it has used up its deadline
             return
         try:
             must_be_healthy(self.mesh, timeout_s=healthy_s)
@@ -246,53 +258,55 @@ class DrillRunner:
             drill.unhealed = problem.reason
 
     def _leave_healthy(self, what: str) -> None:
-        """After trouble: the next claim must find a mesh that is healthy."""
+        """After an error: the next claim needs a healthy mesh."""
         try:
             must_be_healthy(self.mesh, timeout_s=HEALTHY_S)
         except MeshproofError as problem:
-            self.make_anew(f"{what}: {problem}")
+            self.rebuild_mesh(f"{what}: {problem}")
 
-    def make_anew(self, reason: str) -> bool:
-        """Make the mesh anew, and tell why. Whether it could be done."""
+    def rebuild_mesh(self, reason: str) -> bool:
+        """Reinstall the mesh and report why. Returns whether that was possible."""
         self.rebuilt.append(reason)
         if self.rebuild is None:
-            self.narrator.say(f"the mesh is not healthy, and not ours to rebuild: {reason}")
+            self.narrator.say(f"the mesh is unhealthy and not managed by meshproof, so it is not reinstalled: {reason}")
             return False
-        with self.narrator.step(f"the mesh did not heal and is made anew: {reason.splitlines()[0][:200]}"):
+        with self.narrator.step(f"the mesh did not recover and is reinstalled: {reason.splitlines()[0][:200]}"):
             self.rebuild()
         return True
 
 
 def must_have_been_loaded(load: Load, window: Window) -> None:
-    """A load that was not sent proves nothing: raises `Broken`."""
+    """Raises `Broken` if less than 80% of the planned load was sent: such a load proves nothing."""
     for source in load.sources:
         sent = len(load.history.sent_in(window, sources=(source,)))
         planned = window.seconds * load.rate
         if sent < planned * 0.8:
             raise Broken(
-                f"the load on {source}", f"{sent} requests sent of about {planned:.0f}", "is the machine too busy?"
+                f"load from {source}",
+                f"only {sent} of about {planned:.0f} requests were sent",
+                "is the machine too busy?",
             )
 
 
 def lost(history: History, window: Window, sources: Sequence[str], *, but: Window | None = None) -> list[str]:
-    """The lost requests of a window, with the first of them; also if nothing is known of any request.
+    """Lost requests in a window, with the first of them; also a problem: no request with a known outcome.
 
-    Those of the window `but` may be lost, and are left out.
+    Losses within the window `but` are allowed, and omitted.
     """
     sent = history.sent_in(window, sources=sources)
     known = [request for request in sent if request.is_known]
     if but is not None:
         known = [r for r in known if not (r.is_bad and but.begin_s <= r.sent_s <= but.end_s)]
     if not known:
-        return ["no request was sent, or nothing is known of any"]
+        return ["no request was sent, or no outcome is known"]
     gone = [request for request in known if request.is_bad]
     return [f"{len(gone)} of {len(known)} requests lost; first {gone[0]}; {summarise(sent)}"] if gone else []
 
 
 def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[str]:
-    """What is wrong if a fault was felt for longer than `bound_s` seconds: the last request that was lost or slow."""
+    """The problem if requests were lost or slow for longer than `bound_s` seconds, with the last of them."""
     if not any(request.is_known for request in requests):
-        return ["no request was sent, or nothing is known of any"]
+        return ["no request was sent, or no outcome is known"]
     spell = bad_spell(requests, since_s, slow_s=BOUNDS.answer.seconds)
     if spell <= bound_s:
         return []
@@ -301,6 +315,6 @@ def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[st
 
 
 def must_have_been_healthy(drill: Drill, sources: Sequence[str]) -> None:
-    """The control: without it a lost request says nothing about the fault. Raises `Broken`."""
+    """Positive control: raises `Broken` if requests were lost before the fault, so losses after it prove nothing."""
     if problems := lost(drill.history, drill.steady, sources):
-        raise Broken("the load", f"it was not healthy before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")
+        raise Broken("load", f"requests were lost before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")

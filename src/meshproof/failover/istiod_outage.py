@@ -1,4 +1,4 @@
-"""One outage of a control plane under load, with everything that the FAILOVER claims judge afterwards."""
+"""One control plane outage under load, with every observation that FAILOVER claims judge afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from meshproof.core.errors import Broken, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.discovery.sync import sync_problems
-from meshproof.failover.capabilities import Control, Dials, dials, try_control
+from meshproof.failover.capabilities import CapabilityResults, Dials, dials, try_capabilities
 from meshproof.failover.drill import Drill, DrillRunner
 from meshproof.faults.istiod import stop_istiod
 from meshproof.mesh.handles import Cluster, Mesh
@@ -31,20 +31,19 @@ from meshproof.workloads.app import client_container
 from meshproof.workloads.short_lived_clients import Remaining, ShortLived, remaining, short_lived_clients
 
 WAITING: Final = "meshproof-waiting"
-"""Deployment that is made while its control plane is down."""
+"""Deployment that is created while its control plane is down."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Outage:
-    """What was seen: before, while and after the control plane of `victim` was down.
+    """Observations before, during and after the outage of the control plane of `victim`.
 
-    `before` and `during` are verdicts of admission per cluster; `pods_during` the pods that the waiting Deployments
-    had at the end (there should be none), `refusal` what Kubernetes said about them, `waiting_unserved` what became of
-    requests from them afterwards, as far as they were not answered; `waiting_ready_s` and `resynced_s` are seconds from
-    istiod being available, None if it did not happen within the bound. `control` is what
-    was wrong with the control that the other primaries had meanwhile, by what was tried; `dials` how often each proxy
-    of the governed clusters has dialled its control plane, at the beginning of the outage and at its end. `short_lived`
-    are clients whose certificates ended in it, `remaining` says how much the others' had left before it.
+    `before` and `during` are admission results by cluster. `pods_during` are the pods of the waiting Deployments at the
+    end of the outage (expected: none), `refusal` the reason that Kubernetes reported for that, `waiting_unserved` their
+    failed requests afterwards. `waiting_ready_s` and `resynced_s` are seconds from istiod's return; None: not within
+    the bound. `capabilities` are those of the other primaries' istiods meanwhile. `dials` counts the xDS streams of
+    each proxy at the beginning and the end of the outage. `short_lived` are clients whose certificates expired in it;
+    `remaining` is the remaining life of all other certificates before it.
     """
 
     mesh: Mesh
@@ -59,14 +58,14 @@ class Outage:
     waiting_unserved: dict[str, list[str]] = field(default_factory=dict)
     resynced_s: float | None = None
     resync_last: str = ""
-    control: dict[str, Control] = field(default_factory=dict)
+    capabilities: dict[str, CapabilityResults] = field(default_factory=dict)
     dials: dict[str, tuple[Dials, Dials]] = field(default_factory=dict)
     short_lived: tuple[ShortLived, ...] = ()
     remaining: Mapping[str, Remaining] = field(default_factory=dict)
 
     @property
     def governed(self) -> tuple[Cluster, ...]:
-        """The clusters whose pods the stopped control plane injects."""
+        """The clusters that the stopped control plane controls."""
         return self.mesh.controlled_by(self.victim)
 
     @property
@@ -77,7 +76,7 @@ class Outage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outages:
-    """One of each primary in turn; `untried` are those that could not have any more, as the mesh did not recover."""
+    """One outage of each primary in turn; `untried` are primaries skipped because the mesh did not recover."""
 
     drilled: tuple[Outage, ...]
     untried: tuple[Cluster, ...] = ()
@@ -86,13 +85,13 @@ class Outages:
         return iter(self.drilled)
 
     def conclude(self, findings: Findings) -> None:
-        """As the findings do; if they are good, raises `Broken` if somebody was not tried."""
+        """Conclude the findings; if there is no failure, raises `Broken` if a primary was skipped."""
         for outage in self:
-            outage.drill.tell(findings)
+            outage.drill.report(findings)
         findings.conclude()
         if self.untried:
             names_of = ", ".join(map(str, self.untried))
-            raise Broken(f"istiod of {names_of}", "it was not stopped: the mesh was not healthy", "see FAILOVER-04")
+            raise Broken(f"istiod of {names_of}", "it was not stopped, since the mesh was unhealthy", "see FAILOVER-04")
 
 
 def drill_each(drill_runner: DrillRunner, *, outage_s: float = DEADLINES.outage_s) -> Outages:
@@ -107,17 +106,19 @@ def drill_each(drill_runner: DrillRunner, *, outage_s: float = DEADLINES.outage_
 
 
 def drill_outage(drill_runner: DrillRunner, victim: Cluster, *, outage_s: float = DEADLINES.outage_s) -> Outage:
-    """Stop the control plane of `victim` under load for `outage_s` seconds, or until short-lived certificates are over
-    if that takes longer, and heal it.
+    """Stop the control plane of `victim` under load for `outage_s` seconds, or longer until short-lived certificates
+    have expired, and start it again.
 
-    Judges nothing. Raises `Broken` if the fault cannot be injected; leaves nothing behind.
+    Judges nothing. Raises `Broken` if the fault cannot be injected. Removes what it created.
     """
     mesh = drill_runner.mesh
-    with drill_runner.narrator.step(f"admission asked before the outage of istiod in {victim}"):
-        before = _ask_admission(mesh)
+    with drill_runner.narrator.step(f"admission checks before the outage of istiod in {victim}"):
+        before = _check_admission(mesh)
     with (
         short_lived_clients(mesh, mesh.controlled_by(victim)) as clients,
-        drill_runner.drill(f"istiod of {victim} down, and back", beside=[client.load for client in clients]) as drill,
+        drill_runner.drill(
+            f"istiod of {victim} down, and back", extra_loads=[client.load for client in clients]
+        ) as drill,
     ):
         outage = Outage(mesh=mesh, victim=victim, drill=drill, before=before, short_lived=clients)
         outage.remaining = remaining(drill.snapshot, outage.governed)
@@ -129,9 +130,9 @@ def drill_outage(drill_runner: DrillRunner, victim: Cluster, *, outage_s: float 
     return outage
 
 
-def _ask_admission(mesh: Mesh) -> dict[str, Admission]:
-    answers = together(lambda c: Admission.ask(c, mesh.toolbox.images["client"]), mesh.clusters)
-    return {cluster.name: answer for cluster, answer in zip(mesh.clusters, answers, strict=True)}
+def _check_admission(mesh: Mesh) -> dict[str, Admission]:
+    found = together(lambda c: Admission.ask(c, mesh.toolbox.images["client"]), mesh.clusters)
+    return {cluster.name: admission for cluster, admission in zip(mesh.clusters, found, strict=True)}
 
 
 def _go_down(outage: Outage, drill_runner: DrillRunner, outage_s: float) -> None:
@@ -142,9 +143,9 @@ def _go_down(outage: Outage, drill_runner: DrillRunner, outage_s: float) -> None
         together(ShortLived.note_end, outage.short_lived)
         over = max(client.over.monotonic_s for client in outage.short_lived) + SAMPLES.without_certificate_s
         outage_s = max(outage_s, over - start)
-        outage.during = _ask_admission(outage.mesh)
+        outage.during = _check_admission(outage.mesh)
         for survivor in outage.survivors:
-            outage.control[survivor.name] = try_control(outage.drill.snapshot, survivor)
+            outage.capabilities[survivor.name] = try_capabilities(outage.drill.snapshot, survivor)
         early = max(0.0, outage_s - DEADLINES.waiting_pod_s - (time.monotonic() - start))
         pause(early)
         for cluster in outage.governed:
@@ -183,7 +184,7 @@ def _come_back(outage: Outage, narrator: Narrator) -> None:
 
 
 def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
-    last = "nothing yet"
+    last = "no status yet"
 
     def check() -> None:
         nonlocal last
@@ -196,16 +197,18 @@ def _wait_ready(cluster: Cluster, back: float) -> tuple[float | None, str]:
 
 
 def _unserved(cluster: Cluster) -> list[str]:
-    """What is wrong with requests for the application from the pod that has waited."""
+    """Failed requests to the application from the pod that had to wait for istiod."""
     for pod in cluster.kube.list("Pod", names.CLIENT_NAMESPACE, labels=f"app={WAITING}"):
-        answers = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
-        outcomes = Counter(answer.outcome for answer in answers if not answer.ok)
-        return [f"{count} of {len(answers)} of its requests came to {what}" for what, count in outcomes.items()]
-    return ["it is gone again"]
+        responses = http_from_pod(cluster.kube, pod_facts(pod), app_url(), SAMPLES.spread, timeout_s=2.0)
+        outcomes = Counter(response.outcome for response in responses if not response.ok)
+        return [
+            f"{count} of {len(responses)} requests from it failed: {outcome}" for outcome, count in outcomes.items()
+        ]
+    return ["the pod no longer exists"]
 
 
 def _wait_in_sync(mesh: Mesh, back: float) -> tuple[float | None, str]:
-    last = "nothing yet"
+    last = "no status yet"
 
     def check() -> None:
         nonlocal last

@@ -1,7 +1,6 @@
-"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+"""Deploys the resilient application for a drill, and waits until it is in use everywhere.
 
-Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
-request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+See `meshproof.workloads.resilient_app` for its settings.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from meshproof.core.waiting import NotYet, eventually, pause
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.transient import FaultContext
 from meshproof.faults.undo import apply_undo
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
@@ -27,14 +26,14 @@ from meshproof.workloads.resilient_app import FQDN, HOST, RESILIENT, SERVICE, ob
 
 SETTLED_S: Final = 5
 SETTLE_AT_MOST_S: Final = 60.0
-"""A Service more on a pod's port changes its sidecar's listener, which closes its connections: no fault of the mesh's,
-so that the load begins only after some seconds without an error."""
-ASKED: Final = 20
+"""A second Service on a pod's port changes its sidecar's listener, which closes connections. That is no fault of the
+mesh, so the load begins only after some seconds without an error."""
+REQUESTS: Final = 20
 
 
 @contextmanager
-def resilient_application(fault_context: FaultContext) -> Iterator[Target]:
-    """The second Service while the block lasts, known to every client and ingress gateway; on record like a fault."""
+def resilient_application(fault_context: FaultContext) -> Iterator[LoadTarget]:
+    """The second Service while the block runs, known to every client and ingress gateway; journalled like a fault."""
     mesh = fault_context.mesh
     before = {entry.key for entry in fault_context.journal.unhealed()}
     editor = JournalledEditor(mesh, fault_context.journal, "resilient_application", fault_context.links)
@@ -52,26 +51,30 @@ def resilient_application(fault_context: FaultContext) -> Iterator[Target]:
 
 
 def await_settled(mesh: Mesh) -> None:
-    """Wait until both Services have answered all requests for `SETTLED_S` seconds: through the ingress gateway of each
-    cluster, or to its client where none can be used."""
+    """Wait until no request to either Service has failed for `SETTLED_S` seconds.
+
+    Requests go through the ingress gateway of each cluster, or from its client pod where there is none to use.
+    """
     snapshot = Snapshot.take(mesh)
 
-    def ask(facts: ClusterFacts) -> list[str]:
+    def failures(facts: ClusterFacts) -> list[str]:
         if facts.ingress_unusable:
             kube, pod = facts.cluster.kube, facts.client
-            answers = [a for target in (RESILIENT, DEFAULT) for a in http_from_pod(kube, pod, target.url, ASKED)]
+            responses = [a for target in (RESILIENT, DEFAULT) for a in http_from_pod(kube, pod, target.url, REQUESTS)]
         else:
             address = facts.ingress_address
-            answers = [a for target in (RESILIENT, DEFAULT) for a in http_from_runner(address, ASKED, host=target.host)]
-        return [f"{facts.cluster}: {answer.outcome}" for answer in answers if not answer.ok]
+            responses = [
+                a for target in (RESILIENT, DEFAULT) for a in http_from_runner(address, REQUESTS, host=target.host)
+            ]
+        return [f"{facts.cluster}: {response.outcome}" for response in responses if not response.ok]
 
     def check() -> None:
         for _ in range(SETTLED_S):
-            if wrong := [text for found in together(ask, snapshot.facts) for text in found]:
+            if wrong := [text for found in together(failures, snapshot.facts) for text in found]:
                 raise NotYet("; ".join(wrong[:4]))
             pause(1.0)
 
-    eventually(check, what=f"{SERVICE} answers steadily", timeout_s=SETTLE_AT_MOST_S)
+    eventually(check, what=f"no request to {SERVICE} fails", timeout_s=SETTLE_AT_MOST_S)
 
 
 def await_known(mesh: Mesh) -> None:
@@ -82,7 +85,7 @@ def await_known(mesh: Mesh) -> None:
     usable = [snapshot.of(cluster) for cluster in snapshot.with_ingress]
     ingresses = [(facts.cluster, facts.ingress_pod, facts.ingress_route, HOST) for facts in usable]
 
-    def look(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
+    def missing_in(proxy: tuple[Cluster, PodFacts, str, str]) -> str:
         cluster, pod, route, host = proxy
         found = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, name)
         if len(found) < len(mesh.clusters):
@@ -91,7 +94,7 @@ def await_known(mesh: Mesh) -> None:
         return "" if any(host in each for each in known) else f"{cluster} {pod} has no route for {host}"
 
     def check() -> None:
-        if missing := [text for text in together(look, clients + ingresses) if text]:
+        if missing := [text for text in together(missing_in, clients + ingresses) if text]:
             raise NotYet("; ".join(missing))
 
     eventually(check, what=f"{SERVICE} is known to all proxies", timeout_s=DEADLINES.configuration_s)

@@ -1,4 +1,4 @@
-"""Which clusters a drill chooses, one after the other."""
+"""Which clusters a drill breaks, one after the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def one_of_each_role(drill_runner: DrillRunner) -> tuple[Cluster, ...]:
 
 
 def exposing(drill_runner: DrillRunner) -> list[Cluster]:
-    """Those that other networks reach through an east-west gateway."""
+    """Clusters that other networks reach through an east-west gateway."""
     return [
         cluster for cluster in drill_runner.mesh.clusters if drill_runner.mesh.topology.exposes_services(cluster.spec)
     ]

@@ -1,1 +1,1 @@
-"""Faults: what breaks one thing, recorded before it happens, and undone afterwards whatever ends the run."""
+"""Faults: each breaks one thing, is journalled before injection, and is always undone afterwards."""

@@ -1,4 +1,4 @@
-"""Killing and removing parts of a mesh that Kubernetes runs: possible on any cluster."""
+"""Faults that kill or remove components run by Kubernetes: possible on any cluster."""
 
 from __future__ import annotations
 
@@ -22,81 +22,87 @@ from meshproof.workloads.app import app_deployment_name
 
 ISTIOD_PROGRAM: Final = "pilot-discovery"
 Pair = tuple[Cluster, Cluster]
-"""A cluster that is read, and the primary whose istiod reads it."""
+"""A cluster, and the primary whose istiod reads it."""
 
 
 def kill_east_west(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Kill the pods of the east-west gateway; back when their replacements are ready."""
+    """Kill the pods of the east-west gateway; recovered when their replacements are ready."""
     gateway = cluster.spec.east_west
     pods = gateways.pods_of(cluster, gateway)
     return _kill_pods(fault_context, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
 
 
 def kill_one_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Kill the oldest of several istiod pods: the one to which the proxies are connected, and which leads."""
+    """Kill the oldest of several istiod pods: proxies are connected to it, and it is the leader."""
     oldest, *others = sorted(_pods(cluster, ISTIOD_LABELS), key=lambda pod: pod["metadata"]["creationTimestamp"])
     if not others:
-        raise Broken(f"istiod of {cluster}", "it has one replica only", "scale it to two first")
+        raise Broken(f"istiod of {cluster}", "it has only one replica", "scale it to two first")
     what = f"one of {1 + len(others)} istiods of {cluster} killed"
     return _kill_pods(fault_context, cluster, deployment_of(oldest), [oldest], ISTIOD_PROGRAM, what)
 
 
 def crash_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """SIGKILL istiod's process; the kubelet starts its container again. Raises `Unavailable` but in the lab."""
+    """SIGKILL istiod's process; the kubelet restarts its container. Raises `Unavailable` outside the lab."""
     links = fault_context.machines("killing a process of istiod")
     pods = _pods(cluster, ISTIOD_LABELS)
 
-    def inject_it() -> None:
+    def break_it() -> None:
         killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
         if not killed:
             raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
         before = {pod["metadata"]["name"]: _restarts(pod) for pod in pods}
-        what = f"the kubelet has seen the death of istiod on {cluster}"
+        what = f"the kubelet on {cluster} has noticed that istiod was killed"
         eventually(lambda: _must_have_restarted(cluster, before), what=what, timeout_s=60.0, poll_s=0.2)
 
     undos = [(cluster, _ready(names.SYSTEM_NAMESPACE, name)) for name in sorted({deployment_of(pod) for pod in pods})]
-    return transient_fault(fault_context, "crash_istiod", f"istiod of {cluster} killed", undos, inject_it)
+    return transient_fault(fault_context, "crash_istiod", f"istiod of {cluster} killed", undos, break_it)
 
 
 def remove_app(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Delete the demonstration service's Deployment in a cluster; healing makes it again and waits for no pod."""
+    """Delete the demonstration service's Deployment in a cluster; undo restores it without waiting for its pods."""
     name = app_deployment_name(cluster.spec)
     original = cluster.kube.find("Deployment", name, names.APP_NAMESPACE)
     if original is None:
-        raise Broken(f"Deployment {names.APP_NAMESPACE}/{name} on {cluster}", "is not there", "install the mesh again")
+        raise Broken(
+            f"Deployment {names.APP_NAMESPACE}/{name} on {cluster}", "it does not exist", "install the mesh again"
+        )
     meta = {k: v for k, v in bare(original)["metadata"].items() if k != "annotations"}
     whole = bare(original) | {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta}
 
-    def inject_it() -> None:
+    def break_it() -> None:
         cluster.kube.delete("Deployment", name, names.APP_NAMESPACE)
         await_gone(cluster.kube, names.APP_NAMESPACE, f"app={names.APP_SERVICE}")
 
     undo = {"do": "put", "original": whole}
     return transient_fault(
-        fault_context, "remove_app", f"application removed from {cluster}", [(cluster, undo)], inject_it
+        fault_context, "remove_app", f"application removed from {cluster}", [(cluster, undo)], break_it
     )
 
 
 def remove_remote_secrets(fault_context: FaultContext, pairs: Sequence[Pair]) -> AbstractContextManager[TransientFault]:
-    """Delete the secrets by which istiods read other clusters; healing makes them again with the same tokens."""
+    """Delete the remote secrets by which istiods read other clusters; undo creates them again."""
 
-    def inject_it() -> None:
+    def break_it() -> None:
         for read, reader in pairs:
             if not reader.kube.delete("Secret", remote_secret_name(read), names.SYSTEM_NAMESPACE):
-                raise Broken(f"remote secret of {read} on {reader}", "is not there", "install the mesh again")
+                raise Broken(f"remote secret of {read} on {reader}", "it does not exist", "install the mesh again")
 
     return transient_fault(
-        fault_context, "remove_remote_secrets", f"remote secrets of {_told(pairs)} removed", _reissues(pairs), inject_it
+        fault_context,
+        "remove_remote_secrets",
+        f"remote secrets of {_pairs_text(pairs)} removed",
+        _reissues(pairs),
+        break_it,
     )
 
 
 def rotate_tokens(fault_context: FaultContext, pairs: Sequence[Pair]) -> AbstractContextManager[TransientFault]:
-    """Revoke the tokens in remote secrets, and put new ones into them.
+    """Revoke the tokens in remote secrets and replace them by new ones.
 
-    Deleting a token's Secret revokes it (Kubernetes, Managing Service Accounts); istioctl makes another.
+    Deleting a token's Secret revokes it (Kubernetes, Managing Service Accounts); istioctl creates another.
     """
 
-    def inject_it() -> None:
+    def break_it() -> None:
         for read in dict.fromkeys(read for read, _ in pairs):
             for name in reader_tokens(read):
                 read.kube.delete("Secret", name, names.SYSTEM_NAMESPACE)
@@ -104,7 +110,7 @@ def rotate_tokens(fault_context: FaultContext, pairs: Sequence[Pair]) -> Abstrac
             reissue(fault_context.mesh, read, reader)
 
     return transient_fault(
-        fault_context, "rotate_tokens", f"tokens for {_told(pairs)} rotated", _reissues(pairs), inject_it
+        fault_context, "rotate_tokens", f"tokens for {_pairs_text(pairs)} rotated", _reissues(pairs), break_it
     )
 
 
@@ -112,7 +118,7 @@ TOKEN_TYPE: Final = "kubernetes.io/service-account-token"
 
 
 def reader_tokens(cluster: Cluster) -> list[str]:
-    """The Secrets with tokens of the account by which other clusters' istiods read this one."""
+    """The Secrets with tokens of the service account that other clusters' istiods use to read this one."""
     return [
         secret["metadata"]["name"]
         for secret in cluster.kube.list("Secret", names.SYSTEM_NAMESPACE)
@@ -124,7 +130,7 @@ def _account(secret: Json) -> str:
     return str((secret["metadata"].get("annotations") or {}).get("kubernetes.io/service-account.name", ""))
 
 
-def _told(pairs: Sequence[Pair]) -> str:
+def _pairs_text(pairs: Sequence[Pair]) -> str:
     return ", ".join(f"{read} in {reader}" for read, reader in pairs)
 
 
@@ -135,20 +141,22 @@ def _reissues(pairs: Sequence[Pair]) -> list[tuple[Cluster, dict[str, object]]]:
 def _kill_pods(
     fault_context: FaultContext, cluster: Cluster, deployment: str, pods: Sequence[Json], program: str, what: str
 ) -> AbstractContextManager[TransientFault]:
-    """Delete pods without grace. In the lab their program is killed first: elsewhere the kubelet lets it say good-bye
-    for two seconds (`minimumGracePeriodInSeconds`)."""
+    """Delete pods without a grace period.
+
+    In the lab their program is killed first; elsewhere the kubelet grants two seconds (`minimumGracePeriodInSeconds`).
+    """
     if not pods:
-        raise Broken(f"{deployment} of {cluster}", "it has no pod", "a fault needs a healthy mesh: install it")
+        raise Broken(f"{deployment} of {cluster}", "it has no pods", "a fault needs a healthy mesh: install it")
     namespace = pods[0]["metadata"]["namespace"]
 
-    def inject_it() -> None:
+    def break_it() -> None:
         for pod in pods:
             name = pod["metadata"]["name"]
             if fault_context.links is not None:
                 fault_context.links.kill_in_pod(cluster.name, name, program)
             cluster.kube.delete("Pod", name, namespace, grace_s=0)
 
-    return transient_fault(fault_context, "kill_pods", what, [(cluster, _ready(namespace, deployment))], inject_it)
+    return transient_fault(fault_context, "kill_pods", what, [(cluster, _ready(namespace, deployment))], break_it)
 
 
 def _ready(namespace: str, deployment: str) -> dict[str, object]:

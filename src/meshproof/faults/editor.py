@@ -1,4 +1,4 @@
-"""Where a fault happens: every change to the mesh goes through here, and is on record before it is made."""
+"""Journalled editor: every change that a fault makes is recorded before it is made."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.objects import cluster_uid
 
 Change = Callable[[Json], "Json | None"]
-"""Gets a copy of the object, and returns what it should be (or changes the copy and returns None)."""
+"""Gets a copy of the object; returns the new object, or changes the copy and returns None."""
 
 
 class Prevented(MeshproofError):
-    """Istio or Kubernetes does not let the fault happen, or puts it right; the text is the evidence."""
+    """Istio or Kubernetes rejects the fault, or repairs it at once; the text is the evidence."""
 
 
 class JournalledEditor:
-    """A healthy mesh that is about to be broken. Handles for faults; keeps nothing that the journal does not have."""
+    """Edits a mesh for a fault. Everything needed to undo an edit is in the journal, nothing only in this object."""
 
     def __init__(self, mesh: Mesh, journal: Journal, fault: str, links: MachineControl | None = None) -> None:
         self.mesh = mesh
@@ -37,7 +37,7 @@ class JournalledEditor:
         self._uids: dict[str, str] = {}
         self._last: tuple[Cluster, str, str, str | None, Json] | None = None
 
-    # -- who is broken --------------------------------------------------------------------------------------------
+    # -- clusters of the fault ------------------------------------------------------------------------------------
 
     @property
     def topology(self) -> Topology:
@@ -45,7 +45,7 @@ class JournalledEditor:
 
     @property
     def near(self) -> Cluster:
-        """The first primary: its istiod is the one that is misled."""
+        """The first primary: the fault affects its istiod."""
         return self.mesh.primaries[0]
 
     @property
@@ -55,60 +55,60 @@ class JournalledEditor:
 
     @property
     def far_config(self) -> Cluster:
-        """Where configuration for `far` is read."""
+        """The cluster from which `far` gets its Istio configuration."""
         return self.mesh.control_plane_of(self.far)
 
     @property
     def last_change(self) -> tuple[Cluster, str, str, str | None, Json]:
-        """Where the last edit was, and what it made of the object."""
+        """The object of the last edit, and its content after it."""
         assert self._last is not None, "no object was edited"
         return self._last
 
     # -- changes --------------------------------------------------------------------------------------------------
 
     def edit(self, cluster: Cluster, kind: str, name: str, namespace: str | None, change: Change) -> Json:
-        """Change an object that must be there; returns it as it was. Raises `Prevented` if admission refuses it."""
+        """Change an existing object; returns the original. Raises `Prevented` if admission rejects the change."""
         original = self._must_find(cluster, kind, name, namespace)
         self._record_original(cluster, original, kind)
         self._replace(cluster, kind, name, namespace, change)
         return original
 
     def remove(self, cluster: Cluster, kind: str, name: str, namespace: str | None) -> Json:
-        """Delete an object that must be there; returns it as it was."""
+        """Delete an existing object; returns the original."""
         original = self._must_find(cluster, kind, name, namespace)
         self._record_original(cluster, original, kind)
         cluster.kube.delete(kind, name, namespace)
         return original
 
     def add(self, cluster: Cluster, manifest: Json) -> None:
-        """Create an object that must not be there. Raises `Prevented` if admission refuses it."""
+        """Create a new object. Raises `Prevented` if admission rejects it."""
         meta = manifest["metadata"]
         kind, name, namespace = manifest["kind"], meta["name"], meta.get("namespace")
         if cluster.kube.find(kind, name, namespace) is not None:
-            raise Broken(f"{kind} {name} on {cluster}", "is there already", "heal first: meshproof fault heal")
+            raise Broken(f"{kind} {name} on {cluster}", "it exists already", "heal first: meshproof fault heal")
         self._record(cluster, {"do": "delete", "kind": kind, "name": name, "namespace": namespace})
         try:
             cluster.kube.create(manifest)
         except ApiError as problem:
             raise _prevented(problem) from None
 
-    def forget_added(self, cluster: Cluster, kind: str, name: str, namespace: str | None) -> None:
-        """Have an object deleted at healing that the fault made somebody else create."""
+    def delete_when_healed(self, cluster: Cluster, kind: str, name: str, namespace: str | None) -> None:
+        """Have the undo delete an object that a controller creates because of the fault."""
         self._record(cluster, {"do": "delete", "kind": kind, "name": name, "namespace": namespace})
 
     def restart(self, clusters: Iterable[Cluster], scope: str) -> None:
-        """Renew pods now, and again after all else is healed: they keep what they read at their start."""
+        """Restart pods now, and again after everything else is undone: they read some settings only at startup."""
         wanted = list(clusters)
         for cluster in wanted:
             self._record(cluster, {"do": "restart", "scope": scope})
         together(lambda cluster: undo.apply_undo(self.mesh, cluster, {"do": "restart", "scope": scope}, None), wanted)
 
     def restart_when_healed(self, cluster: Cluster, scope: str) -> None:
-        """Renew pods after all else is healed only: the fault leaves them slow to notice that all is healthy."""
+        """Restart pods only after everything else is undone: after the fault they notice recovery slowly."""
         self._record(cluster, {"do": "restart", "scope": scope})
 
-    def start_again_when_healed(self, cluster: Cluster, namespace: str, deployment: str) -> None:
-        """Have a Deployment's pods made anew after all else is healed: Kubernetes has been refused them for long."""
+    def recreate_pods_when_healed(self, cluster: Cluster, namespace: str, deployment: str) -> None:
+        """Recreate a Deployment's pods after everything else is undone, without Kubernetes' long back-off."""
         found = self._must_find(cluster, "Deployment", deployment, namespace)
         replicas = int(found["spec"].get("replicas", 1))
         self._record(cluster, {"do": "again", "namespace": namespace, "name": deployment, "replicas": replicas})
@@ -118,27 +118,29 @@ class JournalledEditor:
         scale_istiod_down(cluster, lambda replicas: self._record(cluster, {"do": "scale", "replicas": dict(replicas)}))
 
     def block(self, client: Cluster, server: Cluster, *, ports: tuple[int, ...] = ()) -> None:
-        """Drop what goes from one cluster to another: those ports of its gateways, or all that goes to its pods."""
+        """Drop traffic from one cluster to another: to these ports of its gateways, or all traffic to its pods."""
         links = self._require_links()
         self._record(server, {"do": "unblock"})
         links.block(client.name, server.name, ports)
 
     def restart_api_server(self, cluster: Cluster) -> None:
-        """Cut every watch on a cluster: they outlive the rights that they began with. Needs no undo."""
+        """Restart a cluster's API server to end every watch: watches outlive revoked rights. Needs no undo."""
         self._require_links().restart_api_server(cluster.name)
         undo.await_api_server(cluster.kube)
 
-    # -- underneath -----------------------------------------------------------------------------------------------
+    # -- internals -----------------------------------------------------------------------------------------------
 
     def _require_links(self) -> MachineControl:
         if self._links is None:
-            raise Unavailable(f"fault {self.fault}", "only the lab can do this to its machines", "use --provider=lab")
+            raise Unavailable(
+                f"fault {self.fault}", "it needs control of the machines, which only the lab has", "use --provider=lab"
+            )
         return self._links
 
     def _must_find(self, cluster: Cluster, kind: str, name: str, namespace: str | None) -> Json:
         found = cluster.kube.find(kind, name, namespace)
         if found is None:
-            raise Broken(f"{kind} {name} on {cluster}", "is not there", "a fault needs a healthy mesh: install it")
+            raise Broken(f"{kind} {name} on {cluster}", "it does not exist", "a fault needs a healthy mesh: install it")
         return {"apiVersion": _version(kind), "kind": kind} | found
 
     def _replace(self, cluster: Cluster, kind: str, name: str, namespace: str | None, change: Change) -> None:
@@ -153,7 +155,7 @@ class JournalledEditor:
                 self._last = (cluster, kind, name, namespace, wanted)
                 return
             except ApiError as problem:
-                if problem.status != 409 or attempt == 4:  # somebody else wrote meanwhile
+                if problem.status != 409 or attempt == 4:  # a concurrent write
                     raise _prevented(problem) from None
 
     def _record_original(self, cluster: Cluster, original: Json, kind: str) -> None:
@@ -177,6 +179,6 @@ def _version(kind: str) -> str:
 
 
 def _prevented(problem: ApiError) -> MeshproofError:
-    """Admission's refusal is an outcome; anything else is our trouble."""
+    """A rejection by admission is a result; any other error is our own problem."""
     denied = "denied the request" in problem.reason or problem.status == 422
-    return Prevented(f"the API server refuses it: {problem.reason}") if denied else problem
+    return Prevented(f"the API server rejected it: {problem.reason}") if denied else problem

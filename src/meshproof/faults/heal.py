@@ -1,4 +1,4 @@
-"""Healing: from the journal alone, whoever injected, in this process or in one that was killed."""
+"""Undoes faults from the journal alone, including those of a killed process."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from meshproof.mesh.objects import cluster_uid
 
 
 def heal_leftovers(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> tuple[str, ...]:
-    """Heal the faults that a killed run left in these clusters; says for each what was done.
+    """Heal the faults that a killed run left in these clusters; returns a message for each.
 
-    Entries of other clusters stay: a cluster is known by its UID, since another lab's have the same names.
+    Entries of other clusters stay. Clusters are identified by UID, since those of another lab have the same names.
     """
     return tuple(
-        f"healed {fault} on {', '.join(clusters)}, left by a run that was killed"
+        f"healed {fault} on {', '.join(clusters)}, left by a killed run"
         for fault, clusters in heal(mesh, journal, links).items()
     )
 
 
 def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> dict[str, list[str]]:
-    """Take back every fault that is open in these clusters; returns the clusters by fault. Needs no healthy mesh.
+    """Undo every unhealed fault in these clusters; returns the clusters by fault. Works on an unhealthy mesh.
 
-    Machines first; then Secrets, since an istiod may not start without its CA; then other objects, newest change first;
-    then restarts, oldest first: an istiod before the workloads that it signs for. Restarts of one kind go together.
+    Order: machines; Secrets, since istiod may not start without its CA; other objects, newest change first; restarts,
+    oldest first, so that istiod restarts before the workloads it signs for. Restarts of one scope run concurrently.
     """
     healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
@@ -52,7 +52,7 @@ def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> d
 def heal_machines(
     kubes: Mapping[ClusterName, Kube], journal: Journal, links: MachineControl | None
 ) -> dict[str, list[str]]:
-    """Take back what was done to machines of ours, newest first: before that their API servers may not answer."""
+    """Undo faults of our machines, newest first: until then their API servers may not respond."""
     healed: dict[str, list[str]] = {}
     names = {str(name): name for name in kubes}
     for entry in journal.unhealed():
@@ -71,7 +71,7 @@ def _note(entry: Entry, healed: dict[str, list[str]]) -> None:
 
 
 def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
-    """The clusters whose istiod an outage of ours has stopped, and nobody started again."""
+    """The clusters whose istiod was stopped by a drill and has not been started again."""
     left = [entry for entry in journal.unhealed() if entry.fault == STOP_ISTIOD]
     if not left:
         return ()
@@ -80,7 +80,7 @@ def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
 
 
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
-    """The order in which entries are taken back, as `heal` says."""
+    """Entries in the order in which `heal` undoes them."""
     first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
     first.sort(key=lambda entry: entry.undo["do"] != "unkeep")
     later = [entry for entry in reversed(newest_first) if entry not in first]

@@ -1,4 +1,4 @@
-"""Faults of machines and of the network between them, which only their owner can cause: the lab."""
+"""Faults of machines and of the network between them; only the lab can cause them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshproof.mesh.handles import Cluster
 def cut_links(
     fault_context: FaultContext, a: Cluster, b: Cluster, *, one_way: bool = False
 ) -> AbstractContextManager[TransientFault]:
-    """Drop everything between two clusters, or only what `a` sends in connections of its own."""
+    """Drop all traffic between two clusters, or only that of connections that `a` opens."""
     links = fault_context.machines("cutting the link between clusters")
     what = f"link from {a} to {b} cut one way" if one_way else f"link between {a} and {b} cut"
     undo = {"do": "unblock"}
@@ -25,19 +25,19 @@ def cut_links(
 def stop_api_servers(
     fault_context: FaultContext, clusters: Sequence[Cluster]
 ) -> AbstractContextManager[TransientFault]:
-    """Kill the API servers of these clusters, all at once; back when they answer again."""
+    """Kill the API servers of these clusters at once; recovered when they respond again."""
     links = fault_context.machines("stopping an API server")
 
-    def inject_it() -> None:
+    def break_it() -> None:
         together(lambda cluster: links.stop_api_server(cluster.name), clusters)
 
     what = f"API server of {', '.join(map(str, clusters))} stopped"
     undos = [(cluster, {"do": "start"}) for cluster in clusters]
-    return transient_fault(fault_context, "stop_api_servers", what, undos, inject_it, machine=True)
+    return transient_fault(fault_context, "stop_api_servers", what, undos, break_it, machine=True)
 
 
 def freeze_cluster(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """SIGSTOP every process of a cluster; back when its API server answers again."""
+    """SIGSTOP every process of a cluster; recovered when its API server responds again."""
     links = fault_context.machines("freezing a cluster")
     what = f"{cluster} frozen"
     undo = {"do": "thaw"}
@@ -47,7 +47,7 @@ def freeze_cluster(fault_context: FaultContext, cluster: Cluster) -> AbstractCon
 
 
 def lose_cluster(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Kill every process of a cluster; healing starts its machine with its data, back when its API server answers."""
+    """Kill every process of a cluster; undo restarts its machine with its data and waits for its API server."""
     links = fault_context.machines("losing a cluster")
     what = f"{cluster} lost"
     undo = {"do": "revive"}

@@ -1,4 +1,4 @@
-"""Stopping a control plane."""
+"""Faults that stop or scale a control plane."""
 
 from __future__ import annotations
 
@@ -18,34 +18,32 @@ STOP_ISTIOD: Final = "stop_istiod"
 
 
 def stop_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Scale every istiod Deployment of a cluster to zero; gone when no pod is left, back when all are available.
+    """Scale every istiod Deployment of a cluster to zero: in effect when no pod is left, undone when all are available.
 
-    Raises `Broken` if it was not running, and `NotReady` if it does not come back.
+    Raises `Broken` if istiod was not running, and `NotReady` if it does not become available again.
     """
     replicas = running_replicas(cluster)
 
-    def inject_it() -> None:
+    def break_it() -> None:
         scale_to_zero(cluster.kube, replicas)
 
     undo = {"do": "scale", "replicas": replicas}
-    return transient_fault(fault_context, STOP_ISTIOD, f"istiod of {cluster} stopped", [(cluster, undo)], inject_it)
+    return transient_fault(fault_context, STOP_ISTIOD, f"istiod of {cluster} stopped", [(cluster, undo)], break_it)
 
 
 def two_replicas(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
-    """Not a fault but a precaution: two replicas of each istiod Deployment, for a while.
+    """Preparation of a drill: two replicas of each istiod Deployment, for the duration of the block.
 
-    Raises `ClaimFailed` if the second does not get ready: a mesh that cannot have it is not as available as it seems.
+    Raises `ClaimFailed` if the second replica does not get ready: the mesh is then less available than intended.
     """
     replicas = running_replicas(cluster)
     undo = {"do": "scale", "replicas": replicas}
     what = f"istiod of {cluster} with two replicas"
 
-    def inject_it() -> None:
+    def break_it() -> None:
         try:
             start_istiod(cluster.kube, dict.fromkeys(replicas, 2))
         except NotReady as problem:
-            raise ClaimFailed(
-                f"a second replica of istiod on {cluster} does not get ready\n  last seen   {problem}"
-            ) from None
+            raise ClaimFailed(f"istiod on {cluster} cannot scale to two replicas\n  last seen   {problem}") from None
 
-    return transient_fault(fault_context, "two_replicas", what, [(cluster, undo)], inject_it)
+    return transient_fault(fault_context, "two_replicas", what, [(cluster, undo)], break_it)

@@ -1,4 +1,4 @@
-"""How many istiods run in a cluster: scaling them down and up again."""
+"""Scales the istiod Deployments of a cluster down and up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS: Final = "app=istiod"
 
 
 def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
-    """Scale every istiod Deployment to zero and wait until no pod is left; `before` is told the numbers first."""
+    """Scale every istiod Deployment to zero and wait until no pod is left; first calls `before` with the replicas."""
     replicas = running_replicas(cluster)
     before(replicas)
     scale_to_zero(cluster.kube, replicas)
@@ -27,14 +27,14 @@ def running_replicas(cluster: Cluster) -> dict[str, int]:
     """Replicas by istiod Deployment of a cluster. Raises `Broken` if none is running."""
     replicas = _replicas(cluster.kube)
     if not any(replicas.values()):
-        raise Broken(f"istiod of {cluster}", "it is not running already", "start it: a fault needs a healthy mesh")
+        raise Broken(f"istiod of {cluster}", "it is already down", "start it: a fault needs a healthy mesh")
     return replicas
 
 
 def start_istiod(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
-    """Scale istiod's Deployments to these numbers and wait until so many are available, and no more are there; missing
-    ones are left out. Where some are too many, those that are `leading` stay. Raises `NotReady` with the reason that
-    Kubernetes gives.
+    """Scale istiod's Deployments and wait until exactly these replicas are available; missing Deployments are ignored.
+
+    When scaling down, pods that are `leading` stay. Raises `NotReady` with the reason that Kubernetes reports.
     """
     there = _replicas(kube)
     wanted = {name: count for name, count in replicas.items() if name in there}
@@ -57,10 +57,10 @@ def _replicas(kube: Kube) -> dict[str, int]:
 
 
 def _scale(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[str]] = set) -> None:
-    """Pods that are too many get `ISTIOD_GRACE_S` seconds; what replaces them until the number is known never starts.
+    """Delete surplus pods with a grace period of `ISTIOD_GRACE_S`, then set the replicas before replacements start.
 
-    By itself Kubernetes gives them 30 s. An istiod with a connection from another network uses them up, since a gateway
-    keeps that open, and the kubelet does not shorten a grace that it has begun with.
+    Kubernetes would grant 30 s. An istiod with a connection from another network uses all of it, since a gateway keeps
+    the connection open, and the kubelet never shortens a grace period that has begun.
     """
     for name, count in replicas.items():
         found = kube.list("Pod", names.SYSTEM_NAMESPACE, labels=LABELS)
@@ -72,7 +72,7 @@ def _scale(kube: Kube, replicas: Mapping[str, int], leading: Callable[[], set[st
 
 
 def deployment_of(pod: Json) -> str:
-    """By the name that its ReplicaSet gave it: `<deployment>-<hash>-<five letters>`."""
+    """From the pod's name: `<deployment>-<hash>-<five letters>`."""
     return str(pod["metadata"]["name"]).rsplit("-", 2)[0]
 
 

@@ -1,4 +1,4 @@
-"""What is broken on purpose, on disk before it is broken, so that the next run can heal what a killed one left."""
+"""Fault journal: every fault is on disk before it is injected, so that the next run can heal after a killed one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from meshproof.core.paths import state_root
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One fault. `cluster_uid` tells the cluster from a later one of the same name; `undo` is what healing needs."""
+    """One change of a fault.
+
+    `cluster_uid` identifies the cluster, since names are reused; `undo` reverts the change.
+    """
 
     key: str
     fault: str
@@ -29,7 +32,7 @@ class Entry:
 
 
 def default_journal() -> Journal:
-    """The journal of this user on this machine, whatever the lab."""
+    """The journal of this user on this machine, shared by all labs."""
     return Journal(state_root() / "fault-journal.jsonl")
 
 
@@ -40,7 +43,7 @@ class Journal:
         self.path = path
 
     def record(self, *, fault: str, cluster: str, cluster_uid: str, undo: Mapping[str, Any]) -> Entry:
-        """Write a fault down, for good before this returns. Raises `Broken` if it cannot be written."""
+        """Append an entry and sync it to disk. Raises `Broken` if it cannot be written."""
         entry = Entry(key=uuid.uuid4().hex, fault=fault, cluster=cluster, cluster_uid=cluster_uid, undo=undo)
         self._append(
             {
@@ -58,20 +61,20 @@ class Journal:
         self._append({"key": entry.key, "healed": datetime.now(UTC).isoformat(timespec="seconds")})
 
     def unhealed(self) -> tuple[Entry, ...]:
-        """The faults that nobody healed, newest first. A last line that was cut off by a crash is ignored."""
+        """Unhealed entries, newest first. A last line that a crash truncated is ignored."""
         try:
             lines = self.path.read_text().splitlines()
         except FileNotFoundError:
             return ()
-        open_ones: dict[str, Entry] = {}
+        unhealed: dict[str, Entry] = {}
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 key = row["key"]
                 if "healed" in row:
-                    open_ones.pop(key, None)
+                    unhealed.pop(key, None)
                     continue
-                open_ones[key] = Entry(
+                unhealed[key] = Entry(
                     key=key,
                     fault=row["fault"],
                     cluster=row["cluster"],
@@ -81,9 +84,9 @@ class Journal:
             except (ValueError, KeyError, TypeError):
                 if number < len(lines):
                     raise Broken(
-                        f"{self.path}:{number}", "not a line of a fault journal", "repair or remove it"
+                        f"{self.path}:{number}", "this is not a line of a fault journal", "repair or delete the line"
                     ) from None
-        return tuple(reversed(open_ones.values()))
+        return tuple(reversed(unhealed.values()))
 
     def _append(self, row: Mapping[str, Any]) -> None:
         try:
@@ -97,12 +100,12 @@ class Journal:
         except OSError as problem:
             raise Broken(
                 f"fault journal {self.path}",
-                f"cannot be written: {problem.strerror}",
-                "nothing was broken; free the place",
+                f"it cannot be written: {problem.strerror}",
+                "no fault was injected; make the file writable or free disk space",
             ) from problem
 
     @staticmethod
     def _tail_repair(descriptor: int) -> bytes:
-        """A line break first, if a crash left half a line at the end."""
+        """A line break, if a crash left a truncated line at the end."""
         size = os.fstat(descriptor).st_size
         return b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""

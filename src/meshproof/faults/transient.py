@@ -1,4 +1,4 @@
-"""Faults for a while: told when it struck and when it healed, on record before, taken back by what the record says."""
+"""Transient faults: journalled before injection, timestamped, and always undone from the journal entry."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Undo = Mapping[str, Any]
 
 @dataclass(slots=True, kw_only=True)
 class TransientFault:
-    """When a part was told to die, was gone, was told to heal, and was back; `what` names part and fault.
+    """Timestamps of a fault: injection began, it took effect (`gone`), undo began (`heal`), recovered (`back`).
 
-    `back` stays None where a part of the mesh does not come back; then `not_back` says what is known of it.
+    `what` names component and fault. If a component does not recover, `back` stays None and `not_back` has the reason.
     """
 
     what: str
-    told: Mark
+    injected: Mark
     gone: Mark | None = None
     heal: Mark | None = None
     back: Mark | None = None
@@ -36,16 +36,16 @@ class TransientFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultContext:
-    """What every fault needs: the mesh, the record, and the machines where they are ours."""
+    """What every fault needs: the mesh, the journal, and control of the machines where we have it."""
 
     mesh: Mesh
     journal: Journal
     links: MachineControl | None
 
     def machines(self, what: str) -> MachineControl:
-        """Raises `Unavailable` where the machines are not ours: the claim is skipped with this reason."""
+        """Raises `Unavailable` without control of the machines: the claim is skipped with this reason."""
         if self.links is None:
-            raise Unavailable(what, "only the lab can do this to its machines", "use --provider=lab")
+            raise Unavailable(what, "it needs control of the machines, which only the lab has", "use --provider=lab")
         return self.links
 
 
@@ -55,18 +55,18 @@ def transient_fault(
     fault: str,
     what: str,
     undos: Sequence[tuple[Cluster, Undo]],
-    inject_it: Callable[[], object],
+    break_it: Callable[[], object],
     *,
     machine: bool = False,
 ) -> Iterator[TransientFault]:
-    """Write down how to take it back, inject_it it, and take it back on the way out, whatever happened inside.
+    """Journal the undos, call `break_it`, and always apply the undos when the block ends.
 
-    The undos are those of `meshproof.faults.undo`, done last one first; `machine` says that they need no API server to
-    tell whose they are, and do not depend on each other: they are done all at once. A part of the mesh that does not
-    come back is for claims to judge, and stays on record; a machine that does not is our trouble: raises `NotReady`.
+    The undos are those of `meshproof.faults.undo`, applied in reverse order; those of machines need no API server and
+    are independent of each other, so they run concurrently. If a mesh component does not recover, claims judge that,
+    and the entry stays in the journal. If a machine does not, raises `NotReady`: that is a problem of our own.
     """
     entries = [(cluster, _record(fault_context, fault, cluster, undo, machine=machine)) for cluster, undo in undos]
-    struck = TransientFault(what=what, told=Mark.now())
+    fault_times = TransientFault(what=what, injected=Mark.now())
 
     def heal(item: tuple[Cluster, Entry]) -> None:
         cluster, entry = item
@@ -74,18 +74,18 @@ def transient_fault(
         fault_context.journal.healed(entry)
 
     try:
-        inject_it()
-        struck.gone = Mark.now()
-        yield struck
+        break_it()
+        fault_times.gone = Mark.now()
+        yield fault_times
     finally:
-        struck.heal = Mark.now()
+        fault_times.heal = Mark.now()
         try:
             together(heal, reversed(entries), width=len(entries) if machine else 1)
-            struck.back = Mark.now()
+            fault_times.back = Mark.now()
         except NotReady as problem:
             if machine:
                 raise
-            struck.not_back = str(problem)
+            fault_times.not_back = str(problem)
 
 
 def _record(fault_context: FaultContext, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:

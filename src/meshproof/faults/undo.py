@@ -1,23 +1,23 @@
-"""Taking back what a fault did: the recorded originals are put back exactly, then what held old state is restarted.
+"""Undo of faults: restores the recorded originals exactly, then restarts what keeps old state.
 
-An undo is plain data, since it waits in the journal. Its `do` is one of:
+An undo is plain data in the journal. Its `do` is one of:
 
-    put       the object `original` is made again, or replaces what is there now
-    unkeep    the same for a Secret, whose original waits in the cluster itself, in Secret `kept_as`
-    delete    the object was not there before
-    scale     Deployments of istiod back to `replicas`
-    restart   the pods of `scope` anew: `istiod`, `workloads`, `east-west`
-    again     Deployment `namespace`/`name` to none and up to `replicas`: Kubernetes tries at once to make its pods, and
-              not after a pause that has doubled with every refusal
-    ready     nothing: Kubernetes replaces what was killed; wait until Deployment `namespace`/`name` has all its pods
-    reissue   a new token for reading cluster `of`, in the remote secret of this one
+    put       create the object `original`, or replace the current one by it
+    unkeep    the same for a Secret; the original is kept in the cluster itself, in Secret `kept_as`
+    delete    delete an object that did not exist before
+    scale     scale the istiod Deployments back to `replicas`
+    restart   restart the pods of `scope`: `istiod`, `workloads`, `east-west`
+    again     scale Deployment `namespace`/`name` to zero and back to `replicas`: Kubernetes then creates its pods at
+              once instead of after its back-off
+    ready     change nothing, since Kubernetes replaces killed pods; wait until Deployment `namespace`/`name` is ready
+    reissue   put a new token for cluster `of` into this cluster's remote secret
 
-And what only the owner of the machines can do (the lab), which needs no API server to begin with:
+The following need control of the machines (the lab), and no API server to begin with:
 
-    unblock   the links between clusters are open again
-    start     the API server of the cluster runs again
-    thaw      the processes of the cluster go on
-    revive    the cluster's machine is started again
+    unblock   open the links between clusters
+    start     start the cluster's API server
+    thaw      continue the cluster's stopped processes
+    revive    start the cluster's machine
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ _SERVER_OWNED: Final = ("resourceVersion", "uid", "creationTimestamp", "generati
 
 MACHINES: Final = ("unblock", "start", "thaw", "revive")
 FIRST: Final = ("put", "unkeep", "delete", "scale", "unblock")
-"""What is done before anything is restarted."""
+"""Undos that precede all restarts."""
 API_SERVER_S: Final = 60.0
 ROOT_S: Final = 60.0
 SELF_SIGNED: Final = "istio-ca-secret"
-"""Where an istiod without cacerts keeps the CA that it makes itself."""
+"""The Secret with the self-signed CA of an istiod without cacerts."""
 
 
 def bare(thing: Json) -> Json:
-    """An object without what the API server adds, fit to be written back."""
+    """An object without server-managed fields, ready to be written back."""
     meta = {key: value for key, value in thing["metadata"].items() if key not in _SERVER_OWNED}
     return {key: value for key, value in thing.items() if key != "status"} | {"metadata": meta}
 
 
 def put(kube: Kube, thing: Json) -> None:
-    """Make the object as it is given, whether it exists or not."""
+    """Create the object, or replace an existing one."""
     meta = thing["metadata"]
     kind, name, namespace = thing["kind"], meta["name"], meta.get("namespace")
     clean = bare(thing)
@@ -80,19 +80,19 @@ def put(kube: Kube, thing: Json) -> None:
                 kube.request("PUT", path_of(kind, namespace, name), body=clean)
             return
         except ApiError as problem:
-            if problem.status != 409 or attempt == 4:  # somebody else wrote meanwhile
+            if problem.status != 409 or attempt == 4:  # a concurrent write
                 raise
 
 
 def keep_secret(kube: Kube, original: Json, name: str) -> None:
-    """A copy in the same namespace, so that no key or token comes to the runner's disk."""
+    """Keep a copy in the same namespace, so that no key or token is written to the runner's disk."""
     whole = base64.b64encode(json.dumps(original).encode()).decode()
     meta = {"name": name, "namespace": original["metadata"]["namespace"], "labels": dict(MANAGED_BY)}
     put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
 
 
 def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: MachineControl | None) -> None:
-    """Do one undo. Safe to repeat. Raises what the cluster says, or `Unavailable` if the provider is needed."""
+    """Apply one undo; safe to repeat. Raises the cluster's error, or `Unavailable` if it needs another provider."""
     kube = cluster.kube
     match undo["do"]:
         case "put":
@@ -106,8 +106,8 @@ def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mac
             start_istiod(kube, replicas, lambda: leading(mesh, cluster))
         case "restart":
             if undo["scope"] == WORKLOADS:
-                await_root(mesh.control_plane_of(cluster), cluster)
-            restart(cluster, undo["scope"])
+                await_current_root(mesh.control_plane_of(cluster), cluster)
+            restart_scope(cluster, undo["scope"])
         case "again":
             _start_again(kube, undo["namespace"], undo["name"], undo["replicas"])
         case "ready":
@@ -117,13 +117,15 @@ def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mac
         case machine if machine in MACHINES:
             apply_machine_undo(cluster.name, kube, undo, links)
         case other:
-            raise Broken("fault journal", f"unknown undo {other!r}", "use the meshproof that wrote it")
+            raise Broken(
+                "fault journal", f"it has the unknown undo {other!r}", "heal with the meshproof version that wrote it"
+            )
 
 
 def apply_machine_undo(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: MachineControl | None) -> None:
-    """Do one undo of the machines; returns when the API server answers again."""
+    """Apply one undo of the machines; returns when the API server responds again."""
     if links is None:
-        raise Unavailable("the machines of a lab", "only the lab can heal them", "heal with --provider=lab")
+        raise Unavailable("undo of a machine fault", "only the lab can apply it", "heal with --provider=lab")
     match undo["do"]:
         case "unblock":
             links.unblock()
@@ -142,7 +144,7 @@ def await_api_server(kube: Kube) -> None:
 
 
 def await_deployment(kube: Kube, namespace: str, name: str) -> None:
-    """Wait until a Deployment has as many ready pods as it wants, and none that is leaving."""
+    """Wait until a Deployment has all its replicas ready, and no terminating pods."""
     pods_ready(kube, [(namespace, name)], what=f"{namespace}/{name} on {kube.name}", timeout_s=READY_S)
 
 
@@ -152,7 +154,7 @@ def _start_again(kube: Kube, namespace: str, name: str, replicas: int) -> None:
 
 
 def reissue(mesh: Mesh, of: Cluster, reader: Cluster) -> None:
-    """Have the token by which `reader` reads `of` made anew, and put it into the remote secret."""
+    """Create a new token with which `reader` reads `of`, and put it into the remote secret."""
     build = Build(mesh)
     build.make_credentials(of)
     build.apply_remote_secret(of, reader)
@@ -162,9 +164,9 @@ def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
     kept = kube.find("Secret", undo["kept_as"], undo["namespace"])
     if kept is None:
         if kube.find("Secret", undo["name"], undo["namespace"]) is not None:
-            return  # taken back already, by a heal that was cut off after it
+            return  # already restored by a heal that was interrupted afterwards
         what = f"Secret {undo['namespace']}/{undo['kept_as']} on {kube.name}"
-        raise Broken(what, "the copy of the original is gone", "install the mesh again")
+        raise Broken(what, "the copy of the original Secret is missing", "install the mesh again")
     put(kube, json.loads(base64.b64decode(kept["data"][KEPT])))
     kube.delete("Secret", undo["kept_as"], undo["namespace"])
 
@@ -172,41 +174,40 @@ def _unkeep(kube: Kube, undo: Mapping[str, Any]) -> None:
 # -- restarting -------------------------------------------------------------------------------------------------------
 
 
-def await_root(primary: Cluster, cluster: Cluster) -> None:
-    """Wait until the root that `primary` signs under has come to a cluster's namespaces with proxies.
+def await_current_root(primary: Cluster, cluster: Cluster) -> None:
+    """Wait until the current root certificate of `primary` has reached all namespaces with proxies of a cluster.
 
-    A pod that starts before mounts the old one, and the kubelet looks at ConfigMaps of running pods once a minute.
+    A pod that starts earlier mounts the old one, and the kubelet refreshes mounted ConfigMaps only once a minute.
     """
 
     def check() -> None:
         root = _root_of(primary.kube)
-        old = [name for name in cluster.spec.proxy_namespaces if root not in _told_root(cluster.kube, name)]
+        old = [name for name in cluster.spec.proxy_namespaces if root not in _published_root(cluster.kube, name)]
         if old:
-            raise NotYet(f"another root in {ROOT_MAP} of {', '.join(old)}")
+            raise NotYet(f"old root certificate in {ROOT_MAP} of {', '.join(old)}")
 
-    eventually(check, what=f"the root of {primary}'s istiod on {cluster}", timeout_s=ROOT_S, poll_s=0.2)
+    eventually(check, what=f"root certificate of {primary}'s istiod on {cluster}", timeout_s=ROOT_S, poll_s=0.2)
 
 
 def _root_of(kube: Kube) -> str:
-    """The root, as PEM text, under which the istiod of a cluster signs: plugged in, else made by itself."""
+    """The root certificate (PEM text) of the CA of a cluster's istiod: plugged in, else self-signed."""
     for name, key in ((names.CACERTS, ROOT_CERT), (SELF_SIGNED, CA_CERT)):
         secret = kube.find("Secret", name, names.SYSTEM_NAMESPACE)
         if secret is not None:
             return base64.b64decode(secret["data"][key]).decode().strip()
-    raise NotYet(f"neither Secret {names.CACERTS} nor {SELF_SIGNED}")
+    raise NotYet(f"neither Secret {names.CACERTS} nor {SELF_SIGNED} exists")
 
 
-def _told_root(kube: Kube, namespace: str) -> str:
+def _published_root(kube: Kube, namespace: str) -> str:
     found = kube.find("ConfigMap", ROOT_MAP, namespace) or {}
     return str((found.get("data") or {}).get(ROOT_KEY, ""))
 
 
-def restart(cluster: Cluster, scope: str) -> None:
-    """Delete the pods of istiod, all others with a proxy, or those of the east-west gateway, almost without grace;
-    return when new ones are ready.
+def restart_scope(cluster: Cluster, scope: str) -> None:
+    """Delete the pods of istiod, all others with a proxy, or those of the east-west gateway; wait for new ones.
 
-    istiod gets time to give its leases back: one that is killed keeps them for half a minute, and no new namespace of
-    any cluster gets its root certificate meanwhile.
+    Pods get no grace period, except istiod: a killed istiod keeps its leases for half a minute, and until then new
+    namespaces get no root certificate in any cluster.
     """
     grace_s = ISTIOD_GRACE_S if scope == ISTIOD else 0
     kube = cluster.kube
@@ -218,7 +219,7 @@ def restart(cluster: Cluster, scope: str) -> None:
             kube.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_s=grace_s)
 
     these = [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in chosen]
-    pods_ready(kube, these, what=f"{scope} of {cluster} anew", timeout_s=READY_S, old=old)
+    pods_ready(kube, these, what=f"restart of {scope} on {cluster}", timeout_s=READY_S, old=old)
 
 
 def _deployments(cluster: Cluster) -> list[Json]:

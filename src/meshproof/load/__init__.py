@@ -1,1 +1,1 @@
-"""Steady requests while something happens: generators outside and inside the mesh, and the history they leave."""
+"""Load at a constant rate during a fault or an upgrade: generators outside and inside the mesh, and their history."""

@@ -1,4 +1,4 @@
-"""A load at a constant rate, open loop: a slow answer does not make the next request wait."""
+"""Open-loop load at a constant rate: a slow response does not delay the next request."""
 
 from __future__ import annotations
 
@@ -16,99 +16,101 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES, SAMPLES
 from meshproof.core.errors import Broken
-from meshproof.load.history import History, Mark, Outcome, Request, Told
+from meshproof.load.history import History, Mark, Request, RequestOutcome, Response
 from meshproof.load.pod_generator import PodLoad, PodRequest
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.answers import VERSION_HEADER, words
 from meshproof.probes.http import app_url, get, plain_session
 
-MOST_WAITING: Final = 512
-"""Requests on their way at once: at 20 a second and a limit of 15 s there are more only if all of them hang."""
+MOST_IN_FLIGHT: Final = 512
+"""Concurrent requests in flight: at 20 a second and a timeout of 15 s there are more only if all of them hang."""
 
 
-Ask = Callable[[], Told]
+Sender = Callable[[], Response]
 
 
-class Way(StrEnum):
-    """How a request goes in.
+class EntryPoint(StrEnum):
+    """How a request enters the mesh.
 
-    There is no kept connection from a client pod: it would end at the pod's own sidecar, whose connections to others
-    are kept alive anyway.
+    Client pods need no keep-alive variant: a kept connection would end at the pod's own sidecar, whose upstream
+    connections are kept alive anyway.
     """
 
     NEW = "ingress new"
-    """Through the ingress gateway, each request over a connection of its own."""
+    """Through the ingress gateway, with a new connection for each request."""
     KEPT = "ingress kept"
-    """Through the ingress gateway, over connections that are kept alive."""
+    """Through the ingress gateway, over keep-alive connections."""
     CLIENT = "client"
     """From the client pod in the mesh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What is asked for: its `host` at ingress gateways, its `url` in the mesh. `name` is how histories call it."""
+class LoadTarget:
+    """A requested service: `host` at ingress gateways, `url` inside the mesh, `name` in histories."""
 
     name: str
     host: str
     url: str
 
 
-DEFAULT: Final = Target(name="", host=names.APP_HOST, url=app_url())
+DEFAULT: Final = LoadTarget(name="", host=names.APP_HOST, url=app_url())
 """The application as it is installed, with Istio's default settings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where requests come from and what they ask for; its text is its name in a history."""
+    """Where requests come from and which target they request; its text is its name in a history."""
 
     cluster: str
-    way: Way
-    target: Target = DEFAULT
+    entry_point: EntryPoint
+    target: LoadTarget = DEFAULT
 
     def __str__(self) -> str:
-        return f"{self.cluster} {self.way} {self.target.name}".strip()
+        return f"{self.cluster} {self.entry_point} {self.target.name}".strip()
 
 
 class Load:
-    """Sends `rate` requests per second from every source while it is entered; `history` has what became of them.
+    """Sends `rate` requests per second from every source while entered; `history` has their outcomes.
 
-    `asks` are sent by this process, `pods` by client pods. `answerers` maps the version that an answer tells to the
-    cluster that it came from.
+    This process calls `senders`; client pods send the loads in `pods`. `responders` maps the version in a response to
+    the cluster that it comes from.
     """
 
     def __init__(
         self,
-        asks: Mapping[str, Ask],
+        senders: Mapping[str, Sender],
         *,
         rate: float = SAMPLES.load_rate_hz,
         pods: Sequence[PodLoad] = (),
-        answerers: Mapping[str, str] = MappingProxyType({}),
+        responders: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.history = History()
         self.rate = rate
-        self.sources = (*asks, *(source for pod in pods for source in pod.sources))
-        self._asks = dict(asks)
+        self.sources = (*senders, *(source for pod in pods for source in pod.sources))
+        self._senders = dict(senders)
         self._pods = tuple(pods)
-        self._answerers = answerers
+        self._responders = responders
         self._pause_s = 1.0 / rate
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(max_workers=MOST_WAITING, thread_name_prefix="load")
+        self._pool = ThreadPoolExecutor(max_workers=MOST_IN_FLIGHT, thread_name_prefix="load")
         self._pacers: list[threading.Thread] = []
-        self._late_s: dict[str, float] = dict.fromkeys(asks, 0.0)
+        self._late_s: dict[str, float] = dict.fromkeys(senders, 0.0)
         self._futures: list[Future[None]] = []
         self._abandoned = threading.Event()
 
     @property
     def late_s(self) -> Mapping[str, float]:
-        """By source how many seconds after its time a request was sent at worst: the machine had no time for it."""
+        """By source, the seconds by which the load generator fell behind schedule at worst, for lack of CPU time."""
         return self._late_s | {source: late for pod in self._pods for source, late in pod.late_s.items()}
 
     def __enter__(self) -> Load:
         together(lambda pod: pod.start(self.rate), self._pods)
-        for number, (source, ask) in enumerate(self._asks.items()):
-            offset = self._pause_s * number / len(self._asks)
-            pacer = threading.Thread(target=self._pace, args=(source, ask, offset), name=f"pace-{source}", daemon=True)
+        for number, (source, sender) in enumerate(self._senders.items()):
+            offset = self._pause_s * number / len(self._senders)
+            pacer = threading.Thread(
+                target=self._pace, args=(source, sender, offset), name=f"pace-{source}", daemon=True
+            )
             self._pacers.append(pacer)
             pacer.start()
         return self
@@ -116,7 +118,7 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop sending, and wait for what is on its way as long as the client's own limit lets it be."""
+        """Stop sending, and wait for requests in flight until the client's own timeout."""
         self._stop.set()
         for pacer in self._pacers:
             pacer.join()
@@ -132,89 +134,95 @@ class Load:
             for pod in collected:
                 self._add_from_pod(pod.result())
             if late:
-                raise Broken("the load", f"{len(late)} requests did not end within their own limit")
+                raise Broken("load generator", f"{len(late)} requests did not end within their own timeout")
 
-    def _pace(self, source: str, ask: Ask, offset_s: float) -> None:
+    def _pace(self, source: str, sender: Sender, offset_s: float) -> None:
         due = time.monotonic() + offset_s
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             self._late_s[source] = max(self._late_s[source], time.monotonic() - due)
-            self._futures.append(self._pool.submit(self._send, source, ask, Mark.now()))
+            self._futures.append(self._pool.submit(self._send, source, sender, Mark.now()))
             due += self._pause_s
 
-    def _send(self, source: str, ask: Ask, mark: Mark) -> None:
-        told = ask()
-        outcome = Outcome.UNKNOWN if self._abandoned.is_set() else outcome_of(told)
-        self._add(source, mark, told, outcome, time.monotonic() - mark.monotonic_s)
+    def _send(self, source: str, sender: Sender, mark: Mark) -> None:
+        response = sender()
+        outcome = RequestOutcome.UNKNOWN if self._abandoned.is_set() else outcome_of(response)
+        self._add(source, mark, response, outcome, time.monotonic() - mark.monotonic_s)
 
     def _add_from_pod(self, requests: Sequence[PodRequest]) -> None:
         for each in requests:
             end = each.end
-            outcome = outcome_of(end.told) if end else Outcome.UNKNOWN
+            outcome = outcome_of(end.response) if end else RequestOutcome.UNKNOWN
             self._add(
-                each.source, each.sent, end.told if end else Told(status=0), outcome, end.latency_s if end else 0.0
+                each.source,
+                each.sent,
+                end.response if end else Response(status=0),
+                outcome,
+                end.latency_s if end else 0.0,
             )
 
-    def _add(self, source: str, mark: Mark, told: Told, outcome: Outcome, latency_s: float) -> None:
+    def _add(self, source: str, mark: Mark, response: Response, outcome: RequestOutcome, latency_s: float) -> None:
         self.history.add(
             Request(
                 sent_s=mark.monotonic_s,
                 wall=mark.wall,
                 source=source,
                 outcome=outcome,
-                status=told.status,
-                version=told.version,
+                status=response.status,
+                version=response.version,
                 latency_s=latency_s,
-                error=told.error,
-                cluster=self._answerers.get(told.version, ""),
-                flags=told.flags,
-                attempts=told.attempts,
+                error=response.error,
+                cluster=self._responders.get(response.version, ""),
+                flags=response.flags,
+                attempts=response.attempts,
             )
         )
 
 
-def outcome_of(told: Told) -> Outcome:
-    """Answered with success, refused with a status, or lost without an answer (or in the middle of one)."""
-    if told.error:
-        return Outcome.LOST
-    return Outcome.ANSWERED if 200 <= told.status < 300 else Outcome.REFUSED
+def outcome_of(response: Response) -> RequestOutcome:
+    """Answered with 2xx, refused with another status, or lost without a complete response."""
+    if response.error:
+        return RequestOutcome.LOST
+    return RequestOutcome.ANSWERED if 200 <= response.status < 300 else RequestOutcome.REFUSED
 
 
-def ask_ingress(
-    address: str, target: Target, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client_s
-) -> Ask:
-    """How to ask an ingress gateway: over a new connection each time, or over kept ones, never with a retry."""
-    kept = plain_session(MOST_WAITING) if keep else None
+def ingress_sender(
+    address: str, target: LoadTarget, *, keep: bool, port: int = 80, timeout_s: float = DEADLINES.client_s
+) -> Sender:
+    """A sender of requests to an ingress gateway, over new or keep-alive connections, without retries."""
+    kept = plain_session(MOST_IN_FLIGHT) if keep else None
 
-    def ask() -> Told:
-        # Of its own: from a shared pool a request could get a connection that the gateway is about to close.
+    def send() -> Response:
+        # A session per request: a shared pool could hand out a connection that the gateway is about to close.
         session = kept or plain_session()
         try:
-            answer = get(session, address, host=target.host, port=port, timeout_s=timeout_s, close=not keep)
+            response = get(session, address, host=target.host, port=port, timeout_s=timeout_s, close=not keep)
         except OSError as problem:
-            return Told(status=0, error=words(problem))
+            return Response(status=0, error=words(problem))
         finally:
             if not keep:
                 session.close()
-        attempts = answer.headers.get(names.ATTEMPTS_HEADER, "")
-        return Told(
-            status=answer.status_code,
-            version=answer.headers.get(VERSION_HEADER, "") if answer.status_code < 300 else "",
-            flags=answer.headers.get(names.FLAGS_HEADER, ""),
+        attempts = response.headers.get(names.ATTEMPTS_HEADER, "")
+        return Response(
+            status=response.status_code,
+            version=response.headers.get(VERSION_HEADER, "") if response.status_code < 300 else "",
+            flags=response.headers.get(names.FLAGS_HEADER, ""),
             attempts=int(attempts) if attempts.isdecimal() else 0,
         )
 
-    return ask
+    return send
 
 
-def sources_of(snapshot: Snapshot, targets: Sequence[Target], ways: Sequence[Way]) -> tuple[Source, ...]:
-    """Every cluster in all of these ways; where no request can go through an ingress gateway, only from its client."""
+def sources_of(
+    snapshot: Snapshot, targets: Sequence[LoadTarget], entry_points: Sequence[EntryPoint]
+) -> tuple[Source, ...]:
+    """Sources in every cluster, with these entry points; without a usable ingress gateway only its client pod."""
     usable = snapshot.with_ingress
     return tuple(
-        Source(cluster=str(cluster.name), way=way, target=target)
+        Source(cluster=str(cluster.name), entry_point=entry_point, target=target)
         for cluster in snapshot.mesh.clusters
         for target in targets
-        for way in ways
-        if way is Way.CLIENT or cluster in usable
+        for entry_point in entry_points
+        if entry_point is EntryPoint.CLIENT or cluster in usable
     )
 
 
@@ -223,25 +231,34 @@ def load_on(
     mesh: Mesh,
     snapshot: Snapshot,
     *,
-    targets: Sequence[Target] = (DEFAULT,),
-    ways: Sequence[Way] = tuple(Way),
-    beside: Sequence[PodLoad] = (),
+    targets: Sequence[LoadTarget] = (DEFAULT,),
+    entry_points: Sequence[EntryPoint] = tuple(EntryPoint),
+    extra_loads: Sequence[PodLoad] = (),
     rate: float = SAMPLES.load_rate_hz,
 ) -> Iterator[Load]:
-    """A load on the application from the sources of these ways, and from pods `beside` them."""
-    asks = {
-        str(source): ask_ingress(
-            snapshot.of(mesh.cluster(source.cluster)).ingress_address, source.target, keep=source.way is Way.KEPT
+    """A load on the application from the sources with these entry points, and the `extra_loads` of further pods."""
+    senders = {
+        str(source): ingress_sender(
+            snapshot.of(mesh.cluster(source.cluster)).ingress_address,
+            source.target,
+            keep=source.entry_point is EntryPoint.KEPT,
         )
-        for source in sources_of(snapshot, targets, ways)
-        if source.way is not Way.CLIENT
+        for source in sources_of(snapshot, targets, entry_points)
+        if source.entry_point is not EntryPoint.CLIENT
     }
-    pods = [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters] if Way.CLIENT in ways else []
-    answerers = {cluster.spec.app_version: str(cluster.name) for cluster in mesh.clusters}
-    with Load(asks, rate=rate, pods=[*pods, *beside], answerers=answerers) as load:
+    pods = (
+        [_pod_load(cluster, snapshot, targets) for cluster in mesh.clusters]
+        if EntryPoint.CLIENT in entry_points
+        else []
+    )
+    responders = {cluster.spec.app_version: str(cluster.name) for cluster in mesh.clusters}
+    with Load(senders, rate=rate, pods=[*pods, *extra_loads], responders=responders) as load:
         yield load
 
 
-def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[Target]) -> PodLoad:
-    sources = {str(Source(cluster=cluster.name, way=Way.CLIENT, target=target)): target.url for target in targets}
+def _pod_load(cluster: Cluster, snapshot: Snapshot, targets: Sequence[LoadTarget]) -> PodLoad:
+    sources = {
+        str(Source(cluster=cluster.name, entry_point=EntryPoint.CLIENT, target=target)): target.url
+        for target in targets
+    }
     return PodLoad(cluster.kube, snapshot.of(cluster).client, sources)

@@ -1,4 +1,4 @@
-"""What became of every request of a load: kept as it happened, judged afterwards."""
+"""Request history: the outcome of every request of a load, recorded live and judged afterwards."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Final
 from meshproof.core.errors import Broken
 
 MOST_RECORDS: Final = 200_000
-"""A load of 20 requests a second fills this in almost three hours."""
+"""Enough for almost three hours at 20 requests a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A moment on both clocks."""
+    """A moment on the monotonic clock and on the wall clock."""
 
     monotonic_s: float
     wall: float
@@ -30,12 +30,12 @@ class Mark:
         return cls(monotonic_s=time.monotonic(), wall=time.time())
 
     def at(self, monotonic_s: float) -> Mark:
-        """The moment at which the monotonic clock showed this, by the distance from here."""
+        """The moment of this monotonic time, computed from its distance to this one."""
         return Mark(monotonic_s=monotonic_s, wall=self.wall + monotonic_s - self.monotonic_s)
 
 
-class Outcome(StrEnum):
-    """What became of a request. `UNKNOWN`: nobody waited for its end, so it counts neither way."""
+class RequestOutcome(StrEnum):
+    """The outcome of a request. `UNKNOWN`: its end was not observed, so it counts neither as good nor as bad."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
@@ -44,8 +44,8 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What came back: `status` 0 means no answer, and `error` says why. `flags` and `attempts` as the gateway tells."""
+class Response:
+    """The response: `status` 0 means none, with the reason in `error`. The gateway reports `flags` and `attempts`."""
 
     status: int
     version: str = ""
@@ -56,16 +56,16 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request: `sent_s` is monotonic, `wall` seconds since 1970, `latency_s` until the answer or error.
+    """One request: `sent_s` is monotonic, `wall` seconds since 1970, `latency_s` until the response or error.
 
-    `cluster` is who answered. `flags` (Envoy's response flags, `-` for none) and `attempts` are what an ingress gateway
-    told of itself; empty and 0 where nobody tells them: a sidecar does only for hosts with a route of ours.
+    `cluster` is where the response came from. `flags` (Envoy's response flags, `-` for none) and `attempts` are
+    reported by ingress gateways, and by sidecars for hosts with a route of ours; otherwise empty and 0.
     """
 
     sent_s: float
     wall: float
     source: str
-    outcome: Outcome
+    outcome: RequestOutcome
     status: int
     version: str
     latency_s: float
@@ -76,12 +76,12 @@ class Request:
 
     @property
     def is_bad(self) -> bool:
-        """Refused or lost; what nobody waited for is neither good nor bad."""
-        return self.outcome in (Outcome.REFUSED, Outcome.LOST)
+        """Refused or lost; an unknown outcome is neither good nor bad."""
+        return self.outcome in (RequestOutcome.REFUSED, RequestOutcome.LOST)
 
     @property
     def is_known(self) -> bool:
-        return self.outcome is not Outcome.UNKNOWN
+        return self.outcome is not RequestOutcome.UNKNOWN
 
     def __str__(self) -> str:
         what = f"HTTP {self.status}" if self.status else self.error or self.outcome
@@ -91,7 +91,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A span of the monotonic clock, both ends included."""
+    """A period on the monotonic clock, both ends included."""
 
     begin_s: float
     end_s: float
@@ -106,7 +106,7 @@ class Summary:
     """The requests of one window, counted. Latencies are of answered requests, in seconds (0 if there are none)."""
 
     total: int
-    outcomes: dict[Outcome, int]
+    outcomes: dict[RequestOutcome, int]
     versions: dict[str, int]
     p50_s: float
     p99_s: float
@@ -114,16 +114,16 @@ class Summary:
 
     @property
     def answered(self) -> int:
-        return self.outcomes.get(Outcome.ANSWERED, 0)
+        return self.outcomes.get(RequestOutcome.ANSWERED, 0)
 
     @property
     def unknown(self) -> int:
-        return self.outcomes.get(Outcome.UNKNOWN, 0)
+        return self.outcomes.get(RequestOutcome.UNKNOWN, 0)
 
     def __str__(self) -> str:
         versions = ", ".join(f"{version} {count}" for version, count in sorted(self.versions.items()))
         others = "".join(
-            f", {count} {outcome}" for outcome, count in self.outcomes.items() if outcome is not Outcome.ANSWERED
+            f", {count} {outcome}" for outcome, count in self.outcomes.items() if outcome is not RequestOutcome.ANSWERED
         )
         figures = f"p50 {self.p50_s * 1000:.0f} ms, p99 {self.p99_s * 1000:.0f} ms, max {self.longest_s:.2f} s"
         return f"{self.answered} of {self.total} answered ({versions or 'no version'}){others}; {figures}"
@@ -141,7 +141,7 @@ class History:
         with self._lock:
             if len(self._requests) >= MOST_RECORDS:
                 raise Broken(
-                    "the history of requests", f"it is full ({MOST_RECORDS})", "send fewer or for a shorter time"
+                    "request history", f"it is full ({MOST_RECORDS} requests)", "lower the rate or shorten the load"
                 )
             self._requests.append(request)
 
@@ -161,7 +161,7 @@ class History:
         ]
 
     def lost_in(self, window: Window, *, sources: Container[str] | None = None) -> list[Request]:
-        """Requests of a window that got an error or no answer; `UNKNOWN` ones are not among them."""
+        """Requests of a window with an error or without a response; `UNKNOWN` ones are not included."""
         return [request for request in self.sent_in(window, sources=sources) if request.is_bad]
 
     def as_csv(self) -> str:
@@ -178,9 +178,9 @@ class History:
 
 
 def summarise(requests: Iterable[Request]) -> Summary:
-    """Count requests and say how long answers took (nearest rank)."""
+    """Counts of requests, and latency percentiles of responses (nearest rank)."""
     all_of_them = list(requests)
-    answered = [request for request in all_of_them if request.outcome is Outcome.ANSWERED]
+    answered = [request for request in all_of_them if request.outcome is RequestOutcome.ANSWERED]
     latencies = sorted(request.latency_s for request in answered)
     return Summary(
         total=len(all_of_them),
@@ -193,24 +193,24 @@ def summarise(requests: Iterable[Request]) -> Summary:
 
 
 SLOW_S: Final = 1.0
-"""An answer that took longer is as good as none to the person who waits for it."""
+"""A slower response is as bad as none for the user who waits for it."""
 
 
 def bad_spell(requests: Iterable[Request], since_s: float, *, slow_s: float = SLOW_S) -> float:
-    """Seconds from `since_s` until the last request was sent that was refused, lost, or slower than `slow_s`; else 0.
+    """Seconds from `since_s` until the last request that was refused, lost, or slower than `slow_s`; 0 if none was.
 
-    This is how long a user felt a fault that began then.
+    This is how long a fault that began then affected users.
     """
     felt = [r.sent_s for r in requests if r.sent_s >= since_s and (r.is_bad or r.latency_s > slow_s)]
     return max(felt) - since_s if felt else 0.0
 
 
 def silence(requests: Iterable[Request], window: Window, cluster: str) -> float:
-    """The longest span of a window, in seconds, in which no answered request came from `cluster`."""
+    """The longest time in a window, in seconds, without a response from `cluster`."""
     answered = [
         r.sent_s
         for r in requests
-        if r.outcome is Outcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
+        if r.outcome is RequestOutcome.ANSWERED and r.cluster == cluster and window.begin_s <= r.sent_s <= window.end_s
     ]
     moments = [window.begin_s, *sorted(answered), window.end_s]
     return max(later - sooner for sooner, later in pairwise(moments))
@@ -221,5 +221,5 @@ def _rank(ordered: list[float], share: float) -> float:
 
 
 def clock(wall: float) -> str:
-    """Seconds since 1970 as local time of day, as it stands in logs beside it."""
+    """Seconds since 1970 as local time of day, as in logs."""
     return datetime.fromtimestamp(wall).astimezone().strftime("%H:%M:%S")

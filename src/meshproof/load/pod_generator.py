@@ -1,7 +1,7 @@
-"""A load that a client pod sends by itself, so that its requests do not depend on the API server that started it.
+"""Load generator inside a client pod: once started, its requests do not depend on the API server.
 
-One `exec` starts it in the background, another fetches what became of its requests. It ends by itself after a fixed
-number of requests, whether or not anybody comes back for it. What cannot be fetched is unknown, never a success.
+One `exec` starts it in the background, another fetches the results. It ends by itself after a fixed number of requests,
+even if nobody fetches them. Results that cannot be fetched are unknown, never successes.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
-from meshproof.load.history import Mark, Told
+from meshproof.load.history import Mark, Response
 from meshproof.mesh.objects import PodFacts
 from meshproof.probes.answers import VERSION_HEADER
 from meshproof.probes.pod_script import WRITE_OUT, exec_in_pod, parse_curl
 
 LONGEST_S: Final = 600.0
-"""After so long it ends by itself, and takes its file with it."""
+"""After this time it ends by itself and removes its file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a request of a pod ended, and how long that took."""
+    """The response to a request of a pod, and its latency."""
 
-    told: Told
+    response: Response
     latency_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRequest:
-    """One request of a pod; `end` is None if nothing is known about its end."""
+    """One request of a pod; `end` is None if its end is unknown."""
 
     source: str
     sent: Mark
     end: End | None
 
 
-# The moments are read from /proc/uptime, in hundredths of a second: it costs no process, and needs no `date` that knows
-# more than seconds. Each line is one write to a file that is opened for appending, so that lines stay whole.
+# Timestamps come from /proc/uptime, in hundredths of a second: that forks no process and needs no fractions in `date`.
+# Each line is one write to a file opened for appending, so lines stay whole.
 _START: Final = """
 dir=$1; limit=$2; count=$3; step=$4; format=$5; shift 5
 mkdir "$dir" || exit 97
 now() { read -r up _ </proc/uptime; now=${up%.*}${up#*.}; }
-ask() { curl -s -o /dev/null --max-time "$limit" -w "R $1 $2 $format" "$3"; }
+send() { curl -s -o /dev/null --max-time "$limit" -w "R $1 $2 $format" "$3"; }
 pace() {
   now; due=$now; sent=0
   while [ "$sent" -lt "$count" ] && [ ! -e "$dir/stop" ]; do
@@ -59,7 +59,7 @@ pace() {
     fi
     sent=$((sent + 1)); due=$((due + step))
     echo "S $1 $sent $now"
-    ask "$1" "$sent" "$2" &
+    send "$1" "$sent" "$2" &
   done
   wait
   echo "E $1"
@@ -69,7 +69,7 @@ pace() {
   number=0
   for url in "$@"; do pace "$number" "$url" & number=$((number + 1)); done
   wait
-  # Somebody may still come for it, but not for ever.
+  # Keep the results a little longer for a late fetch.
   [ -e "$dir/stop" ] || { sleep 60; rm -rf "$dir"; }
 ) </dev/null >>"$dir/out" 2>/dev/null &
 now; echo "meshproof now $now"
@@ -86,14 +86,14 @@ rm -rf "$dir"
 
 
 class PodLoad:
-    """Requests from one client pod, at the same rate from each source; `sources` maps a source's name to its URL."""
+    """Load from one client pod, at the same rate from each source; `sources` maps a source's name to its URL."""
 
     def __init__(self, kube: Kube, pod: PodFacts, sources: Mapping[str, str]) -> None:
         self.sources = tuple(sources)
         self.trouble = ""
-        """Why nothing could be fetched, if so."""
+        """Why no results could be fetched; empty if they were."""
         self.late_s: dict[str, float] = {}
-        """How many seconds after its time a request was sent at worst, by source; of those that are known."""
+        """By source, the seconds by which it fell behind schedule at worst, as far as known."""
         self._kube = kube
         self._pod = pod
         self._urls = tuple(sources.values())
@@ -103,23 +103,23 @@ class PodLoad:
         self._uptime_s = 0.0
 
     def start(self, rate: float) -> None:
-        """Begin to send. Raises `Broken` if the pod cannot do it."""
+        """Start the load. Raises `Broken` if that fails in the pod."""
         self._rate = rate
         count = round(LONGEST_S * rate)
         argv = ["sh", "-c", _START, "sh", self._folder, f"{DEADLINES.client_s:g}", str(count), str(round(100 / rate))]
         before = Mark.now()
-        answer = self._exec([*argv, WRITE_OUT, *self._urls], timeout_s=20)
+        output = self._exec([*argv, WRITE_OUT, *self._urls], timeout_s=20)
         after = Mark.now()
-        found = re.search(r"meshproof now (\d+)", answer)
+        found = re.search(r"meshproof now (\d+)", output)
         if found is None:
-            raise Broken(f"the load from {self._pod} on {self._kube.name}", f"did not start: {answer[-300:]!r}")
+            raise Broken(f"load from {self._pod} on {self._kube.name}", f"it did not start: {output[-300:]!r}")
         self._began = before.at((before.monotonic_s + after.monotonic_s) / 2)
         self._uptime_s = int(found[1]) / 100
 
     def finish(self, stopped: Mark) -> list[PodRequest]:
-        """End it, wait for the requests on their way, and tell what became of all; `stopped` is when sending ended.
+        """Stop the load, wait for requests in flight, and return all requests; `stopped` is when sending ended.
 
-        Does not raise: if the pod or its API server does not answer, every request that must have been sent is unknown.
+        Never raises: if the pod or its API server does not respond, every request that was due is unknown.
         """
         if self._began is None:
             return []
@@ -131,13 +131,13 @@ class PodLoad:
             self.trouble = str(problem)
             return self._unknown(stopped)
         if not text.strip():
-            self.trouble = f"{self._pod} on {self._kube.name} has lost what it noted: was it restarted?"
+            self.trouble = f"{self._pod} on {self._kube.name} has lost the results of its load: was it restarted?"
             return self._unknown(stopped)
         return self._read(text)
 
     def _exec(self, argv: Sequence[str], *, timeout_s: float) -> str:
-        answer = exec_in_pod(self._kube, self._pod, argv, timeout_s=timeout_s)
-        return answer.stdout or answer.stderr if answer.exit_code != 96 else ""
+        result = exec_in_pod(self._kube, self._pod, argv, timeout_s=timeout_s)
+        return result.stdout or result.stderr if result.exit_code != 96 else ""
 
     def _mark(self, uptime_s: float) -> Mark:
         assert self._began is not None
@@ -165,9 +165,9 @@ Key = tuple[int, int]
 
 
 def parse_notes(text: str) -> tuple[dict[Key, float], dict[Key, End]]:
-    """From the file of the script above: when each request was sent (seconds of uptime), and what came of it.
+    """Parses the file of the script above: when each request was sent (seconds of uptime), and how it ended.
 
-    A line that was cut off, as by a full disk or a kill, tells nothing.
+    Truncated lines, as after a full disk or a kill, are ignored.
     """
     sent: dict[Key, float] = {}
     ended: dict[Key, End] = {}
@@ -181,7 +181,7 @@ def parse_notes(text: str) -> tuple[dict[Key, float], dict[Key, End]]:
 
 
 def lateness(sent: Mapping[Key, float], step_s: float) -> dict[int, float]:
-    """By loop, how long after its time a request was sent at worst, where the first of each was in time."""
+    """By loop, the seconds by which it fell behind schedule at worst, relative to its first request."""
     firsts = {loop: at_s for (loop, number), at_s in sent.items() if number == 1}
     found: dict[int, float] = {}
     for (loop, number), at_s in sent.items():
@@ -196,11 +196,11 @@ def _end(row: str) -> End | None:
     except (Broken, ValueError):
         return None
     attempts = result.headers[names.ATTEMPTS_HEADER]
-    told = Told(
+    response = Response(
         status=result.status,
         version=result.headers[VERSION_HEADER] if result.status < 300 else "",
         error=result.error,
         flags=result.headers[names.FLAGS_HEADER],
         attempts=int(attempts) if attempts.isdecimal() else 0,
     )
-    return End(told=told, latency_s=result.seconds)
+    return End(response=response, latency_s=result.seconds)

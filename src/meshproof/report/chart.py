@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from meshproof.load.history import SLOW_S, Outcome, Request, Window
+from meshproof.load.history import SLOW_S, Request, RequestOutcome, Window
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,9 +16,9 @@ BY_CLUSTER: Final = ("#a9c3dc", "#b5d8b5", "#dcc3a9", "#c9bbd9")
 """Colours of answers by cluster, in the topology's order: pale, so that failures stand out."""
 OTHERS: Final = {
     "answered, by an unknown cluster": "#cccccc",
-    str(Outcome.REFUSED): "#e0a000",
-    str(Outcome.LOST): "#d02020",
-    str(Outcome.UNKNOWN): "#ececec",
+    str(RequestOutcome.REFUSED): "#e0a000",
+    str(RequestOutcome.LOST): "#d02020",
+    str(RequestOutcome.UNKNOWN): "#ececec",
 }
 OUTAGE: Final = "#f6d5d5"
 SLOW: Final = f"slower than {SLOW_S:g} s"
@@ -40,7 +40,7 @@ def binned(requests: Sequence[Request], window: Window, clusters: Sequence[str])
 
 
 def _series_of(request: Request, clusters: Sequence[str]) -> str:
-    if request.outcome is not Outcome.ANSWERED:
+    if request.outcome is not RequestOutcome.ANSWERED:
         return str(request.outcome)
     return f"answered by {request.cluster}" if request.cluster in clusters else next(iter(OTHERS))
 
@@ -158,7 +158,10 @@ def _draw_latencies(axes: Axes, requests: Sequence[Request], window: Window) -> 
     for colour, size, chosen in (
         ("#404040", 1.5, [r for r in requests if r.is_known and not reason_of(r)]),
         (OF_SLOW, 4, [r for r in requests if reason_of(r) == SLOW]),
-        *((OTHERS[str(o)], 4, [r for r in requests if r.outcome is o]) for o in (Outcome.REFUSED, Outcome.LOST)),
+        *(
+            (OTHERS[str(o)], 4, [r for r in requests if r.outcome is o])
+            for o in (RequestOutcome.REFUSED, RequestOutcome.LOST)
+        ),
     ):
         moments = [r.sent_s - window.begin_s for r in chosen]
         axes.plot(

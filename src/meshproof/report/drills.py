@@ -22,13 +22,13 @@ def attach(evidence: Evidence, drill: Drill, name: str) -> None:
         for cluster in clusters
         for target in dict.fromkeys(source.target for source in drill.sources)
     }
-    marks = [(moments.told.monotonic_s, "fault"), (moments.heal.monotonic_s, "healing")]
-    if moments.gone.monotonic_s - moments.told.monotonic_s > 1:
+    marks = [(moments.injected.monotonic_s, "fault"), (moments.heal.monotonic_s, "healing")]
+    if moments.gone.monotonic_s - moments.injected.monotonic_s > 1:
         marks.insert(1, (moments.gone.monotonic_s, "gone"))
     if moments.back is not None:
         marks.append((moments.back.monotonic_s, "back"))
     over_s = moments.back.monotonic_s if moments.back is not None else drill.whole.end_s
-    outages = [Window(begin_s=moments.told.monotonic_s, end_s=over_s)]
+    outages = [Window(begin_s=moments.injected.monotonic_s, end_s=over_s)]
     title = f"{moments.what} ({drill.mesh.topology.name})"
     evidence.attach(f"{name}-history.csv", drill.history.as_csv())
     evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters, outages))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from meshproof.claims.evidence import Evidence
 from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
-from meshproof.upgrade.baseline.compare import Comparison
-from meshproof.upgrade.baseline.render import told
+from meshproof.upgrade.baseline.compare import BaselineComparison
+from meshproof.upgrade.baseline.render import comparison_text
 from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.timeline import page
 
@@ -16,29 +16,29 @@ def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
     clusters = [str(cluster.name) for cluster in rehearsal.mesh.clusters]
     requests = rehearsal.history.sent_in(rehearsal.window)
     panels = {name: [r for r in requests if r.source.startswith(f"{name} ")] for name in clusters}
-    marks = [(stage.begin.monotonic_s, str(number)) for number, stage in enumerate(rehearsal.stages, start=1)]
-    title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.way} ({rehearsal.mesh.topology.name})"
+    marks = [(result.begin.monotonic_s, str(number)) for number, result in enumerate(rehearsal.results, start=1)]
+    title = f"{rehearsal.old.minor} to {rehearsal.new.minor}, {rehearsal.method} ({rehearsal.mesh.topology.name})"
     evidence.attach("timeline.md", page(rehearsal))
     evidence.attach("history.csv", rehearsal.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))
-    if any(stage.lost or stage.lost_by_default for stage in rehearsal.stages) and (
+    if any(result.lost or result.lost_by_default for result in rehearsal.results) and (
         errors := proxy_errors(rehearsal.mesh)
     ):
         evidence.attach("proxies-logged", errors)
-    for number, stage in enumerate(rehearsal.stages, start=1):
-        figures: dict[str, float] = {"took_s": round(stage.done_s, 1), "requests": len(stage.requests)}
+    for number, result in enumerate(rehearsal.results, start=1):
+        figures: dict[str, float] = {"took_s": round(result.done_s, 1), "requests": len(result.requests)}
         figures |= {
-            "lost": len(stage.lost),
-            "lost_by_default": len(stage.lost_by_default),
-            "slowest_s": round(stage.summary.longest_s, 2),
+            "lost": len(result.lost),
+            "lost_by_default": len(result.lost_by_default),
+            "slowest_s": round(result.summary.longest_s, 2),
         }
-        if stage.healthy_s is not None:
-            figures["healthy_s"] = round(stage.healthy_s, 1)
-        if stage.claims is not None:
-            figures["claims_s"] = round(stage.claims.seconds, 1)
-        evidence.figures[f"{number}. {stage.step.name}"] = figures
+        if result.healthy_s is not None:
+            figures["healthy_s"] = round(result.healthy_s, 1)
+        if result.claims is not None:
+            figures["claims_s"] = round(result.claims.seconds, 1)
+        evidence.figures[f"{number}. {result.step.name}"] = figures
 
 
-def changes(comparison: Comparison) -> str:
+def changes(comparison: BaselineComparison) -> str:
     """A comparison in words."""
-    return told(comparison)
+    return comparison_text(comparison)

@@ -19,7 +19,7 @@ from meshproof.core.errors import Broken, NotReady
 from meshproof.core.statistics import test_shares
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.endpoints import expected_versions
-from meshproof.load.generator import DEFAULT, Target
+from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
@@ -66,7 +66,7 @@ def judge_shares(
     findings.conclude()
 
 
-def uneven(mesh: Mesh, target: Target = DEFAULT) -> dict[str, list[str]]:
+def uneven(mesh: Mesh, target: LoadTarget = DEFAULT) -> dict[str, list[str]]:
     """By source what is wrong with one fixed sample of it, as in TRAFFIC-01 and 02; empty lists are good."""
     snapshot = Snapshot.take(mesh)
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
@@ -86,7 +86,7 @@ def uneven(mesh: Mesh, target: Target = DEFAULT) -> dict[str, list[str]]:
     return {_name(place, target): found for place, found in zip(places, together(judge, places), strict=True)}
 
 
-def all_answer(mesh: Mesh, snapshot: Snapshot, target: Target, *, timeout_s: float) -> list[str]:
+def all_answer(mesh: Mesh, snapshot: Snapshot, target: LoadTarget, *, timeout_s: float) -> list[str]:
     """Wait until every source is answered by every cluster: an ejected endpoint serves again when its time is over.
 
     Returns what is wrong if that does not come in time; nothing is good.
@@ -129,11 +129,11 @@ def _pod(snapshot: Snapshot, item: tuple[Cluster, bool]) -> PodFacts:
     return facts.ingress_pod if item[1] else facts.client
 
 
-def _name(item: tuple[Cluster, bool], target: Target) -> str:
+def _name(item: tuple[Cluster, bool], target: LoadTarget) -> str:
     what = "even through the ingress gateway of" if item[1] else "even from the client of"
     return f"{what} {item[0]} {target.name}".strip()
 
 
-def _endpoints(cluster: Cluster, pod: PodFacts, target: Target) -> tuple[envoy.Endpoint, ...]:
+def _endpoints(cluster: Cluster, pod: PodFacts, target: LoadTarget) -> tuple[envoy.Endpoint, ...]:
     host = target.url.removeprefix("http://").partition(":")[0]
     return envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, f"outbound|{names.APP_PORT}||{host}")

@@ -1,1 +1,1 @@
-"""Before, during and after an upgrade of Istio."""
+"""Upgrades of Istio: check before, rehearsal, and comparison of records before and after."""

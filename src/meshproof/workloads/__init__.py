@@ -1,1 +1,1 @@
-"""What we deploy to ask a mesh: the demonstration service, clients, short-lived pods, the shared test bed."""
+"""Workloads deployed to test a mesh: demonstration service, clients, short-lived pods, shared test bed."""

@@ -1,4 +1,4 @@
-"""The demonstration service of the book, an Envoy that answers by itself, and the pods that call it."""
+"""The demonstration service, an Envoy with direct responses, and the client pods that call it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshproof.core.model import ClusterSpec, PullSecret
 from meshproof.core.names import APP_ACCOUNT, APP_NAMESPACE, APP_PORT, APP_SERVICE, CLIENT_POD
 
 APP_CONFIG = "envoy-dummy"
-"""Name of the ConfigMap with the Envoy configuration, as in the book."""
+"""Name of the ConfigMap with the Envoy configuration."""
 LISTEN_PORT = 8080
 ECHO_PATH = "/echo"
 LARGEST_ECHO_BYTES = 4 * 1024 * 1024
@@ -26,15 +26,16 @@ def app_deployment_name(cluster: ClusterSpec) -> str:
 def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | None = None) -> tuple[Json, ...]:
     """The service in one cluster, in the version that the topology gives it.
 
-    It answers every path with `{"service": …, "version": …, "cluster": …}` and header `x-app-version`, and POSTs to
-    `/echo` with the body that they sent (up to 4 MiB). The Service is the same in every cluster (namespace sameness).
+    It responds to every path with `{"service": …, "version": …, "cluster": …}` and header `x-app-version`, and to POST
+    requests to `/echo` with their own body (up to 4 MiB). The Service is the same in every cluster (namespace
+    sameness).
     """
     return (
         core("ServiceAccount", metadata(APP_ACCOUNT, APP_NAMESPACE), **pulls_with(pull_secret)),
         core(
             "ConfigMap",
             metadata(APP_CONFIG, APP_NAMESPACE),
-            data={"envoy.yaml": yaml.safe_dump(envoy_config(cluster), sort_keys=False)},
+            data={"envoy.yaml": yaml.safe_dump(app_envoy_config(cluster), sort_keys=False)},
         ),
         core(
             "Service",
@@ -49,7 +50,7 @@ def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | No
 
 
 def envoy_container(name: str, image: str, port: int) -> Json:
-    """An Envoy with the configuration in volume `config`, ready when it answers on that port."""
+    """An Envoy with the configuration in volume `config`; ready when it responds on that port."""
     return {
         "name": name,
         "image": image,
@@ -80,11 +81,11 @@ def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
     )
 
 
-def envoy_config(cluster: ClusterSpec) -> Json:
-    """Static configuration of the answering Envoy. The echo is Lua: a direct response has no body of the caller's."""
+def app_envoy_config(cluster: ClusterSpec) -> Json:
+    """Static configuration of that Envoy. The echo is in Lua: a direct response cannot contain the request body."""
     body = json.dumps({"service": APP_SERVICE, "version": cluster.app_version, "cluster": cluster.name})
     extension = "type.googleapis.com/envoy.extensions.filters"
-    answer = {
+    direct_response = {
         "match": {"prefix": "/"},
         "direct_response": {"status": 200, "body": {"inline_string": body}},
         "response_headers_to_add": [
@@ -113,7 +114,7 @@ def envoy_config(cluster: ClusterSpec) -> Json:
         ],
         "route_config": {
             "name": APP_SERVICE,
-            "virtual_hosts": [{"name": "any", "domains": ["*"], "routes": [answer]}],
+            "virtual_hosts": [{"name": "any", "domains": ["*"], "routes": [direct_response]}],
         },
     }
     listener = {
@@ -140,12 +141,12 @@ end
 """
 
 
-# As PID 1 it inherits what probes leave behind, and has to wait for its end: `sleep` alone would collect zombies.
+# As PID 1 it inherits orphans of probes and has to reap them: `sleep` alone would collect zombies.
 _WAITS: Final = "trap 'exit 0' TERM; while :; do sleep 3600 & wait; done"
 
 
 def client_container(image: str) -> Json:
-    """A container that only waits to be told, by exec, what to call."""
+    """A container that idles; probes run in it by exec."""
     return {
         "name": CLIENT_POD,
         "image": image,
@@ -155,7 +156,7 @@ def client_container(image: str) -> Json:
 
 
 def client_manifest(namespace: str, image: str) -> Json:
-    """A pod of that container: in the mesh or outside, as its namespace decides."""
+    """A Deployment of that container: in the mesh or outside, depending on its namespace."""
     container = client_container(image) | {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}}
     labels = {"app": CLIENT_POD}
     pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}

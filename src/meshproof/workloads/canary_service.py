@@ -1,7 +1,7 @@
-"""Canaries: Services of our own, with endpoints that come and go, by which `meshproof.discovery` is seen to be alive.
+"""Canary Services: `meshproof.discovery` adds and removes their endpoints, and watches whether proxies follow.
 
-They lie in the clients' namespace, lead to the client pods that are there anyway, and are removed in any case: those of
-a run that was killed by the next one (`remove_stale_probes`).
+They are in the clients' namespace, use the existing client pods as endpoints, and are always removed. Those of a killed
+run are removed by the next run (`remove_stale_probes`).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ PREFIX: Final = "meshproof-canary-"
 MANAGER: Final = "meshproof-canary"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 SELECTOR: Final = f"{MANAGED_BY}={MANAGER}"
-"""Of the Services; an endpoint slice has its Service's name."""
+"""Label selector of the Services; an EndpointSlice has the name of its Service."""
 PORT: Final = 80
 TARGET_PORT: Final = 8080
 
 
-def fqdn(name: str) -> str:
+def canary_fqdn(name: str) -> str:
     return names.fqdn(name, names.CLIENT_NAMESPACE)
 
 
@@ -44,9 +44,9 @@ def canary_services(snapshot: Snapshot, *, headless: bool = False) -> Iterator[s
 
 @contextmanager
 def canary_endpoint(cluster: Cluster, pod: PodFacts, name: str) -> Iterator[None]:
-    """An endpoint of that Service in one cluster, while the context lasts.
+    """An endpoint of that Service in one cluster, for the duration of the block.
 
-    It names the client pod, since across networks only endpoints of pods with a sidecar are given out
+    It refers to the client pod: across networks istiod sends only endpoints of pods with a sidecar
     (istio.io/istio, pilot/pkg/xds/endpoints/ep_filters.go, `isMtlsEnabled`).
     """
     try:

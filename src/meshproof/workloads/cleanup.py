@@ -1,4 +1,4 @@
-"""What a run that was killed has left of its probes: removed before the next run makes or reads anything."""
+"""Orphan cleanup: removes probes of killed runs before the next run creates or reads anything."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from meshproof.workloads import ephemeral as fresh
 from meshproof.workloads.testbed import names as parts
 
 STALE: Final = timedelta(minutes=15)
-"""No run needs a probe of its own for so long: what is older was left by one that was killed."""
+"""No run needs its own probes for this long: older ones are orphans of killed runs."""
 
 
 def remove_stale_probes(mesh: Mesh, *, older: timedelta = STALE) -> None:
-    """Remove namespaces of probes and canaries that are older. Two lists a cluster; more only where something is left.
+    """Remove older probe namespaces and canaries. Costs two list requests per cluster, more only where orphans exist.
 
-    With less than `STALE` only for who knows that no claim is being proven.
+    Pass less than `STALE` only if no claim is running.
     """
     together(lambda cluster: _remove_stale_probes(cluster.kube, datetime.now(UTC) - older + STALE), mesh.clusters)
 
@@ -31,13 +31,13 @@ def _remove_stale_probes(kube: Kube, now: datetime) -> None:
         kube.delete("Namespace", name)
     services = kube.list("Service", names.CLIENT_NAMESPACE, labels=canary.SELECTOR)
     for name in stale(services, (canary.PREFIX,), now):
-        # Nobody else removes a slice that was made by hand. The Service goes last: by it the next remove_stale_probes finds both.
+        # Kubernetes does not remove manual EndpointSlices. The Service goes last: the next cleanup finds both by it.
         kube.delete("EndpointSlice", name, names.CLIENT_NAMESPACE)
         kube.delete("Service", name, names.CLIENT_NAMESPACE)
 
 
 def stale(found: Iterable[Json], prefixes: tuple[str, ...], now: datetime) -> list[str]:
-    """The names of our objects that no run can need any more, and that are not about to go anyway."""
+    """The names of our objects that no run can need any more, without those being deleted already."""
     ours = [item["metadata"] for item in found if item["metadata"]["name"].startswith(prefixes)]
     return [
         meta["name"]

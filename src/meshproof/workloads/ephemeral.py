@@ -1,4 +1,4 @@
-"""A new pod in a new namespace: what injection does to it now, not what it did once."""
+"""New pods in new namespaces: they show what injection does now, not what it did earlier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACCOUNT = "default"
 
 @contextmanager
 def fresh_namespace(cluster: Cluster) -> Iterator[str]:
-    """The name of a new namespace that is labelled for injection; removed afterwards with all that is in it."""
+    """The name of a new namespace labelled for injection; deleted afterwards with its contents."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     make_namespace(cluster, namespace)
     try:
@@ -34,29 +34,29 @@ def fresh_namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:
-    """A new namespace that is labelled for injection, whose pods can pull images."""
+    """Create a namespace labelled for injection, whose pods can pull images."""
     cluster.kube.create(namespace_for_probes(cluster, name))
     give_pull_secret(cluster, name)
 
 
 def namespace_for_probes(cluster: Cluster, name: str) -> Json:
-    """A Namespace labelled for injection as the client's is. Raises `Broken` if that one is not."""
+    """A Namespace with the client namespace's injection labels. Raises `Broken` if that one has none."""
     model = cluster.kube.find("Namespace", names.CLIENT_NAMESPACE)
     labels = (model or {}).get("metadata", {}).get("labels") or {}
     chosen = {key: value for key, value in labels.items() if key in INJECTION_LABELS}
     if not chosen:
         raise Broken(
             f"namespace {names.CLIENT_NAMESPACE} on {cluster}",
-            "it is not labelled for injection",
+            "it has no injection label",
             "install the mesh again",
         )
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": chosen}}
 
 
 def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
-    """Make a pod in a new namespace as soon as that is fit for it, and wait until it is ready.
+    """Create a pod in a new namespace once that has a root certificate, and wait until it is ready.
 
-    Raises `ClaimFailed` if istiod does not serve the namespace, refuses the pod, or it does not get ready in time.
+    Raises `ClaimFailed` if istiod writes no root certificate, the pod is refused, or it is not ready in time.
     """
     kube = cluster.kube
 
@@ -64,12 +64,12 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
         kube, "ServiceAccount", "default", namespace, _present, what=f"ServiceAccount {namespace}/default", timeout_s=20
     )
     try:
-        await_root(kube, namespace, timeout_s=DEADLINES.root_config_map_s)
+        await_root_map(kube, namespace, timeout_s=DEADLINES.root_config_map_s)
     except NotReady:
         raise ClaimFailed(
             f"{cluster}: istiod wrote no {ROOT_MAP} into a new namespace within {DEADLINES.root_config_map_s:g} s\n"
             "  repair      in a remote cluster: annotate istio-system with topology.istio.io/controlPlaneClusters;\n"
-            "              after an istiod was killed: its lease runs out in half a minute "
+            "              after an istiod was killed: its lease expires within half a minute "
             "(ConfigMap istio-namespace-controller-election)"
         ) from None
     try:
@@ -79,8 +79,8 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     return _ready(cluster, namespace, manifest["metadata"]["name"])
 
 
-def await_root(kube: Kube, namespace: str, *, timeout_s: float) -> None:
-    """Wait until istiod has put the mesh's root into a namespace; without it no proxy there starts."""
+def await_root_map(kube: Kube, namespace: str, *, timeout_s: float) -> None:
+    """Wait until istiod has written the root certificate into a namespace; without it no proxy there starts."""
     until(kube, "ConfigMap", ROOT_MAP, namespace, _present, what=ROOT_MAP, timeout_s=timeout_s)
 
 
@@ -89,7 +89,7 @@ def _present(thing: Json | None) -> bool | None:
 
 
 def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
-    """Wait for the sidecar to run, which may take a pull of images, and then, for less long, for it to be ready."""
+    """Wait for the sidecar to run (images may have to be pulled), then, with a shorter timeout, for readiness."""
     last = "no status yet"
 
     def ready(pod: Json | None) -> PodFacts | None:
@@ -119,7 +119,7 @@ def _sidecar_runs(pod: Json) -> bool:
 
 
 def give_pull_secret(cluster: Cluster, namespace: str) -> None:
-    """Copy it into a namespace of ours, and have pods of the default account pull with it, if one was named."""
+    """Copy the pull secret, if one is configured, into our namespace and its default service account."""
     wanted = cluster.access.pull_secret
     if wanted is None:
         return

@@ -1,7 +1,7 @@
-"""The application once more, with the settings that an operator should use; the same pods, so that faults hit both.
+"""A second Service for the application's pods, with the resilience settings that docs/failover.md recommends.
 
-Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a limit for each try, least
-request first. What is set here instead, in a DestinationRule and a VirtualService, is what docs/failover.md recommends.
+Istio's defaults: a connect timeout of 10 s, no outlier detection, two retries without a per-try timeout, and load
+balancing by least requests. A DestinationRule and a VirtualService replace them here.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ from meshproof.clients.istio.configuration import PROBE_DOMAIN, istio, names_of
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
-from meshproof.load.generator import Target
+from meshproof.load.generator import LoadTarget
 from meshproof.mesh.gateways import opened_at_ingress
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.app import LISTEN_PORT
 
-SERVICE: Final = f"{names.APP_SERVICE}-careful"
-
-
+SERVICE: Final = f"{names.APP_SERVICE}-resilient"
 FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
-
-
 HOST: Final = f"{SERVICE}.{PROBE_DOMAIN}"
 
 
-RESILIENT: Final = Target(name="resilient", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
+RESILIENT: Final = LoadTarget(name="resilient", host=HOST, url=f"http://{FQDN}:{names.APP_PORT}/")
 
 
 RULE: Final[Json] = {
@@ -53,7 +49,7 @@ RETRIES: Final[Json] = {
 
 
 def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
-    """The Service in every cluster (namespace sameness), and what governs it wherever an istiod reads configuration."""
+    """The Service in every cluster (namespace sameness), and its Istio configuration in every primary."""
     service = core(
         "Service",
         metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),

@@ -1,8 +1,8 @@
-"""Clients whose certificates live for seconds: what an outage of a day does to every workload, seen in half a minute.
+"""Clients with certificates that live for seconds: they show in half a minute what a day-long outage does to workloads.
 
-A proxy's agent asks for a certificate of the life that `SECRET_TTL` says (istio.io/istio, pkg/security and
-security/pkg/nodeagent/cache: 24 h by default), and for the next one when half of that has passed
-(`SECRET_GRACE_PERIOD_RATIO`). Without its istiod it goes on with the one that it has, to its end.
+A proxy's agent requests certificates with the lifetime `SECRET_TTL` (istio.io/istio, pkg/security and
+security/pkg/nodeagent/cache: 24 h by default), and renews them after half of it (`SECRET_GRACE_PERIOD_RATIO`). Without
+its istiod it keeps the current certificate until that expires.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ NAME: Final = "meshproof-short-lived"
 
 @dataclass(slots=True, kw_only=True)
 class ShortLived:
-    """One of them, with its load on the application. `ends` is the end of the certificate that it had when istiod was
-    gone, `kept` whether it had that one still when the outage ended, `renewed_s` how many seconds after istiod was
-    back it had a new one, None if not within the bound."""
+    """One client, with its load on the application.
+
+    `ends` is when the certificate expires that it had as istiod stopped; `kept`: it still had that one when the outage
+    ended. `renewed_s` is how many seconds after istiod's return it had a new one; None: not within the bound.
+    """
 
     cluster: Cluster
     pod: PodFacts
@@ -56,13 +58,13 @@ class ShortLived:
 
     @property
     def over(self) -> Mark:
-        """When that certificate ended. Raises `Broken` if it was never looked at."""
+        """When that certificate expired. Raises `Broken` if it was never read."""
         if self.ends is None:
-            raise Broken(f"the certificate of {self.cluster} {self.pod}", "it was not looked at while istiod was down")
+            raise Broken(f"certificate of {self.cluster} {self.pod}", "it was not read while istiod was down")
         return self.ends
 
     def certificate_ends(self) -> datetime:
-        """The end of the certificate that its proxy uses now."""
+        """When the certificate expires that its proxy uses now."""
         return envoy.identity_of(self.cluster.kube, self.pod.namespace, self.pod.name).leaf.not_valid_after_utc
 
     def note_end(self) -> None:
@@ -70,16 +72,16 @@ class ShortLived:
         self.ends = now.at(now.monotonic_s + ends - now.wall)
 
     def note_kept(self) -> None:
-        """Raises `Broken` if its certificate has not ended yet: then nothing is known of what comes after."""
+        """Raises `Broken` if its certificate has not expired yet: then the outage shows nothing about expiry."""
         if self.over.wall > time.time():
-            raise Broken(f"the certificate of {self.cluster} {self.pod}", "it did not end while istiod was down")
+            raise Broken(f"certificate of {self.cluster} {self.pod}", "it did not expire while istiod was down")
         self.kept = abs(self.certificate_ends().timestamp() - self.over.wall) < 1
 
     def must_be_renewed(self) -> None:
-        """Raises `NotYet` while its certificate is over."""
+        """Raises `NotYet` while its certificate is expired."""
         ends = self.certificate_ends()
         if ends <= datetime.now(UTC):
-            raise NotYet(f"{self.cluster} {self.pod}: its certificate ended at {ends:%H:%M:%S} UTC")
+            raise NotYet(f"{self.cluster} {self.pod}: its certificate expired at {ends:%H:%M:%S} UTC")
 
 
 def source_of(cluster: Cluster) -> str:
@@ -88,9 +90,9 @@ def source_of(cluster: Cluster) -> str:
 
 @contextmanager
 def short_lived_clients(mesh: Mesh, clusters: Sequence[Cluster]) -> Iterator[tuple[ShortLived, ...]]:
-    """A ready client in each of these clusters, in a namespace of its own that is removed afterwards.
+    """A ready client in each of these clusters, in a namespace of its own that is deleted afterwards.
 
-    Each request takes a connection of its own, so that its certificate is looked at; kept ones would outlive it.
+    Each request uses a new connection, so that the certificate is verified; existing connections would outlive it.
     """
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     readers = {mesh.control_plane_of(cluster) for cluster in clusters}
@@ -128,12 +130,12 @@ def _pod(namespace: str, image: str) -> Json:
     return manifest
 
 
-# -- everybody else ---------------------------------------------------------------------------------------------------
+# -- all other proxies ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remaining:
-    """How much a proxy's certificate has left of its whole life."""
+    """Remaining and total lifetime of a proxy's certificate."""
 
     left: timedelta
     life: timedelta
@@ -148,7 +150,7 @@ class Remaining:
 
 
 def remaining(snapshot: Snapshot, clusters: Sequence[Cluster]) -> Mapping[str, Remaining]:
-    """For every proxy of these clusters, by `cluster namespace/pod`: so long it can do without its control plane."""
+    """For every proxy of these clusters, by `cluster namespace/pod`: how long it works without its control plane."""
     now = datetime.now(UTC)
     leaves = {
         f"{cluster} {pod}": identity.leaf

@@ -1,4 +1,4 @@
-"""Every fault, by what it breaks. A new one is a record here; the sensitivity run takes it from here."""
+"""The catalogue of faults, by what they break. The sensitivity run includes every fault in it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *IN
 
 
 def fault(identifier: str) -> Fault:
-    """The fault of that id, whatever the case. Raises `BadInput` with the legal ones."""
+    """The fault with this ID, in any case. Raises `BadInput` with the valid IDs."""
     for candidate in FAULTS:
         if candidate.id.lower() == identifier.lower():
             return candidate
-    raise BadInput(f"fault {identifier}", "there is none of that id", f"use one of {', '.join(f.id for f in FAULTS)}")
+    raise BadInput(
+        f"fault {identifier}", "there is no fault with this ID", f"use one of {', '.join(f.id for f in FAULTS)}"
+    )
 
 
 def chosen(identifiers: str) -> Iterator[Fault]:
-    """The faults of a list with commas. Raises `BadInput` as above."""
+    """The faults of a comma-separated list. Raises `BadInput` as above."""
     return iter([fault(part.strip()) for part in identifiers.split(",") if part.strip()])

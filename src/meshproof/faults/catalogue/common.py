@@ -1,4 +1,4 @@
-"""What several faults share: claims that fall together, and small edits."""
+"""Common parts of faults: groups of claims that fail together, and edits."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from meshproof.faults.undo import ISTIOD
 from meshproof.mesh.handles import Cluster
 
 TRAFFIC_ACROSS: Final = ("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-09")
-"""Fall wherever requests cannot cross from one cluster to the other, or answers of one version are missing."""
+"""Fail wherever requests cannot cross clusters, or one version does not respond."""
 
 IDENTITY_ACROSS: Final = ("TRAFFIC-06", "TRAFFIC-07", "TRUST-06")
-"""Need a request to cross as their positive control."""
+"""Need a request across clusters as their positive control."""
 
 PATH_ACROSS: Final = ("GATEWAYS-08", "GATEWAYS-10", "TRUST-05")
 
 CANARY: Final = ("DISCOVERY-03", "DISCOVERY-08", "DISCOVERY-09")
-"""Make something in one cluster and wait until the other sees it."""
+"""Create something in one cluster and wait until the other sees it."""
 
 ACROSS: Final = (*TRAFFIC_ACROSS, *IDENTITY_ACROSS, *PATH_ACROSS, *CANARY)
 
 NEW_SERVICES_ACROSS: Final = ("TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-05", "TRAFFIC-06", "TRAFFIC-07", "TRAFFIC-09")
-"""Need requests to services of our own to cross."""
+"""Need requests across clusters to services of our own."""
 
 NEW_PODS: Final = ("CONTROL-02", "DISCOVERY-09", "TRAFFIC-08", *NEW_SERVICES_ACROSS)
-"""Are proven on injected pods of our own."""
+"""Use injected pods of our own."""
 
 REMOTE_ON_OTHER_NETWORK: Final = Need(
     name="a remote on another network",
     applies=lambda t: any(t.crosses_network(t.control_plane_of(remote), remote) for remote in t.remotes),
-    otherwise="no remote is on another network than its primary",
+    otherwise="every remote is on the network of its primary",
 )
 SHARED_NETWORK_ONLY: Final = Need(
     name="one network",
     applies=lambda t: len(t.networks) == 1,
-    otherwise="pods of different networks do not reach each other anyway",
+    otherwise="pods of different networks cannot connect to each other anyway",
 )
 
 HAS_INGRESS: Final = Need(
@@ -56,32 +56,32 @@ HAS_INGRESS: Final = Need(
 )
 
 READER_ROLE: Final = "istio-reader-clusterrole"
-"""The rights of the account whose token is in remote secrets; revision and namespace follow in its name."""
+"""ClusterRole of the account whose token is in remote secrets; its name continues with revision and namespace."""
 
 
-def service_of(gateway: GatewayRef) -> tuple[str, str, str]:
-    """The object of a gateway's Service, as a editor names it."""
+def gateway_service_key(gateway: GatewayRef) -> tuple[str, str, str]:
+    """A gateway's Service, as arguments of the editor."""
     return "Service", gateway.name, gateway.namespace
 
 
 def ingress_of(cluster: Cluster) -> GatewayRef:
-    """Raises `Broken` if it has none: a fault about it needs one."""
+    """The ingress gateway. Raises `Broken` if the cluster has none."""
     if cluster.spec.ingress is None:
-        raise Broken(f"ingress gateway of {cluster}", "the topology says that it has none", "choose another fault")
+        raise Broken(f"ingress gateway of {cluster}", "the topology has none", "choose another fault")
     return cluster.spec.ingress
 
 
-def deployment_of(gateway: GatewayRef) -> tuple[str, str, str]:
+def gateway_deployment_key(gateway: GatewayRef) -> tuple[str, str, str]:
     return "Deployment", gateway.name, gateway.namespace
 
 
 def config(kind: str, name: str, spec: Json, namespace: str = names.APP_NAMESPACE) -> Json:
-    """A configuration object of Istio's, beside the application where nothing else is said."""
+    """An Istio configuration object, by default in the application's namespace."""
     return istio(kind, name, namespace, spec)
 
 
 def edit_mesh_config(editor: JournalledEditor, cluster: Cluster, changes: Mapping[str, object]) -> None:
-    """Set these top-level fields of the mesh's configuration, which istiod follows."""
+    """Set these top-level fields of the mesh configuration; istiod reloads it."""
 
     def change(found: Json) -> None:
         mesh = yaml.safe_load(found["data"]["mesh"]) or {}
@@ -106,11 +106,11 @@ def edit_reader_rights(
 
 
 def revoke_tokens(editor: JournalledEditor) -> None:
-    """Delete the tokens by which the far cluster is read; watches that are open go on."""
+    """Revoke the tokens with which the far cluster is read; open watches continue."""
     tokens = reader_tokens(editor.far)
     if not tokens:
-        raise Broken(f"token of {READER_ACCOUNT} on {editor.far}", "there is none", "make the remote secret again")
-    # With each refusal istiod waits longer before it tries again: up to half a minute when all is healthy again.
+        raise Broken(f"token of {READER_ACCOUNT} on {editor.far}", "there is none", "create the remote secret again")
+    # istiod's retries back off: up to half a minute after recovery.
     editor.restart_when_healed(editor.near, ISTIOD)
     for name in tokens:
         editor.remove(editor.far, "Secret", name, names.SYSTEM_NAMESPACE)

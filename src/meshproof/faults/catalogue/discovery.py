@@ -26,7 +26,7 @@ SECRET_LABEL: Final = "istio/multiCluster"
 SECRET_CLUSTER: Final = "networking.istio.io/cluster"
 APP: Final = ("Service", names.APP_SERVICE, names.APP_NAMESPACE)
 NOWHERE: Final = "https://192.0.2.1:6443"
-"""TEST-NET-1 (RFC 5737): nobody is there."""
+"""TEST-NET-1 (RFC 5737): an address without a host."""
 
 UNKNOWN_CLUSTER: Final = (
     "DISCOVERY-02",
@@ -46,7 +46,7 @@ UNKNOWN_CLUSTER: Final = (
     *NEW_PODS,
     *ACROSS,
 )
-"""What falls where an istiod does not know a cluster: its services, and if it controls it, its new pods."""
+"""Fail where an istiod does not know a cluster: its services, and its new pods if it controls that cluster."""
 
 
 def _secret_of_far(editor: JournalledEditor) -> tuple[str, str, str]:
@@ -72,8 +72,10 @@ def _wrong_server(editor: JournalledEditor) -> None:
 
 
 def _other_name(editor: JournalledEditor) -> None:
-    """As create-remote-secret makes it with another --name. (A key that is renamed in place, and back, makes istiod
-    1.31 forget the cluster for good, until it is restarted or the secret is made anew.)"""
+    """Like create-remote-secret with another --name.
+
+    (Renaming the key in place, and back, makes istiod 1.31 drop the cluster until a restart or a new secret.)
+    """
     original = editor.remove(editor.near, *_secret_of_far(editor))
     wrong = f"{editor.far.name}-old"
     (kubeconfig,) = original["data"].values()
@@ -117,8 +119,8 @@ def _not_exported(editor: JournalledEditor) -> None:
 DISCOVERY: Final = (
     Fault(
         id="S1",
-        sentence="the remote secret is gone",
-        seen="only local answers, with status 200",
+        sentence="the remote secret is missing",
+        seen="only local endpoints respond, with status 200",
         source="istio.io, Troubleshooting Multicluster; istio/istio discussions on 'no remote endpoints'",
         kills=("DISCOVERY-01", "DISCOVERY-02"),
         also=UNKNOWN_CLUSTER,
@@ -127,8 +129,8 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="S2",
-        sentence="the remote secret lost its label istio/multiCluster",
-        seen="only local answers, though the secret is there",
+        sentence="the remote secret has no label istio/multiCluster",
+        seen="only local endpoints respond, although the secret exists",
         source="secrets copied by external-secrets and the like, without labels",
         kills=("DISCOVERY-01", "DISCOVERY-02", "DISCOVERY-04"),
         also=UNKNOWN_CLUSTER,
@@ -137,8 +139,8 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="S3",
-        sentence="the remote secret's server cannot be reached from the other cluster",
-        seen="cluster 'timeout' in istioctl remote-clusters, only local answers",
+        sentence="the API server address in the remote secret is unreachable from the other cluster",
+        seen="istioctl remote-clusters reports 'timeout'; only local endpoints respond",
         source="kind and minikube write 127.0.0.1 into kubeconfigs; istio.io, create-remote-secret --server",
         kills=("DISCOVERY-01", "DISCOVERY-04"),
         also=UNKNOWN_CLUSTER,
@@ -147,27 +149,27 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="S4",
-        sentence="the remote secret's token was revoked, and every watch has ended since",
-        seen="endpoints frozen; istioctl remote-clusters still says synced",
-        source="istio/istio issues on expired remote secret tokens; client-go goes on retrying quietly",
+        sentence="the token in the remote secret was revoked, and every open watch has ended since",
+        seen="endpoints are no longer updated; istioctl remote-clusters still reports synced",
+        source="istio/istio issues on expired remote secret tokens; client-go keeps retrying silently",
         kills=("DISCOVERY-03", "DISCOVERY-04"),
         also=(*NEW_PODS, "DISCOVERY-05", "DISCOVERY-08", "CONTROL-03", "GATEWAYS-04", "GATEWAYS-05", "GATEWAYS-10"),
-        note="that API server was restarted to end the watches, so that its own endpoint is frozen as gone",
+        note="the API server is restarted to end the watches, so istiod keeps a state without its endpoint",
         inject=_token_revoked,
     ),
     Fault(
         id="S5",
-        sentence="one verb is missing from the reader role",
-        seen="parts of the registry go stale",
-        source="hardened RBAC; role of an older version left behind by an upgrade",
+        sentence="the reader role lacks the verb watch for EndpointSlices",
+        seen="endpoints of that cluster become stale",
+        source="hardened RBAC; role of an older version that an upgrade left unchanged",
         kills=("DISCOVERY-04",),
         also=(*CANARY, "DISCOVERY-06", "TRAFFIC-03", "TRAFFIC-04", "TRAFFIC-09"),
         inject=_fewer_rights,
     ),
     Fault(
         id="S7",
-        sentence="the remote secret calls the cluster by another name than the cluster itself",
-        seen="new sidecars of a remote never get ready",
+        sentence="the cluster name in the remote secret differs from the name that the cluster itself uses",
+        seen="new sidecars in a remote never become ready",
         source="istio/istio issues on 'authentication failure' with clusterName; istio.io, clusterName",
         kills=("DISCOVERY-01", "DISCOVERY-04", "DISCOVERY-07"),
         also=UNKNOWN_CLUSTER,
@@ -176,7 +178,7 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="P3",
-        sentence="the service is missing in the client's cluster",
+        sentence="the Service is missing in the client's cluster",
         seen="its name does not resolve there",
         source="istio.io, Deployment models, namespace sameness: the Service must exist in the client's cluster",
         kills=("DISCOVERY-06",),
@@ -186,8 +188,8 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="P4",
-        sentence="the service has another port in one cluster",
-        seen="only local answers",
+        sentence="the Service has a different port in one cluster",
+        seen="only local endpoints respond",
         source="istio.io, namespace sameness; charts of different versions in the two clusters",
         kills=("DISCOVERY-06", "DISCOVERY-02"),
         also=("TRAFFIC-10", *ACROSS, "GATEWAYS-02", "GATEWAYS-03", "TRAFFIC-08"),
@@ -196,8 +198,8 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="P5",
-        sentence="the mesh's configuration calls the service cluster-local in one primary",
-        seen="only local answers, with status 200",
+        sentence="the mesh configuration of one primary makes the service cluster-local",
+        seen="only local endpoints respond, with status 200",
         source="istio.io, Configure mesh-wide clusterLocal, with a host pattern that is too wide",
         kills=("DISCOVERY-02",),
         also=(*TRAFFIC_ACROSS, "TRAFFIC-07", *PATH_ACROSS, *CANARY, "CONTROL-05"),
@@ -206,8 +208,8 @@ DISCOVERY: Final = (
     ),
     Fault(
         id="P6",
-        sentence="the service is exported to its own namespace only",
-        seen="clients of other namespaces fail or go around the mesh",
+        sentence="the Service is exported to its own namespace only",
+        seen="clients in other namespaces fail or bypass the mesh",
         source="istio.io, networking.istio.io/exportTo",
         kills=("DISCOVERY-02",),
         also=(

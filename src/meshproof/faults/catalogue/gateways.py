@@ -8,7 +8,14 @@ from typing import Final
 from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, NEW_SERVICES_ACROSS, config, deployment_of, service_of
+from meshproof.faults.catalogue.common import (
+    ACROSS,
+    NEW_PODS,
+    NEW_SERVICES_ACROSS,
+    config,
+    gateway_deployment_key,
+    gateway_service_key,
+)
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.faults.istiod_replicas import await_gone
@@ -21,7 +28,7 @@ UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
 
 
 def _close_connections_when_healed(editor: JournalledEditor) -> None:
-    """A listener that changes closes its old connections 45 s later (`drainDuration`), in the middle of a request."""
+    """A changed listener closes its old connections 45 s later (`drainDuration`), possibly during a request."""
     for cluster in editor.mesh.controlled_by(editor.far_config):
         editor.restart_when_healed(cluster, EAST_WEST)
 
@@ -34,11 +41,11 @@ def _no_address(editor: JournalledEditor) -> None:
         for port in service["spec"]["ports"]:
             port.pop("nodePort", None)
 
-    editor.edit(editor.far, *service_of(editor.far.spec.east_west), change)
+    editor.edit(editor.far, *gateway_service_key(editor.far.spec.east_west), change)
 
 
 def _exposing(editor: JournalledEditor) -> tuple[str, str, str]:
-    """What opens 15443 at the far cluster's gateway, in whichever cluster its istiod reads configuration."""
+    """The Gateway that opens 15443 at the far cluster's gateway, in the config cluster of its istiod."""
     return "Gateway", cross_network_gateway_of(editor.topology, editor.far.spec), names.SYSTEM_NAMESPACE
 
 
@@ -81,14 +88,14 @@ def _declared_twice(editor: JournalledEditor) -> None:
 
 
 def _no_pods(editor: JournalledEditor) -> None:
-    """Its pods go without grace: one that is told to go serves for half a minute more, and nothing is wrong yet."""
+    """Pods are deleted without a grace period: a terminating pod would serve for another half minute."""
     gateway = editor.far.spec.east_west
     there = [pod["metadata"]["name"] for pod in pods_of(editor.far, gateway)]
 
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0
 
-    editor.edit(editor.far, *deployment_of(gateway), change)
+    editor.edit(editor.far, *gateway_deployment_key(gateway), change)
     for name in there:
         editor.far.kube.delete("Pod", name, gateway.namespace, grace_s=0)
     await_gone(editor.far.kube, gateway.namespace, f"istio={gateway.label}")
@@ -112,12 +119,12 @@ def _without_webhook_port(editor: JournalledEditor) -> None:
 
     editor.edit(editor.near, "VirtualService", "istiod-vs", names.SYSTEM_NAMESPACE, routes)
     editor.edit(editor.near, "Gateway", names.ISTIOD_GATEWAY, names.SYSTEM_NAMESPACE, gateway)
-    # It goes on using a connection that it has, and injects through it.
+    # The API server would keep using its open connection for injection.
     editor.restart_api_server(editor.far)
 
 
 def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[JournalledEditor], None]) -> Fault:
-    """Whatever is wrong with the cross-network Gateway, connections end at the gateway."""
+    """A fault of the cross-network Gateway; all of them make the gateway close connections."""
 
     def wholly(editor: JournalledEditor) -> None:
         _close_connections_when_healed(editor)
@@ -126,7 +133,7 @@ def _not_exposing(*, id: str, sentence: str, source: str, inject: Callable[[Jour
     return Fault(
         id=id,
         sentence=sentence,
-        seen="connection reset on the remote share",
+        seen="requests to remote endpoints fail: connection reset",
         source=source,
         needs=(ACROSS_NETWORKS,),
         kills=("GATEWAYS-02",),
@@ -140,8 +147,8 @@ GATEWAYS: Final = (
     Fault(
         id="G1",
         sentence="one east-west gateway has no external address",
-        seen="foreign pod addresses in the endpoints: half of the calls time out",
-        source="a cloud without load balancers, or its quota used up: the Service stays <pending>",
+        seen="endpoints have pod addresses of the other network; half of the requests time out",
+        source="a cloud without load balancers, or with their quota exhausted: the Service stays <pending>",
         needs=(ACROSS_NETWORKS,),
         kills=("GATEWAYS-01", "DISCOVERY-02"),
         also=("GATEWAYS-07", *UNREACHABLE),
@@ -151,43 +158,43 @@ GATEWAYS: Final = (
     _not_exposing(
         id="G4",
         sentence="the cross-network Gateway is missing",
-        source="istio.io, Install on different networks: expose services; forgotten in the second cluster",
+        source="istio.io, Install on different networks: expose services; omitted in the second cluster",
         inject=_not_exposed,
     ),
     Fault(
         id="G6",
         sentence="port 15443 is declared by two Gateways with overlapping hosts",
-        seen="the listener is rejected, and the old one stays",
+        seen="proxies reject the new listener and keep the old one",
         source="istio/istio issues on 'multiple filter chains with the same matching rules'",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-05",),
         also=("CONTROL-03", "CONTROL-05", "GATEWAYS-03", *NEW_SERVICES_ACROSS),
-        note="the old listener knows the services that were there before: new ones cannot be reached through it",
+        note="the old listener has the services known before; new services are unreachable through it",
         inject=_declared_twice,
         has_taken_effect=mesh_is_unhealthy,
     ),
     _not_exposing(
         id="G7",
-        sentence="the cross-network Gateway exposes other hosts only",
-        source="hosts narrowed to a company domain; it must match *.local",
+        sentence="the hosts of the cross-network Gateway do not include *.local",
+        source="hosts restricted to a company domain",
         inject=_other_hosts,
     ),
     _not_exposing(
         id="G8",
-        sentence="the cross-network Gateway has mode PASSTHROUGH in place of AUTO_PASSTHROUGH",
-        source="istio/istio discussions: the one word that differs from an ordinary Gateway",
+        sentence="the cross-network Gateway has TLS mode PASSTHROUGH instead of AUTO_PASSTHROUGH",
+        source="istio/istio discussions: the mode differs from that of an ordinary Gateway",
         inject=_plain_passthrough,
     ),
     _not_exposing(
         id="G9",
-        sentence="the cross-network Gateway's selector matches no gateway",
-        source="gateways of the chart carry other labels than those of istioctl",
+        sentence="the selector of the cross-network Gateway matches no gateway",
+        source="gateways of the Helm chart have other labels than those of istioctl",
         inject=_other_selector,
     ),
     Fault(
         id="G10",
         sentence="one east-west gateway has no pods",
-        seen="connection refused on the remote share",
+        seen="requests to remote endpoints fail: connection refused",
         source="an HPA, a quota or a node drain",
         needs=(ACROSS_NETWORKS,),
         kills=("GATEWAYS-01", "GATEWAYS-02"),
@@ -197,17 +204,17 @@ GATEWAYS: Final = (
     ),
     Fault(
         id="G11",
-        sentence="istiod itself has an external address, with its plain ports",
-        seen="nothing; anybody outside can read the mesh's configuration",
-        source="istio.io, Security best practices; a Service changed to try something out",
+        sentence="istiod has an external address that exposes its plain-text ports",
+        seen="nothing; anyone outside the cluster can read the mesh configuration",
+        source="istio.io, Security best practices; a Service changed for an experiment",
         kills=("GATEWAYS-06",),
         inject=_plain_port,
     ),
     Fault(
         id="G12",
-        sentence="the primary exposes 15012 and not 15017",
-        seen="running pods are fine, new pods in the remote fail",
-        source="istio.io, samples/multicluster/expose-istiod.yaml has both; often only one passes a review",
+        sentence="the primary exposes port 15012 but not 15017",
+        seen="running pods work, new pods in the remote are rejected",
+        source="istio.io, samples/multicluster/expose-istiod.yaml exposes both; often one is removed in review",
         needs=(REMOTES,),
         kills=("GATEWAYS-05", "CONTROL-02"),
         also=("GATEWAYS-01", "GATEWAYS-06", "CONTROL-01", "TRUST-09", *NEW_PODS),

@@ -1,4 +1,4 @@
-"""Faults of injection, of control planes, and of admission."""
+"""Faults of injection, control planes and admission."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _validators(cluster: Cluster) -> list[str]:
     return [name for name in names_there if name.startswith("istio")]
 
 
-def _editinjectors(editor: JournalledEditor, key: str, value: object, *, inside: str = "") -> None:
-    """Set a field of clientConfig (or of `inside` it) in all injection webhooks of the far cluster."""
+def _edit_injectors(editor: JournalledEditor, key: str, value: object, *, inside: str = "") -> None:
+    """Set a field of clientConfig (or of its field `inside`) in all injection webhooks of the far cluster."""
 
     def change(configuration: Json) -> None:
         for webhook in configuration["webhooks"]:
@@ -44,7 +44,7 @@ def _editinjectors(editor: JournalledEditor, key: str, value: object, *, inside:
 
 def _other_ca(editor: JournalledEditor) -> None:
     other = base64.b64encode(pki.pem_of(pki.make_root().cert)).decode()
-    _editinjectors(editor, "caBundle", other)
+    _edit_injectors(editor, "caBundle", other)
 
 
 def _other_ca_for_good(editor: JournalledEditor) -> None:
@@ -57,20 +57,20 @@ def _no_control_plane_annotation(editor: JournalledEditor) -> None:
         namespace["metadata"]["annotations"].pop(names.CONTROL_PLANES_ANNOTATION, None)
 
     editor.edit(editor.far, "Namespace", names.SYSTEM_NAMESPACE, None, change)
-    # istiod asks when it meets the cluster, and does not ask again.
+    # istiod reads the annotation only when it first connects to the cluster.
     editor.restart((editor.near,), ISTIOD)
-    # A new istiod injects in the far cluster, and tells of its endpoints, after a moment only.
+    # A restarted istiod needs a moment until it injects in the far cluster and has its endpoints.
     must_be_healthy(editor.mesh, leaders=False)
 
 
 def _other_network(editor: JournalledEditor) -> None:
     path = f"/inject/cluster/{editor.far.name}/net/{editor.near.network}"
-    _editinjectors(editor, "path", path, inside="service")
+    _edit_injectors(editor, "path", path, inside="service")
 
 
 def _other_cluster(editor: JournalledEditor) -> None:
     path = f"/inject/cluster/{editor.near.name}/net/{editor.far.network}"
-    _editinjectors(editor, "path", path, inside="service")
+    _edit_injectors(editor, "path", path, inside="service")
 
 
 def _stopped(editor: JournalledEditor) -> None:
@@ -82,7 +82,7 @@ def _no_injector(editor: JournalledEditor) -> None:
         editor.remove(editor.far, MUTATING, name, None)
 
 
-def _validator_of_yesterday(editor: JournalledEditor) -> None:
+def _validator_of_removed_revision(editor: JournalledEditor) -> None:
     def change(configuration: Json) -> None:
         for webhook in configuration["webhooks"]:
             webhook["clientConfig"]["service"]["name"] = "istiod-1-30-0"
@@ -99,9 +99,9 @@ def _no_validator(editor: JournalledEditor) -> None:
 INJECTION: Final = (
     Fault(
         id="I1",
-        sentence="the remote's injection webhook trusts another CA, and istiod may not put it right",
-        seen="pods are refused: x509, certificate signed by unknown authority",
-        source="GitOps tools that own the webhook; istio/istio issues on caBundle in external control planes",
+        sentence="the remote's injection webhook has the wrong caBundle, and istiod may not correct it",
+        seen="pods are rejected: x509: certificate signed by unknown authority",
+        source="GitOps tools that manage the webhook; istio/istio issues on caBundle in external control planes",
         needs=(REMOTES,),
         kills=("GATEWAYS-05", "CONTROL-02"),
         also=("CONTROL-01", "DISCOVERY-04", "TRUST-09", *NEW_PODS),
@@ -110,19 +110,19 @@ INJECTION: Final = (
     ),
     Fault(
         id="I1B",
-        sentence="somebody overwrote the caBundle of the remote's injection webhook",
-        seen="nothing, if istiod may write there",
-        source="as I1",
+        sentence="the caBundle of the remote's injection webhook was overwritten",
+        seen="nothing, if istiod may update the webhook",
+        source="same cause as I1",
         needs=(REMOTES,),
         kills=("CONTROL-02",),
-        note="istiod patches it again at once",
+        note="istiod restores it at once",
         inject=_other_ca,
         has_taken_effect=stays,
     ),
     Fault(
         id="I2",
-        sentence="the remote's istio-system lost its annotation controlPlaneClusters",
-        seen="new namespaces lack the root certificate: their pods hang",
+        sentence="the remote's istio-system lacks the annotation topology.istio.io/controlPlaneClusters",
+        seen="new namespaces get no root certificate, so their pods do not start",
         source="istio.io, Install Primary-Remote: set the control plane cluster for cluster2",
         needs=(REMOTES,),
         kills=("CONTROL-02",),
@@ -131,8 +131,8 @@ INJECTION: Final = (
     ),
     Fault(
         id="I3",
-        sentence="the remote's injection path names another network",
-        seen="new pods say they are on that network, and get its endpoints",
+        sentence="the injection path of the remote's webhook has another network",
+        seen="new pods are assigned to that network and get its endpoints",
         source="istio.io, Install Primary-Remote, injectionPath copied from the other cluster",
         needs=(REMOTE_ON_OTHER_NETWORK,),
         kills=("CONTROL-02", "DISCOVERY-07"),
@@ -141,8 +141,8 @@ INJECTION: Final = (
     ),
     Fault(
         id="I4",
-        sentence="the remote's injection path names another cluster",
-        seen="new pods never get ready: istiod refuses their identity",
+        sentence="the injection path of the remote's webhook has another cluster",
+        seen="new pods never become ready: istiod rejects their identity",
         source="istio.io, Install Primary-Remote, injectionPath copied from the other cluster",
         needs=(REMOTES,),
         kills=("CONTROL-02", "DISCOVERY-07"),
@@ -151,7 +151,7 @@ INJECTION: Final = (
     ),
     Fault(
         id="I5",
-        sentence="one cluster has lost its injection webhook",
+        sentence="one cluster has no injection webhook",
         seen="new pods start without a sidecar, outside every policy",
         source="istioctl uninstall of another revision; GitOps pruning",
         kills=("CONTROL-02",),
@@ -161,8 +161,8 @@ INJECTION: Final = (
     ),
     Fault(
         id="F5",
-        sentence="istiod of one cluster runs no replica",
-        seen="traffic is fine; new pods and configuration are refused",
+        sentence="istiod of one cluster has no replica",
+        seen="traffic works; new pods and configuration changes are rejected",
         source="istio.io, Deployment models; a drain, a quota, an image that cannot be pulled",
         kills=("CONTROL-02", "CONTROL-07"),
         also=(
@@ -193,8 +193,8 @@ INJECTION: Final = (
     ),
     Fault(
         id="U2",
-        sentence="the validation webhooks still point at the istiod of a removed revision",
-        seen="no configuration can be changed: failed calling webhook",
+        sentence="the validation webhooks still refer to the istiod of a removed revision",
+        seen="configuration changes are rejected: failed calling webhook",
         source="istio.io, Canary upgrades, uninstall old control plane; istio/istio issues on istiod-default-validator",
         kills=("CONTROL-07",),
         also=(
@@ -209,12 +209,12 @@ INJECTION: Final = (
             "TRAFFIC-08",
             "TRAFFIC-09",
         ),
-        inject=_validator_of_yesterday,
+        inject=_validator_of_removed_revision,
     ),
     Fault(
         id="U3",
         sentence="there is no validation webhook",
-        seen="senseless configuration is accepted, and ignored",
+        seen="invalid configuration is accepted and ignored",
         source="enableIstioConfigCRDs or base chart removed; istioctl uninstall of another revision",
         kills=("CONTROL-07",),
         inject=_no_validator,

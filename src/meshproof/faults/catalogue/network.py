@@ -1,4 +1,4 @@
-"""Faults of networks: identity of networks, and what lies between them."""
+"""Faults of networks: their names, and the connections between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from meshproof.claims.claim import ACROSS_NETWORKS, REMOTES
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rollout import deployment_ready
 from meshproof.core import names
-from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, service_of, without_label
+from meshproof.faults.catalogue.common import ACROSS, NEW_PODS, SHARED_NETWORK_ONLY, gateway_service_key, without_label
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.workloads.app import app_deployment_name
@@ -29,7 +29,7 @@ def _one_name_for_two(editor: JournalledEditor) -> None:
 
 
 def _gateway_without_network(editor: JournalledEditor) -> None:
-    editor.edit(editor.far, *service_of(editor.far.spec.east_west), without_label(names.NETWORK_LABEL))
+    editor.edit(editor.far, *gateway_service_key(editor.far.spec.east_west), without_label(names.NETWORK_LABEL))
 
 
 def _services_blocked(editor: JournalledEditor) -> None:
@@ -47,19 +47,19 @@ def _pods_blocked(editor: JournalledEditor) -> None:
 NETWORK: Final = (
     Fault(
         id="N1",
-        sentence="istio-system of one cluster does not say which network it is on",
-        seen="half of the calls time out on foreign pod addresses, where pods do not say it themselves",
+        sentence="istio-system of one cluster lacks the label topology.istio.io/network",
+        seen="half of the requests to pods without their own network label time out",
         source="istio.io, Install Multi-Primary on different networks: set the default network",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-07",),
         also=("DISCOVERY-02", "GATEWAYS-07", *ACROSS),
-        note="injected pods carry their network in a label of their own, so that only uninjected ones are lost",
+        note="injected pods have their own network label, so only pods without a sidecar are affected",
         inject=_no_network_label,
     ),
     Fault(
         id="N2",
-        sentence="pods of one network say that they are on another",
-        seen="half of the calls time out on foreign pod addresses",
+        sentence="pods of one network have the network label of another",
+        seen="half of the requests time out on pod addresses of the other network",
         source="the same network name for two networks; istio/istio issues on 503 UF with multi-network",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-02", "DISCOVERY-07"),
@@ -69,8 +69,8 @@ NETWORK: Final = (
     ),
     Fault(
         id="N3",
-        sentence="the Service of one east-west gateway does not say which network it leads into",
-        seen="half of the calls time out on foreign pod addresses",
+        sentence="the Service of one east-west gateway lacks the label topology.istio.io/network",
+        seen="half of the requests time out on pod addresses of the other network",
         source="istio.io, samples/multicluster/gen-eastwest-gateway.sh without --network",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-02", "GATEWAYS-07"),
@@ -80,8 +80,8 @@ NETWORK: Final = (
     ),
     Fault(
         id="N9",
-        sentence="a firewall between the networks drops 15443 one way",
-        seen="timeouts while ping works",
+        sentence="a firewall between the networks drops port 15443 in one direction",
+        seen="requests time out, although ping works",
         source="cloud firewalls and security groups; istio.io, Troubleshooting Multicluster",
         needs=(ACROSS_NETWORKS,),
         kills=("GATEWAYS-01",),
@@ -91,8 +91,8 @@ NETWORK: Final = (
     ),
     Fault(
         id="N9B",
-        sentence="a firewall drops 15012 and 15017 between a remote and its primary",
-        seen="running pods go on with what they have, new ones are refused",
+        sentence="a firewall drops ports 15012 and 15017 between a remote and its primary",
+        seen="running pods keep their configuration; new pods are rejected",
         source="cloud firewalls and security groups",
         needs=(REMOTES,),
         kills=("GATEWAYS-01", "CONTROL-02"),
@@ -115,9 +115,9 @@ NETWORK: Final = (
     ),
     Fault(
         id="N9C",
-        sentence="pods of one cluster cannot reach the other's, though both are said to be on one network",
-        seen="half of the calls time out while ping between nodes works",
-        source="missing routes or peering; istio.io: one network means that pods reach each other",
+        sentence="pods of two clusters cannot connect to each other, although the topology has them on one network",
+        seen="half of the requests time out, although ping between nodes works",
+        source="missing routes or peering; istio.io: on one network all pods can connect to each other",
         needs=(SHARED_NETWORK_ONLY,),
         kills=("TRUST-05", "TRAFFIC-02"),
         also=ACROSS,

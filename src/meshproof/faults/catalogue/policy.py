@@ -1,4 +1,4 @@
-"""Faults of configuration: rules that are valid, and break what crosses clusters."""
+"""Faults of configuration: valid objects that break traffic across clusters."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _mtls_off(editor: JournalledEditor) -> None:
 
 
 def _deny_all(editor: JournalledEditor) -> None:
-    # Connections that were made under a policy obey it until they are closed: in every cluster whose proxies were told.
+    # Open connections keep the policy with which they were created, in every cluster whose proxies got it.
     for cluster in editor.mesh.controlled_by(editor.far_config):
         editor.restart_when_healed(cluster, WORKLOADS)
     editor.add(editor.far_config, config("AuthorizationPolicy", "meshproof-nobody", {}))
@@ -86,7 +86,7 @@ def _no_ingress_route(editor: JournalledEditor) -> None:
 
 
 def _rejected(editor: JournalledEditor) -> None:
-    """A load balancing policy that clusters of this type do not have: valid to istiod, refused by every proxy."""
+    """A load balancing policy that is invalid for clusters of this type: istiod accepts it, every proxy rejects it."""
     patch = {
         "applyTo": "CLUSTER",
         "match": {"context": "SIDECAR_OUTBOUND", "cluster": {"service": names.APP_FQDN}},
@@ -99,8 +99,8 @@ def _rejected(editor: JournalledEditor) -> None:
 POLICY: Final = (
     Fault(
         id="P1",
-        sentence="mutual TLS is off for a service that other networks use",
-        seen="only local answers: without it no endpoint of another network is usable",
+        sentence="mutual TLS is disabled for a service with clients on other networks",
+        seen="only local endpoints respond: without mutual TLS no endpoint of another network is usable",
         source="istio/istio, pilot/pkg/xds/endpoints/ep_filters.go; istio.io, PeerAuthentication",
         needs=(ACROSS_NETWORKS,),
         kills=("DISCOVERY-02", "TRAFFIC-02"),
@@ -110,9 +110,9 @@ POLICY: Final = (
     ),
     Fault(
         id="P1B",
-        sentence="mutual TLS is off for a service, all of whose clients are on its network",
-        seen="nothing: everything is answered, in plain text",
-        source="istio.io, PeerAuthentication; a workaround for a probe or a scraper that was never taken back",
+        sentence="mutual TLS is disabled for a service whose clients are all on its network",
+        seen="nothing: requests succeed, in plain text",
+        source="istio.io, PeerAuthentication; a workaround for a probe or a scraper that was never removed",
         needs=(SHARED_NETWORK_ONLY,),
         kills=("TRAFFIC-10",),
         also=("TRUST-05", "TRUST-06"),
@@ -120,8 +120,8 @@ POLICY: Final = (
     ),
     Fault(
         id="P2",
-        sentence="a policy without rules denies everything in one cluster",
-        seen="403 RBAC: access denied from there",
+        sentence="an AuthorizationPolicy without rules denies all requests in one cluster",
+        seen="requests to that cluster fail: 403 RBAC: access denied",
         source="istio.io, AuthorizationPolicy: an empty spec is allow-nothing",
         kills=("TRAFFIC-01", "TRAFFIC-02"),
         also=(
@@ -140,7 +140,7 @@ POLICY: Final = (
     Fault(
         id="P7",
         sentence="a VirtualService exists in one primary only",
-        seen="its rules hold for clients of one cluster",
+        seen="its rules apply only to clients of one cluster",
         source="istio.io, Deployment models: each primary reads its own configuration; GitOps per cluster",
         needs=(TWO_PRIMARIES,),
         kills=("CONTROL-05",),
@@ -149,7 +149,7 @@ POLICY: Final = (
     ),
     Fault(
         id="P8",
-        sentence="configuration was applied in a remote",
+        sentence="Istio configuration was applied in a remote",
         seen="nothing: it is ignored",
         source="istio.io, Deployment models: configuration is read in the config cluster",
         needs=(REMOTES,),
@@ -158,8 +158,8 @@ POLICY: Final = (
     ),
     Fault(
         id="P9",
-        sentence="a DestinationRule switches TLS off towards the service",
-        seen="only local answers on other networks",
+        sentence="a DestinationRule disables TLS for requests to the service",
+        seen="clients on other networks get responses from local endpoints only",
         source="istio.io, Common problems, 503 errors after setting destination rule",
         kills=("TRAFFIC-10",),
         also=(*ACROSS, "GATEWAYS-02", "GATEWAYS-03", "DISCOVERY-02", "CONTROL-05"),
@@ -168,9 +168,9 @@ POLICY: Final = (
     Fault(
         id="P10",
         sentence="an old VirtualService still injects faults into a fifth of the requests",
-        seen="503 now and then",
+        seen="one in five requests fails with 503",
         source="istio.io, Fault injection; left over from a test",
-        note="without `gateways` it holds for sidecars only: the ingress gateways do not show it",
+        note="without `gateways` it applies to sidecars only, not to ingress gateways",
         kills=("TRAFFIC-02",),
         also=(*TRAFFIC_ACROSS, *IDENTITY_ACROSS, "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "CONTROL-03"),
         inject=_aborts,
@@ -178,17 +178,17 @@ POLICY: Final = (
     Fault(
         id="P11",
         sentence="a canary route sends nine of ten requests to one version",
-        seen="one cluster does almost all the work",
-        source="istio.io, Traffic shifting; a rollout that nobody finished",
+        seen="one cluster gets almost all requests",
+        source="istio.io, Traffic shifting; an unfinished rollout",
         kills=("TRAFFIC-02",),
         also=("TRAFFIC-01", "TRAFFIC-03", "TRAFFIC-04", "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05", "CONTROL-03"),
         inject=_uneven,
     ),
     Fault(
         id="P12",
-        sentence="the ingress route for the host is gone",
+        sentence="the VirtualService of the ingress host is missing in one primary",
         seen="404 through one ingress gateway",
-        source="the book: applied in one cluster only",
+        source="configuration applied in one cluster only",
         needs=(HAS_INGRESS,),
         kills=("TRAFFIC-01",),
         also=("TRAFFIC-08", "CONTROL-05"),
@@ -196,8 +196,8 @@ POLICY: Final = (
     ),
     Fault(
         id="F1",
-        sentence="locality failover is on without outlier detection",
-        seen="no failover while local endpoints look healthy",
+        sentence="locality failover is enabled without outlier detection",
+        seen="no failover as long as local endpoints are listed as healthy",
         source="istio.io, Locality failover: outlierDetection is required for it to function",
         kills=("TRAFFIC-04",),
         also=("TRAFFIC-01", "TRAFFIC-02", "TRAFFIC-03", "GATEWAYS-08", "GATEWAYS-10", "CONTROL-05"),
@@ -205,12 +205,12 @@ POLICY: Final = (
     ),
     Fault(
         id="X1",
-        sentence="an EnvoyFilter makes what every proxy rejects",
-        seen="nothing, until the next change does not arrive; new pods do not get ready",
+        sentence="an EnvoyFilter creates configuration that every proxy rejects",
+        seen="nothing until the next change, which does not reach proxies; new pods do not become ready",
         source="istio/istio issues on NACK after an upgrade with EnvoyFilters; xDS protocol, NACK",
         kills=("DISCOVERY-05",),
         also=("CONTROL-03", "CONTROL-05", "DISCOVERY-03", *NEW_PODS),
-        note="istiod forgets a rejection with the next push of that kind that is acknowledged",
+        note="istiod clears a rejection with the next acknowledged push of that type",
         inject=_rejected,
         has_taken_effect=mesh_is_unhealthy,
     ),

@@ -23,12 +23,12 @@ SOON: Final = timedelta(days=10)
 
 
 def set_ca(editor: JournalledEditor, cluster: Cluster, bundle: pki.CaBundle) -> None:
-    """Another plug-in CA, which istiod reads when it starts."""
+    """Set another plug-in CA; istiod reads it at startup."""
     editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
 
 
 def _renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
-    """New istiods first, then all that they sign for."""
+    """Restart istiods first, then all workloads that they sign for."""
     editor.restart(primaries, ISTIOD)
     editor.restart((cluster for primary in primaries for cluster in editor.mesh.controlled_by(primary)), WORKLOADS)
 
@@ -43,17 +43,17 @@ def _cacerts_too_late(editor: JournalledEditor) -> None:
     _renew(editor, (editor.near,))
     again = cacerts_secret_of(original)
     editor.add(editor.near, again)
-    editor.forget_added(editor.near, "Secret", SELF_SIGNED, names.SYSTEM_NAMESPACE)
+    editor.delete_when_healed(editor.near, "Secret", SELF_SIGNED, names.SYSTEM_NAMESPACE)
 
 
 def cacerts_secret_of(original: Json) -> Json:
-    """The same secret, made anew."""
+    """A new secret with the same data."""
     meta = {"name": names.CACERTS, "namespace": names.SYSTEM_NAMESPACE}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": original["data"]}
 
 
 def near_ends_in(editor: JournalledEditor, left: timedelta) -> None:
-    """New CAs everywhere; that of the near cluster is valid for so long only."""
+    """New CAs in all clusters; that of the near cluster expires after `left`."""
     root = pki.make_root()
     for cluster in editor.mesh.clusters:
         life = left if cluster is editor.near else pki.INTERMEDIATE_LIFE
@@ -77,7 +77,7 @@ def _key_of_another(editor: JournalledEditor) -> None:
 
 
 def break_key(editor: JournalledEditor, cluster: Cluster) -> None:
-    """A CA key that belongs to another certificate, in the plug-in CA of a cluster."""
+    """Put a key of another certificate into the plug-in CA of a cluster."""
     other = pki.plugin_ca(pki.make_root(), "other").secret_data()
 
     def change(secret: Json) -> None:
@@ -99,8 +99,8 @@ def _root_map_overwritten(editor: JournalledEditor) -> None:
 TRUST: Final = (
     Fault(
         id="T1",
-        sentence="one cluster's cacerts come from another root",
-        seen="TLS errors on the remote share only",
+        sentence="the cacerts of one cluster have another root certificate",
+        seen="requests to remote endpoints fail with TLS errors",
         source="istio.io, Plug in CA Certificates; istio/istio issues on 'certificate signed by unknown authority'",
         needs=(TWO_PRIMARIES,),
         kills=("TRUST-02", "TRUST-05"),
@@ -109,8 +109,8 @@ TRUST: Final = (
     ),
     Fault(
         id="T2",
-        sentence="cacerts came after istiod had started: it signs with a CA that it made itself",
-        seen="nothing in one cluster; TLS errors between primaries",
+        sentence="cacerts were created after istiod had started, so it signs with its self-signed CA",
+        seen="nothing within a cluster; TLS errors between primaries",
         source="istio.io, Plug in CA Certificates: create the secret before istiod",
         kills=("TRUST-03",),
         also=("TRUST-02", "TRUST-04", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01", *ACROSS),
@@ -118,17 +118,17 @@ TRUST: Final = (
     ),
     Fault(
         id="T4",
-        sentence="an intermediate ends in ten days",
-        seen="nothing, then everything at once",
+        sentence="an intermediate certificate expires in ten days",
+        seen="nothing until it expires; then all certificates become invalid",
         source="istio.io, Plug in CA Certificates; expiry is only a metric (citadel_server_root_cert_expiry_timestamp)",
         kills=("TRUST-01",),
         inject=_near_its_end,
     ),
     Fault(
         id="T4B",
-        sentence="an intermediate is over, and istiod has not restarted since",
-        seen="nothing, until istiod restarts and does not come back",
-        source="security/pkg/pki/util/keycertbundle.go verifies at the start only",
+        sentence="an intermediate certificate has expired, and istiod has not restarted since",
+        seen="nothing until istiod restarts; then it does not start",
+        source="security/pkg/pki/util/keycertbundle.go verifies only at startup",
         kills=("TRUST-01", "TRUST-02"),
         also=("TRUST-03", "TRUST-04", "TRUST-05", "TRUST-06", "TRUST-09", "GATEWAYS-04", "GATEWAYS-05", "CONTROL-01"),
         inject=_over,
@@ -136,7 +136,7 @@ TRUST: Final = (
     Fault(
         id="T5",
         sentence="the key in one cluster's cacerts belongs to another certificate",
-        seen="nothing, until istiod restarts and does not come back",
+        seen="nothing until istiod restarts; then it does not start",
         source="copying cacerts by hand; keycertbundle.go: 'the cert does not match the key'",
         kills=("TRUST-01",),
         also=("TRUST-06",),
@@ -144,8 +144,8 @@ TRUST: Final = (
     ),
     Fault(
         id="T6",
-        sentence="one cluster has another trust domain, without aliases",
-        seen="only local answers, or errors on the remote share",
+        sentence="one cluster has another trust domain, without trust domain aliases",
+        seen="only local endpoints respond, or requests to remote endpoints fail",
         source="istio/istio issues on trustDomain in multi-primary meshes; istio.io, Trust Domain Migration",
         needs=(TWO_PRIMARIES,),
         kills=("TRUST-07", "TRUST-05"),
@@ -154,12 +154,12 @@ TRUST: Final = (
     ),
     Fault(
         id="T7",
-        sentence="the root in one namespace's ConfigMap was overwritten",
-        seen="new pods of that namespace trust nobody",
+        sentence="the root certificate in one namespace's ConfigMap was overwritten",
+        seen="new pods in that namespace trust no certificate of the mesh",
         source="GitOps tools that prune or copy istio-ca-root-cert",
         kills=("TRUST-02",),
         also=ACROSS,
-        note="istiod puts its ConfigMap back at once",
+        note="istiod restores its ConfigMap at once",
         inject=_root_map_overwritten,
         has_taken_effect=stays,
     ),

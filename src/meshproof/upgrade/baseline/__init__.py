@@ -1,1 +1,1 @@
-"""The golden record of a mesh: what its proxies hold and who decides it, in a form in which two moments compare."""
+"""Golden record of a mesh: configuration of proxies and control planes, normalised so that two records compare."""

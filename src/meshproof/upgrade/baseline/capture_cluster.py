@@ -1,4 +1,4 @@
-"""What a cluster's API server and its istiods tell: versions, webhooks, the mesh's settings, gateways."""
+"""Parts of a record from API servers and istiods: versions, webhooks, mesh configuration, gateways."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from meshproof.mesh.objects import service_facts
 from meshproof.upgrade.baseline.certificates import trusted
 from meshproof.upgrade.baseline.model import ISTIOD, KUBERNETES, VERSION, Content, Key
 from meshproof.upgrade.baseline.normalise import normal
-from meshproof.upgrade.baseline.workload_identity import Directory, Member, Raw
+from meshproof.upgrade.baseline.workload_identity import Directory, Raw, WorkloadPod
 
 ISTIOS: Final = ".istio.io"
-"""How the names of Istio's webhooks and of its CRDs end."""
+"""Suffix of the names of Istio's webhooks and CRDs."""
 
 
-def objects_of(raw: Raw, istiods: list[Member], directory: Directory) -> dict[Key, Content]:
-    """All that is not in proxies."""
+def cluster_parts(raw: Raw, istiods: list[WorkloadPod], directory: Directory) -> dict[Key, Content]:
+    """All parts that are not from proxies."""
     kube = raw.cluster.kube
     found: list[tuple[str, str, Content]] = [(VERSION, KUBERNETES, kube.get("/version")["gitVersion"])]
     for kind in WEBHOOKS:
         found += [("webhook", name, content) for name, content in webhooks(kube.list(kind), directory)]
     for config in kube.get(path_of("ConfigMap", names.SYSTEM_NAMESPACE))["items"]:
-        found += settings(config, directory)
+        found += mesh_settings(config, directory)
     for service in raw.services:
         found += gateways(service)
     for name, versions in served_crds(kube.list("CustomResourceDefinition")).items():
@@ -45,7 +45,7 @@ def objects_of(raw: Raw, istiods: list[Member], directory: Directory) -> dict[Ke
 
 
 def webhooks(configurations: list[Json], directory: Directory) -> Iterator[tuple[str, Content]]:
-    """Istio's: those that are named as its own, by configuration and name."""
+    """Istio's webhooks (by the suffix of their names), by configuration and name."""
     for configuration in configurations:
         labels = configuration["metadata"].get("labels") or {}
         for hook in configuration.get("webhooks") or []:
@@ -66,8 +66,8 @@ def _decoded(text: str) -> bytes:
         return b"?"
 
 
-def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
-    """The mesh configuration of an istiod, if this ConfigMap has one."""
+def mesh_settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Content]]:
+    """The mesh configuration, if this ConfigMap contains one."""
     text = (config.get("data") or {}).get("mesh")
     if text is None:
         return
@@ -79,7 +79,7 @@ def settings(config: Json, directory: Directory) -> Iterator[tuple[str, str, Con
 
 
 def gateways(service: Json) -> Iterator[tuple[str, str, Content]]:
-    """A Service that others come in by: its addresses and ports."""
+    """Addresses and ports of a Service, if it exposes a gateway."""
     facts = service_facts(service)
     if facts.leads_in and not names.is_probe_namespace(facts.namespace):
         ports = [f"{port.name} {port.number}" for port in facts.ports]

@@ -1,4 +1,4 @@
-"""What one proxy holds, from one dump of its configuration."""
+"""Parts of a record from the configuration dump of one proxy."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from meshproof.discovery.probe_filter import mentions_probe, without_probes
 from meshproof.upgrade.baseline.certificates import secret
 from meshproof.upgrade.baseline.model import PROXY, VERSION, Content, Key
 from meshproof.upgrade.baseline.normalise import canonical, endpoints, normal
-from meshproof.upgrade.baseline.workload_identity import Directory, Member
+from meshproof.upgrade.baseline.workload_identity import Directory, WorkloadPod
 
 
-def parts_of(member: Member, directory: Directory) -> dict[Key, Content]:
-    """Ask the proxy once, for everything."""
+def proxy_parts(member: WorkloadPod, directory: Directory) -> dict[Key, Content]:
+    """Read everything from the proxy in one request."""
     pod = member.pod
-    answer = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
-    return parse_parts(answer, member, directory)
+    dump = envoy.admin(member.cluster.kube, pod.namespace, pod.name, "/config_dump?include_eds")
+    return parse_parts(dump, member, directory)
 
 
-def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, Content]:
-    """From `/config_dump?include_eds`. Two parts that differ in a pod's address only become one."""
+def parse_parts(dump: str, member: WorkloadPod, directory: Directory) -> dict[Key, Content]:
+    """Parse `/config_dump?include_eds`. Parts that differ only in a pod's address become one."""
     try:
-        dumped = camel(json.loads(answer))["configs"]
+        dumped = camel(json.loads(dump))["configs"]
     except (ValueError, KeyError, TypeError):
         raise Broken(
-            f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {answer[:200]!r}", "is it Envoy's?"
+            f"config dump of {member.pod} on {member.cluster}", f"it cannot be read: {dump[:200]!r}", "is it Envoy's?"
         ) from None
     found: dict[Key, dict[str, Content]] = {}
     theirs = _of_probes(dumped)
@@ -47,13 +47,13 @@ def parse_parts(answer: str, member: Member, directory: Directory) -> dict[Key, 
 
 
 def _of_probes(dumped: Sequence[Json]) -> frozenset[str]:
-    """What is there for probes of ours and for nothing else, by kind and name: a listener on a port of theirs, too."""
-    held = {f"{kind} {thing['name']}": thing for part in dumped for kind, thing in things(part)}
-    return frozenset(held.keys() - without_probes(held).keys())
+    """Kind and name of parts that exist only for our probes, including listeners on their ports."""
+    present = {f"{kind} {thing['name']}": thing for part in dumped for kind, thing in things(part)}
+    return frozenset(present.keys() - without_probes(present).keys())
 
 
 def _routes_in_use(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
-    """Those that a listener names. Envoy keeps others for as long as a listener that was removed has connections."""
+    """Routes that a listener refers to. Envoy keeps others while a removed listener still has connections."""
     return {found for kind, _, content in parts if kind == "listener" for found in _route_names(content)}
 
 
@@ -69,7 +69,7 @@ def _route_names(value: Content) -> Iterator[str]:
 
 
 def _learned_by_envoy(parts: Sequence[tuple[str, str, Content]]) -> set[str]:
-    """Clusters that have as endpoints whatever was dialled lately (ORIGINAL_DST) or what a name resolves to (DNS)."""
+    """Clusters whose endpoints are recent destinations (ORIGINAL_DST) or the addresses of a name (DNS)."""
     clusters = [(name, content) for kind, name, content in parts if kind == "cluster" and isinstance(content, dict)]
     return {name for name, content in clusters if content.get("type") != "EDS"}
 
@@ -100,15 +100,15 @@ def _parts(part: Json, directory: Directory, theirs: frozenset[str]) -> Iterator
 
 
 def _shown(thing: Json) -> Json:
-    """A listener that the proxy refuses tells why, and not what it refuses: that is in the words."""
+    """The reason for a listener that the proxy rejects; the dump has no rejected content."""
     state = thing.get("errorState")
     return thing if state is None else {"name": thing["name"], "refused": state.get("details")}
 
 
 def _versions(node: Json) -> Content:
-    """Of Istio and of Envoy: the agent tells its own in the metadata, Envoy its own as that of the user agent."""
-    told: dict[str, Any] = (node.get("userAgentBuildVersion") or {}).get("version") or {}
-    numbers = [str(told.get(key, 0)) for key in ("majorNumber", "minorNumber", "patch")]
+    """Versions of Istio (from the agent's metadata) and of Envoy (from the user agent)."""
+    user_agent: dict[str, Any] = (node.get("userAgentBuildVersion") or {}).get("version") or {}
+    numbers = [str(user_agent.get(key, 0)) for key in ("majorNumber", "minorNumber", "patch")]
     meta = node.get("metadata") or {}
     version = meta.get("ISTIO_VERSION") or ""
-    return {"istio": version, "envoy": ".".join(numbers) if told else ""}
+    return {"istio": version, "envoy": ".".join(numbers) if user_agent else ""}

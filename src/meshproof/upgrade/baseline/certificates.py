@@ -1,4 +1,4 @@
-"""Certificates by what stays when they are renewed: who is named, who signed, whom a proxy trusts. No key."""
+"""Certificates reduced to what renewal preserves: names, issuer, trusted roots. Contains no key."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNREADABLE: Final = "it cannot be read"
 
 
 def secret(found: Json) -> Json:
-    """What is in one secret of a proxy, fields in camelCase: a certificate, or those that it trusts, or neither."""
-    told: Json = {}
+    """Content of one secret of a proxy (fields in camelCase): a certificate, trusted roots, or neither."""
+    content: Json = {}
     if "tlsCertificate" in found:
-        told["certificate"] = _leaf((found["tlsCertificate"] or {}).get("certificateChain") or {})
+        content["certificate"] = _leaf((found["tlsCertificate"] or {}).get("certificateChain") or {})
     if "validationContext" in found:
-        told["trusted"] = trusted(_pem((found["validationContext"] or {}).get("trustedCa") or {}))
-    return told
+        content["trusted"] = trusted(_pem((found["validationContext"] or {}).get("trustedCa") or {}))
+    return content
 
 
 def _leaf(source: Json) -> object:
@@ -34,19 +34,19 @@ def _leaf(source: Json) -> object:
     return {
         "names": sorted([*spiffe_ids(leaf), *dns_names(leaf)]),
         "issuer": leaf.issuer.rfc4514_string(),
-        "above": [_known(cert) for cert in above],
+        "above": [_description(cert) for cert in above],
         "key": _key(leaf),
         "hours": round(life.total_seconds() / 3600),
     }
 
 
 def trusted(pem: bytes) -> object:
-    """The certificates of a bundle, whatever their order."""
+    """The certificates of a bundle, sorted."""
     found = _read(pem)
-    return sorted(_known(cert) for cert in found) if found else UNREADABLE
+    return sorted(_description(cert) for cert in found) if found else UNREADABLE
 
 
-def _known(cert: x509.Certificate) -> str:
+def _description(cert: x509.Certificate) -> str:
     return f"{subject(cert)} SHA-256 {fingerprint(cert)}"
 
 

@@ -1,4 +1,4 @@
-"""Compare two records of a mesh: every difference is explained by a rule, or red."""
+"""Compares two records of a mesh: a difference is red unless a rule explains it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from meshproof.core.errors import BadInput
 from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.diff import Difference, record_differences
 from meshproof.upgrade.baseline.expected_changes import RULES
-from meshproof.upgrade.baseline.model import Record
+from meshproof.upgrade.baseline.model import BaselineRecord
 from meshproof.upgrade.baseline.normalise import without_revision
-from meshproof.upgrade.baseline.rule import Rule, explanation
+from meshproof.upgrade.baseline.rule import BaselineRule, explanation
 from meshproof.upgrade.baseline.samples import sample_problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """A difference, and the rule that says why it is there."""
+    """A difference, and the rule that explains it."""
 
     difference: Difference
-    rule: Rule
+    rule: BaselineRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What has changed between two records. It is good if nothing is unexplained."""
+class BaselineComparison:
+    """Differences between two records; good if none is unexplained."""
 
-    before: Record
-    after: Record
+    before: BaselineRecord
+    after: BaselineRecord
     from_version: str
     to_version: str
     explained: tuple[Explained, ...]
@@ -40,13 +40,20 @@ class Comparison:
         return not self.explained and not self.unexplained
 
 
-def compare(
-    before: Record, after: Record, *, from_version: str = "", to_version: str = "", rules: Sequence[Rule] = RULES
-) -> Comparison:
-    """Versions that are not given are those of the istiods. Raises `BadInput` if the records are of two meshes."""
+def compare_records(
+    before: BaselineRecord,
+    after: BaselineRecord,
+    *,
+    from_version: str = "",
+    to_version: str = "",
+    rules: Sequence[BaselineRule] = RULES,
+) -> BaselineComparison:
+    """Compare records; versions default to those of the istiods. Raises `BadInput` for records of different meshes."""
     if before.mesh != after.mesh:
         raise BadInput(
-            f"records of {before.mesh} and {after.mesh}", "they are of two meshes", "compare records of one mesh"
+            f"records of {before.mesh} and {after.mesh}",
+            "they are of different meshes",
+            "compare records of the same mesh",
         )
     old, new = from_version or _version(before), to_version or _version(after)
     explained, unexplained = [], []
@@ -57,7 +64,7 @@ def compare(
             unexplained.append(difference)
         else:
             explained.append(Explained(difference=difference, rule=rule))
-    return Comparison(
+    return BaselineComparison(
         before=before,
         after=after,
         from_version=old,
@@ -67,13 +74,13 @@ def compare(
     )
 
 
-def _version(record: Record) -> str:
-    """That of its istiods, the newest if there are several: a plain number, whatever build it is."""
+def _version(record: BaselineRecord) -> str:
+    """The newest version of its istiods, without the build suffix."""
     return max(record.istiods, key=lambda text: Version.parse(text) or Version(0, 0), default="").partition("-")[0]
 
 
-def _of_samples(before: Record, after: Record) -> list[Difference]:
-    """Only sources that were asked both times can be judged."""
+def _of_samples(before: BaselineRecord, after: BaselineRecord) -> list[Difference]:
+    """Differences of samples, for sources that both records have."""
     return [
         Difference(places=(source,), kind="answers", name="sample", path=what, before=was, after=now)
         for source in sorted(before.samples.keys() & after.samples.keys())

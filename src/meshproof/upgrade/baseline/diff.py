@@ -1,4 +1,4 @@
-"""Where two values differ: by the names of what is in them, so that one thing more does not shift the others."""
+"""Differences of records; list items are matched by name, so that an added item does not shift the others."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from meshproof.core.structural_diff import Change, Inner, differences
-from meshproof.upgrade.baseline.model import Key, Record
+from meshproof.upgrade.baseline.model import BaselineRecord, Key
 from meshproof.upgrade.baseline.normalise import canonical
 
 HOLDER = "holder"
-"""The kind of a difference that is a whole workload, or a cluster, that came or went."""
+"""Kind of a difference: a whole workload or cluster was added or removed."""
 THERE = "there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One thing that is different in one or more places. None means that it is not there.
+    """One difference, in one or more places. None means that the value is absent.
 
-    `places` are `cluster namespace/name`, or the cluster alone. `path` leads into the part; empty is all of it.
+    `places` are `cluster namespace/name`, or only the cluster. `path` is within the part; empty: all of it.
     """
 
     places: tuple[str, ...]
@@ -31,8 +31,8 @@ class Difference:
     after: object
 
 
-def record_differences(before: Record, after: Record) -> list[Difference]:
-    """All of them, each once with all places where it is the same. What samples say is not in it."""
+def record_differences(before: BaselineRecord, after: BaselineRecord) -> list[Difference]:
+    """All differences, each once with all its places. Samples are not compared here."""
     found: dict[tuple[str, ...], list[str]] = {}
     values: dict[tuple[str, ...], tuple[object, object]] = {}
 
@@ -63,7 +63,7 @@ def _place(key: Key) -> str:
 
 
 def by_name(before: list[Any], after: list[Any], path: str, inner: Inner) -> Iterator[Change]:
-    """Things with names by their names, all others by what is in one list only."""
+    """Match named items by name; of other items, report those that are in one list only."""
     if not all(isinstance(item, dict) and _name(item) for item in (*before, *after)):
         yield from _of_nameless(before, after, path, inner)
         return
@@ -76,7 +76,7 @@ def by_name(before: list[Any], after: list[Any], path: str, inner: Inner) -> Ite
 
 
 def _name(item: dict[str, Any]) -> str:
-    """Its own, or the server names of a chain of filters that has none."""
+    """The item's name, or the server names of a filter chain without a name."""
     match = item.get("filterChainMatch")
     return str(item.get("name") or ", ".join(match.get("serverNames") or [] if isinstance(match, dict) else []))
 
@@ -103,7 +103,7 @@ def _of_nameless(before: list[Any], after: list[Any], path: str, inner: Inner) -
 
 
 def _left(these: list[Any], those: list[Any]) -> list[Any]:
-    """What is in these more often than in those."""
+    """Items that occur more often in `these` than in `those`."""
     spare = Counter(canonical(item) for item in those)
     found = []
     for item in these:

@@ -1,6 +1,7 @@
-"""The rules: what differs between releases of Istio, and after an upgrade by revision.
+"""Expected changes between releases of Istio, and after an upgrade by revision.
 
-Those of a release were found by comparing records of one mesh before and after it, and then sought in Istio's source.
+The rules of a release come from comparing records of one mesh before and after it, and were confirmed in Istio's
+source.
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.versions import Version
 from meshproof.upgrade.baseline.normalise import canonical
-from meshproof.upgrade.baseline.rule import NEW, NOTHING, OLD, Rule
+from meshproof.upgrade.baseline.rule import NEW, NOTHING, OLD, BaselineRule
 
 NEVER: Final = re.escape(canonical({"istio.io/deactivated": "never-match"}))
-"""The labels that a webhook asks for which is switched off in favour of that of a tag."""
+"""The label selector of a webhook that is disabled in favour of a tag's webhook."""
 OFF: Final = rf'\{{"matchLabels": {NEVER}\}}'
 WEBHOOKS: Final = "istio.io/istio, manifests/charts/istio-control/istio-discovery/templates/mutatingwebhook.yaml"
 
 
 def _selectors() -> str:
-    """Those of the webhook of a revision that no tag stands for (chart istio-discovery, mutatingwebhook.yaml)."""
+    """Selectors of the webhook of a revision without a tag (chart istio-discovery, mutatingwebhook.yaml)."""
     ours: Json = {"key": names.REVISION_LABEL, "operator": "In", "values": [names.DEFAULT_REVISION]}
     allowed: Json = {"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]}
     free, unnamed = ({"key": key, "operator": "DoesNotExist"} for key in ("istio-injection", names.REVISION_LABEL))
-    told = ([ours, free], [unnamed, free], [allowed], [allowed, ours])
-    return "|".join(re.escape(canonical(each)) for each in told)
+    expressions = ([ours, free], [unnamed, free], [allowed], [allowed, ours])
+    return "|".join(re.escape(canonical(each)) for each in expressions)
 
 
 RULES: Final = (
-    Rule(
+    BaselineRule(
         id="VERSION-1",
-        sentence="istiods and proxies are of the new version",
+        sentence="istiods and proxies have the new version",
         source="the upgrade itself",
         kind="version",
         name="istiod|proxy",
@@ -40,9 +41,9 @@ RULES: Final = (
         before=f'"{OLD}"',
         after=f'"{NEW}"',
     ),
-    Rule(
+    BaselineRule(
         id="UNREADY-1",
-        sentence="istiod sends endpoints that are not ready as well, and says that they are unhealthy",
+        sentence="istiod also sends endpoints that are not ready, marked as unhealthy",
         source="Istio 1.31, release note 60690: PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
         kind="endpoints",
         path=r"endpoints\[[^\]]+ unhealthy\]",
@@ -50,9 +51,9 @@ RULES: Final = (
         after=r'\{"count": \d+, "health": "UNHEALTHY", .*\}',
         since=Version(1, 31),
     ),
-    Rule(
+    BaselineRule(
         id="UNREADY-2",
-        sentence="endpoints that are not ready get no requests, however few are ready: the panic threshold is zero",
+        sentence="the panic threshold is zero: endpoints that are not ready get no requests, however few are ready",
         source="note 60690; istio.io/istio, pilot/pkg/networking/core/cluster_traffic_policy.go, HealthyPanicThreshold",
         kind="cluster",
         name=r"outbound[|_].*",
@@ -61,9 +62,9 @@ RULES: Final = (
         after=r"\{\}",
         since=Version(1, 31),
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-1",
-        sentence="only the default revision has webhooks for namespaces without a revision; they were switched off",
+        sentence="only the default revision has webhooks for namespaces without a revision; they were disabled",
         source=WEBHOOKS,
         kind="webhook",
         name=r"istio-sidecar-injector (namespace|object)\.sidecar-injector\.istio\.io",
@@ -71,9 +72,9 @@ RULES: Final = (
         before=rf'.*"namespaceSelector": {OFF}, "objectSelector": {OFF},.*',
         after=NOTHING,
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-2",
-        sentence="the webhook of a revision is not switched off, as that of the default revision was for its tag",
+        sentence="the webhook of a revision is enabled; that of the default revision was disabled for its tag",
         source=WEBHOOKS,
         kind="webhook",
         name=r"istio-sidecar-injector rev\.(namespace|object)\.sidecar-injector\.istio\.io",
@@ -81,9 +82,9 @@ RULES: Final = (
         before=NEVER,
         after=NOTHING,
     ),
-    Rule(
+    BaselineRule(
         id="REVISION-3",
-        sentence="it selects what is labelled with its revision",
+        sentence="the webhook of a revision selects objects with the label of that revision",
         source=WEBHOOKS,
         kind="webhook",
         name=r"istio-sidecar-injector rev\.(namespace|object)\.sidecar-injector\.istio\.io",
@@ -91,10 +92,10 @@ RULES: Final = (
         before=NOTHING,
         after=_selectors(),
     ),
-    Rule(
+    BaselineRule(
         id="INSTALL-1",
-        sentence="installing once more, istioctl lets the validation webhook of a remote trust what its injection "
-        "webhook trusts by then; it still fails open",
+        sentence="when istioctl installs again, the validation webhook of a remote gets the CA bundle of the injection "
+        "webhook; it still fails open",
         source="istio.io/istio, istioctl/pkg/tag/generate.go, generateValidatingWebhook",
         kind="webhook",
         name=r"istiod-default-validator validation\.istio\.io",

@@ -1,4 +1,4 @@
-"""A record as a file: JSON with one fact a line, so that two of them can be compared by other programs as well."""
+"""Record files: JSON with one fact per line, so that other programs can compare them as well."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, Final
 
 from meshproof.core.errors import BadInput
 from meshproof.core.path_options import read_text, write_text
-from meshproof.upgrade.baseline.model import FORMAT, Content, Key, Record, Sample
+from meshproof.upgrade.baseline.model import FORMAT, BaselineRecord, Content, Key, Sample
 from meshproof.upgrade.baseline.normalise import canonical
 
-AGAIN: Final = "take it again: meshproof upgrade record"
+AGAIN: Final = "take the record again: meshproof upgrade record"
 
 
-def write_record(record: Record, path: Path) -> None:
+def write_record(record: BaselineRecord, path: Path) -> None:
     """Raises `BadInput` if it cannot be written."""
-    write_text(f"-o {path}", path, text_of(record))
+    write_text(f"-o {path}", path, record_text(record))
 
 
-def text_of(record: Record) -> str:
+def record_text(record: BaselineRecord) -> str:
     document = {
         "format": FORMAT,
         "mesh": record.mesh,
@@ -33,8 +33,8 @@ def text_of(record: Record) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _parts(record: Record) -> Iterator[dict[str, object]]:
-    """What several workloads of a cluster hold alike is written once."""
+def _parts(record: BaselineRecord) -> Iterator[dict[str, object]]:
+    """Parts that are equal in several workloads of a cluster are written once."""
     alike: dict[tuple[str, str, str, str], list[str]] = {}
     contents: dict[tuple[str, str, str, str], Content] = {}
     for key, content in record.parts.items():
@@ -46,33 +46,35 @@ def _parts(record: Record) -> Iterator[dict[str, object]]:
         yield {"cluster": cluster, "kind": kind, "name": name, "workloads": alike[same], "content": json.loads(text)}
 
 
-def read_record(path: Path) -> Record:
-    """Raises `BadInput` that says what is wrong with the file."""
+def read_record(path: Path) -> BaselineRecord:
+    """Raises `BadInput` with the problem in the file."""
     text = read_text(f"record {path}", path, "name a file that `meshproof upgrade record` wrote")
     try:
         document = json.loads(text)
     except ValueError as problem:
-        raise BadInput(f"record {path}", f"it is no JSON: {problem}", AGAIN) from None
+        raise BadInput(f"record {path}", f"it is not valid JSON: {problem}", AGAIN) from None
     return parse_record(document, f"record {path}")
 
 
-def parse_record(document: Any, what: str) -> Record:
-    """From the parsed text. `what` is how errors call it."""
+def parse_record(document: Any, what: str) -> BaselineRecord:
+    """The record in a parsed document. `what` names it in errors."""
     if not isinstance(document, dict) or "format" not in document:
-        raise BadInput(what, "it is no record", "name a file that `meshproof upgrade record` wrote")
+        raise BadInput(what, "it is not a record", "name a file that `meshproof upgrade record` wrote")
     if document["format"] != FORMAT:
-        raise BadInput(what, f"it has format {document['format']}, this meshproof writes and reads {FORMAT}", AGAIN)
+        raise BadInput(
+            what, f"its format is {document['format']}, but this meshproof reads and writes only {FORMAT}", AGAIN
+        )
     try:
-        return Record(
+        return BaselineRecord(
             mesh=str(document["mesh"]),
             taken=datetime.fromisoformat(document["taken"]),
             parts={key: content for part in document["parts"] for key, content in _read_part(part)},
             samples={str(source): _read_sample(sample) for source, sample in document["samples"].items()},
         )
     except KeyError as problem:
-        raise BadInput(what, f"{problem.args[0]} is missing in it", AGAIN) from None
+        raise BadInput(what, f"the field {problem.args[0]} is missing", AGAIN) from None
     except (TypeError, ValueError, AttributeError) as problem:
-        raise BadInput(what, f"something in it is of another kind: {problem}", AGAIN) from None
+        raise BadInput(what, f"a field has a wrong type: {problem}", AGAIN) from None
 
 
 def _read_part(part: Mapping[str, Any]) -> Iterator[tuple[Key, Content]]:

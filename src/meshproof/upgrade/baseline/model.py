@@ -1,4 +1,4 @@
-"""What a record is: parts of configuration by who holds them, and samples of answers."""
+"""The data of a record: parts of configuration by holder, and samples of responses."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 FORMAT = 1
-"""Of the file. It grows with every change after which records of before and after would differ by themselves."""
+"""File format version. Increased when equal meshes would otherwise get different records."""
 
 Content = object
-"""What a part says, as JSON has it: dictionaries, lists, texts, numbers."""
+"""The content of a part as JSON data: dictionaries, lists, texts, numbers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Key:
-    """Where a part is: a cluster, a workload in it (`namespace/name`; empty: the cluster itself), kind and name."""
+    """The location of a part: cluster, workload (`namespace/name`; empty: the cluster itself), kind and name."""
 
     cluster: str
     workload: str
@@ -25,10 +25,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Answers to a fixed number of requests from one source.
+    """Responses to a fixed number of requests from one source.
 
-    `counts` are by outcome (a version, or an error), `promised` the shares that endpoint weights promise, `latency` how
-    many answers took up to so many milliseconds and longer than the bound before it.
+    `counts` are by outcome (a version, or an error), `promised` the shares by endpoint weights, `latency` a histogram:
+    the number of responses by upper bound in milliseconds.
     """
 
     counts: Mapping[str, int]
@@ -37,8 +37,8 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A mesh at one moment. `samples` are by source, and empty where nobody was there to ask."""
+class BaselineRecord:
+    """The state of a mesh at one moment. `samples` are by source; empty without client pods."""
 
     mesh: str
     taken: datetime
@@ -48,16 +48,16 @@ class Record:
     @property
     def istiods(self) -> tuple[str, ...]:
         """The versions of all istiods, each once."""
-        told = {
+        versions = {
             str(content.get("istio"))
             for key, content in self.parts.items()
             if (key.kind, key.name) == (VERSION, ISTIOD) and isinstance(content, dict)
         }
-        return tuple(sorted(told))
+        return tuple(sorted(versions))
 
     @property
     def holders(self) -> frozenset[tuple[str, str]]:
-        """Cluster and workload of everybody who holds something."""
+        """Cluster and workload of all holders of parts."""
         return frozenset((key.cluster, key.workload) for key in self.parts)
 
 
@@ -65,4 +65,4 @@ VERSION = "version"
 ISTIOD = "istiod"
 PROXY = "proxy"
 KUBERNETES = "kubernetes"
-"""A kind of parts, and the names that it has."""
+"""The kind of version parts, and their names."""

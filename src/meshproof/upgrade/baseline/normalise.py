@@ -1,4 +1,4 @@
-"""Configuration without what differs between two moments of an unchanged mesh, or by its revision's name."""
+"""Normalises configuration: removes differences without a change of the mesh, and revision names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.discovery.probe_filter import is_of_probes
-from meshproof.upgrade.baseline.model import ISTIOD, VERSION, Key, Record
+from meshproof.upgrade.baseline.model import ISTIOD, VERSION, BaselineRecord, Key
 
 UNORDERED: Final = frozenset(
     (
@@ -25,20 +25,20 @@ UNORDERED: Final = frozenset(
         "virtualHosts",
     )
 )
-"""Lists whose order means nothing to Envoy. istiod writes some in the order in which Services were made."""
+"""Lists whose order is irrelevant to Envoy. istiod writes some in the order in which Services were created."""
 
 HEALTHY: Final = "HEALTHY"
 NAMED: Final = ("istiod", "istio-sidecar-injector", "istio-validator", "istio")
-"""Objects that have the revision in their name (chart istio-discovery): Service, webhooks, ConfigMaps."""
+"""Objects with the revision in their name (chart istio-discovery): Service, webhooks, ConfigMaps."""
 
 
 def canonical(value: object) -> str:
-    """A text that is the same for the same value."""
+    """A text that is equal for equal values."""
     return json.dumps(value, sort_keys=True)
 
 
 def normal(value: Any, named: Callable[[str], str]) -> Any:
-    """Every text as `named` has it, unordered lists in one order, nothing about probes of ours."""
+    """The value with texts mapped by `named`, unordered lists sorted, and our probes removed."""
     if isinstance(value, dict):
         return {
             named(key): _sorted(each) if key in UNORDERED else each
@@ -57,7 +57,7 @@ def _sorted(value: Any) -> Any:
 
 
 def endpoints(assignment: Json, named: Callable[[str], str]) -> Json:
-    """By who they are and whether they are healthy: weight, locality, and how many of a workload's pods are alike."""
+    """Endpoints by workload and health: weight, locality, and the number of equal pods."""
     found: dict[str, Counter[str]] = {}
     for group in assignment.get("endpoints") or []:
         for endpoint in group.get("lbEndpoints") or []:
@@ -71,9 +71,9 @@ def endpoints(assignment: Json, named: Callable[[str], str]) -> Json:
 
 
 def _one(kinds: Counter[str]) -> object:
-    """What all are, or a list if some are other than others."""
-    told = [json.loads(text) | {"count": count} for text, count in sorted(kinds.items())]
-    return told[0] if len(told) == 1 else told
+    """The common facts, or a list if endpoints differ."""
+    facts = [json.loads(text) | {"count": count} for text, count in sorted(kinds.items())]
+    return facts[0] if len(facts) == 1 else facts
 
 
 def _address(address: Mapping[str, Any]) -> str:
@@ -82,7 +82,7 @@ def _address(address: Mapping[str, Any]) -> str:
 
 
 def _facts(group: Json, endpoint: Json, named: Callable[[str], str]) -> Json:
-    """The weight of the locality is told where it is another one than the sum of its endpoints', as istiod has it."""
+    """The locality weight is included only if it differs from the sum of its endpoints' weights, istiod's default."""
     place = group.get("locality") or {}
     own, total = int(group.get("loadBalancingWeight") or 0), sum(map(_weight, group.get("lbEndpoints") or []))
     return {
@@ -101,14 +101,14 @@ def _weight(endpoint: Json) -> int:
 # -- revisions --------------------------------------------------------------------------------------------------------
 
 
-def without_revision(record: Record) -> Record:
-    """The same with the names of the default revision, if all istiods are of one that is another.
+def without_revision(record: BaselineRecord) -> BaselineRecord:
+    """The record with the names of the default revision, if all istiods have one other revision.
 
-    Where two revisions run side by side they stay apart. What the default revision has left behind keeps its name,
-    and that of the new one stays as it is beside it.
+    If two revisions run side by side, their names are kept. If an object of the default revision still exists, that of
+    the new revision keeps its name too.
     """
-    told = {key.workload.partition(f"/{names.ISTIOD}")[2] for key in record.parts if _is_istiod(key)}
-    revision = told.pop().removeprefix("-") if len(told) == 1 else ""
+    suffixes = {key.workload.partition(f"/{names.ISTIOD}")[2] for key in record.parts if _is_istiod(key)}
+    revision = suffixes.pop().removeprefix("-") if len(suffixes) == 1 else ""
     if not revision:
         return record
     renamed = _renaming(revision)

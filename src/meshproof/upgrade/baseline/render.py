@@ -1,4 +1,4 @@
-"""A comparison in words, for people and as evidence."""
+"""A comparison as text, for output and as evidence."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from meshproof.upgrade.baseline.compare import Comparison
+from meshproof.upgrade.baseline.compare import BaselineComparison
 from meshproof.upgrade.baseline.diff import HOLDER, Difference
 from meshproof.upgrade.baseline.normalise import canonical
 
 LONGEST: Final = 300
 """Characters of a value that are shown; the records have all of it."""
 MOST: Final = 8
-"""Names or places that are told one by one."""
+"""Names or places that are listed individually."""
 
 
-def told(comparison: Comparison) -> str:
-    """All of it: what is red first, then what is explained, by rule."""
+def comparison_text(comparison: BaselineComparison) -> str:
+    """The whole comparison: unexplained differences first, then explained ones, by rule."""
     return "\n".join(_lines(comparison))
 
 
-def _lines(comparison: Comparison) -> Iterator[str]:
+def _lines(comparison: BaselineComparison) -> Iterator[str]:
     before, after = comparison.before, comparison.after
     yield f"{before.mesh}: {before.taken:%Y-%m-%d %H:%M:%S} and {after.taken:%Y-%m-%d %H:%M:%S} UTC"
     yield f"Istio {comparison.from_version} and {comparison.to_version}; {len(after.parts)} parts of configuration"
@@ -41,7 +41,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 
 def grouped(differences: Iterable[Difference]) -> Iterator[str]:
-    """What it is, what was there and is there now, and where; the same of several parts at the same places together."""
+    """Differences with old value, new value and places; equal ones of several parts are grouped."""
     alike: dict[tuple[object, ...], list[Difference]] = {}
     for each in differences:
         same = (each.kind, each.path, canonical(each.before), canonical(each.after), each.places)

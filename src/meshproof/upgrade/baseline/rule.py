@@ -1,6 +1,6 @@
-"""Why a record may differ after an upgrade: each rule explains one thing, and says who says so.
+"""Rules that explain differences of records after an upgrade, each with its source.
 
-There is none that explains whatever comes: each names a kind and a path, and what was or is there.
+No rule matches everything: each names a kind, a path, and the value before or after.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from meshproof.upgrade.baseline.normalise import canonical
 
 ANY: Final = "(?s:.*)"
 NOTHING: Final = ""
-"""What is matched where there is nothing."""
+"""The text of an absent value."""
 OLD: Final = "{from}"
 NEW: Final = "{to}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class BaselineRule:
     """One explanation. Patterns are regular expressions that must match all of a text.
 
-    `before` and `after` match values as JSON, nothing as an empty text; `{from}` and `{to}` in them stand for the
-    versions of the upgrade. `since` is the release that has brought the change: the rule explains upgrades that come
-    to it or past it; None stands for what installing once more does, whatever the version.
+    `before` and `after` match values as JSON, absent values as an empty text; `{from}` and `{to}` stand for the
+    versions of the upgrade. `since` is the release with the change: the rule applies to upgrades to it or past it.
+    None: the change comes from any new installation.
     """
 
     id: str
@@ -41,20 +41,20 @@ class Rule:
     since: Version | None = None
 
     def applies(self, from_version: str, to_version: str) -> bool:
-        """Whether this upgrade passes the release; where the version stays the same no other one is explained."""
+        """Whether this upgrade passes the release; an unchanged version explains no change of version."""
         if self.since is None:
             return from_version != to_version or OLD not in self.before
         old, new = Version.parse(from_version), Version.parse(to_version)
         return old is not None and new is not None and old < self.since <= new
 
     def explains(self, difference: Difference, from_version: str, to_version: str) -> bool:
-        """Whether it is this; `applies` is not asked."""
+        """Whether the rule matches the difference; does not check `applies`."""
         pairs = (
             (self.kind, difference.kind),
             (self.name, difference.name),
             (self.path, difference.path),
-            (self.before, text_of(difference.before)),
-            (self.after, text_of(difference.after)),
+            (self.before, value_text(difference.before)),
+            (self.after, value_text(difference.after)),
         )
         versions = {OLD: version_pattern(from_version), NEW: version_pattern(to_version)}
         return all(re.fullmatch(_filled(pattern, versions), text) for pattern, text in pairs)
@@ -67,17 +67,19 @@ def _filled(pattern: str, values: dict[str, str]) -> str:
 
 
 def version_pattern(version: str) -> str:
-    """`1.31` stands for all of its builds, `1.31.0` for `1.31.0-<commit>` too."""
+    """A pattern for a version and all its builds: `1.31.0` matches `1.31.0-<commit>`."""
     return re.escape(version) + r'(?:[-+.][^"]*)?'
 
 
-def text_of(value: object) -> str:
-    """As patterns see it."""
+def value_text(value: object) -> str:
+    """The text that patterns match."""
     return NOTHING if value is None else canonical(value)
 
 
-def explanation(difference: Difference, from_version: str, to_version: str, rules: Sequence[Rule]) -> Rule | None:
-    """The first rule that explains it."""
+def explanation(
+    difference: Difference, from_version: str, to_version: str, rules: Sequence[BaselineRule]
+) -> BaselineRule | None:
+    """The first rule that explains the difference."""
     return next(
         (
             rule

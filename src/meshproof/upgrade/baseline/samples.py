@@ -1,4 +1,4 @@
-"""Answers to a small fixed number of requests, and whether two samples of them are of one kind."""
+"""Samples of responses to a small fixed number of requests, and the comparison of two samples."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from meshproof.upgrade.baseline.model import Sample
 from meshproof.upgrade.baseline.workload_identity import Raw
 
 STEP: Final = 1.25
-"""Between two bounds of the distribution of latencies."""
+"""Ratio of two consecutive bounds of the latency histogram."""
 SLOWER: Final = 3.0
 LONGER_MS: Final = 20.0
-"""Times the median, and milliseconds beside it: less is what other work on a machine does."""
+"""A response is slow beyond this factor and this addition to the median; smaller changes come from CPU load."""
 
 
 def samples_of(mesh: Mesh, raws: Sequence[Raw]) -> dict[str, Sample]:
-    """From the client of every cluster, at the same time. Empty without clients, or without the application."""
+    """Samples from the client of every cluster, concurrently. Empty without clients or without the application."""
     if not any(_is_client(pod) for raw in raws for pod in raw.pods):
         return {}
     snapshot = Snapshot.take(mesh)
@@ -41,7 +41,7 @@ def samples_of(mesh: Mesh, raws: Sequence[Raw]) -> dict[str, Sample]:
     ]
     if not any(facts.ready_endpoints for facts in snapshot.facts):
         return {}
-    found = together(lambda source: _ask(snapshot, *source), sources)
+    found = together(lambda source: _sample_from(snapshot, *source), sources)
     return {f"client of {cluster}": sample for (cluster, _), sample in zip(sources, found, strict=True)}
 
 
@@ -50,19 +50,19 @@ def _is_client(pod: Json) -> bool:
     return meta["namespace"] == names.CLIENT_NAMESPACE and (meta.get("labels") or {}).get("app") == names.CLIENT_POD
 
 
-def _ask(snapshot: Snapshot, cluster: Cluster, pod: PodFacts) -> Sample:
+def _sample_from(snapshot: Snapshot, cluster: Cluster, pod: PodFacts) -> Sample:
     promised = expected_versions(snapshot, app_endpoints(cluster, pod))
     return sample(http_from_pod(cluster.kube, pod, app_url(), SAMPLES.record), promised)
 
 
-def sample(answers: Sequence[HttpAnswer], promised: Mapping[str, float]) -> Sample:
-    counts = Counter(answer.outcome for answer in answers)
-    latency = Counter(bound_of(answer.seconds * 1000) for answer in answers if answer.ok)
+def sample(responses: Sequence[HttpAnswer], promised: Mapping[str, float]) -> Sample:
+    counts = Counter(response.outcome for response in responses)
+    latency = Counter(bound_of(response.seconds * 1000) for response in responses if response.ok)
     return Sample(counts=dict(sorted(counts.items())), promised=promised, latency=dict(sorted(latency.items())))
 
 
 def bound_of(milliseconds: float) -> float:
-    """The upper end of the class that it is in."""
+    """The upper bound of its histogram class."""
     exponent = math.ceil(math.log(max(milliseconds, 0.1), STEP))
     return float(f"{STEP**exponent:.3g}")
 
@@ -71,13 +71,17 @@ def bound_of(milliseconds: float) -> float:
 
 
 def sample_problems(before: Sample, after: Sample) -> Iterator[tuple[str, str, str]]:
-    """What was, and what is instead, if that is no accident: outcomes, or latency.
+    """Statistically significant changes, with the value before and after: outcomes, or latency.
 
-    The answers afterwards are tested against the shares that were promised before, so a small sample shows much.
+    Later responses are tested against the shares promised before, so small samples suffice.
     """
     test = test_shares(after.counts, before.promised)
     if not test.ok:
-        yield "outcomes", _told(before.counts), f"{_told(after.counts)} (p = {test.p_value:.1g}, alpha {ALPHA:.0e})"
+        yield (
+            "outcomes",
+            _counts_text(before.counts),
+            f"{_counts_text(after.counts)} (p = {test.p_value:.1g}, alpha {ALPHA:.0e})",
+        )
     slow = slower(before.latency, after.latency)
     if slow is not None:
         yield (
@@ -88,14 +92,15 @@ def sample_problems(before: Sample, after: Sample) -> Iterator[tuple[str, str, s
 
 
 def slower(before: Mapping[float, int], after: Mapping[float, int]) -> float | None:
-    """The chance of so many slow answers if nothing has changed (Fisher's exact test), if it is small, and they are
-    more than half: those that take longer than `SLOWER` times the median before, and than `LONGER_MS` more."""
+    """The p-value of the increase of slow responses (Fisher's exact test), if it is significant and they are more than
+    half. Slow: longer than `SLOWER` times the median before, and longer than that median plus `LONGER_MS`.
+    """
     if not before or not after:
         return None
     limit = max(SLOWER * median(before), LONGER_MS + median(before))
     if median(after) <= limit:
         return None
-    from scipy.stats import hypergeom  # slow to import, and hardly ever needed
+    from scipy.stats import hypergeom  # slow to import, and rarely needed
 
     slow = [sum(count for bound, count in each.items() if bound > limit) for each in (before, after)]
     totals = [sum(each.values()) for each in (before, after)]
@@ -112,5 +117,5 @@ def _each(latency: Mapping[float, int]) -> list[float]:
     return [bound for bound, count in sorted(latency.items()) for _ in range(count)]
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def _counts_text(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{outcome} {count}" for outcome, count in counts.items()) + f" of {sum(counts.values())}"

@@ -1,4 +1,4 @@
-"""Who is behind a name or an address: pods by what made them, so that a restarted pod is the same one."""
+"""Maps pods and addresses to workloads, so that a restarted pod counts as the same."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts, pod_facts, service_facts
 
 TEMPLATE_HASH: Final = "pod-template-hash"
-"""The label by which the name of a ReplicaSet differs from that of its Deployment (Kubernetes, Deployments)."""
+"""The label whose value a ReplicaSet's name adds to that of its Deployment (Kubernetes, Deployments)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Raw:
-    """What was read of one cluster, as its API server told it."""
+    """Objects of one cluster as its API server returned them."""
 
     cluster: Cluster
     pods: tuple[Json, ...]
@@ -27,8 +27,8 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """The pod that speaks for a workload."""
+class WorkloadPod:
+    """The pod that represents a workload in a record."""
 
     cluster: Cluster
     workload: str
@@ -36,7 +36,7 @@ class Member:
 
 
 def workload_of(pod: Json) -> str:
-    """`namespace/name` of the Deployment, or of the other owner with its kind, or of the pod itself."""
+    """`namespace/name` of the Deployment, of another owner with its kind, or of the pod itself."""
     meta = pod["metadata"]
     owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), None)
     if owner is None:
@@ -47,14 +47,14 @@ def workload_of(pod: Json) -> str:
     return f"{meta['namespace']}/{owner['name']} ({owner['kind']})"
 
 
-def members(raw: Raw) -> list[Member]:
-    """The newest ready pod of every workload that has one. Probes of ours come and go, and are left out."""
+def workload_pods(raw: Raw) -> list[WorkloadPod]:
+    """The newest ready pod of every workload that has one, without our own probes."""
     found: dict[str, Json] = {}
     for pod in sorted(raw.pods, key=lambda pod: str(pod["metadata"].get("creationTimestamp", ""))):
         facts = pod_facts(pod)
         if facts.live and facts.ready and not names.is_probe_namespace(facts.namespace):
             found[workload_of(pod)] = pod
-    return [Member(cluster=raw.cluster, workload=each, pod=pod_facts(pod)) for each, pod in sorted(found.items())]
+    return [WorkloadPod(cluster=raw.cluster, workload=each, pod=pod_facts(pod)) for each, pod in sorted(found.items())]
 
 
 # -- addresses --------------------------------------------------------------------------------------------------------
@@ -63,8 +63,9 @@ _ADDRESS: Final = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4}(?::[0-9a
 
 
 class Directory:
-    """Addresses as one cluster sees them. Those of pods and Services stand for who has them; those of gateways stay,
-    with who has them behind, since users and other clusters know them."""
+    """Addresses from the view of one cluster. Pod and Service addresses are replaced by their owners; gateway addresses
+    are kept, with the owner added, since users and other clusters refer to them.
+    """
 
     def __init__(self, addresses: Mapping[str, str]) -> None:
         self._addresses = addresses
@@ -72,18 +73,18 @@ class Directory:
         self._contents: dict[bytes, object] = {}
 
     def named(self, text: str) -> str:
-        """A text with every address that somebody here has replaced."""
+        """The text with every known address replaced."""
         if text not in self._known:
             self._known[text] = _ADDRESS.sub(lambda found: self._addresses.get(found[0], found[0]), text)
         return self._known[text]
 
     def shared(self, content: object, text: str) -> object:
-        """The content, or one that was seen before and has the same text: most workloads hold much alike."""
+        """The content, or an earlier one with the same text, to save memory: workloads have much in common."""
         return self._contents.setdefault(hashlib.sha256(text.encode()).digest(), content)
 
 
 def directory_of(viewer: Cluster, mesh: Mesh, raws: Iterable[Raw]) -> Directory:
-    """Its own cluster first, then its network, then the others: clusters may use the same addresses twice."""
+    """Own cluster first, then own network, then the others, since clusters may use the same addresses."""
 
     def nearness(raw: Raw) -> tuple[bool, bool]:
         return raw.cluster is not viewer, mesh.crosses_network(viewer, raw.cluster)
@@ -107,12 +108,12 @@ def _of_services(raw: Raw, viewer: Cluster) -> list[tuple[str, str]]:
 
 def _cluster_addresses(service: Json) -> list[str]:
     spec = service.get("spec") or {}
-    told = spec.get("clusterIPs") or [spec.get("clusterIP")]
-    return [str(address) for address in told if address and address != "None"]
+    addresses = spec.get("clusterIPs") or [spec.get("clusterIP")]
+    return [str(address) for address in addresses if address and address != "None"]
 
 
 def _of_pods(raw: Raw) -> list[tuple[str, str]]:
-    """Those that have an address of their own: one on its node's network shares it with others."""
+    """Addresses of pods, except those on the host network, which share their node's address."""
     return [
         (str(each["ip"]), f"{raw.cluster} {workload_of(pod)}")
         for pod in raw.pods

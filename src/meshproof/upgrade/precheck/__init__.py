@@ -1,1 +1,1 @@
-"""Is a mesh ready for another version of Istio? Facts are read, rules judge them, and a verdict says go or no-go."""
+"""Upgrade check: is a mesh ready for another version of Istio? Reads facts and applies rules; returns a verdict."""

@@ -1,4 +1,4 @@
-"""The check of a mesh for an upgrade: read, judged by every rule, and come to a verdict."""
+"""Upgrade check of a mesh: reads it, applies every rule, and returns a verdict."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.istioctl import tool_reasons
 from meshproof.upgrade.precheck.proofs import claim_reasons
 from meshproof.upgrade.precheck.read import read_facts
-from meshproof.upgrade.precheck.rule import Reason, Rule, Severity
+from meshproof.upgrade.precheck.rule import PrecheckRule, Reason, Severity
 from meshproof.upgrade.precheck.rules.access import ACCESS
 from meshproof.upgrade.precheck.rules.settings import SETTINGS
 from meshproof.upgrade.precheck.rules.versions import VERSIONS
-from meshproof.upgrade.precheck.verdict import Verdict, verdict_of
+from meshproof.upgrade.precheck.verdict import UpgradeVerdict, upgrade_verdict
 
-RULES: Final[tuple[Rule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
+RULES: Final[tuple[PrecheckRule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
 
 
-def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> Verdict:
-    """Whether `mesh` is ready for `target`. Reads only; about a second for each cluster, and istioctl's own time.
+def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> UpgradeVerdict:
+    """Whether `mesh` is ready for `target`. Read-only; takes about a second per cluster plus istioctl's own time.
 
-    `claims` are those of a run on the same mesh, or why they could not be run; None if nobody wanted them. Raises
-    `Broken` if a cluster does not answer.
+    `claims` are the results of a run on the same mesh, or why they could not run; None if not requested. Raises
+    `Broken` if a cluster does not respond.
     """
     facts = read_facts(mesh, now)
-    by_tool, told = tool_reasons(mesh, target)
+    by_tool, tool_runs = tool_reasons(mesh, target)
     reasons = [*judged(facts, target), *by_tool, *(() if claims is None else claim_reasons(claims))]
-    asked = [f"{len(RULES)} rules", *filter(None, (told,))]
+    examined = [f"{len(RULES)} rules", *filter(None, (tool_runs,))]
     if isinstance(claims, SuiteRun):
-        asked.append(f"{len(claims.results)} claims in {claims.seconds:.0f} s")
-    return verdict_of(mesh.topology.name, str(target), facts, reasons, asked)
+        examined.append(f"{len(claims.results)} claims in {claims.seconds:.0f} s")
+    return upgrade_verdict(mesh.topology.name, str(target), facts, reasons, examined)
 
 
-def judged(facts: Facts, target: Target, rules: Iterable[Rule] = RULES) -> Iterator[Reason]:
-    """What the rules say of these facts, and what they could not be asked about."""
+def judged(facts: Facts, target: Target, rules: Iterable[PrecheckRule] = RULES) -> Iterator[Reason]:
+    """The reasons that the rules find in these facts, and one for each fact that could not be read."""
     for rule in rules:
         yield from rule.reasons(facts, target)
     for each in dict.fromkeys(facts.withheld):
@@ -48,8 +48,8 @@ def judged(facts: Facts, target: Target, rules: Iterable[Rule] = RULES) -> Itera
             rule=UNKNOWN,
             severity=Severity.WARNING,
             where=each.where,
-            what=f"{each.what} could not be read ({each.reason}): the rules about them say nothing",
-            repair="ask for the right to read them: roles meshproof-verify, meshproof-read-secrets and "
+            what=f"{each.what} could not be read ({each.reason}), so the rules about them were not applied",
+            repair="request the right to read them: roles meshproof-verify, meshproof-read-secrets and "
             "meshproof-upgrade-check of deploy/clusterrole.yaml",
             source="docs/upgrade.md",
         )

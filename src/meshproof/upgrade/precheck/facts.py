@@ -1,4 +1,4 @@
-"""What an upgrade check has read: frozen, without secrets, and with what could not be read."""
+"""Facts that an upgrade check has read: immutable, without secrets, and with what could not be read."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Withheld:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Istiod:
-    """One Deployment of istiod. `version` is what its pod says, or the tag of its image if that cannot be asked."""
+class IstiodFacts:
+    """One Deployment of istiod. `version` is reported by its pod; if that fails, it is the tag of its image."""
 
     name: str
     revision: str
@@ -50,8 +50,8 @@ class Proxy:
 class Crd:
     """A CustomResourceDefinition of Istio or of the Gateway API.
 
-    `stored` are the versions in which objects may lie in etcd; `bundle` is the Gateway API release that it comes from.
-    `in_use` tells whether there is an object of it; None if nobody looked, or might not.
+    `stored` are the versions of objects in etcd; `bundle` is the Gateway API release of the CRD. `in_use`: whether an
+    object of it exists; None: unknown.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Crd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """A configuration of admission webhooks of Istio, and the Services of its cluster that it dials."""
+    """An admission webhook configuration of Istio, and the Services in its cluster that it calls."""
 
     name: str
     revision: str
@@ -74,15 +74,15 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """A namespace that says which revision or tag injects its pods; `revision` is the value of its label."""
+    """A namespace with a revision label; `revision` is the label's value, a revision or a tag."""
 
     name: str
     revision: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A pod that says which revision or tag is to inject it (its label), or which one has (its annotation)."""
+class InjectedPod:
+    """A pod with a revision label (`wants`: revision or tag to inject it) or annotation (`has`: the one that did)."""
 
     name: str
     wants: str = ""
@@ -91,9 +91,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """One patch of an EnvoyFilter. `version` is the expression that a proxy's version must match; empty for all.
+    """One patch of an EnvoyFilter. `version` is the regular expression for proxy versions; empty: all.
 
-    `untyped` are extensions that it names without a `typed_config`, `old_types` type URLs of Envoy's API v2.
+    `untyped` are extensions without a `typed_config`, `old_types` type URLs of Envoy's API v2.
     """
 
     filter: str
@@ -104,16 +104,16 @@ class Patch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reader:
-    """The account by which other clusters' istiods read this one, and what all roles that are bound to it allow."""
+class ReaderAccount:
+    """The account with which other clusters' istiods read this one, and the rights from all roles bound to it."""
 
     account: str
     rights: tuple[Right, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """A credential that ends. `token` tells that it is one of a remote secret, and no certificate."""
+class ExpiringCredential:
+    """A credential with an expiry. `token`: a token of a remote secret, not a certificate."""
 
     what: str
     ends: datetime
@@ -122,27 +122,27 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSeen:
-    """One cluster. `readers` are the other clusters whose istiods read it; `configured` names configuration by what it
-    uses (`outlierDetection`, `mirror`), and `annotated` pods by an annotation of Istio's. `reader` is None if it could
-    not be read, or if nobody reads the cluster.
+    """One cluster. `readers` are the other clusters whose istiods read it. `configured` lists objects by the feature
+    that they use (`outlierDetection`, `mirror`), `annotated` pods by an Istio annotation. `reader` is None if it could
+    not be read, or if no istiod reads the cluster.
     """
 
     name: str
     is_primary: bool
     readers: tuple[str, ...]
     kubernetes: str
-    istiods: tuple[Istiod, ...] = ()
+    istiods: tuple[IstiodFacts, ...] = ()
     crds: tuple[Crd, ...] = ()
     hooks: tuple[Hook, ...] = ()
     services: frozenset[str] = frozenset()
     alive: frozenset[str] = frozenset()
     namespaces: tuple[Namespace, ...] = ()
-    members: tuple[Member, ...] = ()
+    members: tuple[InjectedPod, ...] = ()
     patches: tuple[Patch, ...] = ()
     configured: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     annotated: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    reader: Reader | None = None
-    endings: tuple[Ending, ...] = ()
+    reader: ReaderAccount | None = None
+    expiring: tuple[ExpiringCredential, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +155,11 @@ class Facts:
     withheld: tuple[Withheld, ...] = ()
 
     @property
-    def istiods(self) -> tuple[tuple[ClusterSeen, Istiod], ...]:
+    def istiods(self) -> tuple[tuple[ClusterSeen, IstiodFacts], ...]:
         return tuple((cluster, istiod) for cluster in self.clusters for istiod in cluster.istiods)
 
     @property
     def oldest(self) -> Version | None:
-        """The version of the istiod from which the way is longest; None if none tells its version."""
+        """The oldest version of an istiod; None if no version is known."""
         found = [version for _, istiod in self.istiods if (version := Version.parse(istiod.version))]
         return min(found, default=None)

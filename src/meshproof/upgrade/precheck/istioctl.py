@@ -1,6 +1,6 @@
-"""What `istioctl x precheck` and `istioctl analyze` say, as reasons of a verdict.
+"""Messages of `istioctl x precheck` and `istioctl analyze` as reasons of a verdict.
 
-The first is about an upgrade, the second about the configuration as it is, so what it finds weighs less.
+The first is about an upgrade, the second about the current configuration, so its messages have a lower severity.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from meshproof.upgrade.precheck.rule import Reason, Severity
 PRECHECK: Final = "PRECHECK"
 ANALYZE: Final = "ANALYZE"
 _MAY_NOT_INSTALL: Final = "IST0141"
-"""Says of whoever runs istioctl that he may not install; whoever checks need not."""
+"""The user of istioctl has no rights to install; a check does not need them."""
 
 
 def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
-    """Reasons, and what was run. An istioctl that is missing, or fails, is a reason too: something was not seen."""
+    """Reasons, and a description of what was run. A missing or failing istioctl is a reason too."""
     binary = _istioctl_for(target, mesh.toolbox)
     if binary is None:
-        return [_not_run("istioctl", "there is none in PATH", "name that of the target with --istioctl")], ""
+        return [_not_run("istioctl", "it is not in PATH", "name the istioctl of the target with --istioctl")], ""
     try:
         version = Istioctl(binary, mesh.clusters[0].access.kubeconfig, mesh.clusters[0].access.context).version()
     except Broken as problem:
@@ -45,7 +45,7 @@ def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
                 rule=PRECHECK,
                 severity=Severity.NOTE,
                 where="istioctl",
-                what=f"istioctl {version} has judged: it knows what {own or version} wants, not {target.version}",
+                what=f"istioctl {version} was used: it checks for {own or version}, not for {target.version}",
                 repair="name the istioctl of the target with --istioctl",
                 source="istioctl x precheck --help",
             )
@@ -54,7 +54,7 @@ def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
 
 
 def _istioctl_for(target: Target, toolbox: Toolbox) -> Path | None:
-    """That of the target knows what it wants; else the one that is used."""
+    """The istioctl of the target release if there is one, else the default."""
     fitting = (path for number, path in toolbox.istioctls.items() if Version.parse(number) == target.version)
     return next(fitting, toolbox.istioctl)
 
@@ -75,7 +75,7 @@ def _of_cluster(cluster: Cluster, tool: Istioctl) -> Iterator[Reason]:
 
 
 def _alike(messages: Iterable[Message]) -> Iterable[list[Message]]:
-    """Those that weigh something, by what they say; one reason tells of many objects. Our probes are left out."""
+    """Relevant messages by code, since one reason covers many objects; without those about our probes."""
     found: dict[str, list[Message]] = {}
     for message in messages:
         if message.weighty and not names.is_probe_namespace(message.origin.rpartition(" ")[2]):
@@ -96,13 +96,13 @@ def _weight(messages: list[Message], of_errors: Severity, of_warnings: Severity)
 def _reason(rule: str, severity: Severity, cluster: Cluster, messages: list[Message]) -> Reason:
     first, *others = messages
     more = [message.origin or message.text for message in others]
-    also = f" And {len(more)} like it: {', '.join(more[:5])}{' …' if len(more) > 5 else ''}" if more else ""
+    also = f" {len(more)} more: {', '.join(more[:5])}{' …' if len(more) > 5 else ''}" if more else ""
     return Reason(
         rule=rule,
         severity=severity,
         where=f"{cluster} {first.origin}".strip(),
         what=f"{first.code} {first.text}{also}",
-        repair=first.page or "see what the message says",
+        repair=first.page or "follow the message",
         source="istioctl x precheck" if rule == PRECHECK else "istioctl analyze",
     )
 
@@ -112,7 +112,7 @@ def _not_run(where: str, why: str, repair: str) -> Reason:
         rule=PRECHECK,
         severity=Severity.WARNING,
         where=where,
-        what=f"it was not asked: {why.splitlines()[0][:300]}",
+        what=f"it did not run: {why.splitlines()[0][:300]}",
         repair=repair,
         source="istioctl x precheck --help",
     )

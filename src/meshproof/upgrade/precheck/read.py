@@ -1,4 +1,4 @@
-"""Reading a mesh for an upgrade check: nothing is changed, and what may not be read is noted instead of left away."""
+"""Reads a mesh for an upgrade check: changes nothing, and records what could not be read."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain, su
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
-    Ending,
+    ExpiringCredential,
     Facts,
     Hook,
-    Member,
+    InjectedPod,
     Namespace,
     Patch,
     Proxy,
-    Reader,
+    ReaderAccount,
     Withheld,
 )
 from meshproof.upgrade.precheck.read_istiods import istiods_of, proxies_of
 from meshproof.upgrade.precheck.reader_role import account_of, reader_of
-from meshproof.upgrade.precheck.reading import Reading
+from meshproof.upgrade.precheck.reading import TolerantReader
 
 _BUNDLE: Final = "gateway.networking.k8s.io/bundle-version"
 _GATEWAY_API: Final = ".gateway.networking.k8s.io"
 _VALIDATING: Final = "ValidatingWebhookConfiguration"
 _MUTATING: Final = "MutatingWebhookConfiguration"
 EXTENSIONS: Final = frozenset({"NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"})
-"""Kinds of patches whose value is an extension of Envoy, with a name and a typed configuration."""
+"""Kinds of patches whose value is an Envoy extension, with a name and a typed configuration."""
 _INSERTS: Final = frozenset({"INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "ADD", "REPLACE"})
 _OLD: Final = ("type.googleapis.com/envoy.api.v2.", "type.googleapis.com/envoy.config.filter.")
-"""Envoy's API v2 (envoyproxy.io, xDS API v2 is removed): types of v3 are called `envoy.extensions.…v3` and so on."""
+"""Type prefixes of Envoy's API v2, which was removed; types of v3 are named `envoy.extensions.…v3` and similar."""
 
 
 def read_facts(mesh: Mesh, now: datetime) -> Facts:
-    """All clusters at once. Raises `NotReady` if an API server does not answer."""
+    """Read all clusters concurrently. Raises `NotReady` if an API server does not respond."""
     accounts = reader_accounts(mesh)
     read = together(lambda cluster: _cluster(cluster, mesh, accounts[cluster.name]), mesh.clusters)
     return Facts(
@@ -63,16 +63,16 @@ def _readers(mesh: Mesh, cluster: Cluster) -> tuple[str, ...]:
 
 
 def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, tuple[Proxy, ...], tuple[Withheld, ...]]:
-    reading = Reading(cluster)
+    reading = TolerantReader(cluster)
     kube = cluster.kube
-    kubernetes = str(kube.get("/version")["gitVersion"])  # an API server that does not answer ends the check
+    kubernetes = str(kube.get("/version")["gitVersion"])  # an API server that does not respond ends the check
     services = reading.known("Service", names.SYSTEM_NAMESPACE)
     slices = reading.known("EndpointSlice", names.SYSTEM_NAMESPACE)
     injecting, validating = reading.known(_MUTATING), reading.known(_VALIDATING)
     hooks = [*((_MUTATING, each) for each in injecting or ()), *((_VALIDATING, each) for each in validating or ())]
-    dialled = services is not None and slices is not None
+    services_known = services is not None and slices is not None
     pods = reading.all_of("Pod")
-    primary = cluster.is_primary  # the configuration of others is read by nobody
+    primary = cluster.is_primary  # istiods read configuration in primaries only
     seen = ClusterSeen(
         name=str(cluster),
         is_primary=primary,
@@ -80,7 +80,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         kubernetes=kubernetes,
         istiods=tuple(istiods_of(reading)) if primary else (),
         crds=tuple(_crds(reading)),
-        hooks=tuple(_hook(kind, found, dialled=dialled) for kind, found in hooks if _is_istios(found)),
+        hooks=tuple(_hook(kind, found, services_known=services_known) for kind, found in hooks if _is_istios(found)),
         services=frozenset(_full_name(service) for service in services or ()),
         alive=_alive(services or (), slices or ()),
         namespaces=tuple(_namespaces(reading.all_of("Namespace"))) if injecting is not None else (),
@@ -89,7 +89,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
         configured=MappingProxyType(_configured(reading) if primary else {}),
         annotated=MappingProxyType(_annotated(pods)),
         reader=reader_in(reading, account) if _readers(mesh, cluster) else None,
-        endings=tuple(endings_in(reading)),
+        expiring=tuple(expiring_in(reading)),
     )
     return seen, tuple(proxies_of(reading)) if primary else (), tuple(reading.withheld)
 
@@ -97,7 +97,7 @@ def _cluster(cluster: Cluster, mesh: Mesh, account: str) -> tuple[ClusterSeen, t
 # -- objects ----------------------------------------------------------------------------------------------------------
 
 
-def _crds(reading: Reading) -> Iterator[Crd]:
+def _crds(reading: TolerantReader) -> Iterator[Crd]:
     least = {each.crd for each in BUNDLES}
     for found in reading.all_of("CustomResourceDefinition"):
         name = str(found["metadata"]["name"])
@@ -113,7 +113,7 @@ def _crds(reading: Reading) -> Iterator[Crd]:
         )
 
 
-def _in_use(reading: Reading, crd: str, version: str) -> bool | None:
+def _in_use(reading: TolerantReader, crd: str, version: str) -> bool | None:
     plural, _, group = crd.partition(".")
     path = f"/apis/{group}/{version}/{plural}"
     return reading.may(f"{plural} objects", lambda: bool(reading.kube.get(path, limit="1")["items"]), None)
@@ -124,15 +124,15 @@ def _is_istios(hook: Json) -> bool:
     return names.REVISION_LABEL in labels or labels.get("app") in ("sidecar-injector", "istiod")
 
 
-def _hook(kind: str, found: Json, *, dialled: bool) -> Hook:
-    """Without the Services that it dials where nobody knows which of them are alive."""
+def _hook(kind: str, found: Json, *, services_known: bool) -> Hook:
+    """The facts of a webhook; without its Services if their state is unknown."""
     labels = found["metadata"].get("labels") or {}
     targets = [(hook.get("clientConfig") or {}).get("service") for hook in found.get("webhooks") or []]
     return Hook(
         name=found["metadata"]["name"],
         revision=str(labels.get(names.REVISION_LABEL) or names.DEFAULT_REVISION),
         tag=str(labels.get(names.TAG_LABEL) or ""),
-        services=tuple(dict.fromkeys(f"{t['namespace']}/{t['name']}" for t in targets if t and dialled)),
+        services=tuple(dict.fromkeys(f"{t['namespace']}/{t['name']}" for t in targets if t and services_known)),
         injects=kind == _MUTATING,
     )
 
@@ -142,7 +142,7 @@ def _full_name(thing: Json) -> str:
 
 
 def _alive(services: Iterable[Json], slices: Iterable[Json]) -> frozenset[str]:
-    """Services with an endpoint that is ready, or with a name elsewhere, of which nothing is known here."""
+    """Services with a ready endpoint, or with an external name, whose state is unknown here."""
     elsewhere = {_full_name(service) for service in services if (service.get("spec") or {}).get("externalName")}
     return live_services(slices) | elsewhere
 
@@ -154,17 +154,17 @@ def _namespaces(found: Iterable[Json]) -> Iterator[Namespace]:
             yield Namespace(name=each["metadata"]["name"], revision=str(revision))
 
 
-def _members(pods: Iterable[Json]) -> Iterator[Member]:
+def _members(pods: Iterable[Json]) -> Iterator[InjectedPod]:
     for pod in pods:
         meta = pod["metadata"]
         wants = (meta.get("labels") or {}).get(names.REVISION_LABEL, "")
         has = (meta.get("annotations") or {}).get(names.REVISION_LABEL, "")
         if (wants or has) and not names.is_probe_namespace(meta["namespace"]):
-            yield Member(name=_full_name(pod), wants=str(wants), has=str(has))
+            yield InjectedPod(name=_full_name(pod), wants=str(wants), has=str(has))
 
 
-def _configured(reading: Reading) -> dict[str, tuple[str, ...]]:
-    """Configuration that a changed default touches, by what it uses."""
+def _configured(reading: TolerantReader) -> dict[str, tuple[str, ...]]:
+    """Objects that are affected by changed defaults, by the feature that they use."""
     rules = [rule for rule in reading.all_of("DestinationRule") if _has_unlimited_outliers(rule["spec"])]
     routes = [
         service
@@ -178,7 +178,7 @@ def _configured(reading: Reading) -> dict[str, tuple[str, ...]]:
 
 
 def _has_unlimited_outliers(spec: Json) -> bool:
-    """Whether some outlierDetection is without `minHealthPercent`, so that a changed default of 1.31 touches it."""
+    """Whether an outlierDetection has no `minHealthPercent`, so that a changed default of 1.31 affects it."""
     policies = [spec.get("trafficPolicy") or {}, *(s.get("trafficPolicy") or {} for s in spec.get("subsets") or [])]
     policies += [port for policy in policies for port in policy.get("portLevelSettings") or []]
     found = [policy["outlierDetection"] for policy in policies if policy.get("outlierDetection") is not None]
@@ -214,9 +214,9 @@ def patches_of(found: Json) -> Iterator[Patch]:
 
 
 def _untyped(value: Json) -> Iterator[str]:
-    """The extension itself, if it has neither a typed configuration nor one that is discovered."""
+    """The extension, if it has neither a typed configuration nor config discovery."""
     if not {"typed_config", "typedConfig", "config_discovery", "configDiscovery"} & value.keys():
-        yield str(value.get("name") or "an extension without a name")
+        yield str(value.get("name") or "an unnamed extension")
 
 
 def _old_types(value: Any) -> Iterator[str]:
@@ -231,11 +231,11 @@ def _old_types(value: Any) -> Iterator[str]:
             yield from _old_types(each)
 
 
-# -- the readers' accounts, what they may do, and which credentials end -----------------------------------------------
+# -- accounts of readers, their rights, and credentials that expire ---------------------------------------------------
 
 
 def reader_accounts(mesh: Mesh) -> dict[str, str]:
-    """By cluster whose tokens lie in the others' remote secrets; the default account where that cannot be seen."""
+    """By cluster, the account of its token in remote secrets; the default account if that cannot be read."""
     default = f"{names.SYSTEM_NAMESPACE}:{READER_ACCOUNT}"
     found: dict[str, str] = {}
     for secret in (secret for primary in mesh.primaries for secret in _secrets_or_none(primary.kube)):
@@ -250,28 +250,28 @@ def _secrets_or_none(kube: Kube) -> tuple[RemoteSecret, ...]:
         return ()
 
 
-def reader_in(reading: Reading, account: str) -> Reader | None:
-    """What the account may do in one cluster; None where that cannot be seen."""
+def reader_in(reading: TolerantReader, account: str) -> ReaderAccount | None:
+    """The rights of the account in one cluster; None if they cannot be read."""
     bindings, roles = reading.known("ClusterRoleBinding"), reading.known("ClusterRole")
     return None if bindings is None or roles is None else reader_of(account, bindings, roles)
 
 
-def endings_in(reading: Reading) -> Iterator[Ending]:
-    """Credentials of one cluster that end: certificates in cacerts, tokens in remote secrets."""
+def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
+    """Credentials of one cluster that expire: certificates in cacerts, tokens in remote secrets."""
     ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.kube), None)
     if ca is not None:
         for key in (CA_CERT, CERT_CHAIN, ROOT_CERT):
             try:
                 chain = parse_chain(ca.files.get(key, b""))
             except ValueError:
-                continue  # TRUST-01 says so
+                continue  # TRUST-01 reports it
             for certificate in chain:
                 what = f"{subject(certificate)} in {key} of secret {names.CACERTS}"
-                yield Ending(what=what, ends=certificate.not_valid_after_utc)
+                yield ExpiringCredential(what=what, ends=certificate.not_valid_after_utc)
     if reading.cluster.is_primary:
         for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):
             if secret.ends is not None:
-                yield Ending(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
+                yield ExpiringCredential(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
 
 
 def _ca(kube: Kube) -> CaFiles | None:

@@ -1,4 +1,4 @@
-"""What the control planes of a cluster say of themselves and of their proxies."""
+"""Reads the versions of a cluster's istiods and of their connected proxies."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
 from meshproof.core.errors import Broken, NotReady
 from meshproof.providers.kubeconfig import hub_and_tag
-from meshproof.upgrade.precheck.facts import Istiod, Proxy
-from meshproof.upgrade.precheck.reading import Reading
+from meshproof.upgrade.precheck.facts import IstiodFacts, Proxy
+from meshproof.upgrade.precheck.reading import TolerantReader
 
 T = TypeVar("T")
 
 
-def istiods_of(reading: Reading) -> Iterator[Istiod]:
+def istiods_of(reading: TolerantReader) -> Iterator[IstiodFacts]:
     for deployment in reading.all_of("Deployment", names.SYSTEM_NAMESPACE, labels="app=istiod"):
         labels = deployment["metadata"].get("labels") or {}
         revision = str(labels.get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         image = str(container.get("image") or "")
         pods = [pod for pod in _running(reading) if _revision_of(pod) == revision]
-        told = [reading.may(f"version of {pod}", partial(_version, reading, pod), "") for pod in _names(pods)[:1]]
-        yield Istiod(
+        versions = [reading.may(f"version of {pod}", partial(_version, reading, pod), "") for pod in _names(pods)[:1]]
+        yield IstiodFacts(
             name=deployment["metadata"]["name"],
             revision=revision,
-            version=next(filter(None, told), "") or hub_and_tag(image)[1],
+            version=next(filter(None, versions), "") or hub_and_tag(image)[1],
             image=image,
             env=MappingProxyType({e["name"]: str(e.get("value", "")) for e in container.get("env") or []}),
             compatibility=_compatibility(reading, revision),
         )
 
 
-def _version(reading: Reading, pod: str) -> str:
-    return _asked(lambda: istiod_client.version(reading.kube, pod))
+def _version(reading: TolerantReader, pod: str) -> str:
+    return _query(lambda: istiod_client.version(reading.kube, pod))
 
 
-def _connected(reading: Reading, pod: str) -> tuple[istiod_client.ProxySync, ...]:
-    return _asked(lambda: istiod_client.syncz(reading.kube, pod))
+def _connected(reading: TolerantReader, pod: str) -> tuple[istiod_client.ProxySync, ...]:
+    return _query(lambda: istiod_client.syncz(reading.kube, pod))
 
 
-def _asked(ask: Callable[[], T]) -> T:
-    """An answer of istiod; that it gives none is something to be noted, not the end."""
+def _query(query: Callable[[], T]) -> T:
+    """The response of istiod; raises `NotReady` without one, which is recorded and does not end the check."""
     try:
-        return ask()
+        return query()
     except NotReady:
         raise
     except Broken as problem:
         raise NotReady(problem.what, problem.reason) from None
 
 
-def _running(reading: Reading) -> list[Json]:
+def _running(reading: TolerantReader) -> list[Json]:
     pods = reading.all_of("Pod", names.SYSTEM_NAMESPACE, labels="app=istiod")
     return [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
 
@@ -68,8 +68,8 @@ def _revision_of(thing: Json) -> str:
     return str((thing["metadata"].get("labels") or {}).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
-def _compatibility(reading: Reading, revision: str) -> str:
-    """Of which release it behaves like one, as its chart has written down (ConfigMap `values`)."""
+def _compatibility(reading: TolerantReader, revision: str) -> str:
+    """The release whose behaviour it keeps (compatibilityVersion), from its chart's ConfigMap `values`."""
     name = names.of_revision("values", revision)
     found = reading.may(f"ConfigMap {name}", lambda: reading.kube.find("ConfigMap", name, names.SYSTEM_NAMESPACE), None)
     try:
@@ -79,9 +79,9 @@ def _compatibility(reading: Reading, revision: str) -> str:
     return str(values.get("compatibilityVersion") or "") if isinstance(values, dict) else ""
 
 
-def proxies_of(reading: Reading) -> Iterator[Proxy]:
+def proxies_of(reading: TolerantReader) -> Iterator[Proxy]:
     for pod in _names(_running(reading)):
-        home = reading.may(f"version of {pod}", partial(_version, reading, pod), "")
+        istiod_version = reading.may(f"version of {pod}", partial(_version, reading, pod), "")
         connected = reading.may(f"proxies of {pod}", partial(_connected, reading, pod), ())
         for proxy in connected:
-            yield Proxy(where=f"{proxy.cluster} {proxy.proxy}", version=proxy.version, istiod=home)
+            yield Proxy(where=f"{proxy.cluster} {proxy.proxy}", version=proxy.version, istiod=istiod_version)

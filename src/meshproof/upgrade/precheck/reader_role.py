@@ -1,4 +1,4 @@
-"""What the account may do by which other clusters' istiods read a cluster, from its roles and their bindings."""
+"""Rights of the account with which other clusters' istiods read a cluster, from roles and bindings."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rbac import Rule as Right
 from meshproof.clients.kubernetes.rbac import right_text
 from meshproof.discovery.remote_secrets import token_claims
-from meshproof.upgrade.precheck.facts import Reader
+from meshproof.upgrade.precheck.facts import ReaderAccount
 
 _PREFIX = "system:serviceaccount:"
 
 
 def account_of(token: str) -> str:
-    """`namespace:name` of the service account whose token this is (the claim `sub`); empty if it is none."""
+    """`namespace:name` of the token's service account (claim `sub`); empty for other tokens."""
     subject = str(token_claims(token).get("sub", ""))
     return subject.removeprefix(_PREFIX) if subject.startswith(_PREFIX) else ""
 
 
-def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> Reader:
-    """All that ClusterRoles give the account, by its name or by a group that it is in, aggregated roles included."""
+def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> ReaderAccount:
+    """The account's rights from ClusterRoles, by its name or groups, including aggregated roles."""
     by_name = {role["metadata"]["name"]: role for role in roles}
     bound = {
         binding["roleRef"]["name"]: None
@@ -29,7 +29,7 @@ def reader_of(account: str, bindings: Iterable[Json], roles: Sequence[Json]) -> 
         and any(_is(subject, account) for subject in binding.get("subjects") or [])
     }
     rights = [right for name in bound if name in by_name for right in _rights(by_name[name], roles)]
-    return Reader(account=account, rights=tuple(dict.fromkeys(rights)))
+    return ReaderAccount(account=account, rights=tuple(dict.fromkeys(rights)))
 
 
 def _is(subject: Json, account: str) -> bool:
@@ -43,7 +43,7 @@ def _is(subject: Json, account: str) -> bool:
 
 
 def _rights(role: Json, roles: Sequence[Json]) -> Iterator[Right]:
-    """Its own rules, and those of roles that it gathers: the controller copies them, but perhaps not yet."""
+    """Its own rules, and those of roles that it aggregates, which the controller may not have copied yet."""
     rules = list(role.get("rules") or [])
     for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
         wanted = selector.get("matchLabels") or {}
@@ -53,13 +53,13 @@ def _rights(role: Json, roles: Sequence[Json]) -> Iterator[Right]:
                 rules += other.get("rules") or []
     for rule in rules:
         if rule.get("resourceNames"):
-            continue  # about some objects only; istiod lists all
+            continue  # only for some objects; istiod lists all
         for group in rule.get("apiGroups") or []:
             yield Right(group=group, resources=tuple(rule.get("resources") or ()), verbs=tuple(rule["verbs"]))
 
 
-def lacking(reader: Reader, wanted: Iterable[Right]) -> list[str]:
-    """What it may not do of that, as `list secrets`, all verbs of a resource together."""
+def lacking(reader: ReaderAccount, wanted: Iterable[Right]) -> list[str]:
+    """The missing rights, such as `list secrets`; all verbs of a resource together."""
     found = []
     for right in wanted:
         for resource in right.resources:

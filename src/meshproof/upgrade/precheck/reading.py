@@ -1,4 +1,4 @@
-"""Asking one cluster, request by request; what is withheld is noted instead of left away."""
+"""Reads one cluster, and records what could not be read instead of omitting it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Reading:
-    """One cluster, request by request; what is withheld is collected."""
+class TolerantReader:
+    """Reads one cluster; failed reads are collected in `withheld`."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.kube: Kube = cluster.kube
         self.withheld: list[Withheld] = []
 
-    def may(self, what: str, ask: Callable[[], T], otherwise: D) -> T | D:
-        """What `ask` returns; `otherwise` where the user may not ask, or gets no answer."""
+    def may(self, what: str, query: Callable[[], T], otherwise: D) -> T | D:
+        """The result of `query`; `otherwise` if it is forbidden or there is no response."""
         try:
-            return ask()
+            return query()
         except ApiError as problem:
             if problem.status == 404:
                 return otherwise  # the cluster has no such kind
@@ -39,14 +39,14 @@ class Reading:
         self.withheld.append(Withheld(where=str(self.cluster), what=what, reason=reason.splitlines()[0][:200]))
 
     def all_of(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
-        """All objects of a kind but our own probes'; none where they may not be read, which is noted."""
+        """All objects of a kind except those of our probes; none if they could not be read, which is recorded."""
         return [thing for thing in self.known(kind, namespace, labels=labels) or [] if not _is_ours(thing)]
 
     def known(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json] | None:
-        """All objects of a kind, and None where they may not be read."""
+        """All objects of a kind; None if they could not be read."""
         return self.may(f"{kind} objects", lambda: self.kube.list(kind, namespace, labels=labels), None)
 
 
 def _is_ours(thing: Json) -> bool:
-    """Of a claim that is proven at the same time."""
+    """Whether it belongs to a concurrent claim."""
     return names.is_probe_namespace(str(thing["metadata"].get("namespace") or thing["metadata"]["name"]))

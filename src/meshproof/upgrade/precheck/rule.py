@@ -1,4 +1,4 @@
-"""A rule of an upgrade as a record, and what it has found."""
+"""Rules of the upgrade check as data, and the reasons that they yield."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from meshproof.upgrade.precheck.facts import Facts
 
 
 class Severity(StrEnum):
-    """What a reason does to the verdict, the heaviest first; a note does nothing, and is reported.
+    """The effect of a reason on the verdict, most severe first; a note has none.
 
-    `UNKNOWN` is what had to be known for a verdict and is not; a `WARNING` leaves the decision to the reader.
+    `UNKNOWN`: a fact that the verdict needs is unknown. `WARNING`: the decision is the reader's.
     """
 
     NO_GO = "NO-GO"
@@ -23,8 +23,8 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a rule has met: where, and what. The rest is the rule's, where nothing is said here."""
+class Violation:
+    """A violation of a rule: where, and what. Empty fields have the rule's values."""
 
     where: str
     what: str
@@ -33,12 +33,12 @@ class Found:
     source: str = ""
 
 
-Judge = Callable[[Facts, Target], Iterable[Found]]
+Judge = Callable[[Facts, Target], Iterable[Violation]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """One line of a verdict, complete."""
+    """One entry of a verdict."""
 
     rule: str
     severity: Severity
@@ -49,11 +49,11 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class PrecheckRule:
     """One sentence that must hold before an upgrade.
 
-    `source` says where that is written or coded, `severity` what it means if it does not hold, `repair` what to do.
-    `since` is the first target that it is about; None for all.
+    `source` is the documentation or code behind it, `severity` applies if it does not hold, `repair` is what to do
+    then. `since` is the first target that it applies to; None: all.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Rule:
     since: Version | None = None
 
     def reasons(self, facts: Facts, target: Target) -> Iterator[Reason]:
-        """What speaks against an upgrade to `target`."""
+        """Reasons against an upgrade to `target`."""
         if self.since is not None and target.version < self.since:
             return
         for found in self.judge(facts, target):

@@ -1,4 +1,4 @@
-"""What an upgrade check has come to: go, go with warnings, no-go, or not known, and every reason with its repair."""
+"""Verdict of an upgrade check: GO, GO WITH WARNINGS, NO-GO or NOT KNOWN, and every reason with its repair."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ MOST_PLACES: Final = 8
 SCHEMA: Final = "meshproof/upgrade-check/1"
 
 
-class Outcome(StrEnum):
-    """The verdict in a word. `exit_code` is the command's; 1 and 2 mean what they mean for every command: with 1 it
-    failed to find out, with 2 the input was wrong."""
+class UpgradeOutcome(StrEnum):
+    """The verdict in short. `exit_code` is that of the command; 1 and 2 are as for every command: 1 if the result is
+    unknown, 2 for wrong input.
+    """
 
     GO = "GO"
     WARNED = "GO WITH WARNINGS"
@@ -28,54 +29,60 @@ class Outcome(StrEnum):
 
     @property
     def exit_code(self) -> int:
-        return {Outcome.GO: 0, Outcome.UNKNOWN: 1, Outcome.WARNED: 3, Outcome.NO_GO: 4}[self]
+        return {UpgradeOutcome.GO: 0, UpgradeOutcome.UNKNOWN: 1, UpgradeOutcome.WARNED: 3, UpgradeOutcome.NO_GO: 4}[
+            self
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """About one mesh and one target. `reasons` are the heaviest first; `asked` says what was examined."""
+class UpgradeVerdict:
+    """The verdict for one mesh and one target. `reasons` are ordered by severity; `examined` lists what was checked."""
 
     mesh: str
     target: str
     versions: tuple[str, ...]
     reasons: tuple[Reason, ...]
-    asked: tuple[str, ...]
+    examined: tuple[str, ...]
 
     @property
-    def outcome(self) -> Outcome:
-        """By the heaviest reason: what is not known cannot make a no-go better, and no go certain."""
+    def outcome(self) -> UpgradeOutcome:
+        """Determined by the most severe reason: an unknown fact outweighs a warning, but not a NO-GO."""
         severities = {reason.severity for reason in self.reasons}
         by_weight = {
-            Severity.NO_GO: Outcome.NO_GO,
-            Severity.UNKNOWN: Outcome.UNKNOWN,
-            Severity.WARNING: Outcome.WARNED,
+            Severity.NO_GO: UpgradeOutcome.NO_GO,
+            Severity.UNKNOWN: UpgradeOutcome.UNKNOWN,
+            Severity.WARNING: UpgradeOutcome.WARNED,
         }
-        return next((outcome for severity, outcome in by_weight.items() if severity in severities), Outcome.GO)
+        return next((outcome for severity, outcome in by_weight.items() if severity in severities), UpgradeOutcome.GO)
 
     def of(self, severity: Severity) -> tuple[Reason, ...]:
         return tuple(reason for reason in self.reasons if reason.severity is severity)
 
     def as_plain(self) -> Json:
-        """For machines: the same, with the outcome first."""
-        return {"schema": SCHEMA, "outcome": str(self.outcome), "exit_code": self.outcome.exit_code, **asdict(self)}
+        """The verdict as data for JSON, with the outcome first; schema 1 names the field `examined` "asked"."""
+        fields = asdict(self)
+        fields["asked"] = fields.pop("examined")
+        return {"schema": SCHEMA, "outcome": str(self.outcome), "exit_code": self.outcome.exit_code, **fields}
 
 
 _ORDER: Final = list(Severity)
 
 
-def verdict_of(mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], asked: Sequence[str]) -> Verdict:
+def upgrade_verdict(
+    mesh: str, target: str, facts: Facts, reasons: Sequence[Reason], examined: Sequence[str]
+) -> UpgradeVerdict:
     """The verdict over these reasons."""
-    return Verdict(
+    return UpgradeVerdict(
         mesh=mesh,
         target=target,
         versions=tuple(_versions(facts)),
         reasons=tuple(sorted(_joined(reasons), key=lambda reason: _ORDER.index(reason.severity))),
-        asked=tuple(asked),
+        examined=tuple(examined),
     )
 
 
 def _joined(reasons: Sequence[Reason]) -> Iterator[Reason]:
-    """What is the same at several places is told once, with all of them."""
+    """Merge equal reasons of several places into one with all places."""
     places: dict[Reason, dict[str, None]] = {}
     for reason in reasons:
         places.setdefault(replace(reason, where=""), {})[reason.where] = None
@@ -93,12 +100,12 @@ def _versions(facts: Facts) -> Iterator[str]:
         yield f"{cluster.name}: {istiods}, Kubernetes {cluster.kubernetes}"
 
 
-def render(verdict: Verdict) -> str:
-    """The verdict as text, in the columns of all failure texts."""
+def render_verdict(verdict: UpgradeVerdict) -> str:
+    """The verdict as text, with the columns of failure texts."""
     counts = [f"{len(found)} {severity}" for severity in Severity if (found := verdict.of(severity))]
     lines = [f"{verdict.outcome}: {verdict.mesh} to Istio {verdict.target} ({', '.join(counts) or 'nothing found'})"]
     lines += _row("mesh", *verdict.versions)
-    lines += _row("asked", *verdict.asked)
+    lines += _row("checked", *verdict.examined)
     for reason in verdict.reasons:
         lines += ["", *_reason(reason)]
     return "\n".join(lines) + "\n"
@@ -127,8 +134,8 @@ def _row(label: str, *texts: str) -> list[str]:
     return lines
 
 
-def summary(verdict: Verdict, severity: Severity) -> list[str]:
-    """One line for each reason of that weight, for the text of a claim."""
+def summary(verdict: UpgradeVerdict, severity: Severity) -> list[str]:
+    """One text for each reason of that severity, for the text of a claim."""
     return [
         f"{reason.rule} {reason.where}: {reason.what}\nrepair: {reason.repair}\nsource: {reason.source}"
         for reason in verdict.of(severity)

@@ -1,1 +1,1 @@
-"""A mesh on its way from one release of Istio to the next, and back."""
+"""Upgrade rehearsal: takes a mesh under load to another release of Istio and back."""

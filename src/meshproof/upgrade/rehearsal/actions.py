@@ -1,4 +1,4 @@
-"""What an upgrade consists of, move by move, as an operator does it: istioctl, and restarts of Deployments."""
+"""The actions of an upgrade, as an operator performs them: istioctl commands and restarts of Deployments."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.workloads.app import app_deployment_name
 
 RESTARTED: Final = "kubectl.kubernetes.io/restartedAt"
-"""The annotation of a pod template by which `kubectl rollout restart` has pods made anew."""
+"""The pod template annotation that `kubectl rollout restart` sets."""
 DEFAULT_TAG: Final = "default"
-"""The tag that namespaces mean that are labelled `istio-injection=enabled` (istio.io, Canary Upgrades)."""
+"""The tag for namespaces with label `istio-injection=enabled` (istio.io, Canary Upgrades)."""
 
 
 def install(plane: ControlPlane, mesh: Mesh, cluster: Cluster) -> None:
-    """`istioctl install` of that release: a control plane is made, or the one of that revision becomes it."""
+    """`istioctl install` of that release: creates a control plane, or upgrades the one of that revision."""
     here = plane.mesh_of(mesh)
     build = Build(here)
     if not cluster.is_primary:
@@ -32,7 +32,7 @@ def install(plane: ControlPlane, mesh: Mesh, cluster: Cluster) -> None:
 
 
 def expose(planes: Iterable[ControlPlane], mesh: Mesh, primary: Cluster) -> None:
-    """Let remotes reach the istiod of each of these revisions through the east-west gateway, by the name they call."""
+    """Expose the istiod of each of these revisions through the east-west gateway, under the name remotes use."""
     specs = [plane.topology_of(mesh).cluster(primary.name) for plane in planes]
     if mesh.topology.exposes_istiod(primary.spec):
         for manifest in istiod_exposed(specs):
@@ -45,27 +45,27 @@ def set_tag(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Cluste
 
 
 def uninstall(plane: ControlPlane, tool: ControlPlane, mesh: Mesh, cluster: Cluster) -> None:
-    """`istioctl uninstall --revision`: what belongs to that revision alone goes."""
+    """`istioctl uninstall --revision`: removes what belongs to that revision alone."""
     Build(tool.mesh_of(mesh)).istioctl(cluster).uninstall(plane.revision)
 
 
 def restart_gateways(mesh: Mesh, cluster: Cluster) -> None:
     """`kubectl rollout restart` of every gateway of a cluster, one after the other."""
     for gateway in gateways_of(mesh.topology, cluster.spec):
-        restart(cluster.kube, gateway.namespace, gateway.name)
+        rollout_restart(cluster.kube, gateway.namespace, gateway.name)
 
 
 def restart_workloads(cluster: Cluster) -> None:
-    """The same of the demonstration service and the client in the mesh, at once."""
+    """The same for the demonstration service and the client in the mesh, concurrently."""
     pairs = [
         (names.APP_NAMESPACE, app_deployment_name(cluster.spec)),
         (names.CLIENT_NAMESPACE, names.CLIENT_POD),
     ]
-    together(lambda pair: restart(cluster.kube, *pair), pairs)
+    together(lambda pair: rollout_restart(cluster.kube, *pair), pairs)
 
 
-def restart(kube: Kube, namespace: str, deployment: str) -> None:
-    """Have the pods of a Deployment made anew, and wait until they are ready. Raises `NotReady` with their state."""
+def rollout_restart(kube: Kube, namespace: str, deployment: str) -> None:
+    """Restart a Deployment and wait until its pods are ready. Raises `NotReady` with their state."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     template = {"metadata": {"annotations": {RESTARTED: now}}}
     kube.merge_patch("Deployment", deployment, {"spec": {"template": template}}, namespace)

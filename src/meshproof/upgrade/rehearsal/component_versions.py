@@ -1,4 +1,4 @@
-"""Which versions run where: a line for each cluster of a mesh that is on its way."""
+"""Versions of istiods, gateways and sidecars in each cluster during an upgrade."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Components:
 
 
 def components_of(mesh: Mesh) -> Mapping[str, Components]:
-    """By cluster: istiods tell their own version, and those of the proxies that are connected to them."""
+    """Versions by cluster; istiods report their own version and those of their connected proxies."""
     snapshot = Snapshot.take(mesh)
     replicas = [(facts.cluster, pod.name) for facts in snapshot.facts for pod in facts.istiods]
-    told = together(lambda each: istiod.version(each[0].kube, each[1]), replicas)
+    own_versions = together(lambda each: istiod.version(each[0].kube, each[1]), replicas)
     synced = together(lambda each: istiod.syncz(each[0].kube, each[1]), replicas)
     istiods: defaultdict[str, list[str]] = defaultdict(list)
-    for (cluster, _), version in zip(replicas, told, strict=True):
+    for (cluster, _), version in zip(replicas, own_versions, strict=True):
         istiods[cluster.name].append(version)
-    beside_istiod = {str(cluster): cluster.spec.mesh_namespaces for cluster in mesh.clusters}
+    mesh_namespaces = {str(cluster): cluster.spec.mesh_namespaces for cluster in mesh.clusters}
     gateways: defaultdict[str, list[str]] = defaultdict(list)
     sidecars: defaultdict[str, list[str]] = defaultdict(list)
     for proxy in (proxy for proxies in synced for proxy in proxies):
         namespace = proxy.proxy.rpartition(".")[2]
-        is_gateway = namespace in beside_istiod.get(proxy.cluster, ())
+        is_gateway = namespace in mesh_namespaces.get(proxy.cluster, ())
         (gateways if is_gateway else sidecars)[proxy.cluster].append(proxy.version)
     return {
         cluster.name: Components(

@@ -1,4 +1,4 @@
-"""A release of Istio under a revision: what a mesh is moved from, and to."""
+"""A release of Istio under a revision: the source and the target of an upgrade."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class ControlPlane:
 
     @property
     def minor(self) -> str:
-        """As people call it: `1.31`."""
+        """The minor version, such as `1.31`."""
         return str(Version.parse(self.version))
 
     def topology_of(self, mesh: Mesh) -> Topology:
-        """The mesh's topology, as it is where this control plane governs all clusters."""
+        """The mesh's topology with this control plane in all clusters."""
         clusters = tuple(replace(cluster, revision=self.revision) for cluster in mesh.topology.clusters)
         return replace(mesh.topology, clusters=clusters)
 
     def mesh_of(self, mesh: Mesh) -> Mesh:
-        """The same clusters, over the same connections, as this control plane has them."""
+        """The same clusters and connections, with this control plane in all clusters."""
         topology = self.topology_of(mesh)
         clusters = tuple(replace(c, spec=topology.cluster(c.name)) for c in mesh.clusters)
         return replace(mesh, topology=topology, clusters=clusters, toolbox=self.toolbox)

@@ -1,4 +1,4 @@
-"""Client pods of our own that live through an upgrade: their proxies stay old while everything around them changes."""
+"""Client pods of our own that are not restarted in an upgrade: their proxies keep the old version."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
 from meshproof.core.concurrency import together
-from meshproof.load.generator import Target
+from meshproof.load.generator import LoadTarget
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container
 from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
 
-NAME: Final = "meshproof-passenger"
+NAME: Final = "meshproof-long-lived"
 
 
 class LongLivedClients:
@@ -28,32 +28,32 @@ class LongLivedClients:
         self._namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
         self._pods: dict[str, PodFacts] = {}
 
-    def board(self) -> None:
-        """Raises `ClaimFailed` if one of them is refused, or does not get ready."""
-        together(self._board, self._mesh.clusters)
+    def create(self) -> None:
+        """Create the pods. Raises `ClaimFailed` if one is refused or does not become ready."""
+        together(self._create, self._mesh.clusters)
 
-    def follow(self) -> None:
-        """Have them made anew, with the sidecar that new pods get now."""
+    def recreate(self) -> None:
+        """Replace the pods; new ones get the sidecar that is injected now."""
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Pod", self._pods[cluster.name].name, self._namespace, grace_s=0)
         together(self._make, self._mesh.clusters)
 
-    def leave(self) -> None:
+    def delete(self) -> None:
         for cluster in self._mesh.clusters:
             cluster.kube.delete("Namespace", self._namespace)
 
-    def loads(self, targets: Sequence[Target]) -> Sequence[PodLoad]:
+    def loads(self, targets: Sequence[LoadTarget]) -> Sequence[PodLoad]:
         """A load from each of them on every target."""
         return [
             PodLoad(
                 cluster.kube,
                 self._pods[cluster.name],
-                {f"{cluster} long_lived_client {target.name}".strip(): target.url for target in targets},
+                {f"{cluster} long-lived {target.name}".strip(): target.url for target in targets},
             )
             for cluster in self._mesh.clusters
         ]
 
-    def _board(self, cluster: Cluster) -> None:
+    def _create(self, cluster: Cluster) -> None:
         make_namespace(cluster, self._namespace)
         self._make(cluster)
 
@@ -67,10 +67,10 @@ class LongLivedClients:
 
 @contextmanager
 def long_lived_clients_on(mesh: Mesh) -> Iterator[LongLivedClients]:
-    """The long_lived_clients of a mesh; they leave when the block ends."""
+    """Long-lived clients in every cluster; deleted when the block ends."""
     found = LongLivedClients(mesh)
     try:
-        found.board()
+        found.create()
         yield found
     finally:
-        found.leave()
+        found.delete()

@@ -1,4 +1,4 @@
-"""What in the clusters of a mesh still means a control plane, by its revision or by the name of its istiod."""
+"""Finds objects that still refer to a control plane, by its revision or by the name of its istiod."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from meshproof.mesh.objects import labels_of
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 
 OF_ISTIOD: Final = ("Deployment", "Service", "ConfigMap", "ServiceAccount", "Role", "RoleBinding")
-"""Kinds of what a revision has in istio-system (chart istio-discovery)."""
+"""Kinds of the objects of a revision in istio-system (chart istio-discovery)."""
 ROUTES: Final = ("VirtualService", "DestinationRule", "Gateway", "EnvoyFilter")
 
 
 def pointing_at(mesh: Mesh, plane: ControlPlane) -> list[str]:
-    """In words, cluster by cluster; empty once the control plane is gone for good.
+    """One text per reference, cluster by cluster; empty once the control plane is completely removed.
 
-    Pods are judged by the annotation that injection gives them (istio.io/rev), webhooks by the Service that they call
-    and by their revision, namespaces by their label unless a tag of that name stands for another revision.
+    Pods count by the annotation from injection (istio.io/rev), webhooks by the Service that they call and by their
+    revision, namespaces by their label unless a tag of that name refers to another revision.
     """
     found = together(lambda cluster: list(_in(cluster, plane)), plane.mesh_of(mesh).clusters)
     return [f"{cluster}: {text}" for cluster, texts in zip(mesh.clusters, found, strict=True) for text in texts]

@@ -1,4 +1,4 @@
-"""A rehearsal as one page of Markdown, for a change request: steps, versions, requests, claims."""
+"""A rehearsal as a Markdown page, for a change request: steps, versions, requests, claims."""
 
 from __future__ import annotations
 
@@ -6,73 +6,78 @@ from collections.abc import Iterator
 
 from meshproof.load.history import clock
 from meshproof.upgrade.rehearsal.judge import problems_of
-from meshproof.upgrade.rehearsal.run import Rehearsal, Stage
+from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult
 
 
 def page(rehearsal: Rehearsal) -> str:
     """The whole page."""
-    return "\n".join([*_head(rehearsal), "", *_table(rehearsal), "", *_versions(rehearsal), *_wrong(rehearsal)]) + "\n"
+    return (
+        "\n".join([*_head(rehearsal), "", *_table(rehearsal), "", *_versions(rehearsal), *_problems(rehearsal)]) + "\n"
+    )
 
 
 def _head(rehearsal: Rehearsal) -> Iterator[str]:
-    requests = sum(len(stage.requests) for stage in rehearsal.stages)
-    lost = sum(len(stage.lost) for stage in rehearsal.stages)
-    by_default = sum(len(stage.lost_by_default) for stage in rehearsal.stages)
-    proven = [stage for stage in rehearsal.stages if stage.claims is not None]
-    red = sorted({code for stage in proven if stage.claims for code in stage.claims.red})
-    yield f"# Istio {rehearsal.old.version} to {rehearsal.new.version}, {rehearsal.way}: {rehearsal.mesh.topology.name}"
+    requests = sum(len(result.requests) for result in rehearsal.results)
+    lost = sum(len(result.lost) for result in rehearsal.results)
+    by_default = sum(len(result.lost_by_default) for result in rehearsal.results)
+    proven = [result for result in rehearsal.results if result.claims is not None]
+    red = sorted({code for result in proven if result.claims for code in result.claims.red})
+    releases = f"{rehearsal.old.version} to {rehearsal.new.version}"
+    yield f"# Istio {releases}, {rehearsal.method}: {rehearsal.mesh.topology.name}"
     yield ""
     clusters = ", ".join(f"{c.name} ({c.spec.role}, {c.network})" for c in rehearsal.mesh.clusters)
     yield f"- clusters: {clusters}"
-    yield f"- steps: {len(rehearsal.stages)} of {len(rehearsal.stages) + len(rehearsal.untaken)}, the way back included"
+    taken = len(rehearsal.results)
+    yield f"- steps: {taken} of {taken + len(rehearsal.untaken)}, including the rollback"
     yield (
-        f"- requests under way: {requests}; lost with resilient settings (docs/failover.md): {lost}, "
+        f"- requests during the steps: {requests}; lost with resilient settings (docs/failover.md): {lost}, "
         f"with Istio's defaults: {by_default}"
     )
-    told = f"{', '.join(red)} red" if red else "all hold"
-    yield f"- all claims that break nothing, after {len(proven)} steps: {told}"
+    outcome = f"{', '.join(red)} red" if red else "all hold"
+    yield f"- all non-disruptive claims, after {len(proven)} steps: {outcome}"
 
 
 def _table(rehearsal: Rehearsal) -> Iterator[str]:
-    yield "| step | at | took | well after | requests | lost | lost with defaults | slowest | claims |"
+    yield "| step | at | took | healthy after | requests | lost | lost with defaults | slowest | claims |"
     yield "|---|---|---|---|---|---|---|---|---|"
-    for number, stage in enumerate(rehearsal.stages, start=1):
-        name = f"{number}. {stage.step.name}" + (" (rollback)" if stage.step.back else "")
-        well = "never" if stage.healthy_s is None else f"{stage.healthy_s:.1f} s"
+    for number, result in enumerate(rehearsal.results, start=1):
+        name = f"{number}. {result.step.name}" + (" (rollback)" if result.step.back else "")
+        healthy = "never" if result.healthy_s is None else f"{result.healthy_s:.1f} s"
         yield (
-            f"| {name} | {clock(stage.begin.wall)} | {stage.done_s:.1f} s | {well} | {len(stage.requests)} "
-            f"| {len(stage.lost)} | {len(stage.lost_by_default)} | {stage.summary.longest_s:.2f} s | {_claims(stage)} |"
+            f"| {name} | {clock(result.begin.wall)} | {result.done_s:.1f} s | {healthy} "
+            f"| {len(result.requests)} | {len(result.lost)} | {len(result.lost_by_default)} "
+            f"| {result.summary.longest_s:.2f} s | {_claims(result)} |"
         )
-    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.stages) + 1):
+    for number, step in enumerate(rehearsal.untaken, start=len(rehearsal.results) + 1):
         yield f"| {number}. {step.name} | not taken | | | | | | | |"
 
 
-def _claims(stage: Stage) -> str:
-    if stage.claims is None:
-        return "" if not stage.step.proven else "not run"
-    red = stage.claims.red
-    return f"{', '.join(red)} red" if red else f"{len(stage.claims.held)} hold"
+def _claims(result: StepResult) -> str:
+    if result.claims is None:
+        return "" if not result.step.proven else "not run"
+    red = result.claims.red
+    return f"{', '.join(red)} red" if red else f"{len(result.claims.held)} hold"
 
 
 def _versions(rehearsal: Rehearsal) -> Iterator[str]:
-    """Only where something has changed."""
+    """Only after steps whose versions are known."""
     yield "## Versions after each step"
     yield ""
     yield f"| step | {' | '.join(str(cluster.name) for cluster in rehearsal.mesh.clusters)} |"
     yield f"|---|{'---|' * len(rehearsal.mesh.clusters)}"
-    for number, stage in enumerate(rehearsal.stages, start=1):
-        if stage.components:
-            cells = [str(stage.components[cluster.name]) for cluster in rehearsal.mesh.clusters]
+    for number, result in enumerate(rehearsal.results, start=1):
+        if result.components:
+            cells = [str(result.components[cluster.name]) for cluster in rehearsal.mesh.clusters]
             yield f"| {number} | {' | '.join(cells)} |"
     yield ""
 
 
-def _wrong(rehearsal: Rehearsal) -> Iterator[str]:
+def _problems(rehearsal: Rehearsal) -> Iterator[str]:
     found = [
-        f"- {number}. {stage.step.name}: {problem}"
-        for number, stage in enumerate(rehearsal.stages, start=1)
-        for problem in problems_of(stage, seen=False)
+        f"- {number}. {result.step.name}: {problem}"
+        for number, result in enumerate(rehearsal.results, start=1)
+        for problem in problems_of(result, seen=False)
     ]
-    yield "## What was wrong"
+    yield "## Problems"
     yield ""
-    yield from found or ["- nothing"]
+    yield from found or ["- none"]

@@ -1,4 +1,4 @@
-"""Istio's configuration for the test bed: routes, policies and hosts that touch nothing but its probes."""
+"""Istio configuration for the test bed: routes, policies and hosts that affect only its probes."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from meshproof.workloads.testbed.names import (
 EJECTED_AFTER: Final = 3
 EJECTED_S: Final = 7
 EJECTION_LAG_S: Final = 2.0
-"""Envoy's workers tell its main thread of errors, which ejects a moment later, and later still on a busy machine."""
+"""Envoy's workers report errors to its main thread, which ejects a moment later, or later still on a busy machine."""
 KNOWN_PATHS: Final = ("/known", ECHO_PATH)
 CLIENT_ACCOUNT: Final = "default"
 
 
 def configurations(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
-    """Everything that the claims of the test bed need, for every config cluster."""
+    """All configuration of the test bed, for every config cluster."""
     hosts = [f"*.{namespace}.{PROBE_DOMAIN}"]
     opening = {primary: opened_at_ingress(mesh, primary, APP, namespace, hosts) for primary in mesh.primaries}
     return [
@@ -44,7 +44,7 @@ def configurations(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
 
 
 def configuration(mesh: Mesh, namespace: str, opening: Sequence[Json]) -> tuple[Json, ...]:
-    """What one config cluster needs, with the Gateways that open the ingress gateways of those that it controls."""
+    """The configuration for one config cluster, with Gateways for the ingress gateways of the clusters it controls."""
     gateways = names_of(opening)
     return (
         *opening,
@@ -83,7 +83,7 @@ def weights(mesh: Mesh) -> dict[str, int]:
 
 
 def _failover(namespace: str) -> Json:
-    """Own cluster first. Retries are off as far as 500 goes: Istio's defaults repeat nothing that was answered so."""
+    """Own cluster first. Status 500 is not retried: Istio's default retry policy does not include it."""
     policy = {
         "outlierDetection": {
             "consecutive5xxErrors": EJECTED_AFTER,
@@ -110,7 +110,7 @@ def _mutual_tls(namespace: str) -> Json:
 
 
 def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
-    """Who may ask for which path below `/guarded`; every other path and port is free for all."""
+    """Authorization of paths below `/guarded` by principal; every other path and port is open."""
     caller = f"{mesh.topology.trust_domain}/ns/{names.CLIENT_NAMESPACE}/sa/{CLIENT_ACCOUNT}"
     nobody = f"{mesh.topology.trust_domain}/ns/{namespace}/sa/nobody"
     selector = {"matchLabels": {"app": APP}}
@@ -121,7 +121,7 @@ def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
             "to": [{"operation": {"ports": [str(LISTEN_HTTP)], "paths": [f"{GUARDED}/{word}" for word in words]}}],
         }
 
-    # Two rules: on a TCP port an ALLOW rule that speaks of paths anywhere is dropped as a whole.
+    # Two rules: on a TCP port an ALLOW rule with paths in it is dropped as a whole.
     paths = {"to": [{"operation": {"ports": [str(LISTEN_HTTP)], "notPaths": [f"{GUARDED}/*"]}}]}
     ports = {"to": [{"operation": {"ports": [str(LISTEN_GRPC), str(LISTEN_TCP), str(LISTEN_OPEN)]}}]}
     allowed = [rule(caller, "allowed", "denied", "spared"), rule(nobody, "others"), paths, ports]
@@ -133,8 +133,8 @@ def _guards(mesh: Mesh, namespace: str) -> tuple[Json, ...]:
 
 
 def _ingress(mesh: Mesh, namespace: str, gateways: Sequence[str]) -> tuple[Json, ...]:
-    """Each cluster's probe under a host name of its own at every ingress gateway, for the known paths only."""
-    if not gateways:  # a route without any is one of sidecars
+    """A host name for each cluster's probe at every ingress gateway, for the known paths only."""
+    if not gateways:  # without gateways a route would apply to sidecars
         return ()
     routes = []
     for cluster in mesh.clusters:

@@ -1,4 +1,4 @@
-"""The Envoy in a probe pod, which serves everything."""
+"""Configuration of the Envoy in a probe pod, which serves every port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshproof.workloads.testbed.names import APP, FAIL_HEADER, LISTEN_GRPC, LIS
 _EXTENSION: Final = "type.googleapis.com/envoy.extensions.filters"
 
 
-def envoy_config(cluster: str) -> Json:
+def probe_envoy_config(cluster: str) -> Json:
     """Static configuration: the same service on every port; Envoy takes HTTP/1.1 and HTTP/2 on each."""
     listeners = [_listener(port, cluster) for port in (LISTEN_HTTP, LISTEN_GRPC, LISTEN_TCP, LISTEN_OPEN)]
     return {"static_resources": {"listeners": listeners}}
@@ -55,13 +55,13 @@ def _routes(cluster: str) -> list[Json]:
         return [{"name": name, "string_match": {"exact": value}}]
 
     def route(status: int, added: dict[str, str], headers: list[Json]) -> Json:
-        told = {VERSION_HEADER: cluster, PROTOCOL_HEADER: "%PROTOCOL%"} | added
+        added_headers = {VERSION_HEADER: cluster, PROTOCOL_HEADER: "%PROTOCOL%"} | added
         return {
             "match": {"prefix": "/", "headers": headers},
             "direct_response": {"status": status, "body": {"inline_string": f"{cluster}\n"}},
             "response_headers_to_add": [
                 {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-                for key, value in told.items()
+                for key, value in added_headers.items()
             ],
         }
 

@@ -1,4 +1,4 @@
-"""The test bed while it is there: made, ready, and removed."""
+"""Lifecycle of the test bed: created, ready, and deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container, envoy_container
 from meshproof.workloads.ephemeral import make_namespace, ready_pod
 from meshproof.workloads.testbed.configuration import configurations
-from meshproof.workloads.testbed.envoy import envoy_config
+from meshproof.workloads.testbed.envoy import probe_envoy_config
 from meshproof.workloads.testbed.names import (
     APP,
     CLUSTER_LABEL,
@@ -44,26 +44,27 @@ from meshproof.workloads.testbed.names import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TestBed:
-    """The probes while they are there. `addresses` has the pod address by cluster name."""
+    """The running probes. `addresses` has the pod address by cluster name."""
 
     mesh: Mesh
     namespace: str
     addresses: dict[str, str]
 
     def url(self, service: str, path: str = "/", *, port: int = PORT_HTTP) -> str:
-        """How a mesh client calls a service of the test bed."""
+        """The URL of a test bed service for clients in the mesh."""
         return f"http://{names.fqdn(service, self.namespace)}:{port}{path}"
 
     def host(self, service: str) -> str:
-        """The host name under which the ingress gateways know a service of the test bed."""
+        """The host name of a test bed service at the ingress gateways."""
         return f"{service}.{self.namespace}.{PROBE_DOMAIN}"
 
 
 class FreshPods:
-    """A new pod in a new namespace of each cluster, and the test bed that is made of them, on their way.
+    """New pods in a new namespace of each cluster, and the test bed that consists of them; both start in the
+    background.
 
-    What a method returns, it waits for. The pods start while the configuration of the test bed is applied, so that each
-    result is known whatever becomes of the other.
+    Methods wait for what they return. Pods start while the test bed's configuration is applied, so the results are
+    independent of each other.
     """
 
     def __init__(self, mesh: Mesh, namespace: str, pool: Pool) -> None:
@@ -76,15 +77,15 @@ class FreshPods:
     def of(self, cluster: Cluster) -> PodFacts:
         """The new pod when it is ready, with or without a sidecar.
 
-        Raises `ClaimFailed` if istiod does not serve its namespace, refuses it, or it does not get ready in time.
+        Raises `ClaimFailed` if istiod writes no root certificate, the pod is refused, or it is not ready in time.
         """
         return self._pods[cluster.name].result()
 
     def test_bed(self) -> TestBed:
         """The test bed, with probes in all clusters, and the configuration applied.
 
-        Raises `ClaimFailed` if the mesh refuses a probe, does not let it get ready, or refuses its configuration: what
-        is claimed for services does not hold for a new one. Anything else that is in the way is raised as it is.
+        Raises `ClaimFailed` if the mesh refuses a probe or its configuration, or a probe does not get ready: then the
+        claim does not hold for new services. Other errors are raised unchanged.
         """
         pods = {cluster.name: self._probe(cluster) for cluster in self._mesh.clusters}
         self._configured.result()
@@ -108,7 +109,7 @@ class FreshPods:
         try:
             pod = self.of(cluster)
         except ClaimFailed as problem:
-            text = "no new service can be started to prove it on; see CONTROL-02"
+            text = "no new service can be started for this test; see CONTROL-02"
             raise ClaimFailed(f"{text}\n  last seen   {problem}") from None
         if pod.proxy_env is None:
             raise ClaimFailed(f"the service to prove it on was started without a sidecar on {cluster}; see CONTROL-02")
@@ -117,7 +118,7 @@ class FreshPods:
 
 @contextmanager
 def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
-    """New pods in all clusters and their test bed, on their way; everything goes with the namespace."""
+    """New pods in all clusters and their test bed, starting in the background; deleted with their namespace."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
     pool = Pool(len(mesh.clusters) + 2, name="test-bed")
     try:
@@ -143,7 +144,7 @@ def _service(name: str, namespace: str, selector: dict[str, str]) -> Json:
 
 
 DNS_CAPTURE: Final = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
-"""Has the sidecar answer what its pod asks DNS: without it Kubernetes answers, which knows its own cluster only."""
+"""Has the sidecar resolve the DNS queries of its pod; cluster DNS knows the services of its own cluster only."""
 
 
 def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
@@ -158,5 +159,5 @@ def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
 
 
 def _config_map(cluster: Cluster, namespace: str) -> Json:
-    text = yaml.safe_dump(envoy_config(cluster.name), sort_keys=False)
+    text = yaml.safe_dump(probe_envoy_config(cluster.name), sort_keys=False)
     return core("ConfigMap", metadata(APP, namespace), data={"envoy.yaml": text})

@@ -1,4 +1,4 @@
-"""What the parts of the test bed are called, and where they listen."""
+"""Names and ports of the parts of the test bed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from meshproof.mesh.handles import Cluster
 
-PREFIX: Final = "meshproof-stage-"
+PREFIX: Final = "meshproof-testbed-"
 APP: Final = "probe"
 FAIL_HEADER: Final = "x-meshproof-fail"
 CLUSTER_LABEL: Final = "meshproof-cluster"
@@ -16,21 +16,21 @@ PORT_GRPC: Final = 81
 PORT_TCP: Final = 90
 LISTEN_HTTP: Final = 8080
 LISTEN_GRPC: Final = 8082
-"""Of its own: where two services lead to one port of a pod, its sidecar takes the protocol of one of them for both."""
+"""A separate port: if two services share a pod port, its sidecar uses the protocol of one of them for both."""
 LISTEN_TCP: Final = 8090
 LISTEN_OPEN: Final = 8081
-"""A port of the pod that takes plain text, as the positive control of those that must not."""
+"""A pod port that accepts plain text: the positive control for the ports that must not."""
 
 ALL: Final = "probe-all"
 WEIGHTED: Final = "probe-weighted"
 FAILOVER: Final = "probe-failover"
 SHARED: Final = (ALL, WEIGHTED, FAILOVER)
-"""Services over the probes of all clusters; beside them each cluster's probe has a service of its own."""
+"""Services with the probes of all clusters; in addition each cluster's probe has its own service."""
 
 GUARDED: Final = "/guarded"
 FIRST_WEIGHT: Final = 80
 
 
 def service_of(cluster: Cluster) -> str:
-    """The service that has one endpoint, the probe of that cluster."""
+    """The service with one endpoint, the probe of that cluster."""
     return f"{APP}-{cluster.name}"

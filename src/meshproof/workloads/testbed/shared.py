@@ -1,4 +1,4 @@
-"""The one test bed that all concurrent claims of a mesh share."""
+"""The test bed that all concurrent claims of a mesh share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from meshproof.workloads.testbed.lifecycle import FreshPods, TestBed, fresh_pods
 
 
 class SharedTestBed:
-    """New pods and the test bed that is made of them: made once, at the latest when a claim first uses it.
+    """New pods and their test bed: created once, at the latest when a claim first uses it.
 
-    Making it has istiod push. So does the first use, for all that a claim knows: it must declare that.
+    Creating it makes istiod push configuration. A claim cannot know whether its use is the first: it must declare that.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -30,33 +30,33 @@ class SharedTestBed:
         self._closed = False
 
     def start(self) -> FreshPods:
-        """Begin to make it, unless that was done; returns at once. Raises `Broken` after its end."""
+        """Start creating it, unless that was done; returns at once. Raises `Broken` after `close`."""
         with self._lock:
             if self._closed:
-                raise Broken("the shared test bed", "it is taken down: all concurrent claims have ended")
+                raise Broken("shared test bed", "it is already deleted: all concurrent claims have ended")
             if self._made is None:
-                # In a context of its own: it belongs to no claim, whichever comes first.
+                # In a context of its own: it belongs to no claim, not even the first one.
                 self._made = Context().run(self._stack.enter_context, fresh_pods(self._mesh))
             return self._made
 
     def fresh_pods(self) -> FreshPods:
-        """A new pod in each cluster, on their way."""
+        """A new pod in each cluster, starting in the background."""
         require_config_pushes("uses the fresh pods of the shared test bed")
         return self.start()
 
     def test_bed(self) -> TestBed:
-        """The test bed, when it is there. Raises why it could not be made."""
+        """The test bed once it is ready. Raises the reason if it could not be created."""
         require_config_pushes("uses the shared test bed")
         return self.start().test_bed()
 
     def close(self) -> None:
-        """Delete it, if it was made; what is in it goes in the background."""
+        """Delete it, if it was created; Kubernetes removes its contents in the background."""
         with self._lock:
             self._closed = True
             self._stack.close()
 
     def await_removal(self) -> None:
-        """Wait until nothing of it is left, once. Raises `NotReady` if that takes too long."""
+        """Wait until its namespaces are gone (first call only). Raises `NotReady` on timeout."""
         made, self._made = self._made, None
         if made is not None:
             together(partial(_await_removal, made.namespace), self._mesh.clusters)
@@ -69,7 +69,7 @@ def _await_removal(namespace: str, cluster: Cluster) -> None:
         namespace,
         None,
         lambda found: True if found is None else None,
-        what=f"the end of namespace {namespace}",
+        what=f"deletion of namespace {namespace}",
         timeout_s=DEADLINES.test_bed_gone_s,
-        repair="kubectl get namespace -o yaml says what holds it",
+        repair="see its conditions and finalizers: kubectl get namespace -o yaml",
     )

@@ -1,1 +1,1 @@
-"""The rules by which a mesh is ready for another version of Istio, by what they are about."""
+"""Rules of the upgrade check, by topic."""

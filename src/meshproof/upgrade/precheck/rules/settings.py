@@ -1,4 +1,4 @@
-"""Rules about what is set: switches, annotations and images that another release reads in another way."""
+"""Rules about settings, annotations and images that the target release treats differently."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from meshproof.clients.istio.release_notes import (
 )
 from meshproof.core.versions import Target, Version
 from meshproof.providers.kubeconfig import hub_and_tag
-from meshproof.upgrade.precheck.facts import ClusterSeen, Facts, Istiod, Patch
-from meshproof.upgrade.precheck.rule import Found, Rule, Severity
+from meshproof.upgrade.precheck.facts import ClusterSeen, Facts, IstiodFacts, Patch
+from meshproof.upgrade.precheck.rule import PrecheckRule, Severity, Violation
 
 
-def _removed(facts: Facts, target: Target) -> Iterator[Found]:
+def _removed(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for gone in REMOVED:
@@ -31,34 +31,38 @@ def _removed(facts: Facts, target: Target) -> Iterator[Found]:
                 continue
             set_to = f"{gone.name}={istiod.env[gone.name]}"
             over = version is not None and version >= gone.since
-            what = f"{set_to} means nothing since {gone.since}" if over else f"{set_to} means nothing from {gone.since}"
-            yield Found(
+            what = (
+                f"{set_to} has had no effect since {gone.since}"
+                if over
+                else f"{set_to} has no effect from {gone.since}"
+            )
+            yield Violation(
                 where=f"{cluster.name} {istiod.name}",
                 what=f"{what}{' on' if not over else ''}",
                 severity=Severity.WARNING if over else None,
-                repair=f"take it away; {gone.instead}",
+                repair=f"remove it; {gone.instead}",
                 source=gone.source,
             )
 
 
-def _changed(facts: Facts, target: Target) -> Iterator[Found]:
+def _changed(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for change in CHANGED:
             if version is None or not version < change.since <= target.version or _kept(istiod, change):
                 continue
             touched = cluster.configured.get(change.touches, ()) if change.touches else ()
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} {istiod.name}",
                 what=f"from {change.since} on {change.now}{_listed(touched)}",
                 severity=Severity.WARNING if touched else Severity.NOTE,
-                repair=f"see that this is wanted, or set {change.name}={change.before} on istiod",
+                repair=f"confirm that this is intended, or set {change.name}={change.before} on istiod",
                 source=change.source,
             )
 
 
-def _kept(istiod: Istiod, change: Changed) -> bool:
-    """Whether somebody has decided already, for this switch or for all by a compatibility version."""
+def _kept(istiod: IstiodFacts, change: Changed) -> bool:
+    """Whether the operator has decided already, for this setting or by a compatibility version."""
     compatibility = Version.parse(istiod.compatibility)
     gone = any(each.name == change.name for each in REMOVED)
     return gone or change.name in istiod.env or (compatibility is not None and compatibility < change.since)
@@ -68,41 +72,42 @@ def _listed(things: tuple[str, ...]) -> str:
     if not things:
         return ""
     more = f" and {len(things) - 3} more" if len(things) > 3 else ""
-    return f"; that touches {', '.join(things[:3])}{more}"
+    return f"; this affects {', '.join(things[:3])}{more}"
 
 
-def _compatibility(facts: Facts, target: Target) -> Iterator[Found]:
+def _compatibility(facts: Facts, target: Target) -> Iterator[Violation]:
     known = COMPATIBILITY.get(target.version)
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.compatibility)
         if known is not None and version is not None and not known[0] <= version <= known[1]:
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} {istiod.name}",
-                what=f"compatibilityVersion={istiod.compatibility} is none that {target} knows "
-                f"({known[0]} to {known[1]}): its chart refuses it",
+                what=f"compatibilityVersion={istiod.compatibility} is not supported by {target} "
+                f"({known[0]} to {known[1]}): its chart rejects it",
             )
 
 
-def _annotations(facts: Facts, target: Target) -> Iterator[Found]:
+def _annotations(facts: Facts, target: Target) -> Iterator[Violation]:
     oldest = facts.oldest
     for cluster in facts.clusters:
         for gone in GONE_ANNOTATIONS:
             pods = cluster.annotated.get(gone.name, ())
             if pods and gone.since <= target.version:
-                since = "since" if oldest is not None and oldest >= gone.since else "from"
-                yield Found(
+                over = oldest is not None and oldest >= gone.since
+                effect = "has had no effect since" if over else "has no effect from"
+                yield Violation(
                     where=cluster.name,
-                    what=f"annotation {gone.name} means nothing {since} {gone.since}{_listed(pods)}",
-                    repair=f"take it away; {gone.instead}",
+                    what=f"annotation {gone.name} {effect} {gone.since}{'' if over else ' on'}{_listed(pods)}",
+                    repair=f"remove it; {gone.instead}",
                     source=gone.source,
                 )
 
 
-def _hubs(facts: Facts, target: Target) -> Iterator[Found]:
+def _hubs(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         hub = hub_and_tag(istiod.image)[0]
         if hub.startswith(CLOSED_HUBS):
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} {istiod.name}", what=f"its image is from {hub}, where {target} is not published"
             )
 
@@ -114,28 +119,28 @@ def _applies(patch: Patch, target: Target) -> bool:
         return False
 
 
-def _rejected(facts: Facts, target: Target) -> Iterator[Found]:
+def _rejected(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster, patch in _patches(facts):
         if not _applies(patch, target):
             continue
         if patch.untyped:
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} EnvoyFilter {patch.filter}",
-                what=f"{patch.kind} {', '.join(patch.untyped)} has no typed_config: proxies of {target} refuse it",
+                what=f"{patch.kind} {', '.join(patch.untyped)} has no typed_config: proxies of {target} reject it",
                 repair="give it a typed_config with its @type",
                 source="istio/istio, releasenotes/notes/no_extension_lookup_by_name.yaml",
             )
         if patch.old_types:
-            yield Found(
+            yield Violation(
                 where=f"{cluster.name} EnvoyFilter {patch.filter}",
-                what=f"{patch.kind} has types of Envoy's API v2, which is gone: {', '.join(patch.old_types)}",
-                repair="write it with the types of v3",
+                what=f"{patch.kind} has types of Envoy's removed API v2: {', '.join(patch.old_types)}",
+                repair="use the types of API v3",
                 source="istio/istio, pkg/config/validation/envoyfilter/envoyfilter.go",
             )
 
 
-def _pinned(facts: Facts, target: Target) -> Iterator[Found]:
-    """A patch for some versions of proxies only, and none in its filter for those of the target."""
+def _pinned(facts: Facts, target: Target) -> Iterator[Violation]:
+    """A patch for certain proxy versions only, in a filter without a patch for those of the target."""
     for cluster in facts.clusters:
         by_filter: dict[str, list[Patch]] = {}
         for patch in cluster.patches:
@@ -144,16 +149,18 @@ def _pinned(facts: Facts, target: Target) -> Iterator[Found]:
             after = {patch.kind for patch in patches if _applies(patch, target)}
             for patch in patches:
                 if not _applies(patch, target) and patch.kind not in after:
-                    what = f"{patch.kind} is for proxies {patch.version} only: those of {target} do not get it"
-                    yield Found(where=f"{cluster.name} EnvoyFilter {name}", what=what)
+                    what = f"{patch.kind} applies to proxies {patch.version} only: those of {target} do not get it"
+                    yield Violation(where=f"{cluster.name} EnvoyFilter {name}", what=what)
 
 
-def _fragile(facts: Facts, target: Target) -> Iterator[Found]:
+def _fragile(facts: Facts, target: Target) -> Iterator[Violation]:
     for cluster in facts.clusters:
         names = tuple(dict.fromkeys(patch.filter for patch in cluster.patches if _applies(patch, target)))
         if names:
             shown = f"{', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
-            yield Found(where=cluster.name, what=f"EnvoyFilters change what proxies of {target} are given: {shown}")
+            yield Violation(
+                where=cluster.name, what=f"EnvoyFilters change the configuration of proxies of {target}: {shown}"
+            )
 
 
 def _patches(facts: Facts) -> Iterator[tuple[ClusterSeen, Patch]]:
@@ -161,69 +168,69 @@ def _patches(facts: Facts) -> Iterator[tuple[ClusterSeen, Patch]]:
 
 
 SETTINGS: Final = (
-    Rule(
+    PrecheckRule(
         id="SET-01",
-        sentence="no switch of istiod is set that the target no longer reads",
+        sentence="istiod has no setting that the target no longer reads",
         source="istio.io, Upgrade Notes",
         severity=Severity.NO_GO,
-        repair="take it away",
+        repair="remove it",
         judge=_removed,
     ),
-    Rule(
+    PrecheckRule(
         id="SET-02",
-        sentence="new defaults on the way are known, and wanted",
+        sentence="changed defaults up to the target are known and intended",
         source=COMPATIBILITY_SOURCE,
         severity=Severity.WARNING,
-        repair="see that this is wanted",
+        repair="confirm that this is intended",
         judge=_changed,
     ),
-    Rule(
+    PrecheckRule(
         id="SET-03",
-        sentence="the target knows the compatibility version that is set",
+        sentence="the target supports the configured compatibility version",
         source="istio/istio, manifests/charts/istio-control/istio-discovery/templates/zzz_profile.yaml",
         severity=Severity.NO_GO,
-        repair="take compatibilityVersion away, or set one that the target knows",
+        repair="remove compatibilityVersion, or set one that the target supports",
         judge=_compatibility,
     ),
-    Rule(
+    PrecheckRule(
         id="SET-04",
         sentence="no pod has an annotation that the target no longer reads",
         source="istio.io, Upgrade Notes",
         severity=Severity.WARNING,
-        repair="take it away",
+        repair="remove it",
         judge=_annotations,
     ),
-    Rule(
+    PrecheckRule(
         id="IMAGE-01",
-        sentence="images come from where the target is published",
+        sentence="images come from a registry where the target is published",
         source=CLOSED_HUBS_SOURCE,
         severity=Severity.WARNING,
         repair="set the hub to docker.io/istio, or to a registry of your own that has them",
         since=CLOSED_HUBS_SINCE,
         judge=_hubs,
     ),
-    Rule(
+    PrecheckRule(
         id="FILTER-01",
-        sentence="proxies of the target take every EnvoyFilter that they will be given",
+        sentence="proxies of the target accept every EnvoyFilter that they get",
         source="istio/istio, pkg/config/validation/envoyfilter/envoyfilter.go",
         severity=Severity.NO_GO,
-        repair="write it anew, or take it away",
+        repair="rewrite or remove it",
         judge=_rejected,
     ),
-    Rule(
+    PrecheckRule(
         id="FILTER-02",
-        sentence="EnvoyFilters that are for some proxies only are for those of the target too",
+        sentence="EnvoyFilters for certain proxy versions also apply to those of the target",
         source="istio.io, EnvoyFilter: ProxyMatch; istio/istio, pilot/pkg/model/envoyfilter.go, proxyMatch",
         severity=Severity.WARNING,
-        repair="add a patch for the new proxies, or let it go with the old ones",
+        repair="add a patch for the new proxies, or remove it after the upgrade",
         judge=_pinned,
     ),
-    Rule(
+    PrecheckRule(
         id="FILTER-03",
-        sentence="nothing depends on how a proxy's configuration is made",
+        sentence="no EnvoyFilter depends on details of generated proxy configuration",
         source="istio.io, EnvoyFilter: it must be monitored across upgrades",
         severity=Severity.WARNING,
-        repair="try them on proxies of the target first: one namespace, one pod",
+        repair="test them on proxies of the target first: one namespace, one pod",
         judge=_fragile,
     ),
 )

@@ -1,4 +1,4 @@
-"""Changes of a fault on clusters that are dictionaries: on record before they are made, taken back exactly."""
+"""The journalled editor on fake clusters: changes are recorded before they are made, and undone exactly."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_removed_secret_comes_back_and_its_key_is_never_on_disk(mesh: Mesh, jo
     assert heal(mesh, journal) == {}
 
 
-def test_two_edits_of_one_object_and_an_addition_are_taken_back_in_reverse(mesh: Mesh, journal: Journal) -> None:
+def test_two_edits_of_one_object_and_an_addition_are_undone_in_reverse(mesh: Mesh, journal: Journal) -> None:
     kube = kube_of(mesh)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}}
     kube.put({**config, "data": {"mesh": "a"}})
@@ -108,8 +108,8 @@ def test_two_edits_of_one_object_and_an_addition_are_taken_back_in_reverse(mesh:
     assert state(kube) == before
 
 
-def test_a_change_is_on_record_before_it_is_made(mesh: Mesh, journal: Journal) -> None:
-    """As after a kill in between: what was not done yet can be taken back as well."""
+def test_a_change_is_recorded_before_it_is_made(mesh: Mesh, journal: Journal) -> None:
+    """As after a kill in between: the undo of a change that was not made yet works as well."""
     kube = kube_of(mesh)
     kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}, "data": {}})
     kube.refusal = "the disk is full"
@@ -120,7 +120,7 @@ def test_a_change_is_on_record_before_it_is_made(mesh: Mesh, journal: Journal) -
     assert heal(mesh, journal) == {"P5": ["cluster1"]}
 
 
-def test_what_admission_refuses_is_prevented(mesh: Mesh, journal: Journal) -> None:
+def test_a_change_that_admission_rejects_is_prevented(mesh: Mesh, journal: Journal) -> None:
     kube = kube_of(mesh)
     kube.put({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}, "data": {}})
     kube.refusal = 'admission webhook "validation.istio.io" denied the request: no'
@@ -129,12 +129,12 @@ def test_what_admission_refuses_is_prevented(mesh: Mesh, journal: Journal) -> No
 
 
 def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> None:
-    with pytest.raises(Unavailable, match="only the lab can do this"):
+    with pytest.raises(Unavailable, match="which only the lab has"):
         JournalledEditor(mesh, journal, "N9").block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     assert journal.unhealed() == ()
     links = FakeLinks()
     JournalledEditor(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
-    with pytest.raises(Unavailable, match="only the lab can heal them"):
+    with pytest.raises(Unavailable, match="only the lab can apply it"):
         heal(mesh, journal)
     heal(mesh, journal, links)
     assert links.done == ["block cluster1 cluster2 (15443,)", "unblock"]
@@ -153,7 +153,7 @@ def test_secrets_heal_before_objects_these_before_restarts_and_istiod_restarts_b
     assert [e.key for e in in_healing_order(done[::-1])] == ["1", "4", "2", "3"]
 
 
-def test_a_fault_that_the_topology_cannot_have_is_refused_with_its_reason(journal: Journal) -> None:
+def test_a_fault_that_does_not_apply_to_the_topology_is_rejected_with_the_reason(journal: Journal) -> None:
     with pytest.raises(Broken, match=r"fault T1 on primary-remote-multinet: there is only one primary"):
         inject(fault("T1"), mesh_of("primary-remote-multinet"), journal)
     assert journal.unhealed() == ()
