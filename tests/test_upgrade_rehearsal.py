@@ -282,7 +282,7 @@ def test_requests_with_default_settings_are_reported_and_not_judged() -> None:
     [
         (
             {"requests": [request(1), request(2, source=RESILIENT), request(2, RequestOutcome.REFUSED, RESILIENT)]},
-            "1 of 2 requests with resilient settings lost: "
+            "1 of 2 requests with resilience settings lost: "
             "{clock} cluster1 long-lived resilient: HTTP 503 after 0.01 s",
         ),
         ({"healthy_s": None, "unhealthy": "no istiod"}, "not healthy afterwards: no istiod"),
@@ -372,7 +372,7 @@ def test_the_page_has_steps_versions_requests_and_claims(monkeypatch: pytest.Mon
         "\n"
         "- clusters: cluster1 (primary, network1), cluster2 (primary, network2)\n"
         "- steps: 2 of 3, including the rollback\n"
-        "- requests during the steps: 20; lost with resilient settings (docs/failover.md): 0, "
+        "- requests during the steps: 20; lost with resilience settings (docs/failover.md): 0, "
         "with Istio's defaults: 0\n"
         "- all non-disruptive claims, after 1 steps: all hold\n"
         "\n"

@@ -153,13 +153,13 @@ class Bounds:
     answer: Bound = Bound(
         seconds=5.0,
         whose=Whose.PATIENCE,
-        why="an answer that takes longer is as bad as none: with resilient settings a try that hangs costs 2 s, one that "
+        why="an answer that takes longer is as bad as none: with resilience settings a try that hangs costs 2 s, one that "
         "cannot connect 1 s, and then another endpoint is tried",
     )
     route_around: Bound = Bound(
         seconds=6.0,
         whose=Whose.PATIENCE,
-        why="with resilient settings, from a fault until no request is lost or too slow any more: three errors and an "
+        why="with resilience settings, from a fault until no request is lost or too slow any more: three errors and an "
         "interval of outlier detection of 1 s, and tries that were on their way",
     )
     silence: Bound = Bound(

@@ -112,7 +112,7 @@ def judge_gateway(findings: Findings, drill: Drill, victim: Cluster) -> None:
 
 
 def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
-    """Each source's own cluster responds all the time; with resilient settings losses stop within a bound."""
+    """Each source's own cluster responds all the time; with resilience settings losses stop within a bound."""
     injected_s = drill.moments.injected.monotonic_s
     for source in drill.sources:
         one = (str(source),)

@@ -48,7 +48,7 @@ of UPGRADE-03 and UPGRADE-04, by step:
     took_s      what was done: an install, a restart of pods until they are ready
     healthy_s      from then until the mesh was proven healthy; absent if it was not
     requests, slowest_s    as above, of all requests from a second before the step until a second after all that
-    lost        refused or without an answer, with resilient settings (docs/failover.md)
+    lost        refused or without an answer, with resilience settings (docs/failover.md)
     lost_by_default        the same with Istio's default settings
     claims_s    how long the pass of claims took that followed; absent where none did
 

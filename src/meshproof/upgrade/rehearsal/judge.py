@@ -51,7 +51,7 @@ def problems_of(result: StepResult, *, seen: bool = True) -> list[str]:
     if lost := result.lost:
         shown = "; ".join(map(str, lost[:SHOWN])) + ("; …" if len(lost) > SHOWN else "")
         sent = sum(map(is_resilient, result.requests))
-        found.append(f"{len(lost)} of {sent} requests with resilient settings lost: {shown}")
+        found.append(f"{len(lost)} of {sent} requests with resilience settings lost: {shown}")
     if not result.requests:
         found.append("no request was sent")
     found += [f"no request from {source} is known to have succeeded" for source in result.silent]

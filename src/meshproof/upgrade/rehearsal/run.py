@@ -62,7 +62,7 @@ class StepResult:
 
     @property
     def lost(self) -> list[Request]:
-        """Lost requests with resilient settings; none is allowed."""
+        """Lost requests with resilience settings; none is allowed."""
         return [request for request in self.requests if request.is_bad and is_resilient(request)]
 
     @property
@@ -83,7 +83,7 @@ class StepResult:
 
 
 def is_resilient(request: Request) -> bool:
-    """Whether it was a request to the application with resilient settings."""
+    """Whether it was a request to the application with resilience settings."""
     return request.source.endswith(f" {RESILIENT.name}")
 
 

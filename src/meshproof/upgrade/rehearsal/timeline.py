@@ -30,7 +30,7 @@ def _head(rehearsal: Rehearsal) -> Iterator[str]:
     taken = len(rehearsal.results)
     yield f"- steps: {taken} of {taken + len(rehearsal.untaken)}, including the rollback"
     yield (
-        f"- requests during the steps: {requests}; lost with resilient settings (docs/failover.md): {lost}, "
+        f"- requests during the steps: {requests}; lost with resilience settings (docs/failover.md): {lost}, "
         f"with Istio's defaults: {by_default}"
     )
     outcome = f"{', '.join(red)} red" if red else "all hold"
