@@ -9,7 +9,7 @@ import pytest
 
 from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.progress import LineNarrator, Silent
-from meshproof.providers.cli_tools.commands import Command, Rehearsal, Shell, Tool, require_tools, try_all
+from meshproof.providers.cli_tools.commands import Command, DryRunner, Shell, Tool, require_tools, try_all
 
 ASK = Command(argv=("echo", "a b", "$HOME"), why="what echo says", example="x")
 READ = Command(argv=("cat",), why="cat reads", stdin="one: $HOME\ntwo\n")
@@ -54,7 +54,7 @@ def test_only_words_that_pass_are_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_rehearsal_runs_nothing_and_answers_with_examples(tmp_path: Path) -> None:
-    rehearsal = Rehearsal()
+    rehearsal = DryRunner()
     touch = Command(argv=("touch", str(tmp_path / "file")), why="a file")
     assert rehearsal.at_once([ASK, touch]) == ["x", ""]
     assert rehearsal.commands == [ASK, touch]

@@ -18,7 +18,7 @@ from meshproof.install.lifecycle import install_mesh
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers_in
 from meshproof.load.generator import DEFAULT, Way, sources_of
-from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
+from meshproof.mesh.gateways import gateway_pods, opened_at_ingress, selector_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
@@ -154,7 +154,7 @@ def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(m
     for name, label in (("a", "ingress"), ("b", "other")):
         meta = {"name": name, "namespace": "istio-ingress", "labels": {"istio": label}}
         fake_of(east).put({"kind": "Pod", "metadata": meta})
-    assert [pod["metadata"]["name"] for pod in pods_of(east, ingress_of(east))] == ["a"]
+    assert [pod["metadata"]["name"] for pod in gateway_pods(east, ingress_of(east))] == ["a"]
     with pytest.raises(Broken, match="Service edge/istio-cross on east: it is not there"):
         selector_of(east, east.spec.east_west)
     fake_of(east).put(service(east.spec.east_west, {}))

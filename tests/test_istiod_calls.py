@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
 from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, PROPER, token_problems
 from meshproof.mesh.webhooks import parse_webhook
-from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
+from meshproof.probes.istiod_api import IstiodReply, call_istiod, parse_call, review, review_problems, token_of
 from meshproof.probes.pod_script import Output
 from tests.fakes import LocalKube, pod
 
@@ -64,18 +64,18 @@ def test_each_caller_gets_what_it_deserves() -> None:
     assert token_problems(NO_TOKEN, silent)[0].startswith("no answer (curl: (60)")
 
 
-def answered(**response: Any) -> Call:
-    return Call(http=200, grpc=None, said="", body=json.dumps({"response": response}))
+def answered(**response: Any) -> IstiodReply:
+    return IstiodReply(http=200, grpc=None, message="", body=json.dumps({"response": response}))
 
 
 def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
     assert review_problems(answered(allowed=True, patch="W10=")) == []
     assert review_problems(answered(allowed=True)) == ["answers without a patch: the pod would start without a sidecar"]
     assert review_problems(answered(allowed=False, status={"message": "no"})) == ["refuses: no"]
-    assert review_problems(Call(http=200, grpc=None, said="", body="hello")) == [
+    assert review_problems(IstiodReply(http=200, grpc=None, message="", body="hello")) == [
         "answers something else than an admission review: 'hello'"
     ]
-    assert review_problems(Call(http=404, grpc=None, said="not found")) == ["HTTP 404: not found"]
+    assert review_problems(IstiodReply(http=404, grpc=None, message="not found")) == ["HTTP 404: not found"]
     assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no answer (curl: (60)")
 
 

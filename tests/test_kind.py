@@ -14,8 +14,8 @@ from meshproof.core.model import Topology
 from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
 from meshproof.providers.cli_tools.clusters import MadeClusters, is_kept, open_made
-from meshproof.providers.cli_tools.commands import Rehearsal, Shell
-from meshproof.providers.cli_tools.kind import METALLB, Kind, plan_clusters, pool_of, runtime_of
+from meshproof.providers.cli_tools.commands import DryRunner, Shell
+from meshproof.providers.cli_tools.kind import METALLB, KindProvider, plan_clusters, pool_of, runtime_of
 from tests.install_fakes import three_clusters
 from tests.maker_fakes import TOOLBOX, Tools, tools
 
@@ -58,8 +58,8 @@ def world() -> Iterator[Tools]:
         yield world
 
 
-def maker(world: Tools, topology: Topology = SAMENET, *, runtime: str = "docker") -> Kind:
-    return Kind("default", topology, Shell(Silent(), world), runtime=runtime)
+def maker(world: Tools, topology: Topology = SAMENET, *, runtime: str = "docker") -> KindProvider:
+    return KindProvider("default", topology, Shell(Silent(), world), runtime=runtime)
 
 
 def opened(
@@ -123,8 +123,8 @@ def test_podman_is_named_to_kind_and_run_for_the_rest(world: Tools, state: Path)
 
 def test_of_three_clusters_only_those_on_one_network_are_connected(tmp_path: Path) -> None:
     topology = three_clusters(tmp_path)
-    rehearsal = Rehearsal()
-    Kind("x", topology, rehearsal, runtime="docker").connect(topology)
+    rehearsal = DryRunner()
+    KindProvider("x", topology, rehearsal, runtime="docker").connect(topology)
     routes = {" ".join(c.argv[2:]) for c in rehearsal.commands if "exec" in c.argv}
     assert len(routes) == 6
     assert {route for route in routes if "via" in route} == {
@@ -274,12 +274,12 @@ def test_podman_is_taken_if_it_is_named_or_alone(
 
 @pytest.mark.parametrize("told", ["", "null", "{}", '{"kind": {"IPAddress": "", "IPPrefixLen": 0}}'])
 def test_a_node_without_an_address_is_named(told: str) -> None:
-    class Mute(Rehearsal):
+    class Mute(DryRunner):
         def run(self, command: object) -> str:
             return told
 
     with pytest.raises(Broken, match=f"{ONE}-control-plane: no IPv4 address in"):
-        Kind("default", SAMENET, Mute(), runtime="docker").peers()
+        KindProvider("default", SAMENET, Mute(), runtime="docker").peers()
 
 
 def test_ranges_of_the_topology_are_taken_unless_they_overlap(tmp_path: Path) -> None:
@@ -308,4 +308,4 @@ def test_load_balancers_have_the_end_of_the_nodes_network() -> None:
 @pytest.mark.parametrize("name", ["", "Big", "a/b", "a" * 17])
 def test_names_that_cannot_be_part_of_a_clusters_are_refused(name: str) -> None:
     with pytest.raises(BadInput, match=f"--lab-name={name}: must be"):
-        Kind(name, SAMENET, Rehearsal(), runtime="docker")
+        KindProvider(name, SAMENET, DryRunner(), runtime="docker")

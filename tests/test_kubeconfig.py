@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kubernetes.client import Json, Kube
-from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.clients.kubernetes.rbac import NEEDED, AccessRule, missing_rights
 from meshproof.core.errors import BadInput, Unavailable
 from meshproof.core.model import ClusterName
 from meshproof.core.progress import Silent
@@ -193,7 +193,7 @@ def test_all_rights_that_are_missing_are_listed_at_once(both: Attachment, east: 
 
 def test_rights_by_wildcards_count(west: Cluster, tmp_path: Path) -> None:
     kube = Kube(kubeconfig(tmp_path, west.url), "c")
-    rules = (Rule(group="", resources=("pods/exec",), verbs=("create",)),)
+    rules = (AccessRule(group="", resources=("pods/exec",), verbs=("create",)),)
     west.rules = [{"apiGroups": [""], "resources": ["*/exec"], "verbs": ["create"]}]
     assert missing_rights(kube, rules) == []
     assert kube.calls == 1

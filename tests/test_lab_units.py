@@ -25,7 +25,7 @@ from meshproof.providers.lab.build import debian as packages
 from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.build.images import Image, Layer, archive, copy_for_node
 from meshproof.providers.lab.build.istio_releases import CURRENT, OLDER, RELEASES, before, release_of
-from meshproof.providers.lab.node.load_balancer import AddressBook, PoolExhausted, status_patch
+from meshproof.providers.lab.node.load_balancer import AddressAllocator, PoolExhausted, status_patch
 from meshproof.providers.lab.node.supervisor import Exit
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
 
@@ -93,37 +93,37 @@ def service(name: str, kind: str = "LoadBalancer", address: str = "") -> dict[st
 
 
 def test_addresses_differ_stay_the_same_and_survive_a_new_start() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    first, second = book.address_for("ns/a"), book.address_for("ns/b")
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    first, second = allocator.address_for("ns/a"), allocator.address_for("ns/b")
     assert first != second
-    assert book.address_for("ns/a") == first
-    restarted = AddressBook(pool=book.pool)
+    assert allocator.address_for("ns/a") == first
+    restarted = AddressAllocator(pool=allocator.pool)
     assert restarted.address_for("ns/b", wanted=str(second)) == second
 
 
 def test_an_address_that_another_service_holds_is_not_given_twice() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    first = book.address_for("ns/a")
-    assert book.address_for("ns/b", wanted=str(first)) != first
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    first = allocator.address_for("ns/a")
+    assert allocator.address_for("ns/b", wanted=str(first)) != first
 
 
 def test_an_empty_pool_says_so() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/30"))
-    book.address_for("ns/a"), book.address_for("ns/b")
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/30"))
+    allocator.address_for("ns/a"), allocator.address_for("ns/b")
     with pytest.raises(PoolExhausted, match=r"address for ns/c: the pool 198\.18\.9\.0/30 is used up"):
-        book.address_for("ns/c")
+        allocator.address_for("ns/c")
 
 
 @pytest.mark.parametrize(("kind", "address", "patched"), [("ClusterIP", "", False), ("LoadBalancer", "", True)])
 def test_only_services_of_type_load_balancer_are_patched(kind: str, address: str, patched: bool) -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    assert (status_patch(service("a", kind, address), book) is not None) is patched
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    assert (status_patch(service("a", kind, address), allocator) is not None) is patched
 
 
 def test_a_service_that_has_its_address_is_left_alone() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    assert status_patch(service("a", address="198.18.9.5"), book) is None
-    assert book.held == {"ns/a": IPv4Address("198.18.9.5")}
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    assert status_patch(service("a", address="198.18.9.5"), allocator) is None
+    assert allocator.assigned == {"ns/a": IPv4Address("198.18.9.5")}
 
 
 # -- folders --------------------------------------------------------------------------------------------------------
@@ -183,18 +183,18 @@ def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tmp_path.chmod(0o700)
     monkeypatch.setenv("MESHPROOF_CACHE", str(tmp_path))
     monkeypatch.delenv(locks.HELD, raising=False)
-    with locks.held("x"):
-        with locks.held("x"):
+    with locks.lab_lock("x"):
+        with locks.lab_lock("x"):
             pass  # this very run, or one that it started
         monkeypatch.delenv(locks.HELD)
-        with pytest.raises(BadInput) as caught, locks.held("x"):
+        with pytest.raises(BadInput) as caught, locks.lab_lock("x"):
             pass
         monkeypatch.setenv(locks.HELD, "x")
     assert str(caught.value) == (
         f"lab x: another run is using it (process {os.getpid()})\n"
         "  repair: wait for its end, or choose another --lab-name"
     )
-    with locks.held("x"):
+    with locks.lab_lock("x"):
         assert os.environ[locks.HELD] == "x"
     assert locks.HELD not in os.environ
 
@@ -204,7 +204,7 @@ def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_missing_packages_are_listed_with_the_command_where_we_may_not_install(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = tuple(p for p in packages.PACKAGES if p.name in ("runc", "tini"))
-    monkeypatch.setattr(packages, "missing", lambda: lacking)
+    monkeypatch.setattr(packages, "missing_packages", lambda: lacking)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(BadInput) as caught:
         packages.ensure_packages(Silent())

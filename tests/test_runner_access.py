@@ -88,7 +88,7 @@ def test_what_pods_reach_and_the_runner_does_not_is_said(monkeypatch: pytest.Mon
         "requests from this machine: pods can connect to istio-ingressgateway of west (10.0.0.2), this machine cannot\n"
         "  repair: run it where the gateways can be reached"
     )
-    assert access.told == (
+    assert access.descriptions == (
         "istio-ingressgateway of west (10.0.0.2) is asked by the client outside the mesh in east: this machine cannot "
         "connect to it, pods can",
     )

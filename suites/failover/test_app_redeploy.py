@@ -33,7 +33,7 @@ def test_a_dead_endpoint_that_nobody_reports(book: AppRedeploy, evidence: Eviden
     """Without its istiod nobody tells a proxy that an endpoint is gone: it has to find out by itself."""
     findings = Findings("loads")
     drill, bound = book.drill, BOUNDS.route_around.seconds
-    drills.attach(evidence, drill, "book")
+    drills.attach_drill(evidence, drill, "book")
     gone, measured = book.removed.told.monotonic_s, dict[str, str]()
     for source in drill.sources:
         must_have_been_healthy(drill, (str(source),))

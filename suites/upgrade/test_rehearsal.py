@@ -51,7 +51,7 @@ def test_an_upgrade_by_revision_costs_nothing(by_revision: Rehearsal, evidence: 
     """Istio's recommended way: while two control planes are there every pod must know which one is its own."""
     findings = Findings("steps")
     judge(by_revision, findings)
-    rehearsals.attach(evidence, by_revision)
+    rehearsals.attach_upgrade(evidence, by_revision)
     findings.conclude()
 
 
@@ -68,7 +68,7 @@ def test_an_upgrade_in_place_costs_nothing(in_place: Rehearsal, evidence: Eviden
     """The shorter way: old proxies must go on under a new istiod until somebody restarts their pods."""
     findings = Findings("steps")
     judge(in_place, findings)
-    rehearsals.attach(evidence, in_place)
+    rehearsals.attach_upgrade(evidence, in_place)
     findings.conclude()
 
 

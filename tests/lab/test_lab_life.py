@@ -31,7 +31,7 @@ pytestmark = pytest.mark.lab
 
 
 def must_be_gone(name: str, *, but_folder: bool = False) -> None:
-    left = remains.find(name)
+    left = remains.find_remains(name)
     if left.processes or left.namespaces or left.links or left.cgroups or (left.folder and not but_folder):
         raise NotYet(str(left))
 
@@ -58,7 +58,7 @@ def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_na
     daemon = LabFolder(scratch_name).daemon
     assert daemon is not None
     os.kill(daemon.pid, signal.SIGKILL)
-    left = remains.find(scratch_name)
+    left = remains.find_remains(scratch_name)
     assert left.namespaces
     assert left.cgroups
     again = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=True)
@@ -89,7 +89,7 @@ def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
     ) as process:
 
         def begun() -> None:
-            if not remains.find(scratch_name).processes:
+            if not remains.find_remains(scratch_name).processes:
                 raise NotYet("no process of the lab yet")
 
         eventually(begun, what="the first process of the lab", timeout_s=20, poll_s=0.1)
@@ -122,7 +122,7 @@ def test_an_exit_while_starting_fails_at_once_with_the_last_words(
 def test_a_process_that_ends_later_is_noticed_and_named(scratch_name: str) -> None:
     lab = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
     assert lab.problems() == ()
-    outer = labs.ask(lab.folder, {"do": "status"})["processes"]["east/kube-scheduler"]
+    outer = labs.request_daemon(lab.folder, {"do": "status"})["processes"]["east/kube-scheduler"]
     inner = int(Path(f"/proc/{outer}/task/{outer}/children").read_text())
     os.kill(inner, signal.SIGKILL)
 

@@ -133,8 +133,8 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     daemon = LabFolder(LAB).daemon
     return TopologyTimes(
         name=name,
-        remove_s=_told(first, "the mesh that was there is removed", default=0.0),
-        install_s=_told(first, f"mesh {name}"),
+        remove_s=_step_seconds(first, "the mesh that was there is removed", default=0.0),
+        install_s=_step_seconds(first, f"mesh {name}"),
         pass_s=spent,
         claims=verdict["counts"]["SUCCEEDED"],
         requests=verdict["api_requests"]["total"],
@@ -142,7 +142,7 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     )
 
 
-def _told(output: str, title: str, default: float | None = None) -> float:
+def _step_seconds(output: str, title: str, default: float | None = None) -> float:
     """The seconds that the narration gives for a step."""
     match = re.search(rf"\+ *([\d.]+) s  {re.escape(title)}$", output, re.MULTILINE)
     if match:

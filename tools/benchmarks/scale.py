@@ -82,12 +82,12 @@ def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> Growth:
 
 def _topology_of(count: int, folder: Path) -> Path:
     """The base topology with `count` clusters, each a primary on a network of its own."""
-    told: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
-    for number in range(len(told["clusters"]) + 1, count + 1):
+    spec: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
+    for number in range(len(spec["clusters"]) + 1, count + 1):
         extra = {"name": f"cluster{number}", "role": "primary", "network": f"network{number}"}
-        told["clusters"].append(extra | {"app_version": f"v{number}"})
+        spec["clusters"].append(extra | {"app_version": f"v{number}"})
     path = folder / f"{BASE}-of-{count}.yaml"
-    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
     return path
 
 
@@ -101,13 +101,13 @@ def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: 
     begin = time.monotonic()
     run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
     seconds = time.monotonic() - begin
-    told = yaml.safe_load((folder / FILE_NAME).read_text())
+    verdict = yaml.safe_load((folder / FILE_NAME).read_text())
     return Pass(
         clusters=clusters,
         services=services,
         seconds=seconds,
-        requests=told["api_requests"]["total"],
-        claims=told["counts"]["SUCCEEDED"],
+        requests=verdict["api_requests"]["total"],
+        claims=verdict["counts"]["SUCCEEDED"],
     )
 
 

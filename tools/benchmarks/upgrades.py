@@ -45,12 +45,12 @@ def read_upgrades(folders: Sequence[Path]) -> list[Upgrade]:
         named, repair = f"--upgrades {folder}", "name the --report-dir of a run"
         text = read_text(f"{named}: {FILE_NAME}", folder / FILE_NAME, repair)
         try:
-            told = yaml.safe_load(text)
+            verdict = yaml.safe_load(text)
         except yaml.YAMLError as problem:
             raise BadInput(f"{named}: {FILE_NAME}", f"not valid YAML: {str(problem).splitlines()[0]}", repair) from None
-        if not isinstance(told, dict) or not isinstance(told.get("topologies"), dict):
+        if not isinstance(verdict, dict) or not isinstance(verdict.get("topologies"), dict):
             raise BadInput(f"{named}: {FILE_NAME}", "it is no verdict", repair)
-        here = [each for name, topology in told["topologies"].items() for each in _of(name, topology["claims"])]
+        here = [each for name, topology in verdict["topologies"].items() for each in _of(name, topology["claims"])]
         if not here:
             raise BadInput(named, "its run made no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
         found += here

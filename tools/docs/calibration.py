@@ -17,12 +17,12 @@ DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs" / "sensitivity.md
 
 def document(folder: Path) -> str:
     """The tables of the report in that folder, and where they come from. Raises `BadInput` if there is none."""
-    told = read_report(folder)
-    if not told.outcomes and not told.passes:
+    report = read_report(folder)
+    if not report.outcomes and not report.passes:
         raise BadInput(f"folder {folder}", f"it has no {DATA}", "run pytest tests/sensitivity --topology=all first")
-    moments = sorted([outcome.ran for outcome in told.outcomes] + [clean.ran for clean in told.passes])
-    seconds = sum(outcome.inject_s + outcome.run_s + outcome.heal_s for outcome in told.outcomes)
-    tables = render_summary(FAULTS, told).removeprefix("# Sensitivity\n")
+    moments = sorted([outcome.ran for outcome in report.outcomes] + [clean.ran for clean in report.passes])
+    seconds = sum(outcome.inject_s + outcome.run_s + outcome.heal_s for outcome in report.outcomes)
+    tables = render_summary(FAULTS, report).removeprefix("# Sensitivity\n")
     return f"""\
 # What the claims notice
 

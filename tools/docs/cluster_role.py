@@ -16,7 +16,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_SECRETS,
     FOR_UPGRADE_CHECK,
     NEEDED,
-    Rule,
+    AccessRule,
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ _HEADER: Final = f"""\
 # `python -m tools.docs.cluster_role`: change it there. docs/attach.md tells more.
 """
 
-ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (
+ROLES: Final[tuple[tuple[str, str, tuple[AccessRule, ...]], ...]] = (
     (VERIFY, "Without it a run does not begin.", NEEDED),
     (
         READ_SECRETS,
@@ -60,11 +60,11 @@ def current() -> str:
     return _HEADER + "".join(_document(*role) for role in ROLES)
 
 
-def _document(name: str, why: str, rules: Iterable[Rule]) -> str:
+def _document(name: str, why: str, rules: Iterable[AccessRule]) -> str:
     return f"---\n# {why}\n{yaml.safe_dump(cluster_role(name, rules), sort_keys=False, width=120)}"
 
 
-def cluster_role(name: str, rules: Iterable[Rule]) -> Json:
+def cluster_role(name: str, rules: Iterable[AccessRule]) -> Json:
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRole",

@@ -66,7 +66,7 @@ def run(results: Path, options: Sequence[str], *, limit_s: float, sonobuoy: Path
         try:
             code = _end_of(subprocess.Popen(command(results, options), start_new_session=True), limit_s)
             (results / RUN).write_text(_run_xml(code))
-            _tell(results, code)
+            _print_verdict(results, code)
             return code
         finally:
             if sonobuoy is not None:
@@ -84,7 +84,7 @@ def command(results: Path, options: Sequence[str]) -> list[str]:
     ]
 
 
-class _ToldToEnd(Exception):
+class _Terminated(Exception):
     """The kubelet's TERM, or Ctrl-C."""
 
 
@@ -98,13 +98,13 @@ def _end_of(pytest: subprocess.Popen[bytes] | subprocess.Popen[str], limit_s: fl
     def end(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        raise _ToldToEnd
+        raise _Terminated
 
     try:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, end)
         return _plain(pytest.wait(limit_s))
-    except _ToldToEnd:
+    except _Terminated:
         print("meshproof: told to end: the run is interrupted", flush=True)
     except subprocess.TimeoutExpired:
         print(f"meshproof: no end within --limit={limit_s:g} s: the run is interrupted", flush=True)
@@ -135,7 +135,7 @@ def _meaning(code: int) -> str:
     return f"exit code {code}: {EXITS.get(code, 'unknown')}" if code else "exit code 0"
 
 
-def _tell(results: Path, code: int) -> None:
+def _print_verdict(results: Path, code: int) -> None:
     """The verdict in the log: for those who collect logs, and for a pod that is gone before anyone has fetched it."""
     verdict = results / VERDICT
     if verdict.exists():
@@ -181,9 +181,9 @@ def _must_have_ended(results: Path) -> None:
     lock = results / _RUNNING
     if not lock.exists() or not lock.stat().st_size:
         raise NotYet("no run has begun")
-    with lock.open() as held:
+    with lock.open() as handle:
         try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             raise NotYet("the run goes on") from None
 

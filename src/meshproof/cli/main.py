@@ -25,7 +25,7 @@ from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab import api as labs
 from meshproof.providers.lab import doctor
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
-from meshproof.providers.lab.status import describe
+from meshproof.providers.lab.status import lab_status
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
@@ -136,7 +136,7 @@ def _down(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    print(describe(arguments.lab_name))
+    print(lab_status(arguments.lab_name))
     return 0
 
 

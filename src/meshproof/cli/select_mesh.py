@@ -11,7 +11,7 @@ from typing import Final
 
 from meshproof.cli.arguments import TOPOLOGY_HELP, add_options
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.clients.kubernetes.rbac import Rule
+from meshproof.clients.kubernetes.rbac import AccessRule
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
 from meshproof.core.topology import called, load_topology, parse_topology
@@ -60,7 +60,7 @@ def add_choosers(parser: argparse.ArgumentParser) -> None:
     add_options(parser, CHOOSERS)
 
 
-def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[Rule]) -> Chosen:
+def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[AccessRule]) -> Chosen:
     """Handles on the clusters, which must grant `rules` where they are not ours. Raises `BadInput` if there is none."""
     values: dict[str, object] = {option.dest: getattr(arguments, option.dest) for option in CHOOSERS}
     if values[TOPOLOGY.dest] == ALL:
@@ -101,8 +101,8 @@ def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Top
     topology = load_topology(proposal.ours) if proposal.ours else parse_topology(proposal.text, Path(FILE))
     contexts = [f"{cluster}={context}" for cluster, context in proposal.contexts]
     # Clusters have other names now than those that were given; variables of the environment have had their say.
-    said = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
-    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **said}, root=Path())
+    detected = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
+    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **detected}, root=Path())
     assert again.attachment is not None
     return topology, replace(again.attachment, source=attachment.source), text
 

@@ -53,10 +53,10 @@ def _record(arguments: argparse.Namespace) -> int:
     writable_file(f"-o {arguments.output}", arguments.output)  # before a mesh is queried in vain
     record = _taken(arguments)
     write_record(record, arguments.output)
-    asked = ", ".join(record.samples) or "nobody: no client or no demonstration service is there"
+    callers = ", ".join(record.samples) or "nobody: no client or no demonstration service is there"
     print(
         f"wrote {arguments.output}: {len(record.parts)} parts of {len(record.holders)} holders, "
-        f"Istio {', '.join(record.istiods) or 'unknown'}; requests from {asked}",
+        f"Istio {', '.join(record.istiods) or 'unknown'}; requests from {callers}",
         file=sys.stderr,
     )
     return 0

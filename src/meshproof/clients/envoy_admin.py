@@ -162,8 +162,10 @@ def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
     """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
     answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=PROXY)
     if answer.exit_code != 0:
-        said = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line]
-        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(said)[-500:])
+        output = [
+            line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line
+        ]
+        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(output)[-500:])
     return answer.stdout
 
 
@@ -199,8 +201,8 @@ def parse_security(clusters: str, endpoints: str, cluster: str) -> Mapping[str, 
     configs = [c.get("cluster") or {} for c in _parse(clusters, "config_dump").get("configs") or []]
     config = next((c for c in configs if c.get("name") == cluster), {})
     for assignment in _parse(endpoints, "config_dump").get("configs") or []:
-        told = assignment.get("endpoint_config") or {}
-        for group in (told.get("endpoints") or []) if told.get("cluster_name") == cluster else []:
+        config = assignment.get("endpoint_config") or {}
+        for group in (config.get("endpoints") or []) if config.get("cluster_name") == cluster else []:
             for endpoint in group.get("lb_endpoints") or []:
                 address = endpoint["endpoint"]["address"]["socket_address"]
                 metadata = ((endpoint.get("metadata") or {}).get("filter_metadata") or {}).get(_MATCHED) or {}
@@ -330,8 +332,8 @@ def parse_draining(gauges: Mapping[str, int]) -> Draining:
 
 def parse_drain_time_s(text: str) -> float:
     """From `/server_info`, where durations are texts in seconds (`45s`)."""
-    told = (_parse(text, "server_info").get("command_line_options") or {}).get("drain_time")
+    reported = (_parse(text, "server_info").get("command_line_options") or {}).get("drain_time")
     try:
-        return float(str(told).removesuffix("s"))
+        return float(str(reported).removesuffix("s"))
     except ValueError:
-        raise Broken("Envoy's server_info", f"command_line_options.drain_time is {told!r}, not seconds") from None
+        raise Broken("Envoy's server_info", f"command_line_options.drain_time is {reported!r}, not seconds") from None

@@ -17,11 +17,11 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     cwd: Path | None = None,
-    telling: Collection[int] = (),
+    accepted_exit_codes: Collection[int] = (),
 ) -> str:
     """Run a program and return its standard output.
 
-    `telling` are exit codes that are an answer too, if something was printed. Raises `Broken` with the command line,
+    `accepted_exit_codes` are exit codes that are an answer too, if something was printed. Raises `Broken` with the command line,
     the exit code and the last lines of both outputs if it fails, cannot be started, or does not end within `timeout_s`
     seconds.
     """
@@ -34,9 +34,9 @@ def run(
         raise Broken(command, f"cannot be started: {problem}") from None
     except subprocess.TimeoutExpired as problem:
         # Even with text=True what was read until the deadline comes as bytes (subprocess.TimeoutExpired).
-        seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
-        raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(seen)}") from None
-    if done.returncode != 0 and (done.returncode not in telling or not done.stdout.strip()):
+        output = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
+        raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(output)}") from None
+    if done.returncode != 0 and (done.returncode not in accepted_exit_codes or not done.stdout.strip()):
         words = _tail(done.stderr if done.stderr else done.stdout)
         raise Broken(command, f"exit code {done.returncode}; last words: {words}")
     return done.stdout

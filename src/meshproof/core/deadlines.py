@@ -130,7 +130,7 @@ class Horizons:
     """So long may an upgrade of Istio take until every proxy is a new one; no CA should end meanwhile."""
 
 
-class Whose(StrEnum):
+class BoundOrigin(StrEnum):
     """Who stands for a bound: Istio (or Kubernetes) says so, or it is how long we think that an operator waits."""
 
     PROMISE = "Istio's promise"
@@ -142,7 +142,7 @@ class Bound:
     """A bound of a FAILOVER claim in seconds (0: none at all may be lost), whose it is, and why it is that much."""
 
     seconds: float
-    whose: Whose
+    origin: BoundOrigin
     why: str
 
 
@@ -152,83 +152,83 @@ class Bounds:
 
     answer: Bound = Bound(
         seconds=5.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="an answer that takes longer is as bad as none: with resilient settings a try that hangs costs 2 s, one that "
         "cannot connect 1 s, and then another endpoint is tried",
     )
     route_around: Bound = Bound(
         seconds=6.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="with resilient settings, from a fault until no request is lost or too slow any more: three errors and an "
         "interval of outlier detection of 1 s, and tries that were on their way",
     )
     silence: Bound = Bound(
         seconds=5.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="the longest pause between two answers of a client's own cluster, which no fault elsewhere should stop",
     )
     gateway_back: Bound = Bound(
         seconds=15.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="from the death of an east-west gateway's pods until no request across networks is lost any more: "
         "Kubernetes starts a pod, which gets its certificate and configuration",
     )
     rejoin: Bound = Bound(
         seconds=30.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="from the healing of a link until both clusters answer everywhere again and a change made in one is seen "
         "in the other: ejections end (5 s, longer each time), watches are tried again",
     )
     watched_again: Bound = Bound(
         seconds=60.0,
-        whose=Whose.PROMISE,
+        origin=BoundOrigin.PROMISE,
         why="from the return of API servers until changes in them are followed: client-go tries a watch again after a "
         "pause that doubles from 0.8 s to 30 s, and may be twice as long (k8s.io/client-go, tools/cache, reflector)",
     )
     secret_gone: Bound = Bound(
         seconds=15.0,
-        whose=Whose.PROMISE,
+        origin=BoundOrigin.PROMISE,
         why="istio.io, Install Multicluster: istiod watches remote secrets; from the deletion of one until its "
         "endpoints have left every proxy (PILOT_DEBOUNCE_MAX is 10 s)",
     )
     forgotten: Bound = Bound(
         seconds=1.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="from the first request that is lost until the last when a remote's secret goes: its istiod forgets the "
         "remote's pods, too, and their sidecars lose the cluster of their own port just before its listener",
     )
     secret_back: Bound = Bound(
         seconds=30.0,
-        whose=Whose.PROMISE,
+        origin=BoundOrigin.PROMISE,
         why="the same for a new secret: istiod lists the whole cluster first (PILOT_REMOTE_CLUSTER_TIMEOUT, 30 s)",
     )
     replica_gap: Bound = Bound(
         seconds=3.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="after one of two replicas was killed kube-proxy may send API servers to it for a moment; Kubernetes "
         "promises no less than that a controller tries again",
     )
     remote_gap: Bound = Bound(
         seconds=15.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="the same for a remote: its API server comes through an east-west gateway, which learns of the death from "
         "istiod; a call on its way to the dead one hangs for the webhook's time limit of 10 s",
     )
     leader: Bound = Bound(
         seconds=60.0,
-        whose=Whose.PROMISE,
+        origin=BoundOrigin.PROMISE,
         why="new namespaces are served by the leader of the replicas alone; its lease lasts 30 s, and the others try "
         "for it every few seconds (istio.io/istio, pilot/pkg/leaderelection)",
     )
     crash: Bound = Bound(
         seconds=30.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="from a crash of istiod's process until it is ready again: the kubelet starts it at once the first time, "
         "and after a pause that doubles from 10 s if it crashed lately",
     )
     cluster_back: Bound = Bound(
         seconds=120.0,
-        whose=Whose.PATIENCE,
+        origin=BoundOrigin.PATIENCE,
         why="from starting a lost cluster's machine until the mesh is healthy: all its pods start anew",
     )
 

@@ -90,7 +90,7 @@ class ClusterSpec:
         return {names.REVISION_LABEL: self.revision}
 
 
-class Member(Protocol):
+class TopologyMember(Protocol):
     """What a cluster of a topology and a live one have in common."""
 
     @property
@@ -103,7 +103,7 @@ class Member(Protocol):
     def control_plane(self) -> ClusterName: ...
 
 
-M = TypeVar("M", bound=Member)
+M = TypeVar("M", bound=TopologyMember)
 
 
 class Members(Generic[M]):

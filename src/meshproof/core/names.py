@@ -89,7 +89,7 @@ ISTIOD_GATEWAY: Final = "istiod-gateway"
 
 FLAGS_HEADER: Final = "x-meshproof-flags"
 ATTEMPTS_HEADER: Final = "x-meshproof-attempts"
-TELLING_HEADERS: Final = {FLAGS_HEADER: "%RESPONSE_FLAGS%", ATTEMPTS_HEADER: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"}
+DIAGNOSTIC_HEADERS: Final = {FLAGS_HEADER: "%RESPONSE_FLAGS%", ATTEMPTS_HEADER: "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"}
 """Response headers by which our routes tell what their proxy knows (Envoy, Access logging: command operators)."""
 
 

@@ -12,14 +12,14 @@ _TARGET: Final = re.compile(r"v?(\d+\.\d+)(?:\.(\d+))?(-[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class UpgradeTarget:
     """As it was named, and its major and minor version: patch releases of one minor behave alike."""
 
     text: str
     version: Version
 
     @property
-    def proxies_say(self) -> str:
+    def reported_by_proxies(self) -> str:
         """What its proxies tell istiod of their version."""
         found = _TARGET.fullmatch(self.text)
         assert found is not None
@@ -29,12 +29,12 @@ class Target:
         return self.text
 
 
-def parse_target(text: str, flag: str = "--to") -> Target:
+def parse_target(text: str, flag: str = "--to") -> UpgradeTarget:
     """From `1.31`, `1.31.2` or `v1.31.0-rc.1`. Raises `BadInput` that names `flag` if it is none."""
     version = Version.parse(text) if _TARGET.fullmatch(text.strip()) else None
     if version is None or version.major != 1:
         raise BadInput(f"{flag}={text}", "that is no version of Istio", "write it as 1.31 or 1.31.2")
-    return Target(text=text.strip().removeprefix("v"), version=version)
+    return UpgradeTarget(text=text.strip().removeprefix("v"), version=version)
 
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:[-+.].*)?")

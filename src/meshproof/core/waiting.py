@@ -1,4 +1,4 @@
-"""The only place that waits: `eventually`, on tenacity, `settled` and `pause`; the last observation is kept.
+"""The only place that waits: `eventually`, on tenacity, `poll_until_clean` and `pause`; the last observation is kept.
 
 A check is a callable that returns an observation, or raises `NotYet` with what it saw. Any other exception ends the
 wait at once: a known-bad state must not cost the whole deadline (raise `Broken` or `ClaimFailed` for it).
@@ -25,7 +25,7 @@ class NotYet(MeshproofError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class WaitOutcome:
     """What a wait saw: attempts made, seconds spent, the last observation and when it last changed (seconds in)."""
 
     attempts: int
@@ -49,8 +49,8 @@ class _Watcher:
             self.last = text
             self.changed_s = time.monotonic() - self.start
 
-    def outcome(self) -> Outcome:
-        return Outcome(
+    def outcome(self) -> WaitOutcome:
+        return WaitOutcome(
             attempts=self.attempts,
             elapsed_s=time.monotonic() - self.start,
             last=self.last,
@@ -107,7 +107,7 @@ def pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def settled(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration_s) -> list[str]:
+def poll_until_clean(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration_s) -> list[str]:
     """Ask for problems until there are none, or `timeout_s` is over; returns the last ones.
 
     For what follows configuration that was just applied: the bound is part of what is claimed, the problems are told.

@@ -10,7 +10,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.model import INGRESS, ClusterSpec, Role, Topology
 from meshproof.core.progress import Narrator
-from meshproof.detect.infer import Found, described, find, gateways_of
+from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters, gateway_candidates
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
 from meshproof.mesh.handles import Cluster, Mesh
@@ -19,10 +19,10 @@ from meshproof.mesh.handles import Cluster, Mesh
 def must_agree(mesh: Mesh, narrator: Narrator) -> None:
     """Say what is on the clusters. Raises `BadInput` with every difference if the topology says something else."""
     with narrator.step("what is there, from the clusters themselves"):
-        found = find(cluster.kube for cluster in mesh.clusters)
-    for line in described(found):
+        found = find_clusters(cluster.kube for cluster in mesh.clusters)
+    for line in describe_clusters(found):
         narrator.say(f"  {line}")
-    if wrong := differences(mesh.topology, found):
+    if wrong := topology_differences(mesh.topology, found):
         lines = "".join(f"\n  - {line}" for line in wrong)
         raise BadInput(
             f"--topology={mesh.topology.name}",
@@ -32,7 +32,7 @@ def must_agree(mesh: Mesh, narrator: Narrator) -> None:
         )
 
 
-def differences(topology: Topology, found: Sequence[Found]) -> list[str]:
+def topology_differences(topology: Topology, found: Sequence[FoundCluster]) -> list[str]:
     """What the clusters say against a topology, one line each; `found` is in the order of its clusters."""
     by_context = {each.context: spec for spec, each in zip(topology.clusters, found, strict=True)}
     return [
@@ -43,7 +43,7 @@ def differences(topology: Topology, found: Sequence[Found]) -> list[str]:
 
 
 def _of_cluster(
-    topology: Topology, spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]
+    topology: Topology, spec: ClusterSpec, each: FoundCluster, by_context: dict[str, ClusterSpec]
 ) -> Iterator[str]:
     yield from _role(spec, each, by_context)
     wanted = {
@@ -60,19 +60,19 @@ def _of_cluster(
             yield f"{called}: the topology says {value}, there it is {each.places(what)}"
     for istiod in each.reading.istiods:
         if istiod.domain != names.CLUSTER_DOMAIN:
-            told = f"Services have names in {istiod.domain} (Deployment {istiod.name}, --domain)"
-            yield f"{told}; meshproof knows only those in {names.CLUSTER_DOMAIN}"
+            names_in = f"Services have names in {istiod.domain} (Deployment {istiod.name}, --domain)"
+            yield f"{names_in}; meshproof knows only those in {names.CLUSTER_DOMAIN}"
     yield from _gateways(topology, spec, each)
     version = each.reading.app_version
     if version and version != spec.app_version:
         yield f"app_version: the topology says {spec.app_version}, in namespace {names.APP_NAMESPACE} it is {version}"
 
 
-def _gateways(topology: Topology, spec: ClusterSpec, each: Found) -> Iterator[str]:
+def _gateways(topology: Topology, spec: ClusterSpec, each: FoundCluster) -> Iterator[str]:
     """Those that the topology names and that are not there, if others may be what is meant; an ingress gateway that is
     named and not there, or that is there though the topology says that there is none."""
     needed = (spec.ingress, spec.east_west if topology.needs_east_west_gateway(spec) else None)
-    for wanted, (what, usual, candidates) in zip(needed, gateways_of(each.reading), strict=True):
+    for wanted, (what, usual, candidates) in zip(needed, gateway_candidates(each.reading), strict=True):
         there = " or ".join(map(str, candidates))
         if wanted and wanted not in each.reading.there and candidates:
             yield f"{what}: the topology says {wanted}, which is not there; {there} is"
@@ -104,7 +104,7 @@ def _has_ingress(cluster: Cluster) -> bool:
     return bool(read(cluster.kube).ingresses)
 
 
-def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:
+def _role(spec: ClusterSpec, each: FoundCluster, by_context: dict[str, ClusterSpec]) -> Iterator[str]:
     what = f"a remote of {spec.control_plane}" if spec.role is Role.REMOTE else "a primary"
     if each.role is None:
         where = "no istiod is there, and no webhook that injects" if each.reading.has_namespace else "there is no mesh"
@@ -117,7 +117,7 @@ def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) ->
         yield f"the topology says it is {what}, it is one of {' or '.join(controllers)}: {each.why}"
 
 
-def _really(each: Found, controllers: Sequence[str]) -> str:
+def _really(each: FoundCluster, controllers: Sequence[str]) -> str:
     if each.role is Role.PRIMARY:
         return f"it is a primary (Deployment {', '.join(istiod.name for istiod in each.reading.istiods)})"
     if not each.reading.dials and not each.reading.controllers:

@@ -13,7 +13,7 @@ from meshproof.core.errors import BadInput
 from meshproof.core.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
 from meshproof.core.names import DEFAULT_REVISION
 from meshproof.core.topology import as_yaml, available, load_topology, parse_topology
-from meshproof.detect.infer import Found, described, find, gateways_of
+from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters, gateway_candidates
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.discovery.naming import MESH, NETWORK
 from meshproof.providers.contexts import Attachment
@@ -40,16 +40,16 @@ class Proposal:
 
     def as_error(self) -> BadInput:
         """For a run that was told no topology."""
-        told = "".join(f"\n  {line}" for line in self.lines)
+        listed = "".join(f"\n  {line}" for line in self.lines)
         if self.ours:
             return BadInput(
                 "--topology is missing",
-                f"this is there, and {self.ours} says the same:{told}",
+                f"this is there, and {self.ours} says the same:{listed}",
                 f"if that is what the mesh should be: {self.command}",
             )
         return BadInput(
             "--topology is missing",
-            f"this is there:{told}",
+            f"this is there:{listed}",
             f"if that is what the mesh should be, save this as {FILE}, and run `pytest --topology={FILE}`:\n\n"
             f"{self.text}",
         )
@@ -64,17 +64,17 @@ def proposal_for(attachment: Attachment) -> Proposal:
             "name them with --cluster1-context and --cluster2-context, or with --context=CLUSTER=CONTEXT",
         )
     kubes = greeted(attachment, tuple(attachment.contexts), FOR_DETECTION)
-    return propose(find(kubes))
+    return propose(find_clusters(kubes))
 
 
-def propose(found: Sequence[Found]) -> Proposal:
+def propose(found: Sequence[FoundCluster]) -> Proposal:
     """Raises `BadInput` with everything that keeps this from being a topology."""
-    lines = tuple(described(found))
+    lines = tuple(describe_clusters(found))
     if problems := [problem for each in found for problem in _problems(each, found)]:
-        told = "".join(f"\n  {line}" for line in lines)
+        listed = "".join(f"\n  {line}" for line in lines)
         raise BadInput(
             "the clusters of these contexts",
-            f"no topology follows from what is there:{told}\n  since {'; '.join(problems)}",
+            f"no topology follows from what is there:{listed}\n  since {'; '.join(problems)}",
             "name the topology that is meant (pytest --topology=…): then all that differs from it is told",
         )
     text = as_yaml(_topology(found))
@@ -90,7 +90,7 @@ def propose(found: Sequence[Found]) -> Proposal:
     )
 
 
-def _problems(each: Found, found: Sequence[Found]) -> list[str]:
+def _problems(each: FoundCluster, found: Sequence[FoundCluster]) -> list[str]:
     who = f"context {each.context}"
     if each.role is None:
         return [f"{who} has no part of a mesh"]
@@ -110,7 +110,7 @@ def _problems(each: Found, found: Sequence[Found]) -> list[str]:
     return problems
 
 
-def _topology(found: Sequence[Found]) -> Topology:
+def _topology(found: Sequence[FoundCluster]) -> Topology:
     """What was found as a topology, with names that nobody has checked."""
     first = next(each for each in found if each.role is Role.PRIMARY)
     names = {each.context: each.name for each in found}
@@ -127,11 +127,11 @@ def _topology(found: Sequence[Found]) -> Topology:
     )
 
 
-def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec:
+def _cluster(each: FoundCluster, version: str, names: Mapping[str, str]) -> ClusterSpec:
     ingress, east_west = (
-        candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateways_of(each.reading)
+        candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateway_candidates(each.reading)
     )
-    has_ingress = bool(next(candidates for _, _, candidates in gateways_of(each.reading)))
+    has_ingress = bool(next(candidates for _, _, candidates in gateway_candidates(each.reading)))
     remote = each.role is Role.REMOTE
     return ClusterSpec(
         name=ClusterName(each.name),

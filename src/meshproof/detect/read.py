@@ -27,7 +27,7 @@ ISTIO_TRUST_DOMAIN: Final = "cluster.local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Trait:
     """One of a cluster's traits as it is written at one place."""
 
     what: str
@@ -36,7 +36,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Istiod:
+class IstiodDeployment:
     """One Deployment of istiod; `image` is its container's, `domain` that of the names of Services in its cluster."""
 
     name: str
@@ -47,19 +47,19 @@ class Istiod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One cluster. `said` has what is written about it in itself, the weightiest place first.
+class ClusterReading:
+    """One cluster. `traits` has what is written about it in itself, the weightiest place first.
 
     `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
     in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it. `services`
     are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is what the API server
-    said if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
+    traits if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
     """
 
     kube: Kube
     has_namespace: bool
-    istiods: tuple[Istiod, ...]
-    said: tuple[Said, ...]
+    istiods: tuple[IstiodDeployment, ...]
+    traits: tuple[Trait, ...]
     hooks: tuple[Webhook, ...]
     dials: tuple[str, ...]
     controllers: tuple[str, ...]
@@ -96,7 +96,7 @@ def _is_for_clusters(service: ServiceFacts) -> bool:
     return bool(wanted & service.port_numbers) or names.NETWORK_LABEL in service.labels
 
 
-def read(kube: Kube) -> Reading:
+def read(kube: Kube) -> ClusterReading:
     """Read one cluster. What is not there, or cannot be parsed, is left out."""
     system = names.SYSTEM_NAMESPACE
     namespace = kube.find("Namespace", system)
@@ -109,19 +109,19 @@ def read(kube: Kube) -> Reading:
     meta: Json = (namespace or {}).get("metadata") or {}
     network = (meta.get("labels") or {}).get(names.NETWORK_LABEL, "")
     place = f"label {names.NETWORK_LABEL} of namespace {system}"
-    said = [
+    traits = [
         *_of_istiods(deployments),
         *_of_config_maps(kube.list("ConfigMap", system), {_revision(d) for d in deployments}),
         *_of_webhooks(configurations, is_primary=bool(deployments)),
-        Said(what=NETWORK, value=network, place=place),
+        Trait(what=NETWORK, value=network, place=place),
     ]
     hooks = tuple(parse_webhook(hook) for found in configurations for hook in found.get("webhooks") or [])
     by_url = {hook.host: None for hook in hooks if not hook.host.endswith(".svc")}
-    return Reading(
+    return ClusterReading(
         kube=kube,
         has_namespace=namespace is not None,
         istiods=tuple(_istiod(deployment) for deployment in deployments),
-        said=tuple(each for each in dict.fromkeys(said) if each.value),
+        traits=tuple(each for each in dict.fromkeys(traits) if each.value),
         hooks=hooks,
         dials=(*_dialled(_in(system, services), kube.list("EndpointSlice", system)), *by_url),
         controllers=_listed((meta.get("annotations") or {}).get(names.CONTROL_PLANES_ANNOTATION, "")),
@@ -148,9 +148,9 @@ def _revision(thing: Json) -> str:
     return str(labels_of(thing).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
-def _istiod(deployment: Json) -> Istiod:
+def _istiod(deployment: Json) -> IstiodDeployment:
     containers = deployment["spec"]["template"]["spec"]["containers"]
-    return Istiod(
+    return IstiodDeployment(
         name=deployment["metadata"]["name"],
         revision=_revision(deployment),
         image=str(containers[0].get("image", "")),
@@ -166,16 +166,16 @@ def _domain(arguments: Sequence[str]) -> str:
     return joined or after or names.CLUSTER_DOMAIN
 
 
-def _of_istiods(deployments: Iterable[Json]) -> Iterator[Said]:
+def _of_istiods(deployments: Iterable[Json]) -> Iterator[Trait]:
     for deployment in deployments:
         place = f"Deployment {deployment['metadata']['name']}"
         containers = deployment["spec"]["template"]["spec"]["containers"]
         env = {e["name"]: e.get("value", "") for c in containers for e in c.get("env") or []}
-        yield Said(what=CLUSTER, value=env.get("CLUSTER_ID", ""), place=f"{place}, CLUSTER_ID")
-        yield Said(what=REVISION, value=_revision(deployment), place=f"{place}, label {names.REVISION_LABEL}")
+        yield Trait(what=CLUSTER, value=env.get("CLUSTER_ID", ""), place=f"{place}, CLUSTER_ID")
+        yield Trait(what=REVISION, value=_revision(deployment), place=f"{place}, label {names.REVISION_LABEL}")
 
 
-def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Said]:
+def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Trait]:
     """The mesh configuration and the injector's values of the istiods that are there: others' may be left over."""
     meshes = {names.of_revision(names.MESH_CONFIG, revision) for revision in revisions}
     injectors = {names.of_revision(INJECTOR_MAP, revision) for revision in revisions}
@@ -185,18 +185,18 @@ def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterato
         if name in injectors:
             values = _mapping(data.get("values")).get("global") or {}
             cluster = (values.get("multiCluster") or {}).get("clusterName") or ""
-            yield Said(what=CLUSTER, value=cluster, place=f"{place}, global.multiCluster.clusterName")
-            yield Said(what=NETWORK, value=values.get("network") or "", place=f"{place}, global.network")
-            yield Said(what=MESH, value=values.get("meshID") or "", place=f"{place}, global.meshID")
+            yield Trait(what=CLUSTER, value=cluster, place=f"{place}, global.multiCluster.clusterName")
+            yield Trait(what=NETWORK, value=values.get("network") or "", place=f"{place}, global.network")
+            yield Trait(what=MESH, value=values.get("meshID") or "", place=f"{place}, global.meshID")
         if name in meshes:
             mesh = _mapping(data.get("mesh"))
             domain = mesh.get("trustDomain") or ISTIO_TRUST_DOMAIN
-            yield Said(what=TRUST_DOMAIN, value=str(domain), place=f"{place}, trustDomain")
+            yield Trait(what=TRUST_DOMAIN, value=str(domain), place=f"{place}, trustDomain")
             for alias in mesh.get("trustDomainAliases") or []:
-                yield Said(what=TRUST_DOMAIN, value=str(alias), place=f"{place}, trustDomainAliases")
+                yield Trait(what=TRUST_DOMAIN, value=str(alias), place=f"{place}, trustDomainAliases")
 
 
-def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Said]:
+def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Trait]:
     """In a remote the webhook's path tells istiod whose pods they are."""
     for configuration in configurations:
         if is_primary or names.TAG_LABEL in (configuration["metadata"].get("labels") or {}):
@@ -204,8 +204,8 @@ def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterato
         place = f"webhook {configuration['metadata']['name']}"
         for hook in configuration.get("webhooks") or []:
             for each in of_injection_path(parse_webhook(hook)):
-                yield Said(what=each.what, value=each.value, place=f"{place}, injection path")
-        yield Said(what=REVISION, value=_revision(configuration), place=f"{place}, label {names.REVISION_LABEL}")
+                yield Trait(what=each.what, value=each.value, place=f"{place}, injection path")
+        yield Trait(what=REVISION, value=_revision(configuration), place=f"{place}, label {names.REVISION_LABEL}")
 
 
 def _mapping(text: str | None) -> Mapping[str, Any]:

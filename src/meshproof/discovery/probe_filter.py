@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from meshproof.clients.istio.config_dump import Held
+from meshproof.clients.istio.config_dump import ProxyConfig
 from meshproof.core import names
 
 
@@ -23,7 +23,7 @@ def is_of_probes(item: object) -> bool:
     return is_ours(str(item.get("name", ""))) or any(is_ours(str(server)) for server in servers)
 
 
-def without_probes(held: Held) -> dict[str, Any]:
+def without_probes(held: ProxyConfig) -> dict[str, Any]:
     """The same without what is there for probes only: whole parts that mention one, and their hosts and chains in parts
     that others have too. A listener is theirs if the routes are that it names."""
     routes = {part.removeprefix("route ") for part, content in held.items() if part.startswith("route ")}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.mtls_clients import Attempt, Reply, call_from_pod
+from meshproof.probes.mtls_clients import Attempt, AttemptReply, attempts_from_pod
 from meshproof.probes.tls import ISTIO_ALPN, sni_of
 
 
 def call_services_behind(
     snapshot: Snapshot, client: Cluster, server: Cluster, *, everything: bool
-) -> list[tuple[Attempt, Reply]]:
+) -> list[tuple[Attempt, AttemptReply]]:
     """Ask for every port of every Service that any cluster has, offering Istio's ALPN and those that servers know.
 
     One caller asks a gateway for `everything`, the others for the application: it does not tell them apart, and with
@@ -31,13 +31,13 @@ def call_services_behind(
         for address in snapshot.of(server).gateway_addresses
         for sni in asked
     ]
-    return list(zip(attempts, call_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
+    return list(zip(attempts, attempts_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
 
 
-def stranger_problems(reply: Reply) -> list[str]:
+def stranger_problems(reply: AttemptReply) -> list[str]:
     """A handshake that asks for a certificate and then does not answer is a refusal."""
     if reply.answered:
         return [f"it answered HTTP {reply.status} without a client certificate"]
-    if reply.tls.completed and not reply.tls.asks_client:
+    if reply.tls.completed and not reply.tls.requests_client_certificate:
         return [f"{reply.tls}: it takes anybody"]
     return []

@@ -17,7 +17,7 @@ from meshproof.install.injection import InjectorState, RemoteEvidence, injector_
 from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
 from meshproof.install.removal import remove_these_namespaces
-from meshproof.install.steps import SETTLED_S, Build
+from meshproof.install.steps import OBJECTS_S, Build
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.probes.admission import DryRun
 
@@ -46,7 +46,7 @@ NEEDED_IN: Final = {
 """By which object a probe namespace is known."""
 
 
-def refuse_strangers(mesh: Mesh) -> None:
+def refuse_foreign_namespaces(mesh: Mesh) -> None:
     """Raise `BadInput` if a namespace has the name of a probe namespace and is somebody else's: it stays as it is."""
     for cluster in mesh.clusters:
         for namespace, (kind, name) in NEEDED_IN.items():
@@ -60,7 +60,7 @@ def refuse_strangers(mesh: Mesh) -> None:
                 )
 
 
-def attach(mesh: Mesh) -> Installed:
+def attach_to_mesh(mesh: Mesh) -> Installed:
     """What there is to know about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
     begin = time.monotonic()
     return Installed(
@@ -128,7 +128,7 @@ def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> Non
             build.apply_namespace(cluster, manifest)
     injected = tuple(name for name in missing if name in INJECTED_NAMESPACES)
     if injected:  # a pod that is made before istiod's root is in its namespace waits long for it
-        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=build.aborted)
+        wait_for_injection(cluster.kube, injected, timeout_s=OBJECTS_S, aborted=build.aborted)
     if names.APP_NAMESPACE in missing:
         build.start_app(cluster)
         if cluster.is_primary:

@@ -17,7 +17,7 @@ WORKERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class InstallStep:
     """One thing to do. `needs` are the names of the steps that must be done before; `cluster` is where it happens."""
 
     name: str
@@ -30,12 +30,12 @@ class Step:
 class StepFailed(Broken):
     """A step of a plan failed; `__cause__` is its error, and steps that had not begun were left out."""
 
-    def __init__(self, step: Step, reason: str) -> None:
+    def __init__(self, step: InstallStep, reason: str) -> None:
         self.step = step
         super().__init__(f"step '{step.name}'", reason)
 
 
-def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
+def in_order(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
     """The steps so that each comes after all that it needs, otherwise in the plan's order.
 
     Raises `ValueError` if a name occurs twice, is needed but unknown, or if steps need each other in a circle.
@@ -46,7 +46,7 @@ def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
     for step in plan:
         if unknown := set(step.needs) - set(names):
             raise ValueError(f"step '{step.name}' needs unknown steps: {', '.join(sorted(unknown))}")
-    ordered: list[Step] = []
+    ordered: list[InstallStep] = []
     done: set[str] = set()
     left = list(plan)
     while left:
@@ -59,7 +59,7 @@ def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(ordered)
 
 
-def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
+def undo_of(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
     """The plan that takes back what `plan` does: a step is undone after all that needed it, directly or not."""
     ordered = in_order(plan)
     above: dict[str, set[str]] = {}
@@ -67,7 +67,7 @@ def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
         above[step.name] = set(step.needs).union(*(above[name] for name in step.needs))
     undoable = [step for step in reversed(ordered) if step.undo is not None]
     return tuple(
-        Step(
+        InstallStep(
             name=f"undo {step.name}",
             cluster=step.cluster,
             needs=tuple(f"undo {other.name}" for other in undoable if step.name in above[other.name]),
@@ -79,7 +79,7 @@ def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def run_plan(
-    plan: Sequence[Step],
+    plan: Sequence[InstallStep],
     narrator: Narrator,
     *,
     aborted: threading.Event | None = None,
@@ -94,8 +94,8 @@ def run_plan(
     stop = aborted or threading.Event()
     done: dict[str, float] = {}
     waiting = list(ordered)
-    running: dict[Future[float], Step] = {}
-    failures: list[tuple[Step, BaseException]] = []
+    running: dict[Future[float], InstallStep] = {}
+    failures: list[tuple[InstallStep, BaseException]] = []
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step") as pool:
         try:
             while running or (waiting and not failures):
@@ -121,20 +121,20 @@ def run_plan(
     return done
 
 
-def _timed(step: Step, narrator: Narrator) -> float:
+def _timed(step: InstallStep, narrator: Narrator) -> float:
     begin = time.monotonic()
     with narrator.step(step.name):
         step.run()
     return time.monotonic() - begin
 
 
-def _cancel(running: dict[Future[float], Step]) -> None:
+def _cancel(running: dict[Future[float], InstallStep]) -> None:
     """Take back what no thread has begun."""
     for future in [future for future in running if future.cancel()]:
         del running[future]
 
 
-def _failure(failures: Sequence[tuple[Step, BaseException]], left_out: Sequence[Step]) -> StepFailed:
+def _failure(failures: Sequence[tuple[InstallStep, BaseException]], left_out: Sequence[InstallStep]) -> StepFailed:
     step, problem = failures[0]
     error = StepFailed(step, str(problem) or type(problem).__name__)
     for other, also in failures[1:]:

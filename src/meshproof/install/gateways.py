@@ -21,6 +21,7 @@ from meshproof.core.names import (
     APP_SERVICE,
     CROSS_NETWORK_GATEWAY,
     DEFAULT_REVISION,
+    DIAGNOSTIC_HEADERS,
     ISTIOD_GATEWAY,
     NETWORK_LABEL,
     PORT_SERVICES,
@@ -29,7 +30,6 @@ from meshproof.core.names import (
     PROXY,
     REVISION_LABEL,
     SYSTEM_NAMESPACE,
-    TELLING_HEADERS,
     fqdn,
 )
 
@@ -228,7 +228,7 @@ def app_exposed(selectors: Sequence[Mapping[str, str]]) -> tuple[Json, ...]:
     destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
     opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [ingress_server([APP_HOST])])
     # The added headers let a history tell why a request failed, and how often the gateway tried.
-    route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
+    route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(DIAGNOSTIC_HEADERS)}}}
     return (
         *opening,
         istio(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshproof.clients.kubernetes.manifests import is_ours
+from meshproof.clients.kubernetes.manifests import managed_by_meshproof
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.progress import Narrator
@@ -60,7 +60,7 @@ def uninstall_mesh(mesh: Mesh, narrator: Narrator) -> None:
 def _refuse_foreign_namespaces(cluster: Cluster) -> None:
     for name in cluster.spec.mesh_namespaces[1:]:
         namespace = cluster.kube.find("Namespace", name)
-        if namespace is not None and not is_ours(namespace):
+        if namespace is not None and not managed_by_meshproof(namespace):
             raise BadInput(
                 f"gateways of {cluster} in namespace {name}",
                 "meshproof did not make that namespace, and would remove it with the mesh",

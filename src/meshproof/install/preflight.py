@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from meshproof.clients.kubernetes.manifests import is_ours, namespaces
+from meshproof.clients.kubernetes.manifests import managed_by_meshproof, namespaces
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
@@ -19,10 +19,10 @@ def refuse_foreign(mesh: Mesh) -> None:
     """Raises `BadInput` with all that is not ours and has a name of ours, or is Istio's: it would go with our mesh."""
     found = [text for part in together(foreign_in, mesh.clusters) for text in part]
     if found:
-        told = "".join(f"\n  - {text}" for text in found)
+        listed = "".join(f"\n  - {text}" for text in found)
         raise BadInput(
             "--mesh=install",
-            f"there is something that meshproof did not make:{told}",
+            f"there is something that meshproof did not make:{listed}",
             "verify what is there with --mesh=existing, or take clusters without a mesh; if it is only what an Istio "
             "that is gone has left, remove it first",
         )
@@ -31,16 +31,18 @@ def refuse_foreign(mesh: Mesh) -> None:
 def foreign_in(cluster: Cluster) -> list[str]:
     """What of a mesh is in a cluster that we did not make. Cluster-wide objects are ours if istio-system is."""
     kube = cluster.kube
-    found = {name: kube.find("Namespace", name) for name in namespaces_of(cluster.spec)}
-    ours = {f"{kube.name}: Namespace {name}" for name, there in found.items() if there and is_ours(there)}
-    others = [f"{kube.name}: Namespace {name}" for name, there in found.items() if there and not is_ours(there)]
+    found = {name: kube.find("Namespace", name) for name in installed_namespaces(cluster.spec)}
+    ours = {f"{kube.name}: Namespace {name}" for name, there in found.items() if there and managed_by_meshproof(there)}
+    others = [
+        f"{kube.name}: Namespace {name}" for name, there in found.items() if there and not managed_by_meshproof(there)
+    ]
     if f"{kube.name}: Namespace {names.SYSTEM_NAMESPACE}" in ours:
         return others
     left = [text for text in leftovers_in(kube) if text.partition(" (being deleted")[0] not in ours]
     return list(dict.fromkeys((*others, *left)))
 
 
-def namespaces_of(spec: ClusterSpec) -> tuple[str, ...]:
+def installed_namespaces(spec: ClusterSpec) -> tuple[str, ...]:
     """All that an install makes in a cluster."""
     return tuple(manifest["metadata"]["name"] for manifest in namespaces(spec))
 
@@ -73,6 +75,6 @@ def what_will_be_made(topology: Topology, *, keep: bool) -> Iterator[str]:
 def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
     gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
     return (
-        f"the namespaces {', '.join(namespaces_of(cluster))}; Istio's CRDs, cluster roles and webhooks; a ConfigMap "
+        f"the namespaces {', '.join(installed_namespaces(cluster))}; Istio's CRDs, cluster roles and webhooks; a ConfigMap "
         f"with istiod's root in every namespace; {f'load balancers for {gateways}' if gateways else 'no gateway'}"
     )

@@ -83,7 +83,7 @@ def _await_end(kube: Kube, name: str, aborted: threading.Event) -> None:
             repair=f"kubectl --context {kube.context} get namespace {name} -o yaml",
         )
     except NotReady as problem:
-        why = _what_holds(kube.find("Namespace", name))
+        why = _deletion_blockers(kube.find("Namespace", name))
         raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
 
 
@@ -98,7 +98,7 @@ def leftovers_in(kube: Kube) -> list[str]:
     found = []
     for name in _namespaces(kube):
         if (namespace := kube.find("Namespace", name)) is not None:
-            found.append(f"Namespace {name}{_what_holds(namespace)}")
+            found.append(f"Namespace {name}{_deletion_blockers(namespace)}")
     kinds = (*WEBHOOKS, *RIGHTS, "CustomResourceDefinition")
     found += [f"{kind} {meta['name']}" for kind, meta in _cluster_wide(kube, kinds)]
     found += [
@@ -139,10 +139,10 @@ def _kill_pods(kube: Kube, namespace: str) -> None:
             raise
 
 
-def _what_holds(namespace: Json | None) -> str:
+def _deletion_blockers(namespace: Json | None) -> str:
     """Why a namespace that is being deleted is still there, from its conditions."""
     if namespace is None or not namespace["metadata"].get("deletionTimestamp"):
         return ""
     conditions = namespace.get("status", {}).get("conditions") or []
-    held = [str(c.get("message", "")) for c in conditions if c.get("status") == "True"]
-    return f" (being deleted{': ' if held else ''}{'; '.join(held)})"
+    reasons = [str(c.get("message", "")) for c in conditions if c.get("status") == "True"]
+    return f" (being deleted{': ' if reasons else ''}{'; '.join(reasons)})"

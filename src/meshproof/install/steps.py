@@ -35,7 +35,7 @@ READY_S: Final = 180.0
 """How long anything with pods may take: on a real cluster images are pulled, and nodes may be added."""
 ADDRESS_S: Final = 300.0
 """Clouds take minutes to make a load balancer."""
-SETTLED_S: Final = 60.0
+OBJECTS_S: Final = 60.0
 """How long the API server and istiod may take for what needs no pods."""
 
 
@@ -87,7 +87,7 @@ class Build:
             None,
             lambda found: None if found and found["metadata"].get("deletionTimestamp") else True,
             what=f"end of the old namespace {name}",
-            timeout_s=SETTLED_S,
+            timeout_s=OBJECTS_S,
             aborted=self.aborted,
         )
         cluster.kube.apply(manifest)
@@ -169,7 +169,7 @@ class Build:
             eventually(
                 _unless_webhook_fails(partial(cluster.kube.apply, manifest)),
                 what=f"{manifest['kind']} {manifest['metadata']['name']} on {cluster}",
-                timeout_s=SETTLED_S,
+                timeout_s=OBJECTS_S,
                 poll_s=0.3,
             )
 
@@ -178,7 +178,7 @@ class Build:
     def await_injection(self, cluster: Cluster) -> None:
         """Wait until a new pod gets a sidecar; for a remote note the webhooks' state as evidence."""
         injected = (*cluster.spec.mesh_namespaces, *INJECTED_NAMESPACES)
-        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=self.aborted)
+        wait_for_injection(cluster.kube, injected, timeout_s=OBJECTS_S, aborted=self.aborted)
         if not cluster.is_primary:
             state = injector_state(cluster.kube)
             with self._lock:

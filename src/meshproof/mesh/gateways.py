@@ -22,7 +22,7 @@ def selector_of(cluster: Cluster, gateway: GatewayRef) -> dict[str, str]:
     return selector
 
 
-def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
+def gateway_pods(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
     """The pods behind a gateway's Service."""
     return cluster.kube.list("Pod", gateway.namespace, labels=label_selector(selector_of(cluster, gateway)))
 

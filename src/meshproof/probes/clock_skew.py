@@ -23,9 +23,9 @@ class Skew:
     most_s: float
 
     @classmethod
-    def of(cls, second: int, *, asked: float, answered: float) -> Skew:
+    def of(cls, second: int, *, sent: float, received: float) -> Skew:
         """A clock that said `second` (Unix time) somewhere between two moments of the runner's."""
-        return cls(least_s=second - answered, most_s=second + 1 - asked)
+        return cls(least_s=second - received, most_s=second + 1 - sent)
 
     def problems(self, bound_s: float) -> list[str]:
         """Only what is certain: the whole range is outside of the bound."""
@@ -45,21 +45,21 @@ class Skew:
 
 def server_skew(kube: Kube) -> Skew:
     """From the header `Date` (RFC 9110, 6.6.1)."""
-    asked = time.time()
-    told = kube.clock()
-    answered = time.time()
+    sent = time.time()
+    date = kube.clock()
+    received = time.time()
     try:
-        second = int(parsedate_to_datetime(told).timestamp())
+        second = int(parsedate_to_datetime(date).timestamp())
     except ValueError:
-        raise Broken(f"the clock of the API server of {kube.name}", f"Date: {told!r}") from None
-    return Skew.of(second, asked=asked, answered=answered)
+        raise Broken(f"the clock of the API server of {kube.name}", f"Date: {date!r}") from None
+    return Skew.of(second, sent=sent, received=received)
 
 
 def node_skew(kube: Kube, pod: PodFacts) -> Skew:
     """The clock of the node on which a client pod runs: containers have no clock of their own."""
-    asked = time.time()
+    sent = time.time()
     answer = kube.exec(pod.namespace, pod.name, ["date", "+%s"], container=names.CLIENT_POD)
-    answered = time.time()
+    received = time.time()
     if not answer.stdout.strip().isdigit():
         raise Broken(f"date in {pod} on {kube.name}", f"{answer.stdout!r} {answer.stderr!r}")
-    return Skew.of(int(answer.stdout), asked=asked, answered=answered)
+    return Skew.of(int(answer.stdout), sent=sent, received=received)

@@ -15,7 +15,7 @@ from meshproof.probes.pod_script import REQUEST, CurlResult, parse_curls, reques
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class HttpCall:
     """One kind of request, sent `count` times; `fresh` means over a new connection each time."""
 
     url: str
@@ -39,7 +39,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply(HttpAnswer):
+class HttpReply(HttpAnswer):
     """One answer, with what else its headers tell."""
 
     protocol: str = ""
@@ -52,9 +52,9 @@ class Reply(HttpAnswer):
         return self.version
 
 
-def call_from_pod(
-    kube: Kube, pod: PodFacts, calls: Sequence[Call], *, timeout_s: float = DEADLINES.answer_s
-) -> list[list[Reply]]:
+def http_calls_from_pod(
+    kube: Kube, pod: PodFacts, calls: Sequence[HttpCall], *, timeout_s: float = DEADLINES.answer_s
+) -> list[list[HttpReply]]:
     """Send all calls at once from a client pod, the requests of each one after the other; the replies of each call.
 
     A call ends with the first request that gets no answer at all: it is red already, and a dropped path would cost a
@@ -69,9 +69,9 @@ def call_from_pod(
     ]
 
 
-def reply_of(result: CurlResult) -> Reply:
+def reply_of(result: CurlResult) -> HttpReply:
     headers = result.headers
-    return Reply(
+    return HttpReply(
         status=result.status,
         version=headers[VERSION_HEADER],
         seconds=result.seconds,
@@ -82,7 +82,7 @@ def reply_of(result: CurlResult) -> Reply:
     )
 
 
-def told_replies(replies: Iterable[Reply]) -> str:
+def summarize_replies(replies: Iterable[HttpReply]) -> str:
     """Replies in one line: `cluster1 x3, HTTP 403 x1`."""
     counts = Counter(reply.outcome for reply in replies)
     return ", ".join(f"{outcome} x{count}" for outcome, count in sorted(counts.items())) or "nothing"

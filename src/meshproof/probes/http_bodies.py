@@ -86,7 +86,7 @@ def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
     """From the output of the script above, four lines each: curl's, two hashes, and what a refusal says."""
     lines = text.splitlines()
     found = []
-    for size, row, sent, back, said in zip(sizes, lines[0::4], lines[1::4], lines[2::4], lines[3::4], strict=False):
+    for size, row, sent, back, refusal in zip(sizes, lines[0::4], lines[1::4], lines[2::4], lines[3::4], strict=False):
         result = parse_curl(row)
         found.append(
             BodyAnswer(
@@ -95,7 +95,7 @@ def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
                 server=result.headers[VERSION_HEADER],
                 sent=sent.partition(" ")[0],
                 returned=back.partition(" ")[0],
-                error=(result.error + said).strip(),
+                error=(result.error + refusal).strip(),
             )
         )
     return found

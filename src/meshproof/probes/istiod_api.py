@@ -33,7 +33,7 @@ TOKEN_LIFE_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class IstiodReply:
     """What a call came to: HTTP status (0: no answer), gRPC status (None: not told), and what was said.
 
     `error` is curl's: with it TLS or the connection failed.
@@ -41,7 +41,7 @@ class Call:
 
     http: int
     grpc: int | None
-    said: str
+    message: str
     error: str = ""
     body: str = ""
 
@@ -59,7 +59,7 @@ class Call:
         if self.error:
             return f"no answer ({self.error})"
         status = f"gRPC status {self.grpc}" if self.grpc is not None else f"HTTP {self.http}"
-        return f"{status}{f': {self.said[:160]}' if self.said else ''}"
+        return f"{status}{f': {self.message[:160]}' if self.message else ''}"
 
 
 def token_of(kube: Kube, pod: PodFacts) -> str:
@@ -92,7 +92,7 @@ def call_istiod(
     body: Json | None = None,
     empty_message: bool = False,
     timeout_s: float = DEADLINES.call_s,
-) -> Call:
+) -> IstiodReply:
     """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
 
     Without a body it is a gRPC call, with an empty message or with none.
@@ -125,20 +125,20 @@ def call_istiod(
 
 _STATUS: Final = re.compile(r"^HTTP/\S+ (\d{3})", re.MULTILINE)
 _GRPC: Final = re.compile(r"^grpc-status: *(\d+)", re.MULTILINE | re.IGNORECASE)
-_SAID: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
+_MESSAGE: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
 
 
-def parse_call(done: Output, head: str, body: str, what: str) -> Call:
+def parse_call(done: Output, head: str, body: str, what: str) -> IstiodReply:
     """From curl's exit code and complaint, headers with trailers, and body."""
     if done.exit_code == 127:
         raise Broken(what, f"curl did not run: {done.text.strip()[-200:]!r}", "the client image needs curl with HTTP/2")
     body = body.strip()
-    status, grpc, said = _STATUS.findall(head), _GRPC.search(head), _SAID.search(head)
+    status, grpc, message = _STATUS.findall(head), _GRPC.search(head), _MESSAGE.search(head)
     http = int(status[-1]) if status else 0
-    return Call(
+    return IstiodReply(
         http=http,
         grpc=int(grpc[1]) if grpc else None,
-        said=said[1] if said else body[:160] if http >= 400 else "",
+        message=message[1] if message else body[:160] if http >= 400 else "",
         error="" if http else next(iter(done.text.splitlines()), "")[:200] or f"curl exit code {done.exit_code}",
         body=body,
     )
@@ -167,7 +167,7 @@ def review(namespace: str) -> Json:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
-def review_problems(call: Call) -> list[str]:
+def review_problems(call: IstiodReply) -> list[str]:
     """Why an answer is no injection; empty if it is one."""
     if call.error or call.http != 200:
         return [str(call)]

@@ -68,12 +68,12 @@ def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
     proper = authority_of(ca)
     who = f"spiffe://{trust_domain}/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
     elsewhere = f"spiffe://meshproof.invalid/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
-    stranger = make_root(common_name="Another Root CA")
-    key = stranger.key  # one for all: certificates differ, and keys take time
+    foreign_root = make_root(common_name="Another Root CA")
+    key = foreign_root.key  # one for all: certificates differ, and keys take time
     long_ago = datetime.now(UTC) - timedelta(days=2)
     return {
         PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
-        WRONG_ROOT: _credentials(make_workload(stranger, who, life=LIFE, key=key)),
+        WRONG_ROOT: _credentials(make_workload(foreign_root, who, life=LIFE, key=key)),
         EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
         OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE, key=key)),
         NOBODY: None,
@@ -101,7 +101,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class AttemptReply:
     """What became of an attempt. `status` is that of the HTTP answer, 0 if there was none, and `reason` says why."""
 
     tls: TlsAnswer
@@ -124,18 +124,18 @@ MOST_AT_ONCE: Final = 24
 """Attempts in one `exec`: each is a process of its own in the client pod."""
 
 
-def call_from_pod(
+def attempts_from_pod(
     kube: Kube,
     pod: PodFacts,
     attempts: Sequence[Attempt],
     credentials: Mapping[str, Credentials | None] | None = None,
     *,
     timeout_s: float = DEADLINES.call_s,
-) -> list[Reply]:
+) -> list[AttemptReply]:
     """Make all attempts from a client pod, some at once, and tell their replies in order."""
     known = credentials or {}
     numbers = {name: str(number) for number, name in enumerate(known)}
-    replies: list[Reply] = []
+    replies: list[AttemptReply] = []
     for start in range(0, len(attempts), MOST_AT_ONCE):
         batch = attempts[start : start + MOST_AT_ONCE]
         files = {"request": "GET / HTTP/1.1\r\nHost: meshproof\r\nConnection: close\r\n\r\n"}
@@ -160,12 +160,12 @@ _ALERT: Final = re.compile(r"^SSL3 alert read:fatal:(.+)$", re.MULTILINE)
 _ERROR: Final = re.compile(r"SSL routines:[^:]*:([^:\n]+)")
 
 
-def parse_reply(text: str) -> Reply:
+def parse_reply(text: str) -> AttemptReply:
     """From the output of `openssl s_client -showcerts -state` into which a request was piped."""
     tls = parse_s_client(text)
     status = _STATUS.search(text)
     if status:
-        return Reply(tls=tls, status=int(status[1]))
+        return AttemptReply(tls=tls, status=int(status[1]))
     limit, alert, error = (pattern.search(text) for pattern in (_LIMIT, _ALERT, _ERROR))
     words = limit[1] if limit else f"alert: {alert[1]}" if alert else error[1] if error else "the connection was closed"
-    return Reply(tls=tls, status=0, reason=words.strip())
+    return AttemptReply(tls=tls, status=0, reason=words.strip())

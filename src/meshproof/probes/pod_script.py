@@ -122,8 +122,8 @@ def run(
     outputs = parse(answer.stdout)
     wanted = len(commands) + len(then)
     if len(outputs) != wanted:
-        said = (answer.stderr or answer.stdout).strip()[-300:]
-        reason = f"{len(outputs)} of {wanted} commands reported (exit code {answer.exit_code}): {said!r}"
+        tail = (answer.stderr or answer.stdout).strip()[-300:]
+        reason = f"{len(outputs)} of {wanted} commands reported (exit code {answer.exit_code}): {tail!r}"
         raise NotReady(f"{what} from {pod} on {kube.name}", reason, needs)
     return outputs
 

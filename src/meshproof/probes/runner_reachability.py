@@ -37,7 +37,7 @@ class RunnerAccess:
             )
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def descriptions(self) -> tuple[str, ...]:
         """Who asks which gateway in the runner's place, in a line each."""
         return tuple(
             f"{name} ({address}) is asked by the client outside the mesh in {self.instead[address].cluster}: this "
@@ -91,10 +91,10 @@ def look(snapshot: Snapshot) -> RunnerAccess:
     }
     targets = [target for _, _, wanted in gateways.values() for target in wanted]
     reached = {answer.address for answer in tcp_from_runner(targets) if answer.accepted}
-    asked = [target for address, (_, _, wanted) in gateways.items() if address not in reached for target in wanted]
-    if not asked:
+    unreached = [target for address, (_, _, wanted) in gateways.items() if address not in reached for target in wanted]
+    if not unreached:
         return EVERYWHERE
-    answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, asked), snapshot.facts)
+    answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, unreached), snapshot.facts)
     instead: dict[str, ClusterFacts] = {}
     for facts, found in zip(snapshot.facts, answers, strict=True):
         for address in {answer.address for answer in found if answer.accepted}:

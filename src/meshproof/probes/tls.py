@@ -36,12 +36,12 @@ APP_SNI: Final = sni_of(names.APP_SERVICE, names.APP_NAMESPACE, names.APP_PORT)
 class TlsAnswer:
     """What a TLS handshake came to.
 
-    `chain` is what the server presented (leaf first), empty if it refused; `asks_client` whether it asked for a client
+    `chain` is what the server presented (leaf first), empty if it refused; `requests_client_certificate` whether it asked for a client
     certificate; `reason` is why there is no certificate.
     """
 
     chain: tuple[x509.Certificate, ...]
-    asks_client: bool
+    requests_client_certificate: bool
     reason: str = ""
 
     @property
@@ -51,9 +51,7 @@ class TlsAnswer:
     def __str__(self) -> str:
         if not self.chain:
             return f"refused ({self.reason})"
-        return (
-            f"presented {subject(self.chain[0])}, {'asks' if self.asks_client else 'asks not'} for a client certificate"
-        )
+        return f"presented {subject(self.chain[0])}, {'asks' if self.requests_client_certificate else 'asks not'} for a client certificate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,12 +84,14 @@ def tls_from_runner(
             # In TLS 1.3 the client is done first; the server's demand for a certificate arrives as an alert.
             wrapped.settimeout(1.0)
             wrapped.recv(1)
-            return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason="no certificate was presented")
+            return TlsAnswer(
+                chain=(leaf,) if leaf else (), requests_client_certificate=False, reason="no certificate was presented"
+            )
     except ssl.SSLError as problem:
-        asks = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
-        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=asks, reason=words(problem))
+        requested = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
+        return TlsAnswer(chain=(leaf,) if leaf else (), requests_client_certificate=requested, reason=words(problem))
     except OSError as problem:
-        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason=words(problem))
+        return TlsAnswer(chain=(leaf,) if leaf else (), requests_client_certificate=False, reason=words(problem))
 
 
 def tls_from_pod(
@@ -134,8 +134,8 @@ def parse_s_client(text: str) -> TlsAnswer:
     # -showcerts prints every certificate once; the "Server certificate" section repeats the leaf in older versions.
     blocks = list(dict.fromkeys(_PEM.findall(text)))
     chain = parse_chain("\n".join(blocks)) if blocks else ()
-    asks = "read server certificate request" in text or "Requested Signature Algorithms" in text
-    return TlsAnswer(chain=chain, asks_client=asks, reason="" if chain else _s_client_reason(text))
+    requested = "read server certificate request" in text or "Requested Signature Algorithms" in text
+    return TlsAnswer(chain=chain, requests_client_certificate=requested, reason="" if chain else _s_client_reason(text))
 
 
 def _s_client_reason(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
-from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.clients.kubernetes.rbac import NEEDED, AccessRule, missing_rights
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
@@ -55,7 +55,7 @@ def open_kubeconfig(
     topology: Topology,
     narrator: Narrator,
     *,
-    rules: Sequence[Rule] = NEEDED,
+    rules: Sequence[AccessRule] = NEEDED,
     installs: bool = False,
 ) -> Iterator[KubeconfigClusters]:
     """The clusters of `topology` as `attachment` names them, all reachable, all different, with all rights.
@@ -76,7 +76,7 @@ def open_kubeconfig(
     yield KubeconfigClusters(accesses, toolbox)
 
 
-def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[Rule] = ()) -> list[Kube]:
+def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[AccessRule] = ()) -> list[Kube]:
     """A client for each cluster; all answer, know us, and grant `rules`, and no two are the same.
 
     Raises `BadInput` that lists all rights that are missing, of all clusters.
@@ -141,7 +141,7 @@ def contexts_in(files: Iterable[Path]) -> list[str]:
 # -- greeting ---------------------------------------------------------------------------------------------------------
 
 
-def _greet(kube: Kube, rules: Sequence[Rule]) -> list[str]:
+def _greet(kube: Kube, rules: Sequence[AccessRule]) -> list[str]:
     """Prove that an API server answers and knows us; what of a run's rights it does not grant."""
     what = f"context {kube.context} for {kube.name}"
     by_hand = f"see what `kubectl --context={kube.context} get namespaces` says"
@@ -160,12 +160,12 @@ def _greet(kube: Kube, rules: Sequence[Rule]) -> list[str]:
 
 def _lacking(rights: Mapping[Kube, list[str]]) -> BadInput:
     """All in one error: who has to ask others for rights asks once."""
-    told = "".join(
+    listed = "".join(
         f"\n  - context {kube.context} for {kube.name} may not {', '.join(missing)}" for kube, missing in rights.items()
     )
     return BadInput(
         "rights that a run needs",
-        f"some are missing:{told}",
+        f"some are missing:{listed}",
         "apply deploy/clusterrole.yaml (docs/attach.md)",
     )
 

@@ -45,7 +45,7 @@ def _series_of(request: Request, clusters: Sequence[str]) -> str:
     return f"answered by {request.cluster}" if request.cluster in clusters else next(iter(OTHERS))
 
 
-def reason_of(request: Request) -> str:
+def mark_reason(request: Request) -> str:
     """Why a request deserves a mark: `503 UF`, `timeout`, slow; empty for one that was answered in time."""
     if request.is_bad:
         what = str(request.status) if request.status else request.error or str(request.outcome)
@@ -66,7 +66,7 @@ def by_reason(requests: Sequence[Request]) -> dict[str, list[Request]]:
     """
     found: dict[str, list[Request]] = {}
     for request in requests:
-        if reason := reason_of(request):
+        if reason := mark_reason(request):
             found.setdefault(reason, []).append(request)
     ordered = sorted(found, key=lambda reason: (reason == SLOW, -len(found[reason]), reason))
     if len(ordered) <= MOST_REASONS:
@@ -156,8 +156,8 @@ def _draw_marks(axes: Axes, reasons: Mapping[str, Sequence[Request]], window: Wi
 def _draw_latencies(axes: Axes, requests: Sequence[Request], window: Window) -> None:
     """A dot for each request, in the colour of its mark if it has one."""
     for colour, size, chosen in (
-        ("#404040", 1.5, [r for r in requests if r.is_known and not reason_of(r)]),
-        (OF_SLOW, 4, [r for r in requests if reason_of(r) == SLOW]),
+        ("#404040", 1.5, [r for r in requests if r.is_known and not mark_reason(r)]),
+        (OF_SLOW, 4, [r for r in requests if mark_reason(r) == SLOW]),
         *((OTHERS[str(o)], 4, [r for r in requests if r.outcome is o]) for o in (Outcome.REFUSED, Outcome.LOST)),
     ):
         moments = [r.sent_s - window.begin_s for r in chosen]

@@ -26,8 +26,8 @@ def proxy_errors(mesh: Mesh) -> dict[str, list[str]]:
         proxies = [(facts.cluster, pod) for facts in Snapshot.take(mesh).facts for pod in facts.proxies]
     except Broken:
         return {}
-    told = together(_lines, proxies)
-    return {f"{cluster} {pod}": lines for (cluster, pod), lines in zip(proxies, told, strict=True) if lines}
+    logs = together(_lines, proxies)
+    return {f"{cluster} {pod}": lines for (cluster, pod), lines in zip(proxies, logs, strict=True) if lines}
 
 
 def _lines(proxy: tuple[Cluster, PodFacts]) -> list[str]:

@@ -11,7 +11,7 @@ from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.timeline import page
 
 
-def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
+def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
     """The page, CSV and SVG of the whole history, and figures by step."""
     clusters = [str(cluster.name) for cluster in rehearsal.mesh.clusters]
     requests = rehearsal.history.sent_in(rehearsal.window)

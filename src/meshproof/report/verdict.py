@@ -81,7 +81,7 @@ SCHEMA: Final = "meshproof/verdict/1"
 REPAIR: Final = "name a verdict.yaml that a run has written, for example reports/verdict.yaml"
 
 
-class Asker(Protocol):
+class RequestCounter(Protocol):
     """Who makes requests to a cluster's API server: a `Kube`, or the `Tally` of another process."""
 
     @property
@@ -110,10 +110,10 @@ class RunFacts:
     kubernetes: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
     asked_from_pods: list[str] = field(default_factory=list)
-    kubes: list[Asker] = field(default_factory=list)
+    kubes: list[RequestCounter] = field(default_factory=list)
     """The clients whose requests are counted."""
 
-    def count(self, kubes: Iterable[Asker]) -> None:
+    def count(self, kubes: Iterable[RequestCounter]) -> None:
         """Count the requests of these clients; topologies of one run may share some."""
         for kube in kubes:
             if kube not in self.kubes:
@@ -160,7 +160,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
     }
 
 
-def api_requests(kubes: Iterable[Asker]) -> dict[str, Any]:
+def api_requests(kubes: Iterable[RequestCounter]) -> dict[str, Any]:
     """How many requests clients have made: in all, by cluster, and by verb."""
     clusters: Counter[str] = Counter()
     verbs: Counter[str] = Counter()
@@ -171,10 +171,10 @@ def api_requests(kubes: Iterable[Asker]) -> dict[str, Any]:
     return {"total": clusters.total(), "clusters": dict(clusters), "verbs": dict(sorted(verbs.items()))}
 
 
-def requests_line(kubes: Iterable[Asker]) -> str:
+def requests_line(kubes: Iterable[RequestCounter]) -> str:
     """The same for the end of a run on a terminal, in a line."""
-    told = api_requests(kubes)
-    return f"API requests: {told['total']} ({', '.join(f'{name} {n}' for name, n in told['clusters'].items())})"
+    requests = api_requests(kubes)
+    return f"API requests: {requests['total']} ({', '.join(f'{name} {n}' for name, n in requests['clusters'].items())})"
 
 
 def write_verdict(folder: Path, data: Mapping[str, Any]) -> Path:
@@ -232,7 +232,7 @@ def read_verdict(path: Path) -> ReadVerdict:
     if schema != SCHEMA:
         raise BadInput(f"--verdict={path}", f"its schema is {schema}, not {SCHEMA}", REPAIR)
     try:
-        topologies = {str(name): _proofs(told["claims"]) for name, told in data["topologies"].items()}
+        topologies = {str(name): _proofs(entry["claims"]) for name, entry in data["topologies"].items()}
         kubernetes = {str(name): str(version) for name, version in (data.get("kubernetes") or {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise BadInput(f"--verdict={path}", f"it is damaged: {problem!r}", REPAIR) from None

@@ -12,7 +12,7 @@ from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
 from meshproof.providers.cli_tools import gke, kind
 from meshproof.providers.cli_tools.clusters import MadeClusters, Maker, is_kept, open_made, toolbox_of
-from meshproof.providers.cli_tools.commands import Rehearsal, Runner, Shell, Tool, missing_tools, require_tools
+from meshproof.providers.cli_tools.commands import DryRunner, Runner, Shell, Tool, missing_tools, require_tools
 from meshproof.providers.cli_tools.settings import Making
 from meshproof.run.settings import GKE, KIND, MESH, Settings, choose_topology
 
@@ -29,9 +29,9 @@ def maker_of(settings: Settings, making: Making, runner: Runner) -> Maker:
     """The maker that was chosen, for the clusters of the first topology: all topologies run on the same ones."""
     topology = settings.topologies[0]
     if settings.provider == KIND:
-        return kind.Kind(settings.lab_name, topology, runner, runtime=kind.runtime_of(making.runtime))
+        return kind.KindProvider(settings.lab_name, topology, runner, runtime=kind.runtime_of(making.runtime))
     assert settings.provider == GKE
-    return gke.Gke(settings.lab_name, topology, runner, project=making.project, zone=making.zone)
+    return gke.GkeProvider(settings.lab_name, topology, runner, project=making.project, zone=making.zone)
 
 
 def open_maker(settings: Settings, making: Making, narrator: Narrator) -> AbstractContextManager[MadeClusters]:
@@ -108,33 +108,33 @@ def _commands(settings: Settings, making: Making) -> Iterator[str]:
         f"; not in PATH here: {', '.join(tool.name for tool in missing)}" if missing else ""
     )
     yield "# as if no such clusters existed; answers to questions are examples, which later commands use"
-    rehearsal = Rehearsal()
+    rehearsal = DryRunner()
     maker = maker_of(settings, making, rehearsal)
     maker.existing(tuple(maker.names.values()))
-    yield from _told(rehearsal)
+    yield from _script_lines(rehearsal)
     if settings.installs:
         maker.create()
     maker.peers()
-    yield from _told(rehearsal)
+    yield from _script_lines(rehearsal)
     for topology in settings.topologies:
         yield f"\n# -- topology {topology.name}"
         if settings.installs:
             maker.connect(topology)
-        yield from _told(rehearsal)
+        yield from _script_lines(rehearsal)
         yield f"# {_mesh(settings)}, through the clusters' API and {_istioctl(making)}, and the claims are proven"
     yield "\n# -- in the end"
     if settings.keep:
         yield "# clusters and mesh stay (--keep); the next run without --keep removes them:"
     maker.existing(tuple(maker.names.values()))
     maker.remove(tuple(maker.names.values()))
-    yield from _told(rehearsal, as_comment=settings.keep)
+    yield from _script_lines(rehearsal, as_comment=settings.keep)
 
 
 def _istioctl(making: Making) -> Path | str:
     return making.istioctl or ISTIOCTL.name
 
 
-def _told(rehearsal: Rehearsal, *, as_comment: bool = False) -> Iterator[str]:
+def _script_lines(rehearsal: DryRunner, *, as_comment: bool = False) -> Iterator[str]:
     """What has been rehearsed since the last time."""
     for command in rehearsal.commands:
         yield f"\n# {command.why}"

@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_INSTALLING,
     FOR_PULL_SECRET,
     NEEDED,
-    Rule,
+    AccessRule,
 )
 from meshproof.core.errors import BadInput
 from meshproof.core.progress import Narrator
@@ -65,7 +65,7 @@ def lab_releases(settings: Settings) -> tuple[Release, ...]:
     return tuple(dict.fromkeys(release for release in (start, target) if release))
 
 
-def rules_for(settings: Settings) -> tuple[Rule, ...]:
+def rules_for(settings: Settings) -> tuple[AccessRule, ...]:
     """The rights without which a run with these options cannot begin on clusters of others."""
     if settings.installs:
         return FOR_INSTALLING

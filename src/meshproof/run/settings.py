@@ -268,17 +268,17 @@ class Settings:
             return self._again_there(self.making)
         if self.attachment is None:
             return KEEP.flag
-        said = [f"{PROVIDER.flag}={self.provider}"]
-        said += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
-        said += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
-        return shlex.join(said)
+        flags = [f"{PROVIDER.flag}={self.provider}"]
+        flags += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
+        flags += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
+        return shlex.join(flags)
 
     def _again_there(self, making: Making) -> str:
         named = {GKE_PROJECT: making.project, GKE_ZONE: making.zone}
         if self.lab_name != LAB_NAME.default:
             named[LAB_NAME] = self.lab_name
-        said = [f"{option.flag}={value}" for option, value in named.items() if value]
-        return shlex.join([f"{PROVIDER.flag}={self.provider}", *said, KEEP.flag])
+        flags = [f"{option.flag}={value}" for option, value in named.items() if value]
+        return shlex.join([f"{PROVIDER.flag}={self.provider}", *flags, KEEP.flag])
 
 
 def read_settings(
@@ -324,7 +324,7 @@ def read_settings(
 
 
 def _istio_version(values: Mapping[str, object], provider: str) -> str:
-    """What the lab is to install, as the number of one of its releases; empty if nothing is said."""
+    """What the lab is to install, as the number of one of its releases; empty if nothing is flags."""
     given = values.get(ISTIO_VERSION.dest)
     if given is None:
         return ""

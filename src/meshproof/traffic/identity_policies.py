@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshproof.probes.http_batch import Reply, told_replies
+from meshproof.probes.http_batch import HttpReply, summarize_replies
 from meshproof.workloads.testbed.names import GUARDED
 
 # What a client gets below `/guarded`: its own identity or nobody's is allowed, or denied.
@@ -17,10 +17,10 @@ MEANING = {
 }
 
 
-def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
+def guard_problems(replies: Sequence[Sequence[HttpReply]]) -> list[str]:
     """Judge the replies to each guarded path, in the order of `EXPECTED`."""
     problems = []
     for (word, status), got in zip(EXPECTED.items(), replies, strict=True):
         if {reply.status for reply in got} != {status}:
-            problems.append(f"{GUARDED}/{word} ({MEANING[word]}): {told_replies(got)}, expected HTTP {status}")
+            problems.append(f"{GUARDED}/{word} ({MEANING[word]}): {summarize_replies(got)}, expected HTTP {status}")
     return problems

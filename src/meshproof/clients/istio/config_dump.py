@@ -17,24 +17,24 @@ from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core.errors import Broken
 from meshproof.core.structural_diff import differences
 
-Held = Mapping[str, Json]
+ProxyConfig = Mapping[str, Json]
 """By kind and name (`cluster outbound|80||shop.ns.svc.cluster.local`) what is in it, fields in camelCase."""
 
 REDACTED: Final = "[redacted]"
 """What Envoy tells in place of what may be secret."""
 
 
-def wanted(kube: Kube, replica: str, proxy: str) -> Held:
+def istiod_config(kube: Kube, replica: str, proxy: str) -> ProxyConfig:
     """What this istiod would send to a proxy (`<pod>.<namespace>`) that is connected to it, made anew."""
     return parse_dump(istiod.debug(kube, replica, f"config_dump?proxyID={proxy}"), f"istiod {replica} on {kube.name}")
 
 
-def held(kube: Kube, namespace: str, pod: str) -> Held:
+def proxy_config(kube: Kube, namespace: str, pod: str) -> ProxyConfig:
     """What a proxy works with. A listener that it has no good form of has its `errorState` in place of it."""
     return parse_dump(envoy.admin(kube, namespace, pod, "/config_dump"), f"{namespace}/{pod} on {kube.name}")
 
 
-def parse_dump(text: str, whose: str) -> Held:
+def parse_dump(text: str, whose: str) -> ProxyConfig:
     try:
         parts = camel(json.loads(text))["configs"]
     except (ValueError, KeyError, TypeError):
@@ -72,11 +72,11 @@ _SNAKE: Final = re.compile(r"_([a-z0-9])")
 
 def difference(wants: object, holds: object, path: str = "") -> str:
     """The first place in which two parts differ, with what both say there; empty if they are the same."""
-    found = next(differences(wants, holds, path, same=lambda wanted, held: held in (wanted, REDACTED)), None)
+    found = next(differences(wants, holds, path, same=lambda sent, held: held in (sent, REDACTED)), None)
     if found is None:
         return ""
-    where, wanted, held = found
-    return f"{where}: istiod says {_shown(wanted)}, the proxy has {_shown(held)}"
+    where, sent, held = found
+    return f"{where}: istiod says {_shown(sent)}, the proxy has {_shown(held)}"
 
 
 def _shown(value: object) -> str:

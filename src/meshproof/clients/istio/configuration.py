@@ -67,7 +67,7 @@ def names_of(items: Iterable[Json]) -> list[str]:
     return [item["metadata"]["name"] for item in items]
 
 
-def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
+def config_objects(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
     """All objects of these kinds in one cluster; a kind whose CRD is not there has none."""
 
     def read(kind: str) -> list[Json]:

@@ -98,15 +98,27 @@ class Istioctl:
         return self._messages("analyze", "--all-namespaces", timeout_s=timeout_s)
 
     def _messages(self, *command: str, timeout_s: float) -> tuple[Message, ...]:
-        return parse_messages(self._run(*command, "--output=json", timeout_s=timeout_s, telling=_FOUND_SOMETHING))
+        return parse_messages(
+            self._run(*command, "--output=json", timeout_s=timeout_s, accepted_exit_codes=_FOUND_SOMETHING)
+        )
 
     def _run(
-        self, command: str, *arguments: str, timeout_s: float, stdin: str = "", telling: Collection[int] = ()
+        self,
+        command: str,
+        *arguments: str,
+        timeout_s: float,
+        stdin: str = "",
+        accepted_exit_codes: Collection[int] = (),
     ) -> str:
         argv = [str(self.binary), command, f"--kubeconfig={self.kubeconfig}"]
         if os.pathsep in str(self.kubeconfig):  # the option takes one file only
             argv = ["env", f"KUBECONFIG={self.kubeconfig}", str(self.binary), command]
-        return run([*argv, f"--context={self.context}", *arguments], timeout_s=timeout_s, stdin=stdin, telling=telling)
+        return run(
+            [*argv, f"--context={self.context}", *arguments],
+            timeout_s=timeout_s,
+            stdin=stdin,
+            accepted_exit_codes=accepted_exit_codes,
+        )
 
 
 _FOUND_SOMETHING: Final = (1, 79)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from meshproof.clients.kubernetes.rbac import READ
-from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import AccessRule as Right
 
 READER_SOURCE: Final = "istio/istio, manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
 """The role that gives them; the same in 1.30 and 1.31. It gives more, for features that are optional."""

@@ -160,7 +160,7 @@ CHANGED: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoneAnnotation:
+class RemovedAnnotation:
     """An annotation of pods that a release no longer reads."""
 
     name: str
@@ -170,7 +170,7 @@ class GoneAnnotation:
 
 
 GONE_ANNOTATIONS: Final = (
-    GoneAnnotation(
+    RemovedAnnotation(
         name="sidecar.istio.io/statsCompression",
         since=Version(1, 29),
         instead="set statsCompression in the annotation proxy.istio.io/config",

@@ -21,7 +21,7 @@ NAMESPACES = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES, OUTSIDE_NAMESPACE)
 """The namespaces that every install makes; a gateway may be in one of its own."""
 
 
-def is_ours(thing: Json) -> bool:
+def managed_by_meshproof(thing: Json) -> bool:
     """Whether meshproof made it."""
     return MANAGED_BY.items() <= (thing["metadata"].get("labels") or {}).items()
 

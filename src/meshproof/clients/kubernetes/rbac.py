@@ -14,7 +14,7 @@ PROBE: Final = (*READ, "create", "patch", "delete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class AccessRule:
     """Verbs on resources of one API group, in all namespaces, as in a ClusterRole."""
 
     group: str
@@ -26,45 +26,45 @@ class Rule:
 
 
 NEEDED: Final = (
-    Rule(group="", resources=("namespaces", "services", "configmaps", "serviceaccounts", "pods"), verbs=PROBE),
-    Rule(group="", resources=("pods",), verbs=("deletecollection",)),
-    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
-    Rule(group="apps", resources=("deployments",), verbs=PROBE),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list", "create", "delete")),
-    Rule(
+    AccessRule(group="", resources=("namespaces", "services", "configmaps", "serviceaccounts", "pods"), verbs=PROBE),
+    AccessRule(group="", resources=("pods",), verbs=("deletecollection",)),
+    AccessRule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    AccessRule(group="apps", resources=("deployments",), verbs=PROBE),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list", "create", "delete")),
+    AccessRule(
         group="networking.istio.io",
         resources=("gateways", "virtualservices", "destinationrules"),
         verbs=("list", "create", "patch", "delete"),
     ),
-    Rule(group="networking.istio.io", resources=("serviceentries", "sidecars", "envoyfilters"), verbs=("list",)),
-    Rule(
+    AccessRule(group="networking.istio.io", resources=("serviceentries", "sidecars", "envoyfilters"), verbs=("list",)),
+    AccessRule(
         group="security.istio.io",
         resources=("peerauthentications", "authorizationpolicies"),
         verbs=("list", "create", "patch", "delete"),
     ),
-    Rule(group="security.istio.io", resources=("requestauthentications",), verbs=("list",)),
-    Rule(group="telemetry.istio.io", resources=("telemetries",), verbs=("list",)),
-    Rule(
+    AccessRule(group="security.istio.io", resources=("requestauthentications",), verbs=("list",)),
+    AccessRule(group="telemetry.istio.io", resources=("telemetries",), verbs=("list",)),
+    AccessRule(
         group="admissionregistration.k8s.io",
         resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
         verbs=("list",),
     ),
-    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+    AccessRule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
 )
 """Without these a run cannot begin."""
 
 FOR_DETECTION: Final = (
-    Rule(group="", resources=("namespaces",), verbs=("get",)),
-    Rule(group="", resources=("services", "configmaps"), verbs=("list",)),
-    Rule(group="apps", resources=("deployments",), verbs=("list",)),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
-    Rule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
+    AccessRule(group="", resources=("namespaces",), verbs=("get",)),
+    AccessRule(group="", resources=("services", "configmaps"), verbs=("list",)),
+    AccessRule(group="apps", resources=("deployments",), verbs=("list",)),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    AccessRule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
 )
 """For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
 
 FOR_UPGRADE_CHECK: Final = (
-    Rule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
-    Rule(
+    AccessRule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
+    AccessRule(
         group="gateway.networking.k8s.io",
         resources=("grpcroutes", "backendtlspolicies", "tlsroutes", "tcproutes"),
         verbs=("list",),
@@ -73,33 +73,33 @@ FOR_UPGRADE_CHECK: Final = (
 """For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
 
 FOR_RECORD: Final = (
-    Rule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
-    Rule(group="", resources=("services",), verbs=("get",)),
-    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
-    Rule(
+    AccessRule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
+    AccessRule(group="", resources=("services",), verbs=("get",)),
+    AccessRule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    AccessRule(
         group="admissionregistration.k8s.io",
         resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
         verbs=("list",),
     ),
-    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+    AccessRule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
 )
 """For `meshproof upgrade record`, which asks proxies and istiods by `exec`; all of it is in `NEEDED`."""
 
-FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
+FOR_INSTALLING: Final = (AccessRule(group="*", resources=("*",), verbs=("*",)),)
 """For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
 
-FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
+FOR_SECRETS: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
-FOR_PULL_SECRET: Final = (Rule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
+FOR_PULL_SECRET: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
 """For `--image-pull-secret`, which is copied into probe namespaces."""
-FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
+FOR_CREDENTIALS: Final = (AccessRule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
 """For `--allow-credentials`."""
-FOR_DISRUPTION: Final = (Rule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
+FOR_DISRUPTION: Final = (AccessRule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
 """For `--allow-disruptive`."""
 
 
-def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
+def missing_rights(kube: Kube, rules: Iterable[AccessRule]) -> list[str]:
     """What of these rules the user may not do, as `create pods/exec`.
 
     Asks for all rights of the user in one request. What is not among them is asked for one by one, since authorizers
@@ -113,7 +113,7 @@ def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
     return [right_text(*right) for right, may in zip(doubtful, allowed, strict=True) if not may]
 
 
-def each_right(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
+def each_right(rules: Iterable[AccessRule]) -> Iterator[tuple[str, str, str]]:
     """Group, resource and verb of each, in order."""
     for rule in rules:
         for resource in rule.resources:

@@ -44,7 +44,7 @@ STUCK: Final = frozenset(
 # -- the definition ---------------------------------------------------------------------------------------------------
 
 
-def missing(deployment: Json | None, pods: Iterable[Json] | None = None) -> str:
+def rollout_problem(deployment: Json | None, pods: Iterable[Json] | None = None) -> str:
     """What a Deployment lacks to be rolled out; empty if nothing.
 
     As `kubectl rollout status` decides: its controller has seen its newest change (before that its status describes the
@@ -160,7 +160,7 @@ def deployment_ready(
             "Deployment",
             name,
             namespace,
-            lambda deployment: None if missing(deployment) else True,
+            lambda deployment: None if rollout_problem(deployment) else True,
             what=f"Deployment {namespace}/{name}",
             timeout_s=timeout_s,
             aborted=aborted,
@@ -185,7 +185,7 @@ def pods_ready(
         if deployment is None:
             raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "is gone", "install the mesh again")
         pods = [pod for pod in pods_of(kube, deployment) if pod["metadata"].get("uid") not in old]
-        why = missing(deployment, pods)
+        why = rollout_problem(deployment, pods)
         return f"{namespace}/{name}: {why}{shortage(deployment, pods)}" if why else ""
 
     def check() -> None:

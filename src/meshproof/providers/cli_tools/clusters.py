@@ -26,7 +26,7 @@ from meshproof.providers.release import release_toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class RunRecord:
     """What is written down before clusters are made, since a killed run can say nothing more.
 
     `clusters` are names as the tool knows them; `where` is what else it takes to find them. `kept` is set by a run that
@@ -52,12 +52,12 @@ class RunFolder:
     def kubeconfig(self, cluster: ClusterName) -> Path:
         return self.path / f"{cluster}.kubeconfig"
 
-    def read(self) -> Record | None:
+    def read(self) -> RunRecord | None:
         """None if there is none. Raises `BadInput` if it cannot be understood: clusters may hang on it."""
         path = self.path / "record.json"
         try:
             raw = json.loads(path.read_text())
-            return Record(clusters=tuple(map(str, raw["clusters"])), where=str(raw["where"]), kept=bool(raw["kept"]))
+            return RunRecord(clusters=tuple(map(str, raw["clusters"])), where=str(raw["where"]), kept=bool(raw["kept"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as problem:
@@ -65,7 +65,7 @@ class RunFolder:
                 f"file {path}", f"cannot be read: {problem}", "see whether its clusters are there, and remove it"
             ) from None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: RunRecord) -> None:
         fresh = self.path / "record.new"
         fresh.write_text(json.dumps(asdict(record)))
         fresh.replace(self.path / "record.json")
@@ -74,7 +74,7 @@ class RunFolder:
         shutil.rmtree(self.path)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """For one run at a time. Raises `BadInput` at once, naming the process, if another run holds it."""
         private_folder(self.path.parent)
         private_folder(self.path)
@@ -156,7 +156,7 @@ def is_kept(maker: Maker) -> bool:
     return _is_whole(maker, maker.folder.read())
 
 
-def _is_whole(maker: Maker, record: Record | None) -> bool:
+def _is_whole(maker: Maker, record: RunRecord | None) -> bool:
     return (
         record is not None
         and record.kept
@@ -175,7 +175,7 @@ def open_made(
     What a killed run of this name left is removed first. Raises `BadInput` for clusters of these names that we did not
     make, `Broken` with the command that failed; then what was made is removed.
     """
-    with maker.folder.held():
+    with maker.folder.lock():
         left, usable = _look(maker)
         try:
             if usable:
@@ -210,11 +210,11 @@ def _look(maker: Maker) -> tuple[tuple[str, ...], bool]:
         )
     known = record.clusters if record else ()
     there = maker.existing(tuple(dict.fromkeys((*maker.names.values(), *known))))
-    if strangers := [name for name in there if name not in known]:
+    if unknown := [name for name in there if name not in known]:
         raise BadInput(
-            f"cluster {strangers[0]} of {maker.name}",
+            f"cluster {unknown[0]} of {maker.name}",
             "is there, and nothing on this machine says that meshproof made it",
-            f"choose another --lab-name, or remove it: {maker.removal(strangers[0]).text}",
+            f"choose another --lab-name, or remove it: {maker.removal(unknown[0]).text}",
         )
     usable = _is_whole(maker, record) and set(maker.names.values()) <= set(there)
     _write(maker, record, kept=False)
@@ -245,10 +245,10 @@ def _greet(maker: Maker, topology: Topology, narrator: Narrator) -> tuple[Cluste
     return tuple(access_of(kube, server_for_peers=peers.get(ClusterName(kube.name), "")) for kube in kubes)
 
 
-def _write(maker: Maker, record: Record | None, *, kept: bool) -> None:
+def _write(maker: Maker, record: RunRecord | None, *, kept: bool) -> None:
     known = record.clusters if record else ()
     names = tuple(dict.fromkeys((*known, *maker.names.values())))
-    maker.folder.write(Record(clusters=names, where=maker.where, kept=kept))
+    maker.folder.write(RunRecord(clusters=names, where=maker.where, kept=kept))
 
 
 def _remove_all(maker: Maker) -> None:

@@ -96,7 +96,7 @@ _BY_HAND: Final = "run it by hand to see more of it"
 
 
 @dataclass(slots=True)
-class Rehearsal:
+class DryRunner:
     """Runs nothing, answers questions with their examples, and keeps what it was asked to run."""
 
     commands: list[Command] = field(default_factory=list)

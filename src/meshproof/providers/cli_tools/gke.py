@@ -35,7 +35,7 @@ TOOLS: Final = (
 )
 
 
-class Gke:
+class GkeProvider:
     """gcloud as a `Maker`. `project` and `zone` are asked of `gcloud config` if they are empty."""
 
     name = NAME
@@ -71,8 +71,8 @@ class Gke:
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
         listing = ("container", "clusters", "list", *self._zone, "--format=value(name)")
-        told = self._ask(*listing, why="which clusters there are")
-        return tuple(name for name in names if name in told)
+        present = self._query(*listing, why="which clusters there are")
+        return tuple(name for name in names if name in present)
 
     def create(self) -> None:
         """All at once, since one takes about five minutes."""
@@ -145,7 +145,7 @@ class Gke:
             return found
         raise BadInput(f"{flag} is missing", f"`{command.text}` has none", f"use {flag}, or `gcloud config set {key}`")
 
-    def _ask(self, *arguments: str, why: str, example: str = "", must: bool = False) -> list[str]:
+    def _query(self, *arguments: str, why: str, example: str = "", must: bool = False) -> list[str]:
         """The words of the answer. Raises `Broken` if there `must` be some and there are none."""
         command = Command(argv=("gcloud", *arguments, *self._project), why=why, example=example)
         found = self._runner.run(command).split()
@@ -182,7 +182,7 @@ class Gke:
 
     def _close(self) -> None:
         """Delete this name's firewall rules, this run's or older ones; clusters stay."""
-        found = self._ask(
+        found = self._query(
             *("compute", "firewall-rules", "list", f"--filter=description={self._mark}", "--format=value(name)"),
             why="which firewall rules of this name exist",
             example="\n".join(self._open),
@@ -210,7 +210,7 @@ class Gke:
         )
 
     def _pod_ranges(self, cluster: ClusterName) -> list[str]:
-        return self._ask(
+        return self._query(
             *("container", "clusters", "describe", self._names[cluster], *self._zone),
             "--format=value(clusterIpv4Cidr)",
             why=f"the range of pods of {cluster}",
@@ -220,7 +220,7 @@ class Gke:
 
     def _node_tags(self, cluster: ClusterName) -> list[str]:
         name = self._names[cluster]
-        found = self._ask(
+        found = self._query(
             *("compute", "instances", "list", f"--filter=labels.goog-k8s-cluster-name={name}", "--zones", self.zone),
             "--format=value(tags.items.[0])",
             why=f"the tags of nodes of {cluster}",

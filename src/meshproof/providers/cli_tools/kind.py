@@ -111,7 +111,7 @@ def pool_of(network: IPv4Network, place: int) -> tuple[IPv4Address, IPv4Address]
     return IPv4Address(first), IPv4Address(last)
 
 
-class Kind:
+class KindProvider:
     """kind as a `Maker`. All nodes are on one network of Docker or Podman."""
 
     name = NAME
@@ -135,8 +135,10 @@ class Kind:
         return f"kind-{self.clusters[cluster].name}"
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
-        told = self._runner.run(Command(argv=self._kind("get", "clusters"), why="which clusters there are", example=""))
-        there = told.split()
+        output = self._runner.run(
+            Command(argv=self._kind("get", "clusters"), why="which clusters there are", example="")
+        )
+        there = output.split()
         return tuple(name for name in names if name in there)
 
     def create(self) -> None:
@@ -245,10 +247,10 @@ class Kind:
     def _address(self, name: ClusterName) -> IPv4Interface:
         """The node's address and network, asked once."""
         if name not in self._addresses:
-            self._addresses[name] = self._ask_address(name)
+            self._addresses[name] = self._query_address(name)
         return self._addresses[name]
 
-    def _ask_address(self, name: ClusterName) -> IPv4Interface:
+    def _query_address(self, name: ClusterName) -> IPv4Interface:
         cluster = self.clusters[name]
         # Docker's first network is 172.17.0.0/16, and kind makes one of its own.
         example = {NAME: {"IPAddress": f"172.18.0.{cluster.place + 1}", "IPPrefixLen": 16}}
@@ -257,10 +259,10 @@ class Kind:
             why=f"the address of {name}'s node",
             example=json.dumps(example),
         )
-        told = self._runner.run(command)
+        output = self._runner.run(command)
         try:
-            (network, *_) = json.loads(told).values()
+            (network, *_) = json.loads(output).values()
             return IPv4Interface(f"{network['IPAddress']}/{network['IPPrefixLen']}")
         except (ValueError, AttributeError, KeyError, TypeError):
-            reason = f"no IPv4 address in {told[:300]!r}"
+            reason = f"no IPv4 address in {output[:300]!r}"
             raise Broken(command.text, reason, "is the node's container running?") from None

@@ -27,7 +27,7 @@ from meshproof.providers.lab.build.go import PUBLIC_HUB, ensure_programs
 from meshproof.providers.lab.build.images import APP, CLIENT, ensure_images
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, Release
 from meshproof.providers.lab.build.wheels import ENVOY
-from meshproof.providers.lab.locks import exclusively, held
+from meshproof.providers.lab.locks import exclusively, lab_lock
 from meshproof.providers.lab.node import network
 from meshproof.providers.lab.node.components import AUDIT_LOG
 from meshproof.providers.lab.node.supervisor import tail_of
@@ -95,7 +95,7 @@ class Lab:
     def connect(self, topology: Topology) -> None:
         """Routes between pods of clusters on one network, and none between the others."""
         groups = [[c.name for c in topology.clusters if c.network == network] for network in topology.networks]
-        ask(self.folder, {"do": "connect", "groups": groups})
+        request_daemon(self.folder, {"do": "connect", "groups": groups})
 
     @property
     def links(self) -> Lab:
@@ -122,25 +122,27 @@ class Lab:
         network.cut(plan, plan.node(a), plan.node(b), one_way=one_way)
 
     def stop_api_server(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "stop", "process": f"{cluster}/kube-apiserver"})
+        request_daemon(self.folder, {"do": "stop", "process": f"{cluster}/kube-apiserver"})
 
     def start_api_server(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "start", "process": f"{cluster}/kube-apiserver"})
+        request_daemon(self.folder, {"do": "start", "process": f"{cluster}/kube-apiserver"})
 
     def kill_in_pod(self, cluster: ClusterName, pod: str, program: str) -> int:
-        return int(ask(self.folder, {"do": "kill", "cluster": cluster, "pod": pod, "program": program})["killed"])
+        return int(
+            request_daemon(self.folder, {"do": "kill", "cluster": cluster, "pod": pod, "program": program})["killed"]
+        )
 
     def freeze(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "freeze", "cluster": cluster})
+        request_daemon(self.folder, {"do": "freeze", "cluster": cluster})
 
     def thaw(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "thaw", "cluster": cluster})
+        request_daemon(self.folder, {"do": "thaw", "cluster": cluster})
 
     def lose(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "lose", "cluster": cluster})
+        request_daemon(self.folder, {"do": "lose", "cluster": cluster})
 
     def revive(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "revive", "cluster": cluster})
+        request_daemon(self.folder, {"do": "revive", "cluster": cluster})
 
     def audit_log(self, cluster: ClusterName) -> Path:
         """Where a cluster's API server records writes (`components.AUDIT_POLICY`)."""
@@ -150,18 +152,18 @@ class Lab:
         """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""
         if self.folder.daemon is None:
             return (f"the daemon of lab {self.folder.name} is gone: {tail_of(self.folder / 'daemon.log')}",)
-        return tuple(ask(self.folder, {"do": "status"})["exits"])
+        return tuple(request_daemon(self.folder, {"do": "status"})["exits"])
 
     def restart(self, process: str) -> None:
         """Stop and start one process, for example `cluster1/kube-apiserver`."""
-        ask(self.folder, {"do": "restart", "process": process})
+        request_daemon(self.folder, {"do": "restart", "process": process})
 
 
 def _istioctl(programs: str) -> Path:
     return Path(programs) / "istioctl"
 
 
-def ask(folder: LabFolder, request: Json) -> Json:
+def request_daemon(folder: LabFolder, request: Json) -> Json:
     """One request to a lab's daemon. Raises `Broken` if it is gone, refuses, or does not answer within 60 s."""
     what = f"lab {folder.name}"
     try:
@@ -203,7 +205,7 @@ def up(
     Remains of an earlier run under this name are removed first. Raises `BadInput` where the machine is not fit or
     another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
     """
-    builds, seed = prepare(releases, narrator)
+    builds, seed = prepare_machine(releases, narrator)
     istio = {release.number: str(builds[release]) for release in releases}
     with exclusively(f"starting lab {name}", narrator):
         return _start(
@@ -211,7 +213,7 @@ def up(
         )
 
 
-def prepare(releases: Sequence[Release], narrator: Narrator) -> tuple[Mapping[Release, Path], Path]:
+def prepare_machine(releases: Sequence[Release], narrator: Narrator) -> tuple[Mapping[Release, Path], Path]:
     """What every lab of this machine shares: the programs of each release, and the images for its nodes.
 
     Raises `BadInput` where the machine is not fit. What is there already is left as it is.
@@ -242,7 +244,7 @@ def _start(
         raise BadInput(
             f"lab {name}", "runs already", "use it, stop it with `meshproof lab down`, or choose another --lab-name"
         )
-    left = remains.find(name)
+    left = remains.find_remains(name)
     if left:
         with narrator.step(f"removed what an earlier run left: {left}"):
             remains.clear(name)
@@ -359,7 +361,7 @@ def open_lab(
     started for. Raises `BadInput` if another run is using the lab of that name, or it is up with other clusters, or
     without such a release.
     """
-    with held(name):
+    with lab_lock(name):
         lab = running(name)
         ours = lab is None
         if lab is None:

@@ -45,7 +45,7 @@ class Remains:
         return f"lab {self.lab}: {', '.join(p for p in parts if p) or 'nothing'}"
 
 
-def find(lab: str) -> Remains:
+def find_remains(lab: str) -> Remains:
     """What is there of a lab, found by looking at the system, not at what the lab wrote down."""
     folder = LabFolder(lab)
     spec = folder.read_spec()
@@ -55,7 +55,7 @@ def find(lab: str) -> Remains:
     return Remains(
         lab=lab,
         processes=tuple(_processes(lab)),
-        namespaces=network.namespaces_of(lab),
+        namespaces=network.lab_namespaces(lab),
         links=tuple(sorted(wanted & there)),
         cgroups=tuple(lab_cgroups(lab)),
         folder=folder.exists,
@@ -65,7 +65,7 @@ def find(lab: str) -> Remains:
 def _processes(lab: str) -> Iterator[int]:
     """Processes inside one of the lab's network namespaces. Pods have others, but end with their node's init."""
     inodes = set()
-    for name in network.namespaces_of(lab):
+    for name in network.lab_namespaces(lab):
         with suppress(OSError):
             inodes.add((network.NAMESPACES / name).stat().st_ino)
     if not inodes:
@@ -80,7 +80,7 @@ def _processes(lab: str) -> Iterator[int]:
 def clear(lab: str) -> Remains:
     """End and remove everything of a lab, its daemon first. Returns what was there; raises `Broken` if some stays."""
     folder = LabFolder(lab)
-    before = find(lab)
+    before = find_remains(lab)
     daemon = folder.daemon
     if daemon is not None:
         _end_daemon(folder)
@@ -99,7 +99,7 @@ def clear(lab: str) -> Remains:
     remove_cgroups(lab)
     if folder.exists:
         shutil.rmtree(folder.path)
-    after = find(lab)
+    after = find_remains(lab)
     if after:
         raise Broken(f"clearing {before}", f"still there: {after}", "run `meshproof lab down` once more")
     return before
@@ -123,7 +123,7 @@ def _end_daemon(folder: LabFolder) -> None:
 
 def abandoned() -> tuple[Remains, ...]:
     """Labs that nobody runs any more but that left something: their daemon is gone."""
-    return tuple(r for r in (find(f.name) for f in all_labs() if f.daemon is None) if r)
+    return tuple(r for r in (find_remains(f.name) for f in all_labs() if f.daemon is None) if r)
 
 
 def taken_slots() -> set[int]:

@@ -56,7 +56,7 @@ class Daemon:
 
     # -- what is told ---------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: str, **facts: object) -> None:
+    def _record_event(self, kind: str, **facts: object) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **facts})
         with self._events_lock, self.folder.events.open("a") as out:
             out.write(line + "\n")
@@ -65,10 +65,10 @@ class Daemon:
     def _step(self, title: str) -> Iterator[None]:
         begin = time.monotonic()
         yield
-        self._tell("step", title=title, seconds=time.monotonic() - begin)
+        self._record_event("step", title=title, seconds=time.monotonic() - begin)
 
     def _on_exit(self, gone: Exit) -> None:
-        self._tell("exit", text=str(gone), name=gone.name)
+        self._record_event("exit", text=str(gone), name=gone.name)
 
     def _check_alive(self) -> None:
         """While starting, an exit of any process fails the lab at once, with that process's words."""
@@ -93,7 +93,7 @@ class Daemon:
                 self._bring_up()
                 (self.folder / "ready").touch()
                 self._starting = False
-                self._tell("ready")
+                self._record_event("ready")
             except BaseException as problem:  # noqa: BLE001 - told to whoever waits, then the lab ends
                 failed.append(problem)
                 self._stop.set()
@@ -112,9 +112,9 @@ class Daemon:
             told = failed[0]
             text = str(told) if isinstance(told, MeshproofError) else f"{type(told).__name__}: {told}"
             traceback.print_exception(told)  # to the daemon's log
-            self._tell("failed", text=text)
+            self._record_event("failed", text=text)
         self._down()
-        self._tell("down")
+        self._record_event("down")
         return 1 if failed else 0
 
     def _bring_up(self) -> None:
@@ -133,20 +133,20 @@ class Daemon:
         self.nodes[plan.cluster] = node
         cgroup = f"/meshproof/{self.spec.name}/{plan.cluster}"
         _make_cgroup(cgroup)
-        files, _ = components.prepare(node, cgroup=cgroup, may_raise_limits=_has_sys_resource())
+        files, _ = components.write_node_files(node, cgroup=cgroup, may_raise_limits=_has_sys_resource())
         control = components.control(node, files, Path(self.spec.programs))
         self.machines.know(node, lambda: self._start_again(plan, files))
         for spec in control.first:
             self.supervisor.start(spec)
         kube = Kube(files.admin, plan.cluster, name=plan.cluster)
         eventually(lambda: self._answers(kube), what=f"API server of {plan.cluster}", timeout_s=START_S, poll_s=0.2)
-        self._tell("step", title=f"{plan.cluster}: API server answers", seconds=time.monotonic() - begin)
+        self._record_event("step", title=f"{plan.cluster}: API server answers", seconds=time.monotonic() - begin)
         for spec in control.then:
             self.supervisor.start(spec)
         for manifest in addons.coredns(plan):
             self._apply_when_possible(kube, manifest)
         self._wait_ready(kube, plan)
-        self._tell("step", title=f"{plan.cluster}: node ready, DNS answers", seconds=time.monotonic() - begin)
+        self._record_event("step", title=f"{plan.cluster}: node ready, DNS answers", seconds=time.monotonic() - begin)
         self._start_balancer_once(len(self.plan.nodes))
 
     def _start_again(self, plan: NodePlan, files: components.ClusterFiles) -> Node:

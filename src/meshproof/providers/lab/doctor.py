@@ -75,7 +75,7 @@ def check_platform() -> Finding:
 
 
 def check_packages() -> Finding:
-    lacking = packages.missing()
+    lacking = packages.missing_packages()
     if not lacking:
         return Finding(subject="system packages", grade=Grade.OK, seen=f"all {len(packages.PACKAGES)} there")
     return Finding(

@@ -32,7 +32,7 @@ HELD = "MESHPROOF_HELD_LAB"
 
 
 @contextmanager
-def held(lab: str) -> Iterator[None]:
+def lab_lock(lab: str) -> Iterator[None]:
     """Hold a lab for one run and those that it starts: two runs would take each other's mesh away.
 
     Raises `BadInput` at once, naming the process, if another run holds it.

@@ -32,12 +32,12 @@ def memory_kib(root: int) -> int:
     return total
 
 
-def describe(name: str) -> str:
+def lab_status(name: str) -> str:
     """A text of a few lines. Raises `BadInput` if there is no such lab."""
     folder = LabFolder(name)
     lab = labs.running(name)
     if lab is None:
-        left = remains.find(name)
+        left = remains.find_remains(name)
         if folder.daemon is not None:
             return f"lab {name}: starting"
         if left:

@@ -175,8 +175,8 @@ def _shown(ports: Iterable[int]) -> str:
 def _app(planned: Part, facts: ClusterFacts, total: int) -> Part:
     ready = [f"{endpoint.address}:{endpoint.port}" for endpoint in facts.ready_endpoints]
     more = [f"and {len(ready) - SHOWN_ENDPOINTS} more"] if len(ready) > SHOWN_ENDPOINTS else []
-    told = f"{len(ready)} of {total} ready endpoints"
-    return replace(_more(planned, told, *ready[:SHOWN_ENDPOINTS], *more), missing=not ready)
+    ready_text = f"{len(ready)} of {total} ready endpoints"
+    return replace(_more(planned, ready_text, *ready[:SHOWN_ENDPOINTS], *more), missing=not ready)
 
 
 def _clients(planned: Part, facts: ClusterFacts) -> Part:
@@ -192,9 +192,9 @@ def _clients(planned: Part, facts: ClusterFacts) -> Part:
 
 def with_results(picture: Picture, results: Iterable[Proof]) -> Picture:
     """What became of claims; those of the plan that have no result stay without one."""
-    told = {proof.code: proof for proof in results}
-    planned = [told.pop(proof.code, proof) for proof in picture.proofs]
-    return replace(picture, proofs=tuple(sorted((*planned, *told.values()), key=_order)))
+    by_code = {proof.code: proof for proof in results}
+    planned = [by_code.pop(proof.code, proof) for proof in picture.proofs]
+    return replace(picture, proofs=tuple(sorted((*planned, *by_code.values()), key=_order)))
 
 
 def _order(proof: Proof) -> tuple[int, str]:

@@ -205,13 +205,13 @@ class Builder:
             Kind.CONTROL: ("istiod", "gateway" if ("gateway", link.target) in self._boxes else "app", -ASIDE, True),
             Kind.REQUESTS: ("clients", "app", -ASIDE, True),
         }
-        source, target, aside, told = ways[link.kind]
+        source, target, aside, labelled = ways[link.kind]
         begin, end = self._boxes[source, link.source], self._boxes[target, link.target]
         x = begin.middle + aside
         up = end.y < begin.y
         points = ((x, begin.y), (x, end.bottom)) if up else ((x, begin.bottom), (x, end.y))
-        beside = (x, points[0][1] + (-BETWEEN_ROWS if up else BETWEEN_ROWS) // 2)
-        return [Wire(link=link, points=points, label=beside if told else None)]
+        label_at = (x, points[0][1] + (-BETWEEN_ROWS if up else BETWEEN_ROWS) // 2)
+        return [Wire(link=link, points=points, label=label_at if labelled else None)]
 
     def _order(self, link: Link) -> Wire:
         """From istiod over the boxes, and down."""

@@ -67,18 +67,18 @@ def description(picture: Picture) -> str:
         for c in picture.clusters
     )
     bad = (f"{proof.code} {proof.result}" for proof in picture.proofs if proof.is_bad)
-    return ". ".join([", ".join(picture.about), *clusters, *counts(picture), *bad]) + "."
+    return ". ".join([", ".join(picture.about), *clusters, *result_counts(picture), *bad]) + "."
 
 
 def _in_words(part: Part) -> str:
     return f"{part.title} {', '.join(part.lines)}".strip()
 
 
-def counts(picture: Picture) -> tuple[str, ...]:
+def result_counts(picture: Picture) -> tuple[str, ...]:
     """`1 FAILED` and `38 SUCCEEDED, 2 SKIPPED`, what is bad first; empty for a plan."""
     counted = Counter(proof.result for proof in picture.proofs)
-    told = [[f"{counted[r]} {r}" for r in Result if counted[r] and r.good is good] for good in (False, True)]
-    return tuple(", ".join(words) for words in told if words)
+    groups = [[f"{counted[r]} {r}" for r in Result if counted[r] and r.good is good] for good in (False, True)]
+    return tuple(", ".join(words) for words in groups if words)
 
 
 # -- the picture ------------------------------------------------------------------------------------------------------
@@ -86,13 +86,13 @@ def counts(picture: Picture) -> tuple[str, ...]:
 
 def _heading(canvas: Canvas, picture: Picture, width: int) -> None:
     canvas.text(EDGE, 38, picture.name, width - PANEL, size=21, bold=True)
-    told = " · ".join([picture.title, *picture.about])
-    canvas.text(EDGE, 60, told, width - PANEL - 2 * EDGE, size=12.5, fill=FAINT)
+    subtitle = " · ".join([picture.title, *picture.about])
+    canvas.text(EDGE, 60, subtitle, width - PANEL - 2 * EDGE, size=12.5, fill=FAINT)
     bad = any(proof.is_bad for proof in picture.proofs)
-    for number, said in enumerate(counts(picture) or ("nothing proven yet",)):
+    for number, line in enumerate(result_counts(picture) or ("nothing proven yet",)):
         alarming = bad and number == 0
         fill = ALARM if alarming else INK
-        canvas.text(width - PANEL - EDGE, 38 + 22 * number, said, PANEL, size=13, bold=alarming, fill=fill)
+        canvas.text(width - PANEL - EDGE, 38 + 22 * number, line, PANEL, size=13, bold=alarming, fill=fill)
 
 
 def _frames(canvas: Canvas, picture: Picture, layout: Layout) -> None:
@@ -104,8 +104,10 @@ def _frames(canvas: Canvas, picture: Picture, layout: Layout) -> None:
         primary = cluster.role is Role.PRIMARY
         canvas.box(box.x, box.y, box.width, box.height, fill="#fbfcfd", stroke="#334e68", line=2 if primary else 1.2)
         canvas.text(box.x + 12, box.y + 22, cluster.name, box.width - 24, size=15, bold=True)
-        told = " · ".join([str(cluster.role), *([f"Kubernetes {cluster.kubernetes}"] if cluster.kubernetes else [])])
-        canvas.text(box.x + 12, box.y + 40, told, box.width - 24, size=12, fill=FAINT)
+        subtitle = " · ".join(
+            [str(cluster.role), *([f"Kubernetes {cluster.kubernetes}"] if cluster.kubernetes else [])]
+        )
+        canvas.text(box.x + 12, box.y + 40, subtitle, box.width - 24, size=12, fill=FAINT)
 
 
 def _part(canvas: Canvas, box: Box, part: Part) -> None:
@@ -137,13 +139,13 @@ def _label(canvas: Canvas, wire: Wire, proofs: Sequence[Proof], state: State) ->
         return
     text, result = wire.link.label, None
     bad = sorted((p for p in proofs if p.is_bad), key=lambda p: p.result is not Result.FAILED)
-    asked = [p for p in proofs if p.result is not None]
+    decided = [p for p in proofs if p.result is not None]
     if bad:
         first = bad[0].code + (f" +{len(bad) - 1}" if len(bad) > 1 else "")
         text, result = first if wire.link.is_own else f"{text} {first}", bad[0].result
-    elif asked:
-        good = sum(p.result is Result.SUCCEEDED for p in asked)
-        text += f" · {good} of {len(asked)}" if good < len(asked) else f" · {good} claim{'s' * (good > 1)}"
+    elif decided:
+        good = sum(p.result is Result.SUCCEEDED for p in decided)
+        text += f" · {good} of {len(decided)}" if good < len(decided) else f" · {good} claim{'s' * (good > 1)}"
         result = Result.SUCCEEDED if good else Result.SKIPPED
     x, y = wire.label
     left = x + 8 if wire.link.is_own else x - chip_width(text) // 2
@@ -160,8 +162,8 @@ def _height(proofs: Sequence[Proof]) -> int:
 
 def _reason(proof: Proof) -> list[str]:
     """What is bad, in two lines at most."""
-    told = clean(f"{proof.code} {proof.result}: {proof.text}")
-    return textwrap.wrap(told, REASON_WIDTH, subsequent_indent="  ", max_lines=2, placeholder=" …")
+    line = clean(f"{proof.code} {proof.result}: {proof.text}")
+    return textwrap.wrap(line, REASON_WIDTH, subsequent_indent="  ", max_lines=2, placeholder=" …")
 
 
 def _block(canvas: Canvas, x: int, y: int, headline: str, proofs: Sequence[Proof], state: State) -> int:

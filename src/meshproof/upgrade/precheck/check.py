@@ -8,7 +8,7 @@ from typing import Final
 
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.core.errors import Broken
-from meshproof.core.versions import Target
+from meshproof.core.versions import UpgradeTarget
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.istioctl import tool_reasons
@@ -24,7 +24,7 @@ RULES: Final[tuple[Rule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
 
 
-def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> Verdict:
+def check(mesh: Mesh, target: UpgradeTarget, *, now: datetime, claims: SuiteRun | Broken | None = None) -> Verdict:
     """Whether `mesh` is ready for `target`. Reads only; about a second for each cluster, and istioctl's own time.
 
     `claims` are those of a run on the same mesh, or why they could not be run; None if nobody wanted them. Raises
@@ -39,7 +39,7 @@ def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broke
     return verdict_of(mesh.topology.name, str(target), facts, reasons, asked)
 
 
-def judged(facts: Facts, target: Target, rules: Iterable[Rule] = RULES) -> Iterator[Reason]:
+def judged(facts: Facts, target: UpgradeTarget, rules: Iterable[Rule] = RULES) -> Iterator[Reason]:
     """What the rules say of these facts, and what they could not be asked about."""
     for rule in rules:
         yield from rule.reasons(facts, target)

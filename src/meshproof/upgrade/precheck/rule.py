@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.upgrade.precheck.facts import Facts
 
 
@@ -33,7 +33,7 @@ class Found:
     source: str = ""
 
 
-Judge = Callable[[Facts, Target], Iterable[Found]]
+Judge = Callable[[Facts, UpgradeTarget], Iterable[Found]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Rule:
     judge: Judge
     since: Version | None = None
 
-    def reasons(self, facts: Facts, target: Target) -> Iterator[Reason]:
+    def reasons(self, facts: Facts, target: UpgradeTarget) -> Iterator[Reason]:
         """What speaks against an upgrade to `target`."""
         if self.since is not None and target.version < self.since:
             return

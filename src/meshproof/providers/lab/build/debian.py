@@ -48,11 +48,11 @@ def program(name: str) -> Path:
     """The path of a system program. Raises `Broken` if it is missing."""
     found = shutil.which(name, path=SEARCH_PATH)
     if not found:
-        raise Broken(f"program {name}", "not found on this machine", install_command(missing()))
+        raise Broken(f"program {name}", "not found on this machine", install_command(missing_packages()))
     return Path(found)
 
 
-def missing() -> tuple[Package, ...]:
+def missing_packages() -> tuple[Package, ...]:
     """The packages whose proof is not on this machine."""
     return tuple(p for p in PACKAGES if not _present(p.proof))
 
@@ -72,7 +72,7 @@ def ensure_packages(narrator: Narrator) -> None:
 
     Raises `BadInput` that lists what is missing and the command, where we may not install it.
     """
-    lacking = missing()
+    lacking = missing_packages()
     if not lacking:
         return
     names = ", ".join(p.name for p in lacking)
@@ -89,7 +89,7 @@ def ensure_packages(narrator: Narrator) -> None:
         if service not in running_before and service in _running_services():
             run(["systemctl", "disable", "--now", f"{service}.service"], timeout_s=60)
             narrator.say(f"stopped and disabled the system service {service}, which its package had started")
-    still = missing()
+    still = missing_packages()
     if still:
         raise Broken("system packages", f"still missing after installing: {', '.join(p.name for p in still)}")
 

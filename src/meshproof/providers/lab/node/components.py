@@ -54,7 +54,7 @@ class ClusterFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
+class NodeProcesses:
     """The processes of one cluster, in the order in which they are wanted."""
 
     first: tuple[ProcessSpec, ...]
@@ -92,7 +92,7 @@ def write_cni(node: Node) -> None:
     (folder / "10-lab.conflist").write_text(json.dumps(conf))
 
 
-def prepare(node: Node, *, cgroup: str, may_raise_limits: bool) -> tuple[ClusterFiles, ClusterAuthority]:
+def write_node_files(node: Node, *, cgroup: str, may_raise_limits: bool) -> tuple[ClusterFiles, ClusterAuthority]:
     """Write certificates and configuration files of a cluster."""
     plan = node.plan
     folder = node.home / "config"
@@ -192,7 +192,7 @@ def _proxy_config(node: Node, folder: Path) -> dict[str, object]:
     }
 
 
-def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
+def control(node: Node, files: ClusterFiles, programs: Path) -> NodeProcesses:
     """The processes of a cluster."""
     plan, folder = node.plan, files.folder
 
@@ -289,4 +289,4 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
         ),
         spec("kube-proxy", programs / "kube-proxy", (f"--config={folder}/proxy.yaml", "--v=1")),
     )
-    return Control(first=(etcd, containerd, apiserver), then=managed)
+    return NodeProcesses(first=(etcd, containerd, apiserver), then=managed)

@@ -31,7 +31,7 @@ def write_private(path: Path, content: bytes) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class ClientIdentity:
     """Files of one certificate and its key."""
 
     certificate: Path
@@ -57,7 +57,7 @@ class ClusterAuthority:
             .sign(self._key, hashes.SHA256())
         )
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
-        self.authority = Identity(certificate=folder / "ca.crt", key=folder / "ca.key")
+        self.authority = ClientIdentity(certificate=folder / "ca.crt", key=folder / "ca.key")
         write_private(self.authority.certificate, self.pem)
         write_private(self.authority.key, key_pem_of(self._key))
 
@@ -72,7 +72,9 @@ class ClusterAuthority:
             .not_valid_after(self._until)
         )
 
-    def issue(self, name: str, *, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()) -> Identity:
+    def issue(
+        self, name: str, *, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()
+    ) -> ClientIdentity:
         """A certificate for client use, and for server use too where `hosts` (names or addresses) are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
@@ -90,7 +92,7 @@ class ClusterAuthority:
                 x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        made = Identity(certificate=self.folder / f"{name}.crt", key=self.folder / f"{name}.key")
+        made = ClientIdentity(certificate=self.folder / f"{name}.crt", key=self.folder / f"{name}.key")
         write_private(made.certificate, certificate.public_bytes(serialization.Encoding.PEM))
         write_private(made.key, key_pem_of(key))
         return made
@@ -100,7 +102,7 @@ class ClusterAuthority:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         return write_private(self.folder / "service-accounts.key", key_pem_of(key))
 
-    def kubeconfig(self, name: str, identity: Identity, *, server: str = "") -> Path:
+    def kubeconfig(self, name: str, identity: ClientIdentity, *, server: str = "") -> Path:
         """A kubeconfig whose context is the cluster's name; everything is inside it, no paths."""
         cluster = str(self._node.cluster)
 

@@ -28,40 +28,40 @@ class PoolExhausted(Broken):
 
 
 @dataclass(kw_only=True)
-class AddressBook:
+class AddressAllocator:
     """Who has which address of a pool. A Service keeps its address for as long as the lab lives, even if made anew."""
 
     pool: IPv4Network
-    held: dict[str, IPv4Address] = field(default_factory=dict)
+    assigned: dict[str, IPv4Address] = field(default_factory=dict)
 
     def address_for(self, service: str, wanted: str = "") -> IPv4Address:
         """The address of `namespace/name`; `wanted` (what its status says already) is honoured if it is free."""
-        if service in self.held:
-            return self.held[service]
-        taken = set(self.held.values())
+        if service in self.assigned:
+            return self.assigned[service]
+        taken = set(self.assigned.values())
         if wanted and IPv4Address(wanted) in self.pool and IPv4Address(wanted) not in taken:
-            self.held[service] = IPv4Address(wanted)
-            return self.held[service]
+            self.assigned[service] = IPv4Address(wanted)
+            return self.assigned[service]
         for candidate in self.pool.hosts():
             if candidate not in taken:
-                self.held[service] = candidate
+                self.assigned[service] = candidate
                 return candidate
         raise PoolExhausted(f"address for {service}", f"the pool {self.pool} is used up", "delete Services")
 
 
-def status_patch(service: Json, book: AddressBook) -> Json | None:
+def status_patch(service: Json, allocator: AddressAllocator) -> Json | None:
     """The status that a Service should get, or None where nothing is to do."""
     meta, spec = service["metadata"], service["spec"]
     current = [i.get("ip", "") for i in service.get("status", {}).get("loadBalancer", {}).get("ingress", [])]
     if spec.get("type") != "LoadBalancer" or "deletionTimestamp" in meta:
         return None
-    address = str(book.address_for(f"{meta['namespace']}/{meta['name']}", current[0] if current else ""))
+    address = str(allocator.address_for(f"{meta['namespace']}/{meta['name']}", current[0] if current else ""))
     if current == [address]:
         return None
     return {"status": {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}}}
 
 
-def serve(kube: Kube, book: AddressBook) -> None:
+def serve(kube: Kube, allocator: AddressAllocator) -> None:
     """Watch one cluster's Services for ever. Trouble with the API server is told and outlived."""
     while True:
         try:
@@ -69,7 +69,7 @@ def serve(kube: Kube, book: AddressBook) -> None:
                 if event["type"] not in ("ADDED", "MODIFIED"):
                     continue
                 service = event["object"]
-                patch = status_patch(service, book)
+                patch = status_patch(service, allocator)
                 if patch is not None:
                     meta = service["metadata"]
                     kube.merge_patch("Service", meta["name"], patch, meta["namespace"], sub="status")
@@ -92,8 +92,8 @@ def main() -> None:
     tempfile.tempdir = str(clusters.parent)  # the lab's folder, which goes with it: a signal ends this process
     for name, facts in json.loads(clusters.read_text()).items():
         kube = Kube(Path(facts["kubeconfig"]), ClusterName(name), name=name)
-        book = AddressBook(pool=IPv4Network(facts["pool"]))
-        threads.append(threading.Thread(target=serve, args=(kube, book), name=name))
+        allocator = AddressAllocator(pool=IPv4Network(facts["pool"]))
+        threads.append(threading.Thread(target=serve, args=(kube, allocator), name=name))
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -239,7 +239,7 @@ def _route(ip: NetNS, destination: IPv4Network, via: str | None) -> None:
         ip.route("add", dst=str(destination), gateway=via)
 
 
-def namespaces_of(lab: str) -> tuple[str, ...]:
+def lab_namespaces(lab: str) -> tuple[str, ...]:
     """Names of the network namespaces that belong to a lab, by their names alone."""
     prefix = f"meshproof-{lab}-"
     return tuple(sorted(n for n in netns.listnetns() if n.startswith(prefix)))
@@ -251,7 +251,7 @@ def remove(lab: str, host_link: str | None) -> None:
         with IPRoute() as host, suppress(NetlinkError):
             for index in host.link_lookup(ifname=host_link):
                 host.link("del", index=index)
-    for name in namespaces_of(lab):
+    for name in lab_namespaces(lab):
         with suppress(OSError):
             netns.remove(name)
     mounted = f" {NAMESPACES} " in Path("/proc/self/mountinfo").read_text()

@@ -17,13 +17,13 @@ from meshproof.clients.istio.release_notes import (
     REMOVED,
     Changed,
 )
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.providers.kubeconfig import hub_and_tag
 from meshproof.upgrade.precheck.facts import ClusterSeen, Facts, Istiod, Patch
 from meshproof.upgrade.precheck.rule import Found, Rule, Severity
 
 
-def _removed(facts: Facts, target: Target) -> Iterator[Found]:
+def _removed(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for gone in REMOVED:
@@ -41,7 +41,7 @@ def _removed(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _changed(facts: Facts, target: Target) -> Iterator[Found]:
+def _changed(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for change in CHANGED:
@@ -71,7 +71,7 @@ def _listed(things: tuple[str, ...]) -> str:
     return f"; that touches {', '.join(things[:3])}{more}"
 
 
-def _compatibility(facts: Facts, target: Target) -> Iterator[Found]:
+def _compatibility(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     known = COMPATIBILITY.get(target.version)
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.compatibility)
@@ -83,7 +83,7 @@ def _compatibility(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _annotations(facts: Facts, target: Target) -> Iterator[Found]:
+def _annotations(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     oldest = facts.oldest
     for cluster in facts.clusters:
         for gone in GONE_ANNOTATIONS:
@@ -98,7 +98,7 @@ def _annotations(facts: Facts, target: Target) -> Iterator[Found]:
                 )
 
 
-def _hubs(facts: Facts, target: Target) -> Iterator[Found]:
+def _hubs(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster, istiod in facts.istiods:
         hub = hub_and_tag(istiod.image)[0]
         if hub.startswith(CLOSED_HUBS):
@@ -107,14 +107,14 @@ def _hubs(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _applies(patch: Patch, target: Target) -> bool:
+def _applies(patch: Patch, target: UpgradeTarget) -> bool:
     try:
-        return not patch.version or re.search(patch.version, target.proxies_say) is not None
+        return not patch.version or re.search(patch.version, target.reported_by_proxies) is not None
     except re.error:
         return False
 
 
-def _rejected(facts: Facts, target: Target) -> Iterator[Found]:
+def _rejected(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster, patch in _patches(facts):
         if not _applies(patch, target):
             continue
@@ -134,7 +134,7 @@ def _rejected(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _pinned(facts: Facts, target: Target) -> Iterator[Found]:
+def _pinned(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     """A patch for some versions of proxies only, and none in its filter for those of the target."""
     for cluster in facts.clusters:
         by_filter: dict[str, list[Patch]] = {}
@@ -148,7 +148,7 @@ def _pinned(facts: Facts, target: Target) -> Iterator[Found]:
                     yield Found(where=f"{cluster.name} EnvoyFilter {name}", what=what)
 
 
-def _fragile(facts: Facts, target: Target) -> Iterator[Found]:
+def _fragile(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster in facts.clusters:
         names = tuple(dict.fromkeys(patch.filter for patch in cluster.patches if _applies(patch, target)))
         if names:

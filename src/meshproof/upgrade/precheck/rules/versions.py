@@ -15,7 +15,7 @@ from meshproof.clients.istio.release_notes import (
     LAST_KNOWN,
 )
 from meshproof.controlplane.versions import BEHIND
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.upgrade.precheck.facts import Crd, Facts
 from meshproof.upgrade.precheck.rule import Found, Rule, Severity
 
@@ -23,7 +23,7 @@ _AT_ONCE: Final = 2
 """Minor versions that a canary upgrade may go at once; in place it is one."""
 
 
-def _known(facts: Facts, target: Target) -> Iterator[Found]:
+def _known(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     if target.version > LAST_KNOWN:
         yield Found(
             where="mesh",
@@ -31,7 +31,7 @@ def _known(facts: Facts, target: Target) -> Iterator[Found]:
         )
 
 
-def _way(facts: Facts, target: Target) -> Iterator[Found]:
+def _way(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     unread = {each.where for each in facts.withheld if each.what.startswith("Deployment")}
     for cluster in facts.clusters:
         if cluster.is_primary and not cluster.istiods and cluster.name not in unread:
@@ -65,7 +65,7 @@ def _way(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _proxies(facts: Facts, target: Target) -> Iterator[Found]:
+def _proxies(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for proxy in facts.proxies:
         own, home = Version.parse(proxy.version), Version.parse(proxy.istiod)
         if own is None or home is None:
@@ -77,7 +77,7 @@ def _proxies(facts: Facts, target: Target) -> Iterator[Found]:
             yield Found(where=proxy.where, what=f"{proxy.version} would be more than one minor version behind {target}")
 
 
-def _kubernetes(facts: Facts, target: Target) -> Iterator[Found]:
+def _kubernetes(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     supported = next((each for each in KUBERNETES if each.istio == target.version), None)
     if supported is None:
         return
@@ -97,7 +97,7 @@ def _kubernetes(facts: Facts, target: Target) -> Iterator[Found]:
             )
 
 
-def _stored(facts: Facts, target: Target) -> Iterator[Found]:
+def _stored(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     if not Version(1, 30) <= target.version <= LAST_KNOWN:
         return
     for cluster in facts.clusters:
@@ -107,7 +107,7 @@ def _stored(facts: Facts, target: Target) -> Iterator[Found]:
                 yield Found(where=cluster.name, what=what)
 
 
-def _behind(facts: Facts, target: Target) -> Iterator[Found]:
+def _behind(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     if not Version(1, 30) <= target.version <= LAST_KNOWN:
         return
     for cluster in facts.clusters:
@@ -124,7 +124,7 @@ def _behind(facts: Facts, target: Target) -> Iterator[Found]:
 _SEMVER: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 
-def _bundles(facts: Facts, target: Target) -> Iterator[Found]:
+def _bundles(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster in facts.clusters:
         crds = {crd.name: crd for crd in cluster.crds}
         for wanted in BUNDLES:
@@ -150,7 +150,7 @@ def _at_least(crd: Crd, least: tuple[int, int, int]) -> bool:
 _BETA: Final = frozenset({"gateways", "gatewayclasses", "httproutes", "referencegrants"})
 
 
-def _served(facts: Facts, target: Target) -> Iterator[Found]:
+def _served(facts: Facts, target: UpgradeTarget) -> Iterator[Found]:
     for cluster in facts.clusters:
         for crd in cluster.crds:
             plural, _, group = crd.name.partition(".")
