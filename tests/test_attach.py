@@ -71,7 +71,7 @@ def test_clusters_without_a_mesh_are_refused() -> None:
     mesh = fake_mesh(load_topology("multi-primary-samenet"))
     with pytest.raises(BadInput, match="so there is no mesh to verify"):
         recognise(mesh)
-    with pytest.raises(BadInput, match="no marker says which topology it has"):
+    with pytest.raises(BadInput, match="it has no marker with its topology"):
         running_topology(cluster.kube for cluster in mesh.clusters)
 
 

@@ -116,7 +116,7 @@ def test_nothing_is_left_in_the_pod(tmp_path: Path) -> None:
 def test_a_server_that_says_nothing_does_not_hold_us() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (reply,) = attempts_from_pod(LocalKube(), CLIENT, [attempt(silent.getsockname()[1], NOBODY)], timeout_s=0.5)
-    assert str(reply) == "refused (no end within 0.5 s)"
+    assert str(reply) == "refused (did not finish within 0.5 s)"
 
 
 def test_each_caller_is_wrong_in_one_thing() -> None:

@@ -232,7 +232,7 @@ def test_without_names_of_networks_all_are_on_one() -> None:
     kubes = [primary("a", "east", "", "10.0.0.1"), primary("b", "west", "", "10.0.0.2")]
     assert [cluster["network"] for cluster in topology_of(find_clusters(kubes))["clusters"]] == ["network1", "network1"]
     kubes[1] = primary("b", "west", "n2", "10.0.0.2")
-    with pytest.raises(BadInput, match="context a has no network, and others have one"):
+    with pytest.raises(BadInput, match="context a has no network, but others have one"):
         propose(find_clusters(kubes))
 
 
@@ -420,7 +420,7 @@ def test_a_mesh_as_it_is_found_has_no_ingress_gateway_where_there_is_none() -> N
     assert found.topology.clusters == tuple(cluster.spec for cluster in found.clusters)
     assert [cluster.kube for cluster in found.clusters] == [one, two]
     (line,) = told
-    assert line.endswith(" cluster2 has no ingress gateway: what is proven through one is skipped there")
+    assert line.endswith(" cluster2 has no ingress gateway: checks through one are skipped there")
     front(cast(Cluster, two), f"{SYSTEM}/{INGRESS}", 80)
     assert as_found(mesh, LineNarrator(told.append)).topology == mesh.topology
 

@@ -96,7 +96,8 @@ def test_what_is_wrong_while_the_machine_has_no_time_is_not_the_meshs(
         assert ("(behind schedule by 2.6 s for cluster1 client): 1 of 2" in str(told.value)) is (kind is Broken)
 
 
-# -- a mesh that is not healthy ------------------------------------------------------------------------------------------
+# -- a mesh that is not healthy
+# ------------------------------------------------------------------------------------------
 
 
 class Health:

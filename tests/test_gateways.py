@@ -207,7 +207,7 @@ def shut(mesh: Mesh, **switches: str) -> list[str]:
 
 
 def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_said(mesh: Mesh) -> None:
-    told = "istiod of east gives gateways what is in their own namespace only"
+    told = "istiod of east limits gateways to Gateway objects of their own namespace"
     assert shut(mesh) == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="false") == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="true") == [told, told], "the remote has that istiod, too"
@@ -221,7 +221,10 @@ def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_s
 def test_gateways_that_istio_makes_for_the_gateway_api_take_nothing_of_ours_unless_they_are_told_to(mesh: Mesh) -> None:
     labels = {"istio": "ingress", "gateway.istio.io/managed": "istio.io-gateway-controller"}
     running(mesh, 0, "door", labels, {"name": "istio-proxy"})
-    assert shut(mesh) == ["Istio made it for the Gateway API, and such take no Gateway of another namespace", ""]
+    assert shut(mesh) == [
+        "it was created by the Gateway API, and such gateways ignore Gateway objects of other namespaces",
+        "",
+    ]
     assert shut(mesh, PILOT_ENABLE_STRICT_GATEWAY_MERGING="False") == ["", ""]
 
 

@@ -158,7 +158,7 @@ def test_clusters_of_another_machine_are_left_alone(world: Tools, state: Path) -
 
 def test_a_cluster_that_cannot_be_made_takes_the_other_and_old_rules_with_it(world: Tools, state: Path) -> None:
     world.rules.append("meshproof-default-pods-1")
-    world.failing[f"create {TWO}"] = ["exit code 1; last words: Insufficient regional quota"]
+    world.failing[f"create {TWO}"] = ["exit code 1; last output: Insufficient regional quota"]
     with pytest.raises(Broken, match="Insufficient regional quota") as caught:
         opened(world).__enter__()
     assert str(caught.value).startswith(f"env KUBECONFIG={state}/cluster2.kubeconfig gcloud container clusters create")
@@ -167,8 +167,8 @@ def test_a_cluster_that_cannot_be_made_takes_the_other_and_old_rules_with_it(wor
 
 
 def test_clusters_are_deleted_even_if_all_else_fails(world: Tools, state: Path) -> None:
-    world.failing["delete services"] = ["exit code 1; last words: unreachable"] * 2
-    world.failing["firewall-rules list"] = ["exit code 1; last words: forbidden"]
+    world.failing["delete services"] = ["exit code 1; last output: unreachable"] * 2
+    world.failing["firewall-rules list"] = ["exit code 1; last output: forbidden"]
     with pytest.raises(Broken, match="unreachable") as caught, opened(world):
         pass
     assert len(caught.value.__notes__) == 2
@@ -178,7 +178,7 @@ def test_clusters_are_deleted_even_if_all_else_fails(world: Tools, state: Path) 
 
 def test_a_cluster_that_is_busy_is_waited_for(world: Tools, state: Path) -> None:
     with opened(world):
-        world.failing[f"delete {ONE}"] = ["exit code 1; last words: Cluster is running incompatible operation op-1."]
+        world.failing[f"delete {ONE}"] = ["exit code 1; last output: Cluster is running incompatible operation op-1."]
     assert world.lines(state).count(DELETE[0]) == 2
     assert world.clusters == []
 

@@ -120,7 +120,7 @@ def test_each_step_is_told_in_one_line_with_its_end() -> None:
     [
         ([step("a"), step("a")], "several steps are called a"),
         ([step("a", "b")], "step 'a' needs unknown steps: b"),
-        ([step("a", "b"), step("b", "a"), step("c")], "steps need each other in a circle: a, b"),
+        ([step("a", "b"), step("b", "a"), step("c")], "the plan has a cycle: a, b"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused_before_it_begins(plan: list[InstallStep], reason: str) -> None:

@@ -70,10 +70,12 @@ def answered(**response: Any) -> IstiodReply:
 
 def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
     assert review_problems(answered(allowed=True, patch="W10=")) == []
-    assert review_problems(answered(allowed=True)) == ["answers without a patch: the pod would start without a sidecar"]
+    assert review_problems(answered(allowed=True)) == [
+        "the response has no patch: the pod would start without a sidecar"
+    ]
     assert review_problems(answered(allowed=False, status={"message": "no"})) == ["refuses: no"]
     assert review_problems(IstiodReply(http=200, grpc=None, message="", body="hello")) == [
-        "answers something else than an admission review: 'hello'"
+        "the response is not an admission review: 'hello'"
     ]
     assert review_problems(IstiodReply(http=404, grpc=None, message="not found")) == ["HTTP 404: not found"]
     assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no answer (curl: (60)")
@@ -123,7 +125,7 @@ def test_a_token_is_asked_for_without_storing_anything() -> None:
             raise ApiError("POST", 403, "forbidden")
 
     assert token_of(Tokens(), CLIENT) == "abc"
-    with pytest.raises(Broken, match="the right to create tokens is needed"):
+    with pytest.raises(Broken, match="grant the right to create serviceaccounts/token"):
         token_of(Forbidden(), CLIENT)
 
 

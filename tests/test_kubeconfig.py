@@ -145,7 +145,7 @@ def test_a_context_that_is_not_there_lists_those_that_are(both: Attachment) -> N
     )
     told = refusal(attachment(*both.files))
     assert told == (
-        "cluster cluster1: nothing says which context it is\n"
+        "cluster cluster1: its context is unknown\n"
         "  repair: use --context=cluster1=CONTEXT; contexts in --kubeconfig=files: arn:east, cluster2"
     )
 
@@ -163,7 +163,7 @@ def test_a_server_that_does_not_answer_is_named(both: Attachment, tmp_path: Path
     told = refusal(attachment(both.files[1], gone, cluster1="gone"))
     assert told.startswith("context gone for cluster1: its API server http://127.0.0.1:9 does not answer: ")
     assert told.endswith(
-        "repair: see what `kubectl --context=gone get namespaces` says: VPN, proxy, or a cluster that is gone?"
+        "repair: see what `kubectl --context=gone get namespaces` says: VPN, proxy, or a deleted cluster?"
     )
 
 
@@ -213,8 +213,8 @@ def test_without_pods_to_copy_from_images_must_be_named(both: Attachment, east: 
     for cluster in (east, west):
         del cluster.pods["meshproof-app"]
     assert refusal(both) == (
-        "images of the app probes: no pod on these clusters shows which image they could run\n"
-        "  repair: use --app-image=IMAGE (pytest --help says what must be in it)"
+        "images of the app probes: no pod on these clusters has a suitable image\n"
+        "  repair: use --app-image=IMAGE (pytest --help lists what must be in it)"
     )
     named = attachment(*both.files, images={"app": "mine:1"}, cluster1="arn:east")
     with open_kubeconfig(named, TOPOLOGY, Silent()) as clusters:

@@ -70,7 +70,7 @@ def test_a_wanted_slot_that_is_blocked_names_the_route() -> None:
         choose_plan("x", [EAST], routes=[vpn], taken=[], wanted=1)
     assert str(caught.value) == (
         "address ranges of lab x: 198.18.16.0/20 overlaps the host's route 198.18.0.0/16 on tun0\n"
-        "  repair: take the route away, choose another slot with --lab-slot=0..15, or stop another lab with "
+        "  repair: remove the route, choose another slot with --lab-slot=0..15, or stop another lab with "
         "`meshproof lab down`"
     )
 
@@ -144,7 +144,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "cache"
     foreign.mkdir()
     os.chown(foreign, 12345, 12345)
-    with pytest.raises(BadInput, match="belongs to user 12345, and a root process would execute what lies there"):
+    with pytest.raises(BadInput, match="belongs to user 12345, and root executes programs from it"):
         private_folder(foreign)
 
 
@@ -192,7 +192,7 @@ def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv(locks.HELD, "x")
     assert str(caught.value) == (
         f"lab x: another run is using it (process {os.getpid()})\n"
-        "  repair: wait for its end, or choose another --lab-name"
+        "  repair: wait until it has finished, or choose another --lab-name"
     )
     with locks.lab_lock("x"):
         assert os.environ[locks.HELD] == "x"
@@ -317,9 +317,9 @@ def test_a_nodes_copy_shares_files_but_not_databases(tmp_path: Path) -> None:
 
 def test_an_exit_tells_how_and_the_last_words() -> None:
     assert str(Exit(name="east/etcd", code=2, tail="no space")) == (
-        "east/etcd exited with code 2; last words:\n    no space"
+        "east/etcd exited with code 2; last log lines:\n    no space"
     )
-    assert str(Exit(name="east/etcd", code=-9, tail="x")).startswith("east/etcd was killed by SIGKILL; last words:")
+    assert str(Exit(name="east/etcd", code=-9, tail="x")).startswith("east/etcd was killed by SIGKILL; last log lines:")
 
 
 def test_a_machine_that_is_not_fit_gets_every_reason_and_repair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_machine_that_is_not_fit_gets_every_reason_and_repair(monkeypatch: pyt
     with pytest.raises(BadInput) as caught:
         doctor.require_fit(Silent())
     assert str(caught.value) == (
-        "this machine is not fit for a lab: \n  user: user 1000, not root\n  disk: 1 GiB free, 2 wanted\n"
+        "this machine cannot run a lab: \n  user: user 1000, not root\n  disk: 1 GiB free, 2 wanted\n"
         "  repair: \n  user: use sudo\n  disk: free some"
     )
 

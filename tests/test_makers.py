@@ -174,9 +174,9 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
         "# plan for --provider=kind: multi-primary-samenet\n"
         "# nothing has been started\n"
         "# needs kind, docker, kubectl, istioctl; not in PATH here: kind, docker, kubectl, istioctl\n"
-        "# as if no such clusters existed; answers to questions are examples, which later commands use\n"
+        "# assuming that no such clusters exist; outputs of queries are examples, which later commands use\n"
         "\n"
-        "# which clusters there are\n"
+        "# list of clusters\n"
         "kind get clusters\n"
         "\n"
         "# cluster cluster1, pods 10.129.0.0/16, services 10.1.0.0/16\n"
@@ -186,8 +186,8 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
     )
     assert text.endswith(
         "\n# -- in the end\n"
-        "# clusters and mesh stay (--keep); the next run without --keep removes them:\n"
-        "\n# which clusters there are\n# kind get clusters\n"
+        "# clusters and mesh are kept (--keep); the next run without --keep removes them:\n"
+        "\n# list of clusters\n# kind get clusters\n"
         "\n# cluster meshproof-default-cluster1 is removed\n# kind delete cluster --name meshproof-default-cluster1\n"
         "\n# cluster meshproof-default-cluster2 is removed\n# kind delete cluster --name meshproof-default-cluster2"
     )
@@ -198,24 +198,24 @@ def test_with_an_existing_mesh_nothing_is_made(tmp_path: Path) -> None:
     text = plan_of(settings(provider="kind", mesh="existing", keep=True))
     assert "create" not in text
     assert "ip route" not in text
-    assert "the mesh that is there is used (--mesh=existing)" in text
+    assert "the existing mesh is used (--mesh=existing)" in text
 
 
 def test_plans_of_the_lab_and_of_a_kubeconfig_are_a_few_lines(tmp_path: Path) -> None:
     assert plan_of(settings(provider="lab", lab_name="mine")).split("\n")[2:] == [
-        "# lab mine is used if it is up; else Debian packages that are missing are installed, what is",
+        "# lab mine is used if it is up; otherwise missing Debian packages are installed, programs not",
         "# not in the cache is built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
         "# multi-primary-samenet: routes between pods; the mesh is installed, and the claims are proven",
-        "# a lab that was started is removed",
+        "# a lab started by this run is removed",
     ]
     config = tmp_path / "config"
     config.write_text("contexts: []")
     assert plan_of(settings(kubeconfig=str(config), context=["cluster1=east"])).split("\n")[2:] == [
-        f"# cluster1 is context east of --kubeconfig={config}: asked for its version and our rights",
-        f"# cluster2 is context cluster2 of --kubeconfig={config}: asked for its version and our rights",
-        "# multi-primary-samenet: the mesh that is there is used (--mesh=existing), and the claims are proven "
+        f"# cluster1 is context east of --kubeconfig={config}: its version and our rights are queried",
+        f"# cluster2 is context cluster2 of --kubeconfig={config}: its version and our rights are queried",
+        "# multi-primary-samenet: the existing mesh is used (--mesh=existing), and the claims are proven "
         "(docs/attach.md)",
-        "# clusters stay as they are; probe namespaces that were made are removed",
+        "# clusters stay unchanged; probe namespaces created by this run are removed",
     ]
 
 

@@ -187,7 +187,7 @@ def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_
 def test_tls_from_a_pod_does_not_wait_for_ever() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(silent.getsockname()[1])], timeout_s=0.5)
-    assert answer.reason == "no end within 0.5 s"
+    assert answer.reason == "did not finish within 0.5 s"
 
 
 @needs_curl

@@ -257,7 +257,7 @@ def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pyte
 
 def test_a_folder_that_is_not_there_is_told_before_a_mesh_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["upgrade", "record", "-o", "/nowhere/at/all/x.json"]) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_a_pod_that_leaves_while_it_is_asked_is_no_trouble(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def test_a_deployment_is_rolled_out_when_every_replica_is() -> None:
     assert rollout_problem(deployment()) == ""
     assert rollout_problem(deployment(replicas=0)) == ""
     assert rollout_problem(None) == "it does not exist"
-    assert rollout_problem(deployment(generation=2)) == "its controller has not seen its newest change"
+    assert rollout_problem(deployment(generation=2)) == "its controller has not observed its latest change"
     assert rollout_problem(deployment(updatedReplicas=1)) == "2 replicas: 1 updated, 2 ready, 2 available"
     assert rollout_problem(deployment(availableReplicas=0)) == "2 replicas: 2 updated, 2 ready, 0 available"
     assert (

@@ -165,7 +165,7 @@ def test_a_run_that_does_not_come_to_its_end_says_so(tmp_path: Path) -> None:
     assert (told.value.reason, told.value.repair) == ("images: none", "use --client-image=IMAGE")
     with pytest.raises(Broken, match="the suites: exit code 5 and no verdict"):
         run_claims(tmp_path, ["-k", "nothing", "ends.py"], tmp_path / "r")
-    with pytest.raises(Broken, match=r"the suites: no end within 1\.5 s"):
+    with pytest.raises(Broken, match=r"the suites: did not finish within 1\.5 s"):
         run_claims(tmp_path, ["hangs.py"], tmp_path / "r", limit_s=1.5)
 
 

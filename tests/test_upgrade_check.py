@@ -402,7 +402,7 @@ def test_a_program_may_tell_by_its_exit_code_if_it_says_something() -> None:
     for script in ("exit 79", "echo x; exit 78"):
         with pytest.raises(Broken, match="exit code 7"):
             run(["sh", "-c", script], timeout_s=5, accepted_exit_codes=(79,))
-    with pytest.raises(Broken, match="not what was expected: 'x'"):
+    with pytest.raises(Broken, match="unexpected output: 'x'"):
         parse_messages("x")
     assert parse_messages("") == parse_messages("null") == ()
 
@@ -518,7 +518,7 @@ NOT KNOWN CLAIM  TRUST-03
   source      pytest -k TRUST-03
 
 NOTE      SET-02  cluster1 istiod
-  seen        from 1.31 on Istio's Gateways of other namespaces no longer join those that the Gateway API makes
+  seen        from 1.31 on gateways created by the Gateway API ignore Istio Gateways of other namespaces
   repair      see that this is wanted, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 
@@ -567,7 +567,7 @@ def test_the_exit_code_says_what_the_verdict_does(
     del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
     assert cli.main(ask) == 4
     assert cli.main([*ask[:-1], "--istioctl=/nowhere/istioctl"]) == 2
-    assert "--istioctl=/nowhere/istioctl: there is no such file" in capsys.readouterr().err
+    assert "--istioctl=/nowhere/istioctl: no such file" in capsys.readouterr().err
 
     def silent(*_: object) -> Chosen:
         raise NotReady("cluster1", "no answer")

@@ -101,9 +101,7 @@ def test_a_target_is_a_version(text: str, proxies: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "131", "latest", "2.0", "1.31.x"])
 def test_a_target_that_is_none_is_told(text: str) -> None:
-    with pytest.raises(
-        BadInput, match=r"--to=.*: that is no version of Istio\n  repair: write it as 1\.31 or 1\.31\.2"
-    ):
+    with pytest.raises(BadInput, match=r"--to=.*: not a version of Istio\n  repair: write it as 1\.31 or 1\.31\.2"):
         parse_target(text)
 
 

@@ -115,7 +115,9 @@ def test_an_exit_while_starting_fails_at_once_with_the_last_words(
     monkeypatch.setattr(labs, "ensure_images", lambda *_: seed)
     with pytest.raises(Broken) as caught:
         labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
-    assert "east/kube-scheduler exited with code 7; last words:\n    the scheduler is out of sorts" in str(caught.value)
+    assert "east/kube-scheduler exited with code 7; last log lines:\n    the scheduler is out of sorts" in str(
+        caught.value
+    )
     must_be_gone(scratch_name)
 
 

@@ -89,7 +89,8 @@ def mesh(lab: Lab, recipe: Path, narrator: Narrator) -> Iterator[Mesh]:
 def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, recipe: Path, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     must_be_healthy(mesh)
-    call = f"from tests.lab.test_transient_faults import leave; leave(*{(lab.folder.name, str(recipe), str(journal.path), name)})"
+    arguments = (lab.folder.name, str(recipe), str(journal.path), name)
+    call = f"from tests.lab.test_transient_faults import leave; leave(*{arguments})"
     with started([sys.executable, "-c", call], within_s=300) as run:
         assert line_of(run) == "struck"
         os.kill(run.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""docs/claims.md, made from the claims that the suites declare."""
+"""Generates docs/claims.md from the claims that the suites declare."""
 
 from __future__ import annotations
 

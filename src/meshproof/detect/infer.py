@@ -1,4 +1,4 @@
-"""From what each cluster says to what they are together: roles, and whose istiod controls whom."""
+"""Infers roles and control planes from the readings of all clusters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from meshproof.discovery.remote_secrets import LABEL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundCluster:
-    """One cluster. `role` is None if there is no part of a mesh. `name` is Istio's, else that of its context.
+    """One cluster. `role` is None if it has no part of a mesh. `name` is Istio's, else that of its context.
 
-    `traits` has what is written about it, in it and in the remote secrets of others. `controlled_by` are the contexts of
-    the primaries that may be meant, and `why` says from what that is known.
+    `traits` are the settings found in it and in the remote secrets of others. `controlled_by` are the contexts of the
+    possible primaries, and `why` is how they were determined.
     """
 
     reading: ClusterReading
@@ -38,14 +38,14 @@ class FoundCluster:
         return self.first(CLUSTER) or self.context
 
     def values(self, what: str) -> tuple[str, ...]:
-        """The different values of a trait, the weightiest first; several if places contradict each other."""
+        """The distinct values of a trait, the most authoritative first; several if places contradict each other."""
         return tuple(dict.fromkeys(each.value for each in self.traits if each.what == what))
 
     def first(self, what: str) -> str:
         return next(iter(self.values(what)), "")
 
     def places(self, what: str) -> str:
-        """A trait's values, each with the places where it is written."""
+        """A trait's values, each with the places where it was found."""
         places_by_value = {
             value: [s.place for s in self.traits if (s.what, s.value) == (what, value)] for value in self.values(what)
         }
@@ -53,7 +53,7 @@ class FoundCluster:
 
 
 def find_clusters(kubes: Iterable[Kube]) -> tuple[FoundCluster, ...]:
-    """Read these clusters at once, and join what they say."""
+    """Read these clusters concurrently, and join the readings."""
     return join(together(read, kubes))
 
 
@@ -80,7 +80,7 @@ def _name(traits: Iterable[Trait]) -> str:
 
 
 def _of_secrets(reading: ClusterReading, readings: Sequence[ClusterReading]) -> Iterator[Trait]:
-    """How others call this cluster: the key of the remote secret that leads to the same API server."""
+    """The cluster's name in other clusters: the key of the remote secret with the same API server."""
     for other in readings:
         for secret in other.secrets:
             if other is not reading and secret.server and _same(secret.server, reading.kube.server):
@@ -96,14 +96,17 @@ def _same(one: str, other: str) -> bool:
 def _controllers(
     remote: ClusterReading, primaries: Sequence[ClusterReading], names: dict[int, str], own: str
 ) -> tuple[tuple[str, ...], str]:
-    """Whose istiod it dials, else whom it lets control it, else who reads it, else who else there is.
+    """The primaries whose istiod it connects to, else those that it allows, else those that read it, else all.
 
-    An annotation that lets everybody (`*`) says nothing.
+    An annotation that allows every cluster (`*`) is ignored.
     """
     criteria = (
-        ("it dials that istiod", [p for p in primaries if set(_addresses(p)) & set(remote.dials)]),
-        ("its istio-system is annotated so", [p for p in primaries if names[id(p)] in remote.controllers]),
-        (f"a secret with {LABEL} is there", [p for p in primaries if own in {s.cluster for s in p.secrets}]),
+        ("it connects to that istiod", [p for p in primaries if set(_addresses(p)) & set(remote.dials)]),
+        ("the annotation of its istio-system names it", [p for p in primaries if names[id(p)] in remote.controllers]),
+        (
+            f"that cluster has a secret with {LABEL} for it",
+            [p for p in primaries if own in {s.cluster for s in p.secrets}],
+        ),
         ("there is no other istiod", list(primaries)),
     )
     for why, them in criteria:
@@ -114,15 +117,16 @@ def _controllers(
 
 
 def _addresses(primary: ClusterReading) -> Iterator[str]:
-    """Where istiod can be dialled from elsewhere: any Service with an address, whatever it is called."""
+    """Addresses at which istiod may be reachable from other clusters: those of any Service."""
     return (address for service in primary.services for address in service.addresses)
 
 
-# -- in words ---------------------------------------------------------------------------------------------------------
+# -- descriptions
+# ---------------------------------------------------------------------------------------------------------
 
 
 def describe_clusters(found: Sequence[FoundCluster]) -> list[str]:
-    """What was found, in a line for each cluster and one for the mesh."""
+    """The result, one line for each cluster and one for the mesh."""
     lines = [f"{each.name} (context {each.context}): {'; '.join(_parts(each, found))}" for each in found]
     for what in (MESH, TRUST_DOMAIN):
         values = dict.fromkeys(value for each in found for value in each.values(what))
@@ -134,9 +138,9 @@ def describe_clusters(found: Sequence[FoundCluster]) -> list[str]:
 def _parts(each: FoundCluster, found: Sequence[FoundCluster]) -> Iterator[str]:
     reading = each.reading
     if each.role is None:
-        yield "no istiod, and no webhook that injects" if reading.has_namespace else "no namespace istio-system"
+        yield "no istiod and no injection webhook" if reading.has_namespace else "no namespace istio-system"
         return
-    networks = " and ".join(each.values(NETWORK)) or "that is not named"
+    networks = " and ".join(each.values(NETWORK)) or "unnamed"
     yield f"{_role(each, found)}, network {networks}"
     for istiod in reading.istiods:
         yield f"istiod of revision {istiod.revision}, {istiod.replicas} ready, image {istiod.image}"
@@ -158,8 +162,8 @@ def _parts(each: FoundCluster, found: Sequence[FoundCluster]) -> Iterator[str]:
 
 
 def gateway_candidates(reading: ClusterReading) -> tuple[tuple[str, GatewayRef, tuple[GatewayRef, ...]], ...]:
-    """For the ingress and the east-west gateway what it is called, its usual name, and which it may be: the one of that
-    name alone, where it is there."""
+    """For the ingress and the east-west gateway its kind, its default name, and the candidates: the one of that
+    name alone, if it exists."""
     kinds = (("ingress gateway", INGRESS, reading.ingresses), ("east-west gateway", EAST_WEST, reading.east_wests))
     return tuple(
         (what, usual, (usual,) if usual in reading.there else tuple(service.ref for service in services))
@@ -171,7 +175,7 @@ def _role(each: FoundCluster, found: Sequence[FoundCluster]) -> str:
     if each.role is Role.PRIMARY:
         return "primary"
     names = [other.name for other in found if other.context in each.controlled_by]
-    return f"remote of {' or '.join(names) or 'an istiod that is not here'}{f' ({each.why})' if each.why else ''}"
+    return f"remote of {' or '.join(names) or 'an unknown istiod'}{f' ({each.why})' if each.why else ''}"
 
 
 def _reads(each: FoundCluster) -> str:

@@ -1,4 +1,4 @@
-"""What one cluster says about its part in a mesh. Seven requests that read; nothing is concluded here."""
+"""Reads one cluster's part in a mesh with seven read requests, without inferring anything."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from meshproof.mesh.webhooks import Webhook, parse_webhook
 TRUST_DOMAIN: Final = "trust domain"
 REVISION: Final = "revision"
 ISTIO_TRUST_DOMAIN: Final = "cluster.local"
-"""What an istiod takes that was told none (mesh configuration, `trustDomain`)."""
+"""istiod's default trust domain (mesh configuration, `trustDomain`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trait:
-    """One of a cluster's traits as it is written at one place."""
+    """A setting of a cluster, with the place where it was found."""
 
     what: str
     value: str
@@ -37,7 +37,7 @@ class Trait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IstiodDeployment:
-    """One Deployment of istiod; `image` is its container's, `domain` that of the names of Services in its cluster."""
+    """One Deployment of istiod; `image` is its container's, `domain` the cluster domain."""
 
     name: str
     revision: str
@@ -48,11 +48,11 @@ class IstiodDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterReading:
-    """One cluster. `traits` has what is written about it in itself, the weightiest place first.
+    """One cluster. `traits` are its settings, the most authoritative place first.
 
-    `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
-    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it. `services`
-    are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is what the API server
+    `hooks` inject its pods; `dials` are the addresses behind istiod Services without pods, and those
+    in URLs of webhooks. `controllers` is the annotation with the clusters whose istiods may control it. `services`
+    are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is the API server's
     traits if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
     """
 
@@ -71,33 +71,33 @@ class ClusterReading:
 
     @property
     def gateways(self) -> tuple[ServiceFacts, ...]:
-        """Services by which other clusters get in, and where."""
+        """Services for traffic from other clusters."""
         return tuple(service for service in self.services if service.addresses and _is_for_clusters(service))
 
     @property
     def there(self) -> frozenset[GatewayRef]:
-        """All Services, as a topology would name them if they were gateways'."""
+        """All Services as gateway references."""
         return frozenset(service.ref for service in self.services)
 
     @property
     def east_wests(self) -> tuple[ServiceFacts, ...]:
-        """Which Services in front of gateways may be the east-west gateway's."""
+        """The Services that may be the east-west gateway's."""
         return tuple(service for service in self.fronts if _is_for_clusters(service))
 
     @property
     def ingresses(self) -> tuple[ServiceFacts, ...]:
-        """Which may be the ingress gateway's: they have port 80, and are not for other clusters."""
+        """The Services that may be the ingress gateway's: they have port 80, and are not for other clusters."""
         return tuple(s for s in self.fronts if names.PORT_INGRESS in s.port_numbers and not _is_for_clusters(s))
 
 
 def _is_for_clusters(service: ServiceFacts) -> bool:
-    """It has a port of the multi-cluster ones, or a network."""
+    """Whether it has a multi-cluster port, or a network."""
     wanted = {names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK}
     return bool(wanted & service.port_numbers) or names.NETWORK_LABEL in service.labels
 
 
 def read(kube: Kube) -> ClusterReading:
-    """Read one cluster. What is not there, or cannot be parsed, is left out."""
+    """Read one cluster. Missing or unparsable settings are omitted."""
     system = names.SYSTEM_NAMESPACE
     namespace = kube.find("Namespace", system)
     everywhere = kube.list("Deployment")
@@ -160,7 +160,7 @@ def _istiod(deployment: Json) -> IstiodDeployment:
 
 
 def _domain(arguments: Sequence[str]) -> str:
-    """Of istiod's arguments (chart istio-discovery, `global.proxy.clusterDomain`)."""
+    """The cluster domain from istiod's arguments (chart istio-discovery, `global.proxy.clusterDomain`)."""
     joined = next((a.partition("=")[2] for a in arguments if a.startswith("--domain=")), "")
     after = next((value for flag, value in pairwise(arguments) if flag == "--domain"), "")
     return joined or after or names.CLUSTER_DOMAIN
@@ -176,7 +176,7 @@ def _of_istiods(deployments: Iterable[Json]) -> Iterator[Trait]:
 
 
 def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Trait]:
-    """The mesh configuration and the injector's values of the istiods that are there: others' may be left over."""
+    """Settings in mesh configuration and injector values of existing istiods: others may be leftovers."""
     meshes = {names.of_revision(names.MESH_CONFIG, revision) for revision in revisions}
     injectors = {names.of_revision(INJECTOR_MAP, revision) for revision in revisions}
     for found in config_maps:
@@ -197,7 +197,7 @@ def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterato
 
 
 def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Trait]:
-    """In a remote the webhook's path tells istiod whose pods they are."""
+    """In a remote the webhook's path names cluster and network."""
     for configuration in configurations:
         if is_primary or names.TAG_LABEL in (configuration["metadata"].get("labels") or {}):
             continue
@@ -209,7 +209,7 @@ def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterato
 
 
 def _mapping(text: str | None) -> Mapping[str, Any]:
-    """JSON or YAML text that should be a mapping; an empty one if it is none."""
+    """The mapping in JSON or YAML text; an empty one if it is something else."""
     try:
         found = json.loads(text or "")
     except ValueError:
@@ -221,7 +221,7 @@ def _mapping(text: str | None) -> Mapping[str, Any]:
 
 
 def _dialled(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
-    """Where Services of istiod lead that select no pods (chart istio-discovery, remote-istiod-service.yaml)."""
+    """The endpoints of istiod Services without a selector (chart istio-discovery, remote-istiod-service.yaml)."""
     foreign = set()
     for service in services:
         spec, name = service.get("spec") or {}, service["metadata"]["name"]
@@ -242,7 +242,7 @@ def _in(namespace: str, items: Iterable[Json]) -> list[Json]:
 
 
 def _fronts(services: Iterable[ServiceFacts], deployments: Iterable[Json]) -> Iterator[ServiceFacts]:
-    """Services whose pods are gateways: injected by that template, or with a proxy that is told to be a router."""
+    """Services whose pods are gateways: injected by that template, or with a proxy in router mode."""
     gateways = [d for d in deployments if _is_gateway(d["spec"]["template"])]
     behind = [(d["metadata"]["namespace"], labels_of(d["spec"]["template"])) for d in gateways]
     for service in services:

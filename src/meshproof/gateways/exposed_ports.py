@@ -119,7 +119,7 @@ def harmless(port: int, reply: AttemptReply) -> str:
     return ""
 
 
-_NO_ANSWER: Final = re.compile(r"errno=|unexpected.eof|no end within|reset|timed out|closed", re.IGNORECASE)
+_NO_ANSWER: Final = re.compile(r"errno=|unexpected.eof|did not finish within|reset|timed out|closed", re.IGNORECASE)
 """How a handshake ends if the other side has not sent a byte. What is no TLS in answer is another reason."""
 
 

@@ -1,1 +1,2 @@
-"""The steps that turn clusters into a mesh; each can be repeated, undone, and is timed and reported in one line."""
+"""The steps that turn clusters into a mesh; each is idempotent, can be undone, and is reported in one line with its
+time."""

@@ -1,4 +1,4 @@
-"""Runs a plan: every step as soon as what it needs is done, in parallel, until the first failure."""
+"""Runs a plan: every step as soon as the steps that it needs are done, in parallel, until the first failure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WORKERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallStep:
-    """One thing to do. `needs` are the names of the steps that must be done before; `cluster` is where it happens."""
+    """One step of a plan. `needs` are the names of the steps that must be done before; `cluster` is where it runs."""
 
     name: str
     cluster: ClusterName | None = None
@@ -28,7 +28,7 @@ class InstallStep:
 
 
 class StepFailed(Broken):
-    """A step of a plan failed; `__cause__` is its error, and steps that had not begun were left out."""
+    """A step of a plan failed; `__cause__` is its error, and steps that had not begun were cancelled."""
 
     def __init__(self, step: InstallStep, reason: str) -> None:
         self.step = step
@@ -36,9 +36,9 @@ class StepFailed(Broken):
 
 
 def in_order(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
-    """The steps so that each comes after all that it needs, otherwise in the plan's order.
+    """The steps in topological order, otherwise in the plan's order.
 
-    Raises `ValueError` if a name occurs twice, is needed but unknown, or if steps need each other in a circle.
+    Raises `ValueError` if a name occurs twice, is needed but unknown, or if there is a cycle.
     """
     names = [step.name for step in plan]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -52,7 +52,7 @@ def in_order(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
     while left:
         ready = [step for step in left if done.issuperset(step.needs)]
         if not ready:
-            raise ValueError(f"steps need each other in a circle: {', '.join(step.name for step in left)}")
+            raise ValueError(f"the plan has a cycle: {', '.join(step.name for step in left)}")
         ordered.append(ready[0])
         done.add(ready[0].name)
         left.remove(ready[0])
@@ -60,7 +60,7 @@ def in_order(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
 
 
 def undo_of(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
-    """The plan that takes back what `plan` does: a step is undone after all that needed it, directly or not."""
+    """The plan that undoes `plan`: a step is undone after all that needed it, directly or not."""
     ordered = in_order(plan)
     above: dict[str, set[str]] = {}
     for step in ordered:
@@ -87,8 +87,8 @@ def run_plan(
 ) -> dict[str, float]:
     """Run all steps and return the seconds that each took, by name.
 
-    At the first failure no further step begins, `aborted` is set so that waiting steps can give up, the steps that run
-    are awaited, and `StepFailed` is raised. An interrupt ends a plan the same way.
+    At the first failure no further step begins, `aborted` is set so that waiting steps can give up, running steps
+    are awaited, and `StepFailed` is raised. An interrupt ends a plan in the same way.
     """
     ordered = in_order(plan)
     stop = aborted or threading.Event()
@@ -129,7 +129,7 @@ def _timed(step: InstallStep, narrator: Narrator) -> float:
 
 
 def _cancel(running: dict[Future[float], InstallStep]) -> None:
-    """Take back what no thread has begun."""
+    """Cancel the steps that have not begun."""
     for future in [future for future in running if future.cancel()]:
         del running[future]
 

@@ -1,6 +1,6 @@
-"""The plan of a mesh: which steps, where, and in which order, from the topology alone. Nothing is contacted to make it.
+"""The install plan of a mesh: steps, clusters and order, from the topology only, without contacting a cluster.
 
-Where a step must wait for another is a fact about Istio, said beside it; everything else runs in parallel.
+Dependencies between steps have their reason in Istio, stated next to them; everything else runs in parallel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = "certificates under one root"
 
 
 class StepName(StrEnum):
-    """What a step does, which with the cluster (or two) that it concerns is its name."""
+    """A step's action; with one or two clusters it forms the step's name."""
 
     NAMESPACES = "namespaces in {}"
     CACERTS = "cacerts in {}"
@@ -42,13 +42,13 @@ class StepName(StrEnum):
 
 
 def control_plane_step(made: Build, cluster: Cluster) -> str:
-    """The step that gives a cluster its istiod, or a pointer to that of another."""
+    """The step that gives a cluster its istiod, or the configuration to use another cluster's."""
     step = StepName.ISTIOD if cluster.is_primary else StepName.POINTER
     return step.of(cluster, made.mesh.control_plane_of(cluster))
 
 
 def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[InstallStep, ...]:
-    """The steps that make the mesh, each after all that it needs. `build` collects what they find out."""
+    """The steps that install the mesh, each after all that it needs. `build` collects their results."""
     made = build or Build(mesh)
     steps = [InstallStep(name=ROOT, run=made.make_certificates)]
     for cluster in mesh.clusters:
@@ -69,7 +69,7 @@ def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[InstallStep, ...]:
 
 
 def describe_plan(plan: Sequence[InstallStep]) -> str:
-    """The plan as text, one step a line, with what each waits for."""
+    """The plan as text, one step per line, with its dependencies."""
     ordered = in_order(plan)
     width = max((len(step.name) for step in ordered), default=0)
     lines = []
@@ -80,7 +80,7 @@ def describe_plan(plan: Sequence[InstallStep]) -> str:
 
 
 def _foundation(made: Build, cluster: Cluster) -> list[InstallStep]:
-    """What needs no istiod. Gateway Services come first, since a load balancer takes its time."""
+    """Steps that need no istiod. Gateway Services come first, since load balancers are slow."""
     first = (StepName.NAMESPACES.of(cluster),)
     gateways = [
         InstallStep(
@@ -120,7 +120,7 @@ def _foundation(made: Build, cluster: Cluster) -> list[InstallStep]:
 
 
 def _control_plane(made: Build, cluster: Cluster) -> InstallStep:
-    """cacerts come before istiod, which reads them at its start; a remote must know where its istiod is reached."""
+    """cacerts come before istiod, which reads them at its start; a remote needs the address of its istiod."""
     away = () if cluster.is_primary else (StepName.ADDRESSES.of(made.mesh.control_plane_of(cluster)),)
     return InstallStep(
         name=control_plane_step(made, cluster),
@@ -132,7 +132,7 @@ def _control_plane(made: Build, cluster: Cluster) -> InstallStep:
 
 
 def _discovery(made: Build, cluster: Cluster) -> list[InstallStep]:
-    """Every primary reads every other cluster. What a remote is like before that is evidence: look first."""
+    """Every primary reads every other cluster. A remote's state before that is evidence, so it is recorded first."""
     watchers = [primary for primary in made.mesh.primaries if primary is not cluster]
     if not watchers:
         return []

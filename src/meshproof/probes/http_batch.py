@@ -1,4 +1,4 @@
-"""Calls of every kind from a client pod: one `exec`, one curl, any number of different requests."""
+"""Batches of different HTTP requests from a client pod in one `exec`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshproof.probes.pod_script import REQUEST, CurlResult, parse_curls, reques
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCall:
-    """One kind of request, sent `count` times; `fresh` means over a new connection each time."""
+    """One kind of request, sent `count` times; with `fresh` over a new connection each time."""
 
     url: str
     count: int = 1
@@ -40,7 +40,7 @@ class HttpCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpReply(HttpAnswer):
-    """One answer, with what else its headers tell."""
+    """One response, with further headers."""
 
     protocol: str = ""
     grpc_status: str = ""
@@ -48,17 +48,17 @@ class HttpReply(HttpAnswer):
 
     @property
     def server(self) -> str:
-        """The cluster of the probe that answered: probes tell it as their version."""
+        """The cluster of the responding probe, which it sends as its version."""
         return self.version
 
 
 def http_calls_from_pod(
     kube: Kube, pod: PodFacts, calls: Sequence[HttpCall], *, timeout_s: float = DEADLINES.answer_s
 ) -> list[list[HttpReply]]:
-    """Send all calls at once from a client pod, the requests of each one after the other; the replies of each call.
+    """Send all calls concurrently from a client pod, the requests of each call sequentially; the replies of each call.
 
-    A call ends with the first request that gets no answer at all: it is red already, and a dropped path would cost a
-    time limit for each of the others. Raises `NotReady` if curl reported fewer requests than that.
+    A call ends with the first request that gets no response: it has failed already, and a dropped path would cost a
+    timeout for each of the others. Raises `NotReady` if curl reported fewer requests than that.
     """
     commands = [call.command(timeout_s) for call in calls]
     outputs = run(kube, pod, commands, what=f"{len(calls)} calls", timeout_s=DEADLINES.batch_s, functions=REQUEST)

@@ -1,7 +1,7 @@
-"""Callers with certificates of their own: who they say they are, and what servers answer them.
+"""TLS clients with various certificates, and how servers respond to them.
 
-Keys go into the pod by standard input only, lie there in a folder that only its user can read for as long as the
-probe runs, and are nowhere else: not in arguments, not in texts, not in evidence.
+Keys are sent to the pod by standard input only and stored in a folder that only its user can read, for as long as the
+probe runs. They are never in arguments, texts or evidence.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from meshproof.probes.pod_script import s_client
 from meshproof.probes.pod_script import stdin_of as stdin_of
 from meshproof.probes.tls import TlsAnswer, handshakes, parse_s_client
 
-# -- who calls --------------------------------------------------------------------------------------------------------
+# -- clients --------------------------------------------------------------------------------------------------------
 
-PROPER: Final = "a proper certificate"
-"""The positive control: signed by the cluster's own CA, as a sidecar's is."""
-WRONG_ROOT: Final = "another root"
+PROPER: Final = "a valid certificate"
+"""The positive control: signed by the cluster's own CA, like a sidecar's."""
+WRONG_ROOT: Final = "an unknown root"
 EXPIRED: Final = "an expired certificate"
 OTHER_DOMAIN: Final = "another trust domain"
 NOBODY: Final = "no certificate"
@@ -42,7 +42,7 @@ LIFE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
-    """A client certificate (leaf), the certificates above it, and its key, all PEM. `repr` shows none of them."""
+    """A client certificate (leaf), the certificates above it, and its key, all PEM. `repr` omits them."""
 
     leaf: str
     above: str
@@ -53,23 +53,25 @@ class Credentials:
 
 
 def authority_of(ca: CaFiles) -> Authority:
-    """The plug-in CA as a signer. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
+    """The plug-in CA for signing. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
     try:
         key = serialization.load_pem_private_key(ca.files.get(CA_KEY, b""), password=None)
     except (ValueError, TypeError):
         raise ClaimFailed(f"{CA_KEY} of secret {names.CACERTS} cannot be read") from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise Broken(f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys can be tried so far")
+        raise Broken(
+            f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys are supported by this probe"
+        )
     return Authority(cert=ca.issuer, key=key, above=tuple(cert for cert in ca.chain if cert != ca.issuer))
 
 
 def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
-    """The proper caller and those that must be refused, each wrong in one thing only; None has no certificate."""
+    """The valid client and those that must be refused, each invalid in one way only; None has no certificate."""
     proper = authority_of(ca)
     who = f"spiffe://{trust_domain}/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
     elsewhere = f"spiffe://meshproof.invalid/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
     foreign_root = make_root(common_name="Another Root CA")
-    key = foreign_root.key  # one for all: certificates differ, and keys take time
+    key = foreign_root.key  # shared by all certificates, since generating keys takes time
     long_ago = datetime.now(UTC) - timedelta(days=2)
     return {
         PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
@@ -86,7 +88,7 @@ def _credentials(made: tuple[bytes, bytes]) -> Credentials:
     return Credentials(leaf=first + end, above=rest, key=key.decode())
 
 
-# -- what they are answered -------------------------------------------------------------------------------------------
+# -- attempts -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptReply:
-    """What became of an attempt. `status` is that of the HTTP answer, 0 if there was none, and `reason` says why."""
+    """The result of an attempt. `status` is that of the HTTP response, 0 if there was none; then `reason` is why."""
 
     tls: TlsAnswer
     status: int
@@ -116,12 +118,12 @@ class AttemptReply:
         if self.answered:
             return f"answered HTTP {self.status}"
         if self.tls.completed:
-            return f"{self.tls}, and did not answer ({self.reason})"
+            return f"{self.tls}, and did not respond ({self.reason})"
         return str(self.tls)
 
 
 MOST_AT_ONCE: Final = 24
-"""Attempts in one `exec`: each is a process of its own in the client pod."""
+"""Attempts per `exec`: each is a process in the client pod."""
 
 
 def attempts_from_pod(
@@ -132,7 +134,7 @@ def attempts_from_pod(
     *,
     timeout_s: float = DEADLINES.call_s,
 ) -> list[AttemptReply]:
-    """Make all attempts from a client pod, some at once, and tell their replies in order."""
+    """Make all attempts from a client pod, some at a time, and return their results in order."""
     known = credentials or {}
     numbers = {name: str(number) for number, name in enumerate(known)}
     replies: list[AttemptReply] = []
@@ -141,7 +143,8 @@ def attempts_from_pod(
         files = {"request": "GET / HTTP/1.1\r\nHost: meshproof\r\nConnection: close\r\n\r\n"}
         commands = []
         for attempt in batch:
-            # In TLS 1.3 the client is done before the server has seen its certificate: only an answer tells.
+            # In TLS 1.3 the client finishes before the server has seen its certificate: only a response shows
+            # acceptance.
             options = ["-servername", attempt.sni, "-alpn", ",".join(attempt.alpn), "-ign_eof"]
             found = known.get(attempt.caller)
             if found is not None:

@@ -1,4 +1,4 @@
-"""What a drill leaves in a report: its history as a table and as a chart, and its figures."""
+"""A drill's report: its history as a table and as a chart, and its figures."""
 
 from __future__ import annotations
 

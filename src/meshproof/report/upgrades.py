@@ -1,4 +1,4 @@
-"""What an upgrade leaves in a report: a page, its history as a table and as a chart, and its figures."""
+"""An upgrade's report: a page, its history as a table and as a chart, and its figures."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
 
 
 def changes(comparison: Comparison) -> str:
-    """A comparison in words."""
+    """A comparison as text."""
     return told(comparison)

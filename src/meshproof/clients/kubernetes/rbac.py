@@ -1,4 +1,4 @@
-"""What a run needs to be allowed on clusters that are not its own, and whether it is."""
+"""The rights that a run needs on existing clusters, and a check for them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ FOR_DETECTION: Final = (
     AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
     AccessRule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
 )
-"""For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
+"""Required by `meshproof detect`; a subset of `NEEDED`."""
 
 FOR_UPGRADE_CHECK: Final = (
     AccessRule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
@@ -70,7 +70,7 @@ FOR_UPGRADE_CHECK: Final = (
         verbs=("list",),
     ),
 )
-"""For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
+"""For `meshproof upgrade check`, in addition to `NEEDED`: without them some rules report "unknown"."""
 
 FOR_RECORD: Final = (
     AccessRule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
@@ -84,13 +84,13 @@ FOR_RECORD: Final = (
     ),
     AccessRule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
 )
-"""For `meshproof upgrade record`, which asks proxies and istiods by `exec`; all of it is in `NEEDED`."""
+"""For `meshproof upgrade record`, which queries proxies and istiods by `exec`; a subset of `NEEDED`."""
 
 FOR_INSTALLING: Final = (AccessRule(group="*", resources=("*",), verbs=("*",)),)
-"""For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
+"""For `--mesh=install`: those of `cluster-admin`, since only such a user may create Istio's roles."""
 
 FOR_SECRETS: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "list")),)
-"""To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
+"""To read `cacerts` and remote secrets: without this right the claims about them, and about issuers, are skipped."""
 FOR_PULL_SECRET: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
 """For `--image-pull-secret`, which is copied into probe namespaces."""
 FOR_CREDENTIALS: Final = (AccessRule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
@@ -100,9 +100,9 @@ FOR_DISRUPTION: Final = (AccessRule(group="apps", resources=("deployments/scale"
 
 
 def missing_rights(kube: Kube, rules: Iterable[AccessRule]) -> list[str]:
-    """What of these rules the user may not do, as `create pods/exec`.
+    """The rights in these rules that the user lacks, as `create pods/exec`.
 
-    Asks for all rights of the user in one request. What is not among them is asked for one by one, since authorizers
+    Queries all rights of the user in one request. Those not listed are checked one by one, since authorizers
     other than RBAC need not list theirs (Kubernetes, SelfSubjectRulesReview).
     """
     spec = {"namespace": "default"}
@@ -114,7 +114,7 @@ def missing_rights(kube: Kube, rules: Iterable[AccessRule]) -> list[str]:
 
 
 def each_right(rules: Iterable[AccessRule]) -> Iterator[tuple[str, str, str]]:
-    """Group, resource and verb of each, in order."""
+    """Group, resource and verb of each right, in order."""
     for rule in rules:
         for resource in rule.resources:
             for verb in rule.verbs:
@@ -122,7 +122,7 @@ def each_right(rules: Iterable[AccessRule]) -> Iterator[tuple[str, str, str]]:
 
 
 def _covers(granted: Json, group: str, resource: str, verb: str) -> bool:
-    """Whether a rule of the review grants it without a limit to named objects."""
+    """Whether a rule of the review grants it for all objects, without resource names."""
 
     def has(key: str, *words: str) -> bool:
         return not {"*", *words}.isdisjoint(granted.get(key) or [])
@@ -144,7 +144,7 @@ def _may(kube: Kube, group: str, resource: str, verb: str) -> bool:
 
 
 def _review(kube: Kube, kind: str, plural: str, spec: dict[str, Any]) -> Json:
-    """Ask the API server about ourselves; nothing is stored."""
+    """Create a self subject review; nothing is stored."""
     return kube.post(
         f"/apis/authorization.k8s.io/v1/{plural}",
         {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec},

@@ -1,4 +1,4 @@
-"""Certificates, keys and kubeconfigs of one lab cluster, from a CA of its own that lives as long as the lab."""
+"""Certificates, keys and kubeconfigs of one lab cluster, from a CA that lives as long as the lab."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from meshproof.pki.issue import key_pem_of, key_usage
 from meshproof.providers.lab.address_plan import NodePlan
 
 LIFETIME = timedelta(days=30)
-"""Longer than any lab lives; short enough that a key left in a backup is soon worthless."""
+"""Longer than any lab lives; short enough that a leaked key is soon worthless."""
 
 
 def write_private(path: Path, content: bytes) -> Path:
-    """Write a file that only its owner can read, from its first moment on."""
+    """Write a file that only its owner can read, from its creation on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
         handle.write(content)
@@ -32,14 +32,14 @@ def write_private(path: Path, content: bytes) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientIdentity:
-    """Files of one certificate and its key."""
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
 
 class ClusterAuthority:
-    """The CA of one cluster; `folder` receives every file."""
+    """The CA of one cluster; `folder` receives all files."""
 
     def __init__(self, folder: Path, node: NodePlan) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -103,7 +103,7 @@ class ClusterAuthority:
         return write_private(self.folder / "service-accounts.key", key_pem_of(key))
 
     def kubeconfig(self, name: str, identity: ClientIdentity, *, server: str = "") -> Path:
-        """A kubeconfig whose context is the cluster's name; everything is inside it, no paths."""
+        """A kubeconfig whose context is the cluster's name; with embedded data, no paths."""
         cluster = str(self._node.cluster)
 
         def encoded(path: Path) -> str:
