@@ -84,7 +84,7 @@ def test_installing_on_a_kubeconfig_must_be_asked_for_and_allows_nothing_else(co
     ("text", "told"),
     [
         ("a: [", "while parsing a flow node"),
-        ("just words", "it is no mapping\n  repair: write it as the spec of an IstioOperator"),
+        ("just words", "not a YAML mapping\n  repair: write it as the spec of an IstioOperator"),
         (None, "no such file"),
     ],
 )
@@ -142,7 +142,7 @@ def test_a_stray_variable_against_the_file_is_refused(config: Path, tmp_path: Pa
     with pytest.raises(BadInput) as caught:
         contexts({"CTX_CLUSTER1": "other"}, topology=file)
     assert str(caught.value) == (
-        f"CTX_CLUSTER1=other: context of east in {file} names the context of east already\n  repair: use one of the two"
+        f"CTX_CLUSTER1=other: context of east in {file} already names the context of east\n  repair: use one of the two"
     )
 
 
@@ -166,14 +166,14 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
         ({"cluster1_context": ""}, "--cluster1-context=: the context is empty"),
         (
             {"context": ["cluster1=a"], "cluster1_context": "b"},
-            "--cluster1-context=b: --context=cluster1=a names the context of cluster1 already",
+            "--cluster1-context=b: --context=cluster1=a already names the context of cluster1",
         ),
         (
             {"context": ["cluster1=a", "cluster2=a"]},
             "--context=cluster2=a: --context=cluster1=a has the same context",
         ),
-        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: it names no secret\n  repair: write it as NAM"),
-        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: it names no secret"),
+        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: not the name of a secret\n  repair: write it as NAM"),
+        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: not the name of a secret"),
         ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: no such file"),
         ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: no such file"),
         ({"kubeconfig": ""}, "--kubeconfig=: none of its files exists"),

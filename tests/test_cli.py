@@ -147,7 +147,7 @@ def test_results_of_a_verdict_are_drawn_and_choose_the_topology(
         ),
         (
             f"schema: {SCHEMA}\ntopologies: {{other: {{claims: {{}}}}}}",
-            "it says nothing about multi-primary-samenet",
+            "it has no results for multi-primary-samenet",
             "use --topology=other, or run the claims on multi-primary-samenet",
         ),
     ],
@@ -223,8 +223,8 @@ def test_a_running_lab_is_drawn_as_it_is_found(
     assert cli.main(["diagram"]) == 0
     out, told = capsys.readouterr()
     assert told == ""
-    assert {"primary · Kubernetes v1.99.9", "198.51.100.7:6443", "not there", "no root"} <= set(words(out))
+    assert {"primary · Kubernetes v1.99.9", "198.51.100.7:6443", "missing", "no root"} <= set(words(out))
     assert cli.main(["diagram", "--topology=multi-primary-samenet"]) == 0
     out, told = capsys.readouterr()
     assert told == "meshproof: lab default does not run multi-primary-samenet: drawn as planned\n"
-    assert "not there" not in words(out)
+    assert "missing" not in words(out)

@@ -143,7 +143,7 @@ def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
         "cluster1 (context a): primary, network network1; istiod of revision default, 1 ready, image "
         "registry.example/pilot:1.31.0; gateway istio-eastwestgateway at 10.0.0.1, ports 15012, 15017, 15443; has "
         "remote secrets for cluster2",
-        "cluster2 (context b): remote of cluster1 (it dials that istiod), network network2; revision default",
+        "cluster2 (context b): remote of cluster1 (it connects to that istiod), network network2; revision default",
         "mesh ID: mesh1",
         "trust domain: cluster.local",
     ]
@@ -186,7 +186,7 @@ def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster
 
 def test_a_remote_that_nobody_claims_is_not_guessed() -> None:
     kubes = [*three()[:2], remote("c", "edge", "n2", "10.9.9.9")]
-    with pytest.raises(BadInput, match="since nothing tells whose remote context c is\n  repair: name the topology"):
+    with pytest.raises(BadInput, match="since the primary of context c, a remote, is unknown\n  repair: name the topology"):
         propose(find_clusters(kubes))
 
 
@@ -206,8 +206,8 @@ def test_versions_of_the_demonstration_service_are_kept() -> None:
     assert [c["app_version"] for c in yaml.safe_load(proposal.text)["clusters"]] == ["blue", "green"]
     assert proposal.ours == "", "it would take their pods for others"
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
-        "cluster1 (context a): app_version: the topology says v1, in namespace meshproof-app it is blue",
-        "cluster2 (context b): app_version: the topology says v2, in namespace meshproof-app it is green",
+        "cluster1 (context a): app_version: the topology has v1, namespace meshproof-app has blue",
+        "cluster2 (context b): app_version: the topology has v2, namespace meshproof-app has green",
     ]
 
 
@@ -225,7 +225,7 @@ def test_two_revisions_side_by_side_are_told_and_either_may_be_meant(tmp_path: P
     text = propose(find_clusters(three())).text
     assert topology_differences(parse_topology(text, tmp_path / "mesh.yaml"), found) == []
     (told,) = topology_differences(parse_topology(text.replace("1-31", "1-32"), tmp_path / "mesh.yaml"), found)
-    assert told.startswith("edge (context c): revision: the topology says 1-32, there it is 1-31 (webhook")
+    assert told.startswith("edge (context c): revision: the topology has 1-32, the cluster has 1-31 (webhook")
 
 
 def test_without_names_of_networks_all_are_on_one() -> None:
@@ -263,16 +263,16 @@ def test_every_difference_is_told_at_once_with_its_places() -> None:
         primary("b", "cluster2", "network2", "10.0.0.2", revision="1-30"),
     ]
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
-        "cluster1 (context a): its name in Istio: the topology says cluster1, there it is east (Deployment istiod, "
+        "cluster1 (context a): its name in Istio: the topology has cluster1, the cluster has east (Deployment istiod, "
         "CLUSTER_ID, ConfigMap istio-sidecar-injector, global.multiCluster.clusterName)",
-        "cluster1 (context a): network: the topology says network1, there it is net-a (ConfigMap "
+        "cluster1 (context a): network: the topology has network1, the cluster has net-a (ConfigMap "
         "istio-sidecar-injector, global.network, label topology.istio.io/network of namespace istio-system)",
-        "cluster1 (context a): mesh ID: the topology says mesh1, there it is other (ConfigMap istio-sidecar-injector, "
+        "cluster1 (context a): mesh ID: the topology has mesh1, the cluster has other (ConfigMap istio-sidecar-injector, "
         "global.meshID)",
-        "cluster1 (context a): trust domain: the topology says cluster.local, there it is old.example (ConfigMap "
+        "cluster1 (context a): trust domain: the topology has cluster.local, the cluster has old.example (ConfigMap "
         "istio, trustDomain)",
-        "cluster2 (context b): the topology says it is a remote of cluster1, it is a primary (Deployment istiod-1-30)",
-        "cluster2 (context b): revision: the topology says default, there it is 1-30 (Deployment istiod-1-30, label "
+        "cluster2 (context b): the topology has a remote of cluster1, but it is a primary (Deployment istiod-1-30)",
+        "cluster2 (context b): revision: the topology has default, the cluster has 1-30 (Deployment istiod-1-30, label "
         "istio.io/rev)",
     ]
 
@@ -280,22 +280,22 @@ def test_every_difference_is_told_at_once_with_its_places() -> None:
 def test_a_remote_where_a_primary_should_be_is_told() -> None:
     topology = load_topology("multi-primary-multinet")
     assert topology_differences(topology, find_clusters(book())) == [
-        "cluster2 (context b): the topology says it is a primary, no istiod is there: it is a remote of cluster1"
+        "cluster2 (context b): the topology has a primary, but it has no istiod: it is a remote of cluster1"
     ]
     without_istiod = Cluster("b", "network2")
     without_istiod.webhook("/inject")
     assert topology_differences(topology, find_clusters([book()[0], without_istiod])) == [
-        "cluster2 (context b): the topology says it is a primary, no istiod is there"
+        "cluster2 (context b): the topology has a primary, but no istiod is there"
     ]
     assert topology_differences(topology, find_clusters([book()[0], FakeKube("b")])) == [
-        "cluster2 (context b): the topology says it is a primary, there is no mesh"
+        "cluster2 (context b): the topology has a primary, but there is no mesh"
     ]
 
 
 def test_a_remote_of_another_one_is_told(tmp_path: Path) -> None:
     text = propose(find_clusters(three())).text.replace("control_plane: west", "control_plane: east")
     assert topology_differences(parse_topology(text, tmp_path / "mesh.yaml"), find_clusters(three())) == [
-        "edge (context c): the topology says it is a remote of east, it is one of west: it dials that istiod"
+        "edge (context c): the topology has a remote of east, but it is one of west: it connects to that istiod"
     ]
 
 
@@ -436,7 +436,7 @@ def test_names_of_services_in_another_domain_are_refused_with_the_place(argument
     istiod["spec"]["template"]["spec"]["containers"][0]["args"] = arguments
     kubes[0].put({**istiod, "kind": "Deployment"})
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
-        "cluster1 (context a): Services have names in corp.example (Deployment istiod, --domain); meshproof knows only "
+        "cluster1 (context a): the cluster domain is corp.example (Deployment istiod, --domain); meshproof knows only "
         "those in cluster.local"
     ]
 
@@ -460,13 +460,13 @@ def test_the_command_prints_the_file_alone(
     printed, told = capsys.readouterr()
     assert asked == [{"cluster2": "b", "cluster1": "a"}]
     assert parse_topology(printed, tmp_path / "mesh.yaml").primaries[0].context == "a"
-    assert "primary-remote-multinet says the same; to prove it: pytest --topology=primary-remote-multinet" in told
+    assert "primary-remote-multinet is the same topology; to verify it: pytest --topology=primary-remote-multinet" in told
 
 
 def test_without_contexts_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config").write_text("contexts: [{name: prod}]")
     assert cli.main(["detect", f"--kubeconfig={tmp_path / 'config'}"]) == 2
-    assert "meshproof: the clusters to look at: no option names their contexts" in capsys.readouterr().err
+    assert "meshproof: the clusters: no option names their contexts" in capsys.readouterr().err
 
 
 def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
@@ -477,10 +477,10 @@ def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
     monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find_clusters(book())))
     told = str(glue._unchosen(read_settings(values, root=tmp_path)))
     assert told.startswith(
-        "--topology is missing: this is there, and primary-remote-multinet says the same:\n  cluster1"
+        "--topology is missing: the clusters have this mesh, which is primary-remote-multinet:\n  cluster1"
     )
     assert told.endswith(
-        "repair: if that is what the mesh should be: pytest --topology=primary-remote-multinet --context=cluster1=a "
+        "repair: if this is the intended mesh: pytest --topology=primary-remote-multinet --context=cluster1=a "
         "--context=cluster2=b"
     )
     assert "there is no default mesh" in str(glue._unchosen(read_settings({}, root=tmp_path)))

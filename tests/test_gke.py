@@ -186,7 +186,7 @@ def test_a_cluster_that_is_busy_is_waited_for(world: Tools, state: Path) -> None
 def test_names_longer_than_gke_allows_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text(SAMENET.source.read_text().replace("cluster2", "the-other-cluster"))
-    with pytest.raises(BadInput, match="has 43 characters, and GKE allows 40"):
+    with pytest.raises(BadInput, match="has 43 characters, but GKE allows 40"):
         GkeProvider("a-long-lab-name", load_topology(str(path)), DryRunner(), project="P", zone="Z")
 
 
@@ -195,5 +195,5 @@ def test_clusters_without_node_tags_are_named() -> None:
         def run(self, command: object) -> str:
             return "" if "instances" in str(command) else "10.4.0.0/14"
 
-    with pytest.raises(Broken, match="told nothing of the tags of nodes of cluster1"):
+    with pytest.raises(Broken, match="empty output, expected the node tags of cluster1"):
         GkeProvider("x", SAMENET, NoTags(), project="P", zone="Z").connect(SAMENET)

@@ -72,7 +72,7 @@ def test_a_proxy_that_holds_what_istiod_would_send_is_good() -> None:
 def test_an_old_form_is_told_with_both_sides_but_not_across_versions() -> None:
     wants, holds = parse_dump(of_istiod("CLUSTER_PROVIDED"), "istiod"), parse_dump(of_envoy(), "envoy")
     assert differences(wants, holds) == [
-        f'cluster {CLUSTER} is in an old form: lbPolicy: istiod says "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
+        f'cluster {CLUSTER} is in an old form: lbPolicy: istiod has "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
     ]
     assert differences(wants, holds, contents=False) == []
 
@@ -88,7 +88,7 @@ def test_a_listener_that_was_never_good_shows_why() -> None:
     (problem,) = differences(parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(listener=False), "envoy"))
     assert problem == (
         "listener virtualInbound is in an old form: "
-        'errorState: istiod says nothing, the proxy has {"details": "port 15006 is taken"}'
+        'errorState: istiod has nothing, the proxy has {"details": "port 15006 is taken"}'
     )
 
 
@@ -101,14 +101,14 @@ def test_a_listener_that_only_drains_is_gone() -> None:
 
 def test_the_first_difference_is_named_by_its_place() -> None:
     assert difference({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}) == (
-        "a[1].b: istiod says 2, the proxy has 3"
+        "a[1].b: istiod has 2, the proxy has 3"
     )
-    assert difference({"a": [1]}, {"a": [1, 2]}) == "a: istiod says [1], the proxy has [1, 2]"
+    assert difference({"a": [1]}, {"a": [1, 2]}) == "a: istiod has [1], the proxy has [1, 2]"
     assert difference({"key": "secret"}, {"key": "[redacted]"}) == ""
 
 
 def test_an_answer_that_is_no_dump_is_our_trouble() -> None:
-    with pytest.raises(Broken, match="config dump of istiod: it cannot be read: 'Proxy not connected"):
+    with pytest.raises(Broken, match="config dump of istiod: cannot be parsed: 'Proxy not connected"):
         parse_dump("Proxy not connected to this Pilot instance", "istiod")
 
 

@@ -43,7 +43,7 @@ def test_tls_that_does_not_verify_is_no_answer() -> None:
     call = parse_call(UNVERIFIED, "", "", "xDS")
     assert not call.refused
     assert not call.let_in
-    assert str(call) == "no answer (curl: (60) SSL certificate problem: self-signed certificate in certificate chain)"
+    assert str(call) == "no response (curl: (60) SSL certificate problem: self-signed certificate in certificate chain)"
 
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
@@ -61,7 +61,7 @@ def test_each_caller_gets_what_it_deserves() -> None:
     assert token_problems(PROPER, refused) == [
         "gRPC status 16: authentication failure: the proper caller is refused as well, so refusals prove nothing"
     ]
-    assert token_problems(NO_TOKEN, silent)[0].startswith("no answer (curl: (60)")
+    assert token_problems(NO_TOKEN, silent)[0].startswith("no response (curl: (60)")
 
 
 def answered(**response: Any) -> IstiodReply:
@@ -78,7 +78,7 @@ def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
         "the response is not an admission review: 'hello'"
     ]
     assert review_problems(IstiodReply(http=404, grpc=None, message="not found")) == ["HTTP 404: not found"]
-    assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no answer (curl: (60)")
+    assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no response (curl: (60)")
 
 
 def test_a_review_asks_for_a_dry_run() -> None:

@@ -110,7 +110,7 @@ def test_an_address_that_another_service_holds_is_not_given_twice() -> None:
 def test_an_empty_pool_says_so() -> None:
     allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/30"))
     allocator.address_for("ns/a"), allocator.address_for("ns/b")
-    with pytest.raises(PoolExhausted, match=r"address for ns/c: the pool 198\.18\.9\.0/30 is used up"):
+    with pytest.raises(PoolExhausted, match=r"address for ns/c: the pool 198\.18\.9\.0/30 has no free address"):
         allocator.address_for("ns/c")
 
 

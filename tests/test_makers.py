@@ -72,18 +72,18 @@ def test_what_is_needed_to_make_them_is_taken_over(tmp_path: Path) -> None:
     [
         (
             {"provider": "kind", "kubeconfig": "x"},
-            "--kubeconfig with --provider=kind: it speaks of clusters that exist, and kind makes its own\n"
-            "  repair: use --provider=kubeconfig, or leave --kubeconfig away",
+            "--kubeconfig with --provider=kind: it applies to existing clusters only, and kind creates its own\n"
+            "  repair: use --provider=kubeconfig, or omit --kubeconfig",
         ),
         (
             {"provider": "gke", "context": ["cluster1=x"]},
-            "--context with --provider=gke: it speaks of clusters that exist, and gke makes its own\n"
-            "  repair: use --provider=kubeconfig, or leave --context away",
+            "--context with --provider=gke: it applies to existing clusters only, and gke creates its own\n"
+            "  repair: use --provider=kubeconfig, or omit --context",
         ),
         (
             {"provider": "kind", "gke_zone": "Z"},
-            "--gke-zone with --provider=kind: it means something for gke only\n"
-            "  repair: use --provider=gke, or leave --gke-zone away",
+            "--gke-zone with --provider=kind: it applies to gke only\n"
+            "  repair: use --provider=gke, or omit --gke-zone",
         ),
     ],
 )
@@ -185,7 +185,7 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
         "kind: Cluster\n"
     )
     assert text.endswith(
-        "\n# -- in the end\n"
+        "\n# -- at the end\n"
         "# clusters and mesh are kept (--keep); the next run without --keep removes them:\n"
         "\n# list of clusters\n# kind get clusters\n"
         "\n# cluster meshproof-default-cluster1 is removed\n# kind delete cluster --name meshproof-default-cluster1\n"
@@ -204,7 +204,7 @@ def test_with_an_existing_mesh_nothing_is_made(tmp_path: Path) -> None:
 def test_plans_of_the_lab_and_of_a_kubeconfig_are_a_few_lines(tmp_path: Path) -> None:
     assert plan_of(settings(provider="lab", lab_name="mine")).split("\n")[2:] == [
         "# lab mine is used if it is up; otherwise missing Debian packages are installed, programs not",
-        "# not in the cache is built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
+        "# in the cache are built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
         "# multi-primary-samenet: routes between pods; the mesh is installed, and the claims are proven",
         "# a lab started by this run is removed",
     ]

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TO_READ = {
     "nowhere.yaml": "no such file",
     ".": "is a folder, not a file",
-    "file/x.yaml": "a parent of is a file, not a folder",
+    "file/x.yaml": "a parent folder is a file, not a folder",
     "/proc/self/mem": "Input/output error",
     f"/tmp/{'x' * 300}": "File name too long",
 }

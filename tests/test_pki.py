@@ -208,7 +208,7 @@ def test_a_missing_link_is_found(root: Authority) -> None:
     assert problems(whole.files()) == []
     holed = replace(whole, cert_chain=pem_of(cluster.cert) + pem_of(root.cert))
     assert problems(holed.files()) == [
-        "the issuer of L=cluster1,CN=Intermediate CA,O=Istio is not there: L=region,CN=Intermediate CA,O=Istio"
+        "the issuer of L=cluster1,CN=Intermediate CA,O=Istio is missing: L=region,CN=Intermediate CA,O=Istio"
     ]
 
 

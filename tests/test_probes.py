@@ -286,7 +286,7 @@ def test_a_script_that_cannot_begin_is_our_failure() -> None:
 
 
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:
-    assert answer_of(parse_curl(row(200))).outcome == "an answer without x-app-version"
+    assert answer_of(parse_curl(row(200))).outcome == "a response without x-app-version"
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:

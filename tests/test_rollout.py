@@ -82,9 +82,9 @@ def test_a_deployment_is_rolled_out_when_every_replica_is() -> None:
 def test_pods_of_before_are_seen_where_the_status_is_not_enough() -> None:
     both = [pod("a"), pod("b")]
     assert rollout_problem(deployment(), both) == ""
-    assert rollout_problem(deployment(), [*both, pod("c", leaving=True)]) == "2 of 2 pods ready, 3 there"
-    assert rollout_problem(deployment(), [pod("a"), pod("b", leaving=True)]) == "1 of 2 pods ready, 2 there"
-    assert rollout_problem(deployment(), [pod("a"), pod("b", ready=False)]) == "1 of 2 pods ready, 2 there"
+    assert rollout_problem(deployment(), [*both, pod("c", leaving=True)]) == "2 of 2 pods ready, 3 exist"
+    assert rollout_problem(deployment(), [pod("a"), pod("b", leaving=True)]) == "1 of 2 pods ready, 2 exist"
+    assert rollout_problem(deployment(), [pod("a"), pod("b", ready=False)]) == "1 of 2 pods ready, 2 exist"
     assert rollout_problem(deployment(availableReplicas=1), both) == "2 replicas: 2 updated, 2 ready, 1 available"
 
 
@@ -139,9 +139,9 @@ def test_deleted_pods_are_waited_for_until_others_are_ready() -> None:
     one = deployment(replicas=1)
     old = {"uid-old"}
     pods_ready(kube_with(one, pod("old", leaving=True), pod("new")), ISTIOD, what="x", timeout_s=1, old=old)
-    with pytest.raises(NotReady, match=r"istio-system/istiod: 0 of 1 pods ready, 0 there"):
+    with pytest.raises(NotReady, match=r"istio-system/istiod: 0 of 1 pods ready, 0 exist"):
         pods_ready(kube_with(one, pod("old")), ISTIOD, what="x", timeout_s=0.3, old=old)
-    with pytest.raises(NotReady, match=r"0 of 1 pods ready, 1 there; a/discovery: CrashLoopBackOff"):
+    with pytest.raises(NotReady, match=r"0 of 1 pods ready, 1 exist; a/discovery: CrashLoopBackOff"):
         pods_ready(kube_with(one, crashing("a")), ISTIOD, what="x", timeout_s=0.3)
     with pytest.raises(Broken, match="Deployment istio-system/istiod on east: is gone"):
         pods_ready(kube_with(), ISTIOD, what="x", timeout_s=1)

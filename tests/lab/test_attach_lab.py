@@ -222,7 +222,7 @@ def test_an_upgrade_is_checked_without_a_write_and_with_what_may_not_be_read(
 def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: Visit) -> None:
     done = visit.pytest("--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
+    assert "west (context arn:west): remote of east (it connects to that istiod), network network2" in done.stderr
     _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
     proposed = yaml.safe_load(text)
     wanted = yaml.safe_load(FOUND)
@@ -246,7 +246,7 @@ def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differe
         "  - cluster2 (context arn",
         "  - cluster2 (context arn",
     ]
-    assert "the topology says it is a primary, no istiod is there: it is a remote of cluster2" in told[0]
+    assert "the topology has a primary, but it has no istiod: it is a remote of cluster2" in told[0]
     assert told[-1].endswith("istio-system/istio-ingressgateway, which is not there; istio-ingress/istio-ingress is")
 
 

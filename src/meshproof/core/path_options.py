@@ -24,7 +24,7 @@ NAME_OUTPUT: Final = "name a file in an existing folder"
 _REASONS: Final = {
     errno.ENOENT: "no such file",
     errno.EISDIR: "is a folder, not a file",
-    errno.ENOTDIR: "a parent of is a file, not a folder",
+    errno.ENOTDIR: "a parent folder is a file, not a folder",
     errno.EACCES: "permission denied",
 }
 
