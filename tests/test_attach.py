@@ -152,7 +152,7 @@ def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     refuse_foreign_namespaces(mesh)
     fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "meshproof-clients"}})
     with pytest.raises(
-        BadInput, match=r"namespace meshproof-clients on west: it is there without the Deployment client that"
+        BadInput, match=r"namespace meshproof-clients on west: it exists without the Deployment client that"
     ):
         refuse_foreign_namespaces(mesh)
 

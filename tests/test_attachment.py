@@ -63,7 +63,7 @@ def test_naming_a_cluster_implies_the_provider(
 ) -> None:
     monkeypatch.chdir(config.parent)
     assert settings(**given).provider == "kubeconfig"
-    with pytest.raises(BadInput, match=r"^--[a-z0-9-]+ with --provider=lab: it speaks of clusters that exist"):
+    with pytest.raises(BadInput, match=r"^--[a-z0-9-]+ with --provider=lab: it applies to existing clusters only"):
         settings(provider="lab", **given)
 
 
@@ -172,7 +172,10 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
             {"context": ["cluster1=a", "cluster2=a"]},
             "--context=cluster2=a: --context=cluster1=a has the same context",
         ),
-        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: not the name of a secret\n  repair: write it as NAM"),
+        (
+            {"image_pull_secret": "pull"},
+            "--image-pull-secret=pull: not the name of a secret\n  repair: write it as NAM",
+        ),
         ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: not the name of a secret"),
         ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: no such file"),
         ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: no such file"),

@@ -134,16 +134,16 @@ def test_results_of_a_verdict_are_drawn_and_choose_the_topology(
 @pytest.mark.parametrize(
     ("text", "reason", "repair"),
     [
-        (None, "no such file", "name a verdict.yaml that a run has written"),
-        ("a: [", "not valid YAML: ", "name a verdict.yaml that a run has written"),
-        ("\0", "not valid YAML: ", "name a verdict.yaml that a run has written"),
-        ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml that a run has written"),
-        (f"schema: {SCHEMA}", "it is damaged: KeyError('topologies')", "name a verdict.yaml that a run has written"),
-        (f"schema: {SCHEMA}\ntopologies: {{}}", "it has no results", "name a verdict.yaml that a run has written"),
+        (None, "no such file", "name a verdict.yaml written by a run"),
+        ("a: [", "not valid YAML: ", "name a verdict.yaml written by a run"),
+        ("\0", "not valid YAML: ", "name a verdict.yaml written by a run"),
+        ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml written by a run"),
+        (f"schema: {SCHEMA}", "it is damaged: KeyError('topologies')", "name a verdict.yaml written by a run"),
+        (f"schema: {SCHEMA}\ntopologies: {{}}", "it has no results", "name a verdict.yaml written by a run"),
         (
             f"schema: {SCHEMA}\ntopologies: {{a: {{claims: {{TRUST-01: {{result: FINE}}}}}}}}",
             "it is damaged: ValueError(\"'FINE' is not a valid Result\")",
-            "name a verdict.yaml that a run has written",
+            "name a verdict.yaml written by a run",
         ),
         (
             f"schema: {SCHEMA}\ntopologies: {{other: {{claims: {{}}}}}}",

@@ -111,7 +111,7 @@ def let_read(reader: Cluster, cluster: str, of: Cluster) -> None:
     reader.add("Secret", f"istio-remote-secret-{cluster}", labels={"istio/multiCluster": "true"}, data=data)
 
 
-def book() -> list[Cluster]:
+def two_clusters() -> list[Cluster]:
     """The book's primary-remote mesh on two networks."""
     one, two = primary("a", "cluster1", "network1", "10.0.0.1"), remote("b", "cluster2", "network2", "10.0.0.1")
     let_read(one, "cluster2", two)
@@ -132,14 +132,14 @@ def topology_of(found: Sequence[FoundCluster]) -> Json:
 
 
 def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
-    for kubes in (book(), book()[::-1]):
+    for kubes in (two_clusters(), two_clusters()[::-1]):
         proposal = propose(find_clusters(kubes))
         assert proposal.ours == "primary-remote-multinet"
         assert set(proposal.command.split()) == {
             *("pytest", "--topology=primary-remote-multinet"),
             *("--context=cluster1=a", "--context=cluster2=b"),
         }
-    assert describe_clusters(find_clusters(book())) == [
+    assert describe_clusters(find_clusters(two_clusters())) == [
         "cluster1 (context a): primary, network network1; istiod of revision default, 1 ready, image "
         "registry.example/pilot:1.31.0; gateway istio-eastwestgateway at 10.0.0.1, ports 15012, 15017, 15443; has "
         "remote secrets for cluster2",
@@ -147,7 +147,7 @@ def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
         "mesh ID: mesh1",
         "trust domain: cluster.local",
     ]
-    assert "secret-token" not in repr(find_clusters(book()))
+    assert "secret-token" not in repr(find_clusters(two_clusters()))
 
 
 def test_another_mesh_is_proposed_as_a_file_that_loads(tmp_path: Path) -> None:
@@ -186,18 +186,18 @@ def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster
 
 def test_a_remote_that_nobody_claims_is_not_guessed() -> None:
     kubes = [*three()[:2], remote("c", "edge", "n2", "10.9.9.9")]
-    with pytest.raises(BadInput, match="since the primary of context c, a remote, is unknown\n  repair: name the topology"):
+    with pytest.raises(BadInput, match="since the primary of context c is unknown\n  repair: name the topology"):
         propose(find_clusters(kubes))
 
 
 def test_a_name_that_a_remote_does_not_tell_is_in_the_secret_that_leads_to_it() -> None:
-    one, two = book()
+    one, two = two_clusters()
     two.webhook("/inject")
     assert topology_of(find_clusters([one, two]))["clusters"][1]["name"] == "cluster2"
 
 
 def test_versions_of_the_demonstration_service_are_kept() -> None:
-    kubes = book()
+    kubes = two_clusters()
     for kube, version in zip(kubes, ("blue", "green"), strict=True):
         template = {"metadata": {"labels": {"app": "mockshop", "version": version}}}
         meta = {"name": "mockshop", "namespace": "meshproof-app"}
@@ -242,7 +242,7 @@ def test_secrets_that_may_not_be_read_are_told_and_not_needed(monkeypatch: pytes
             raise ApiError("GET secrets", 403, "may not list secrets")
         return FakeKube.list(one, kind, namespace, labels=labels)
 
-    one, two = book()
+    one, two = two_clusters()
     monkeypatch.setattr(one, "list", withheld)
     found = find_clusters([one, two])
     assert "remote secrets not readable (HTTP 403: may not list secrets)" in describe_clusters(found)[0]
@@ -252,7 +252,7 @@ def test_secrets_that_may_not_be_read_are_told_and_not_needed(monkeypatch: pytes
 def test_clusters_without_a_mesh_are_no_topology() -> None:
     empty = FakeKube("b")
     with pytest.raises(BadInput) as caught:
-        propose(find_clusters([book()[0], empty]))
+        propose(find_clusters([two_clusters()[0], empty]))
     assert "cluster2 (context b): no namespace istio-system\n" in str(caught.value)
     assert "since context b has no part of a mesh" in str(caught.value)
 
@@ -279,15 +279,15 @@ def test_every_difference_is_told_at_once_with_its_places() -> None:
 
 def test_a_remote_where_a_primary_should_be_is_told() -> None:
     topology = load_topology("multi-primary-multinet")
-    assert topology_differences(topology, find_clusters(book())) == [
+    assert topology_differences(topology, find_clusters(two_clusters())) == [
         "cluster2 (context b): the topology has a primary, but it has no istiod: it is a remote of cluster1"
     ]
     without_istiod = Cluster("b", "network2")
     without_istiod.webhook("/inject")
-    assert topology_differences(topology, find_clusters([book()[0], without_istiod])) == [
-        "cluster2 (context b): the topology has a primary, but no istiod is there"
+    assert topology_differences(topology, find_clusters([two_clusters()[0], without_istiod])) == [
+        "cluster2 (context b): the topology has a primary, but it has no istiod"
     ]
-    assert topology_differences(topology, find_clusters([book()[0], FakeKube("b")])) == [
+    assert topology_differences(topology, find_clusters([two_clusters()[0], FakeKube("b")])) == [
         "cluster2 (context b): the topology has a primary, but there is no mesh"
     ]
 
@@ -295,12 +295,12 @@ def test_a_remote_where_a_primary_should_be_is_told() -> None:
 def test_a_remote_of_another_one_is_told(tmp_path: Path) -> None:
     text = propose(find_clusters(three())).text.replace("control_plane: west", "control_plane: east")
     assert topology_differences(parse_topology(text, tmp_path / "mesh.yaml"), find_clusters(three())) == [
-        "edge (context c): the topology has a remote of east, but it is one of west: it connects to that istiod"
+        "edge (context c): the topology has a remote of east, but its control plane is west: it connects to that istiod"
     ]
 
 
 def test_what_a_cluster_says_in_two_ways_is_for_claims_to_judge() -> None:
-    one, two = book()
+    one, two = two_clusters()
     one.objects[f"/api/v1/namespaces/{SYSTEM}"]["metadata"]["labels"] = {"topology.istio.io/network": "typo"}
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters([one, two])) == []
 
@@ -335,7 +335,7 @@ OPERATOR: Json = {
 
 
 def test_gateways_of_other_names_are_found_by_what_their_pods_are(tmp_path: Path) -> None:
-    kubes = without_usual(book())
+    kubes = without_usual(two_clusters())
     front(kubes[0], "istio-ingress/istio-ingress", 80, 443)
     front(kubes[0], "edge/cross", 15443, 15012, 15017)
     front(kubes[1], "door/door", 80, template=OPERATOR)
@@ -351,17 +351,17 @@ def test_gateways_of_other_names_are_found_by_what_their_pods_are(tmp_path: Path
     assert "gateway edge/cross at 10.0.0.7, ports 15012, 15017, 15443; ingress gateway istio-ingress/istio-ing" in told
     assert "east-west gateway edge/cross" in told
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
-        "cluster1 (context a): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
-        "there; istio-ingress/istio-ingress is",
-        "cluster1 (context a): east-west gateway: the topology says istio-system/istio-eastwestgateway, which is not "
-        "there; edge/cross is",
-        "cluster2 (context b): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
-        "there; door/door is",
+        "cluster1 (context a): ingress gateway: the topology has istio-system/istio-ingressgateway, which does "
+        "not exist; the cluster has istio-ingress/istio-ingress",
+        "cluster1 (context a): east-west gateway: the topology has istio-system/istio-eastwestgateway, which does "
+        "not exist; the cluster has edge/cross",
+        "cluster2 (context b): ingress gateway: the topology has istio-system/istio-ingressgateway, which does "
+        "not exist; the cluster has door/door",
     ]
 
 
 def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_path: Path) -> None:
-    kubes = book()
+    kubes = two_clusters()
     kubes[0].delete("Service", INGRESS, SYSTEM)
     for name in ("public", "private"):
         front(kubes[0], f"istio-ingress/{name}", 80)
@@ -372,7 +372,7 @@ def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_
         in describe_clusters(find_clusters(kubes))[0]
     )
     (told,) = topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes))
-    assert told.endswith("which is not there; istio-ingress/public or istio-ingress/private is")
+    assert told.endswith("which does not exist; the cluster has istio-ingress/public or istio-ingress/private")
     named = proposal.text.replace("context: a", "context: a\n  ingress: istio-ingress/private")
     assert topology_differences(parse_topology(named, tmp_path / "mesh.yaml"), find_clusters(kubes)) == []
     front(kubes[0], f"{SYSTEM}/istio-ingressgateway", 80)
@@ -380,7 +380,7 @@ def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_
 
 
 def test_a_cluster_without_an_ingress_gateway_is_found_and_proposed_so(tmp_path: Path) -> None:
-    kubes = book()
+    kubes = two_clusters()
     kubes[1].delete("Service", INGRESS, SYSTEM)
     proposal = propose(find_clusters(kubes))
     one, two = yaml.safe_load(proposal.text)["clusters"]
@@ -394,12 +394,12 @@ def test_a_cluster_without_an_ingress_gateway_is_found_and_proposed_so(tmp_path:
 
 
 def test_an_ingress_gateway_that_the_topology_denies_or_names_elsewhere_is_a_difference(tmp_path: Path) -> None:
-    kubes = book()
+    kubes = two_clusters()
     text = propose(find_clusters(kubes)).text
     denied = parse_topology(text.replace("context: b", "context: b\n  ingress: none"), tmp_path / "mesh.yaml")
     assert topology_differences(denied, find_clusters(kubes)) == [
-        "cluster2 (context b): ingress gateway: the topology says that there is none, "
-        "istio-system/istio-ingressgateway is there"
+        "cluster2 (context b): ingress gateway: the topology has none, the cluster "
+        "has istio-system/istio-ingressgateway"
     ]
     kubes[1].delete("Service", INGRESS, SYSTEM)
     named = parse_topology(text.replace("context: b", "context: b\n  ingress: door/door"), tmp_path / "mesh.yaml")
@@ -426,18 +426,21 @@ def test_a_mesh_as_it_is_found_has_no_ingress_gateway_where_there_is_none() -> N
 
 
 def test_a_gateway_that_is_missing_is_for_claims_to_judge() -> None:
-    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(without_usual(book()))) == []
+    assert (
+        topology_differences(load_topology("primary-remote-multinet"), find_clusters(without_usual(two_clusters())))
+        == []
+    )
 
 
 @pytest.mark.parametrize("arguments", [["discovery", "--domain", "corp.example"], ["--domain=corp.example"]])
 def test_names_of_services_in_another_domain_are_refused_with_the_place(arguments: list[str]) -> None:
-    kubes = book()
+    kubes = two_clusters()
     (istiod,) = [item for item in kubes[0].list("Deployment") if item["metadata"]["name"] == "istiod"]
     istiod["spec"]["template"]["spec"]["containers"][0]["args"] = arguments
     kubes[0].put({**istiod, "kind": "Deployment"})
     assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
-        "cluster1 (context a): the cluster domain is corp.example (Deployment istiod, --domain); meshproof knows only "
-        "those in cluster.local"
+        "cluster1 (context a): the cluster domain is corp.example (Deployment istiod, --domain); meshproof supports "
+        "only cluster.local"
     ]
 
 
@@ -451,7 +454,7 @@ def test_the_command_prints_the_file_alone(
 
     def answer(attachment: Attachment) -> Proposal:
         asked.append({str(cluster): context.name for cluster, context in attachment.contexts.items()})
-        return propose(find_clusters(book()))
+        return propose(find_clusters(two_clusters()))
 
     (tmp_path / "config").write_text("contexts: []")
     monkeypatch.setattr(command, "proposal_for", answer)
@@ -460,7 +463,9 @@ def test_the_command_prints_the_file_alone(
     printed, told = capsys.readouterr()
     assert asked == [{"cluster2": "b", "cluster1": "a"}]
     assert parse_topology(printed, tmp_path / "mesh.yaml").primaries[0].context == "a"
-    assert "primary-remote-multinet is the same topology; to verify it: pytest --topology=primary-remote-multinet" in told
+    assert (
+        "primary-remote-multinet is the same topology; to verify it: pytest --topology=primary-remote-multinet" in told
+    )
 
 
 def test_without_contexts_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -474,7 +479,7 @@ def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
 ) -> None:
     (tmp_path / "config").write_text("contexts: []")
     values = {"meshproof_kubeconfig": str(tmp_path / "config"), "meshproof_context": ["east=a"]}
-    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find_clusters(book())))
+    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find_clusters(two_clusters())))
     told = str(glue._unchosen(read_settings(values, root=tmp_path)))
     assert told.startswith(
         "--topology is missing: the clusters have this mesh, which is primary-remote-multinet:\n  cluster1"

@@ -128,7 +128,7 @@ def test_without_a_zone_the_option_is_named() -> None:
     with pytest.raises(BadInput) as caught:
         GkeProvider("default", SAMENET, Unset(), project="P", zone="")
     assert str(caught.value) == (
-        "--gke-zone is missing: `gcloud config get-value compute/zone` has none\n"
+        "--gke-zone is missing: `gcloud config get-value compute/zone` has no value\n"
         "  repair: use --gke-zone, or `gcloud config set compute/zone`"
     )
 

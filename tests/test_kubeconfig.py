@@ -170,7 +170,7 @@ def test_a_server_that_does_not_answer_is_named(both: Attachment, tmp_path: Path
 def test_credentials_that_are_refused_are_named(both: Attachment, east: Cluster) -> None:
     east.status = 401
     assert refusal(both) == (
-        f"context arn:east for cluster1: its API server {east.url} does not take these credentials "
+        f"context arn:east for cluster1: its API server {east.url} rejects these credentials "
         "(HTTP 401: Unauthorized)\n"
         "  repair: log in again; check with `kubectl --context=arn:east get namespaces`"
     )

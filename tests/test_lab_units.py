@@ -133,7 +133,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
     open_folder = tmp_path / "cache"
     open_folder.mkdir()
     open_folder.chmod(0o777)
-    with pytest.raises(BadInput, match=r"can be written by others \(mode drwxrwxrwx\)"):
+    with pytest.raises(BadInput, match=r"is writable by others \(mode drwxrwxrwx\)"):
         private_folder(open_folder)
     open_folder.chmod(0o700)
     assert private_folder(open_folder) == open_folder

@@ -82,8 +82,7 @@ def test_what_is_needed_to_make_them_is_taken_over(tmp_path: Path) -> None:
         ),
         (
             {"provider": "kind", "gke_zone": "Z"},
-            "--gke-zone with --provider=kind: it applies to gke only\n"
-            "  repair: use --provider=gke, or omit --gke-zone",
+            "--gke-zone with --provider=kind: it applies to gke only\n  repair: use --provider=gke, or omit --gke-zone",
         ),
     ],
 )
@@ -95,7 +94,7 @@ def test_options_of_other_providers_are_refused(given: dict[str, object], told: 
 
 def test_a_runtime_that_we_cannot_use_stops_kind_only() -> None:
     variable = {"KIND_EXPERIMENTAL_PROVIDER": "nerdctl"}
-    with pytest.raises(BadInput, match="KIND_EXPERIMENTAL_PROVIDER=nerdctl: routes are set in node containers of"):
+    with pytest.raises(BadInput, match="KIND_EXPERIMENTAL_PROVIDER=nerdctl: only docker and podman are supported"):
         settings(variable, provider="kind")
     assert settings(variable, provider="gke").making == Making(istioctl=None, images={})
 
@@ -124,7 +123,7 @@ def test_istio_is_that_of_istioctl(tmp_path: Path) -> None:
 
 def test_an_istioctl_whose_images_nobody_has_published_is_refused(tmp_path: Path) -> None:
     program = istioctl(tmp_path, "1.31.0-0123456789ab")
-    with pytest.raises(BadInput, match=r"its version is 1\.31\.0-0123456789ab, and docker\.io/istio has images of"):
+    with pytest.raises(BadInput, match=r"its version is 1\.31\.0-0123456789ab, but docker\.io/istio has images of"):
         toolbox_of(Making(istioctl=program, images={}))
 
 
@@ -186,7 +185,7 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
     )
     assert text.endswith(
         "\n# -- at the end\n"
-        "# clusters and mesh are kept (--keep); the next run without --keep removes them:\n"
+        "# clusters and mesh stay (--keep); the next run without --keep removes them:\n"
         "\n# list of clusters\n# kind get clusters\n"
         "\n# cluster meshproof-default-cluster1 is removed\n# kind delete cluster --name meshproof-default-cluster1\n"
         "\n# cluster meshproof-default-cluster2 is removed\n# kind delete cluster --name meshproof-default-cluster2"
@@ -203,8 +202,8 @@ def test_with_an_existing_mesh_nothing_is_made(tmp_path: Path) -> None:
 
 def test_plans_of_the_lab_and_of_a_kubeconfig_are_a_few_lines(tmp_path: Path) -> None:
     assert plan_of(settings(provider="lab", lab_name="mine")).split("\n")[2:] == [
-        "# lab mine is used if it is up; otherwise missing Debian packages are installed, programs not",
-        "# in the cache are built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
+        "# lab mine is used if it is up; otherwise missing Debian packages are installed, programs",
+        "# not in the cache are built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
         "# multi-primary-samenet: routes between pods; the mesh is installed, and the claims are proven",
         "# a lab started by this run is removed",
     ]
@@ -281,4 +280,6 @@ def test_a_mesh_on_clusters_that_were_not_kept_cannot_be_verified(run: pytest.Py
     chosen = ("--provider=kind", "--mesh=existing", "--topology=primary-remote-samenet")
     result = run.runpytest("test_it.py", *chosen)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["*--mesh=existing: kind clusters of --lab-name=default: no run has left them*"])
+    result.stdout.fnmatch_lines(
+        ["*--mesh=existing: kind clusters of --lab-name=default: no earlier run has kept them*"]
+    )

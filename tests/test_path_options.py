@@ -145,7 +145,7 @@ def test_a_topology_of_a_lab_that_cannot_be_read(capsys: pytest.CaptureFixture[s
 def test_a_report_that_measure_cannot_read(path: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("docs").mkdir()
     assert measure.main(["--upgrades", path]) == 2
-    reason = {"/proc/self/mem": "a part of", ".": "no such file"}.get(path, reason)
+    reason = {"/proc/self/mem": "a parent folder", ".": "no such file"}.get(path, reason)
     told = capsys.readouterr().err
     assert told.startswith(f"meshproof: --upgrades {path}: verdict.yaml: {reason}")
     assert "\n  repair: name the --report-dir of a run\n" in told

@@ -157,7 +157,7 @@ def test_tcp_from_a_pod_counts_the_handshake_and_not_what_is_spoken(shop: int, c
 
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
-    with pytest.raises(Broken, match="no answer from its curl"):
+    with pytest.raises(Broken, match="no output from curl"):
         parse_tcp("sh: curl: not found\n", "192.0.2.1", 15443)
 
 

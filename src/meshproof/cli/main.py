@@ -31,7 +31,7 @@ DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
 Two real Kubernetes clusters with an Istio mesh on this machine, and faults to inject into it.
-The claims that verify a mesh are run with pytest in a checkout: pytest --topology=NAME, and pytest --help."""
+The claims that verify a mesh run in a checkout: pytest --topology=NAME, and pytest --help."""
 _EPILOG = """\
 examples (commands on a lab need root):
   meshproof doctor                                     can this machine run a lab? repairs if not

@@ -96,7 +96,7 @@ def _problems(each: FoundCluster, found: Sequence[FoundCluster]) -> list[str]:
         return [f"{who} has no part of a mesh"]
     problems = []
     if each.role is Role.REMOTE and len(each.controlled_by) != 1:
-        problems.append(f"the primary of {who}, a remote, is unknown")
+        problems.append(f"the primary of {who} is unknown")
     if each.role is Role.PRIMARY and len(each.values(REVISION)) > 1:
         problems.append(f"{who} has several revisions: {', '.join(each.values(REVISION))}")
     if each.role is Role.PRIMARY and not each.values(MESH):
