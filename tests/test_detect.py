@@ -186,7 +186,7 @@ def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster
 
 def test_a_remote_that_nobody_claims_is_not_guessed() -> None:
     kubes = [*three()[:2], remote("c", "edge", "n2", "10.9.9.9")]
-    with pytest.raises(BadInput, match="since the primary of context c is unknown\n  repair: name the topology"):
+    with pytest.raises(BadInput, match="since the primary of context c is unknown\n  repair: name the intended"):
         propose(find_clusters(kubes))
 
 
@@ -288,7 +288,7 @@ def test_a_remote_where_a_primary_should_be_is_told() -> None:
         "cluster2 (context b): the topology has a primary, but it has no istiod"
     ]
     assert topology_differences(topology, find_clusters([two_clusters()[0], FakeKube("b")])) == [
-        "cluster2 (context b): the topology has a primary, but there is no mesh"
+        "cluster2 (context b): the topology has a primary, but it has no mesh"
     ]
 
 
@@ -404,8 +404,8 @@ def test_an_ingress_gateway_that_the_topology_denies_or_names_elsewhere_is_a_dif
     kubes[1].delete("Service", INGRESS, SYSTEM)
     named = parse_topology(text.replace("context: b", "context: b\n  ingress: door/door"), tmp_path / "mesh.yaml")
     assert topology_differences(named, find_clusters(kubes)) == [
-        "cluster2 (context b): ingress gateway: the topology says door/door, which is not there, and nothing else that "
-        "may be one"
+        "cluster2 (context b): ingress gateway: the topology has door/door, which does not exist, and the "
+        "cluster has no other candidate"
     ]
 
 

@@ -118,7 +118,7 @@ def test_what_is_installed_has_these_names_and_is_opened_by_label(renamed: Topol
 def test_gateways_of_a_namespace_that_is_not_ours_are_refused_before_anything_is_made(mesh: Mesh) -> None:
     kube = fake_of(mesh.clusters[0])
     kube.put({"kind": "Namespace", "metadata": {"name": "edge"}})
-    with pytest.raises(BadInput, match="gateways of east in namespace edge: meshproof did not make that namespace"):
+    with pytest.raises(BadInput, match="gateways of east in namespace edge: meshproof did not create that namespace"):
         install_mesh(mesh, LineNarrator())
     assert kube.writes == []
 
@@ -155,7 +155,7 @@ def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(m
         meta = {"name": name, "namespace": "istio-ingress", "labels": {"istio": label}}
         fake_of(east).put({"kind": "Pod", "metadata": meta})
     assert [pod["metadata"]["name"] for pod in gateway_pods(east, ingress_of(east))] == ["a"]
-    with pytest.raises(Broken, match="Service edge/istio-cross on east: it is not there"):
+    with pytest.raises(Broken, match="Service edge/istio-cross on east: it does not exist"):
         selector_of(east, east.spec.east_west)
     fake_of(east).put(service(east.spec.east_west, {}))
     with pytest.raises(Broken, match="Service edge/istio-cross on east: it selects no pods"):
@@ -207,7 +207,7 @@ def shut(mesh: Mesh, **switches: str) -> list[str]:
 
 
 def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_said(mesh: Mesh) -> None:
-    told = "istiod of east limits gateways to Gateway objects of their own namespace"
+    told = "istiod of east limits gateways to Gateways of their own namespace"
     assert shut(mesh) == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="false") == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="true") == [told, told], "the remote has that istiod, too"
@@ -222,7 +222,7 @@ def test_gateways_that_istio_makes_for_the_gateway_api_take_nothing_of_ours_unle
     labels = {"istio": "ingress", "gateway.istio.io/managed": "istio.io-gateway-controller"}
     running(mesh, 0, "door", labels, {"name": "istio-proxy"})
     assert shut(mesh) == [
-        "it was created by the Gateway API, and such gateways ignore Gateway objects of other namespaces",
+        "it was created by the Gateway API, and ignores Gateways of other namespaces",
         "",
     ]
     assert shut(mesh, PILOT_ENABLE_STRICT_GATEWAY_MERGING="False") == ["", ""]
@@ -291,7 +291,7 @@ def test_without_ingress_gateways_the_stage_has_no_route_of_its_own_for_them(tmp
 def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_others_it_is_said(tmp_path: Path) -> None:
     """Load, samples and health check have every client, and those gateways only."""
     mesh = fake_mesh(written(tmp_path, WITHOUT))
-    client = pod("client", "utilities", app="client")
+    client = pod("client", "meshproof-clients", app="client")
     plain = (facts_of(cluster, number) for number, cluster in enumerate(mesh.clusters, start=1))
     snapshot = Snapshot(mesh=mesh, facts=tuple(replace(facts, pods=(client,)) for facts in plain))
     east, west = mesh.clusters

@@ -73,7 +73,7 @@ def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
     assert review_problems(answered(allowed=True)) == [
         "the response has no patch: the pod would start without a sidecar"
     ]
-    assert review_problems(answered(allowed=False, status={"message": "no"})) == ["refuses: no"]
+    assert review_problems(answered(allowed=False, status={"message": "no"})) == ["denied: no"]
     assert review_problems(IstiodReply(http=200, grpc=None, message="", body="hello")) == [
         "the response is not an admission review: 'hello'"
     ]

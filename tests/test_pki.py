@@ -280,7 +280,7 @@ def test_a_certificate_from_the_future_is_found(root: Authority) -> None:
     files = bundle_of(make_intermediate(root, locality="cluster1", now=NOW + DAY)).files()
     (problem,) = problems(files)
     assert "is not valid before" in problem
-    assert problem.endswith("look at the clocks")
+    assert problem.endswith("check the clocks")
 
 
 def test_a_small_key_is_found(root: Authority, cluster1: Authority) -> None:

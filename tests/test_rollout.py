@@ -143,5 +143,5 @@ def test_deleted_pods_are_waited_for_until_others_are_ready() -> None:
         pods_ready(kube_with(one, pod("old")), ISTIOD, what="x", timeout_s=0.3, old=old)
     with pytest.raises(NotReady, match=r"0 of 1 pods ready, 1 exist; a/discovery: CrashLoopBackOff"):
         pods_ready(kube_with(one, crashing("a")), ISTIOD, what="x", timeout_s=0.3)
-    with pytest.raises(Broken, match="Deployment istio-system/istiod on east: is gone"):
+    with pytest.raises(Broken, match="Deployment istio-system/istiod on east: does not exist"):
         pods_ready(kube_with(), ISTIOD, what="x", timeout_s=1)

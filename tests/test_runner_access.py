@@ -90,7 +90,7 @@ def test_what_pods_reach_and_the_runner_does_not_is_said(monkeypatch: pytest.Mon
     )
     assert access.descriptions == (
         "istio-ingressgateway of west (10.0.0.2) is called by the client outside the mesh in east: this machine cannot "
-        "connect to it, pods can",
+        "connect to it, but pods can",
     )
 
 

@@ -523,8 +523,7 @@ NOTE      SET-02  cluster1 istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 
 NOTE      SET-02  cluster1 istiod
-  seen        from 1.31 on endpoints that are not ready are sent to proxies too, unless outlierDetection has
-              minHealthPercent
+  seen        from 1.31 on unready endpoints are sent to proxies too, unless outlierDetection sets minHealthPercent
   repair      see that this is wanted, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 """

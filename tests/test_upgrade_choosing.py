@@ -106,5 +106,5 @@ def test_the_mesh_of_a_lab_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatc
         chosen("--lab-name=mine", "--topology=primary-remote-samenet")
     with pytest.raises(BadInput, match="lab default: is not up, and no contexts of a kubeconfig were given"):
         chosen()
-    with pytest.raises(BadInput, match="--topology=all: there is one mesh at a time"):
+    with pytest.raises(BadInput, match="--topology=all: this command works on one mesh"):
         chosen("--topology=all")

@@ -283,7 +283,7 @@ def test_a_switch_that_the_target_no_longer_reads_is_a_no_go() -> None:
     reason = one(old)
     assert (reason.rule, reason.severity) == ("SET-01", Severity.NO_GO)
     assert reason.what == f"{SPANS}=false means nothing from 1.31 on"
-    assert reason.repair.startswith("take it away; gateways always make a span")
+    assert reason.repair.startswith("take it away; gateways always create a span")
     assert told(old, to="1.30.9") == []
     over = one(replace(EAST, istiods=(istiod("1.31.0", env=MappingProxyType({SPANS: "true"})),)))
     assert (over.severity, over.what) == (Severity.WARNING, f"{SPANS}=true means nothing since 1.31")

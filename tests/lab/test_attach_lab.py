@@ -247,7 +247,9 @@ def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differe
         "  - cluster2 (context arn",
     ]
     assert "the topology has a primary, but it has no istiod: it is a remote of cluster2" in told[0]
-    assert told[-1].endswith("istio-system/istio-ingressgateway, which is not there; istio-ingress/istio-ingress is")
+    assert told[-1].endswith(
+        "istio-system/istio-ingressgateway, which does not exist; the cluster has istio-ingress/istio-ingress"
+    )
 
 
 def test_whoever_writes_to_a_cluster_is_noticed(mesh: Mesh) -> None:

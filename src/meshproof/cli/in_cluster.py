@@ -48,7 +48,7 @@ EXITS: Final[Mapping[int, str]] = {
     2: "it was interrupted: by --limit, or because the pod was terminated",
     3: "an error in meshproof or pytest",
     4: "an option, the kubeconfig or the topology is wrong",
-    5: "no claim was run",
+    5: "nothing was asserted about any mesh",
     128 + signal.SIGKILL: "it was killed: out of memory, or it did not exit when it was interrupted",
 }
 """Meanings of pytest's exit codes (pytest.ExitCode), and of that of a killed process."""

@@ -42,7 +42,7 @@ examples (commands on a lab need root):
   meshproof lab down                                   remove everything
   meshproof detect --cluster1-context=A --cluster2-context=B  detect the mesh on your clusters
   meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?
-  meshproof upgrade record -o before.json              record the mesh, for `compare` after the upgrade
+  meshproof upgrade record -o before.json              record a mesh, to `compare` it later
 
 See also `meshproof COMMAND --help`. Exit codes: 0 success; 1 failure; 2 invalid input.
 `meshproof upgrade check` also has 3 and 4, see its --help."""

@@ -201,8 +201,8 @@ def parse_security(clusters: str, endpoints: str, cluster: str) -> Mapping[str, 
     configs = [c.get("cluster") or {} for c in _parse(clusters, "config_dump").get("configs") or []]
     config = next((c for c in configs if c.get("name") == cluster), {})
     for assignment in _parse(endpoints, "config_dump").get("configs") or []:
-        config = assignment.get("endpoint_config") or {}
-        for group in (config.get("endpoints") or []) if config.get("cluster_name") == cluster else []:
+        loads = assignment.get("endpoint_config") or {}
+        for group in (loads.get("endpoints") or []) if loads.get("cluster_name") == cluster else []:
             for endpoint in group.get("lb_endpoints") or []:
                 address = endpoint["endpoint"]["address"]["socket_address"]
                 metadata = ((endpoint.get("metadata") or {}).get("filter_metadata") or {}).get(_MATCHED) or {}

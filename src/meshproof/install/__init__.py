@@ -1,2 +1,1 @@
-"""The steps that turn clusters into a mesh; each is idempotent, can be undone, and is reported in one line with its
-time."""
+"""The steps that turn clusters into a mesh; each is idempotent, undoable, timed and reported in one line."""

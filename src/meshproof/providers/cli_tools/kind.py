@@ -136,9 +136,7 @@ class KindProvider:
         return f"kind-{self.clusters[cluster].name}"
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
-        output = self._runner.run(
-            Command(argv=self._kind("get", "clusters"), why="which clusters there are", example="")
-        )
+        output = self._runner.run(Command(argv=self._kind("get", "clusters"), why="list of clusters", example=""))
         there = output.split()
         return tuple(name for name in names if name in there)
 
