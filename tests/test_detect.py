@@ -267,8 +267,8 @@ def test_every_difference_is_told_at_once_with_its_places() -> None:
         "CLUSTER_ID, ConfigMap istio-sidecar-injector, global.multiCluster.clusterName)",
         "cluster1 (context a): network: the topology has network1, the cluster has net-a (ConfigMap "
         "istio-sidecar-injector, global.network, label topology.istio.io/network of namespace istio-system)",
-        "cluster1 (context a): mesh ID: the topology has mesh1, the cluster has other (ConfigMap istio-sidecar-injector, "
-        "global.meshID)",
+        "cluster1 (context a): mesh ID: the topology has mesh1, the cluster has other (ConfigMap "
+        "istio-sidecar-injector, global.meshID)",
         "cluster1 (context a): trust domain: the topology has cluster.local, the cluster has old.example (ConfigMap "
         "istio, trustDomain)",
         "cluster2 (context b): the topology has a remote of cluster1, but it is a primary (Deployment istiod-1-30)",

@@ -321,7 +321,8 @@ def test_who_answers_at_a_surplus_port_without_wanting_to_know_who_calls_is_a_fa
     }
     assert wire_problems(seen, frozenset({15443}), frozenset({15443}), knocked) == [
         "port 9080, which nobody needs, accepts callers who do not authenticate: refused (wrong version number)",
-        "port 9443, which nobody needs, accepts callers who do not authenticate: presented CN=server, does not request a client certificate, and did not respond (closed)",
+        "port 9443, which nobody needs, accepts callers who do not authenticate: presented CN=server, "
+        "does not request a client certificate, and did not respond (closed)",
         "port 15010 accepts connections",
     ]
 

@@ -48,7 +48,7 @@ def test_a_second_lab_takes_other_ranges_by_itself(lab: Lab, scratch_name: str) 
 
 
 def test_a_second_lab_of_the_same_name_is_refused(lab: Lab) -> None:
-    with pytest.raises(BadInput, match=f"lab {lab.folder.name}: runs already"):
+    with pytest.raises(BadInput, match=f"lab {lab.folder.name}: is already running"):
         labs.up(lab.folder.name, CLUSTERS, Silent(), stays=False)
     assert not lab.problems()
 

@@ -45,12 +45,12 @@ def add_parsers(commands: Any) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     topology = load_topology(arguments.topology) if arguments.topology else None
-    texts = [described(each, each.not_here(topology) if topology else None) for each in FAULTS]
+    texts = [describe_fault(each, each.not_here(topology) if topology else None) for each in FAULTS]
     print_text("".join(f"{text}\n" for text in texts))
     return 0
 
 
-def described(each: Fault, reason: str | None = None) -> str:
+def describe_fault(each: Fault, reason: str | None = None) -> str:
     """A fault's description in a few lines; `reason` is why it does not apply to a topology."""
     rows = [("user sees", each.seen), ("detected by", ", ".join(each.kills))]
     rows += [("needs", " and ".join(need.name for need in each.needs))] if each.needs else []

@@ -38,7 +38,7 @@ def add_parser(actions: Any) -> None:
         "check",
         help="go or no-go for an upgrade of Istio, before it begins",
         description="Reads every cluster of a mesh, checks it against requirements and changes of the target version, "
-        "runs istioctl x precheck and analyze, and all non-disruptive claims. Creates nothing except the claims' probes.",
+        "runs istioctl x precheck and analyze, and all non-disruptive claims. Creates only the claims' probes.",
         epilog=_EPILOG,
     )
     parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")

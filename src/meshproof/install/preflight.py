@@ -79,5 +79,5 @@ def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
     gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
     return (
         f"the namespaces {', '.join(installed_namespaces(cluster))}; Istio's CRDs, cluster roles and webhooks; "
-        f"a ConfigMap with istiod's root in every namespace; {f'load balancers for {gateways}' if gateways else 'no gateway'}"
+        f"istiod's root as a ConfigMap in every namespace; {f'load balancers for {gateways}' if gateways else 'no gateway'}"
     )

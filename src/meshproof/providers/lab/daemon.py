@@ -109,9 +109,9 @@ class Daemon:
                 if not owner.alive:
                     self._stop.set()
         if failed:
-            told = failed[0]
-            text = str(told) if isinstance(told, MeshproofError) else f"{type(told).__name__}: {told}"
-            traceback.print_exception(told)  # to the daemon's log
+            failure = failed[0]
+            text = str(failure) if isinstance(failure, MeshproofError) else f"{type(failure).__name__}: {failure}"
+            traceback.print_exception(failure)  # to the daemon's log
             self._record_event("failed", text=text)
         self._down()
         self._record_event("down")
