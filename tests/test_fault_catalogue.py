@@ -99,7 +99,7 @@ def test_how_a_fault_is_listed() -> None:
     assert text == (
         "I2    the remote's istio-system lost its annotation controlPlaneClusters\n"
         "      user sees   new namespaces lack the root certificate: their pods hang\n"
-        "      noticed by  CONTROL-02\n"
+        "      detected by CONTROL-02\n"
         "      needs       a remote cluster\n"
         "      not here    every cluster is a primary"
     )

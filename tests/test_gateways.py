@@ -214,7 +214,7 @@ def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_s
     facts = Snapshot.take(mesh).facts[0]
     with pytest.raises(Unavailable, match="requests through istio-ingress/istio-ingress of east: istiod of east"):
         assert facts.ingress_address
-    with pytest.raises(Unavailable, match="name an ingress gateway that takes them in the topology's file"):
+    with pytest.raises(Unavailable, match="name an ingress gateway that accepts them in the topology file"):
         assert facts.ingress_route
 
 

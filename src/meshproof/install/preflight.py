@@ -77,7 +77,8 @@ def what_will_be_made(topology: Topology, *, keep: bool) -> Iterator[str]:
 
 def _made_in(topology: Topology, cluster: ClusterSpec) -> str:
     gateways = ", ".join(gateway.name for gateway in gateways_of(topology, cluster))
+    balancers = f"load balancers for {gateways}" if gateways else "no gateway"
     return (
         f"the namespaces {', '.join(installed_namespaces(cluster))}; Istio's CRDs, cluster roles and webhooks; "
-        f"istiod's root as a ConfigMap in every namespace; {f'load balancers for {gateways}' if gateways else 'no gateway'}"
+        f"a ConfigMap with istiod's root in every namespace; {balancers}"
     )
