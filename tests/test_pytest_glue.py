@@ -407,7 +407,7 @@ def test_a_run_that_asserted_nothing_is_red(run: pytest.Pytester) -> None:
     result = run.runpytest("--topology=multi-primary-samenet", "-k", "CONTROL-01")
     result.assert_outcomes(skipped=1, deselected=5)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["MISSING no claim was run"])
+    result.stdout.fnmatch_lines(["MISSING nothing was asserted about any mesh"])
 
 
 def test_without_a_topology_the_legal_ones_are_listed(run: pytest.Pytester) -> None:

@@ -238,5 +238,5 @@ def test_which_claims_a_mutant_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ]
     assert {each.id for each in FAULTS if each.before_upgrade} >= {"U1", "U4", "U5", "U6", "U7"}
     assert next_release("1.30.4-abc") == "1.31"
-    with pytest.raises(Broken, match="Istio latest: that is no version"):
+    with pytest.raises(Broken, match="Istio latest: not a version"):
         next_release("latest")

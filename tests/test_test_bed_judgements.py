@@ -274,7 +274,7 @@ def test_bodies_must_come_back_unchanged_from_where_they_went() -> None:
         "1024 bytes came back changed",
         "1024 bytes: HTTP 413",
         "1024 bytes: timed out",
-        "1024 bytes were answered by nobody known",
+        "1024 bytes were answered by an unknown server",
     ]
 
 

@@ -41,14 +41,16 @@ def note(text):
     with Path("notes.txt").open("a") as file:
         file.write(f"{{text}}\\n")
 
-from meshproof.providers.lab import capacity, lab, remains
+from meshproof.providers.lab import api as lab
+from meshproof.providers.lab import capacity
+from meshproof.providers.lab import cleanup as remains
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell has ignored
 room = int(os.environ.get("ROOM", "4"))
 capacity.limits = lambda most: (capacity.Limit(labs=room, found=f"room for {{room}}", repair="make room"),)
 capacity.running = lab.running = lambda name: None
-lab.prepare = lambda releases, narrator: note(f"prepare {{releases[0].number}}")
-remains.find = lambda name: name
+lab.prepare_machine = lambda releases, narrator: note(f"prepare {{releases[0].number}}")
+remains.find_remains = lambda name: name
 lab.save_logs = lambda folder, target: None
 lab.down = lambda name, narrator: note(f"down {{name}}")
 
@@ -108,7 +110,7 @@ from meshproof.claims.claim import REMOTES, Isolation, Registry, claim
 from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.claims.claim import REMOTES, Registry, claim
 from meshproof.core.errors import ClaimFailed
-from meshproof.claims.scheduler import Manners
+from meshproof.claims.claim import Isolation
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)
