@@ -1,6 +1,6 @@
-"""Fixtures live in `fixtures/`, one concern a file."""
+"""Fixtures are in `fixtures/`, one concern per file."""
 
-# A plugin stands after those that it imports: pytest can rewrite the assertions of a module only before its import.
+# A plugin is listed after those that it imports: pytest can rewrite a module's assertions only before its import.
 pytest_plugins = [
     "fixtures.signals",
     "fixtures.options",

@@ -56,7 +56,7 @@ def started(
             process.wait(timeout=within_s + 10)
             timer.cancel()
     if expired.is_set():
-        pytest.fail(f"{' '.join(map(str, argv))}: no end within {within_s:g} s")
+        pytest.fail(f"{' '.join(map(str, argv))}: did not finish within {within_s:g} s")
 
 
 def line_of(process: subprocess.Popen[str]) -> str:

@@ -16,7 +16,14 @@ from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
 from meshproof.install import attach as attaching
 from meshproof.install import steps as build
-from meshproof.install.attach import PROBE_NAMESPACES, add_probes, attach, recognise, refuse_strangers, remove_probes
+from meshproof.install.attach import (
+    PROBE_NAMESPACES,
+    add_probes,
+    attach_to_mesh,
+    recognise,
+    refuse_foreign_namespaces,
+    remove_probes,
+)
 from meshproof.install.executor import run_plan
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
 from meshproof.install.plan import plan_for
@@ -35,7 +42,7 @@ def test_an_existing_mesh_is_read_and_not_written(tmp_path: Path) -> None:
     mesh = installed(fake_mesh(three_clusters(tmp_path)))
     before = [len(fake_of(cluster).writes) for cluster in mesh.clusters]
     recognise(mesh)
-    (evidence,) = attach(mesh).remotes
+    (evidence,) = attach_to_mesh(mesh).remotes
     assert evidence.secret_was_there
     assert evidence.after.pod is DryRun.ACCEPTED
     assert add_probes(mesh, Silent()) == {}
@@ -64,7 +71,7 @@ def test_clusters_without_a_mesh_are_refused() -> None:
     mesh = fake_mesh(load_topology("multi-primary-samenet"))
     with pytest.raises(BadInput, match="so there is no mesh to verify"):
         recognise(mesh)
-    with pytest.raises(BadInput, match="no marker says which topology it has"):
+    with pytest.raises(BadInput, match="it has no marker with its topology"):
         running_topology(cluster.kube for cluster in mesh.clusters)
 
 
@@ -140,14 +147,14 @@ def test_whoever_still_waits_for_pods_gives_up_before_they_go(tmp_path: Path, mo
 
 def test_a_namespace_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     mesh = installed(fake_mesh(three_clusters(tmp_path)))
-    refuse_strangers(mesh)
+    refuse_foreign_namespaces(mesh)
     without(mesh, *PROBE_NAMESPACES)
-    refuse_strangers(mesh)
+    refuse_foreign_namespaces(mesh)
     fake_of(mesh.clusters[1]).put({"kind": "Namespace", "metadata": {"name": "meshproof-clients"}})
     with pytest.raises(
-        BadInput, match=r"namespace meshproof-clients on west: it is there without the Deployment client that"
+        BadInput, match=r"namespace meshproof-clients on west: it exists without the Deployment client that"
     ):
-        refuse_strangers(mesh)
+        refuse_foreign_namespaces(mesh)
 
 
 SECRET = {

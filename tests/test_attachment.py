@@ -63,7 +63,7 @@ def test_naming_a_cluster_implies_the_provider(
 ) -> None:
     monkeypatch.chdir(config.parent)
     assert settings(**given).provider == "kubeconfig"
-    with pytest.raises(BadInput, match=r"^--[a-z0-9-]+ with --provider=lab: it speaks of clusters that exist"):
+    with pytest.raises(BadInput, match=r"^--[a-z0-9-]+ with --provider=lab: it applies to existing clusters only"):
         settings(provider="lab", **given)
 
 
@@ -84,8 +84,8 @@ def test_installing_on_a_kubeconfig_must_be_asked_for_and_allows_nothing_else(co
     ("text", "told"),
     [
         ("a: [", "while parsing a flow node"),
-        ("just words", "it is no mapping\n  repair: write it as the spec of an IstioOperator"),
-        (None, "there is no such file"),
+        ("just words", "not a YAML mapping\n  repair: write it as the spec of an IstioOperator"),
+        (None, "no such file"),
     ],
 )
 def test_values_that_are_none_are_refused(config: Path, tmp_path: Path, text: str | None, told: str) -> None:
@@ -142,7 +142,7 @@ def test_a_stray_variable_against_the_file_is_refused(config: Path, tmp_path: Pa
     with pytest.raises(BadInput) as caught:
         contexts({"CTX_CLUSTER1": "other"}, topology=file)
     assert str(caught.value) == (
-        f"CTX_CLUSTER1=other: context of east in {file} names the context of east already\n  repair: use one of the two"
+        f"CTX_CLUSTER1=other: context of east in {file} already names the context of east\n  repair: use one of the two"
     )
 
 
@@ -160,23 +160,26 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"context": ["east"]}, "--context=east: it does not say which cluster has which context"),
-        ({"context": ["cluster1="]}, "--context=cluster1=: it does not say which cluster has which context"),
+        ({"context": ["east"]}, "--context=east: the cluster's name is missing"),
+        ({"context": ["cluster1="]}, "--context=cluster1=: the cluster's name is missing"),
         ({"context": ["east=a"]}, "--context=east=a: the topology has no cluster east\n  repair: use one of cluster1"),
-        ({"cluster1_context": ""}, "--cluster1-context=: it names no context"),
+        ({"cluster1_context": ""}, "--cluster1-context=: the context is empty"),
         (
             {"context": ["cluster1=a"], "cluster1_context": "b"},
-            "--cluster1-context=b: --context=cluster1=a names the context of cluster1 already",
+            "--cluster1-context=b: --context=cluster1=a already names the context of cluster1",
         ),
         (
             {"context": ["cluster1=a", "cluster2=a"]},
             "--context=cluster2=a: --context=cluster1=a has the same context",
         ),
-        ({"image_pull_secret": "pull"}, "--image-pull-secret=pull: it names no secret\n  repair: write it as NAM"),
-        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: it names no secret"),
-        ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: there is no such file"),
-        ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: there is no such file"),
-        ({"kubeconfig": ""}, "--kubeconfig=: there is no file in it"),
+        (
+            {"image_pull_secret": "pull"},
+            "--image-pull-secret=pull: not the name of a secret\n  repair: write it as NAM",
+        ),
+        ({"image_pull_secret": "a/b/c"}, "--image-pull-secret=a/b/c: not the name of a secret"),
+        ({"istioctl": "/nowhere/istioctl"}, "--istioctl=/nowhere/istioctl: no such file"),
+        ({"kubeconfig": "/nowhere/config"}, "--kubeconfig=/nowhere/config: no such file"),
+        ({"kubeconfig": ""}, "--kubeconfig=: none of its files exists"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(config: Path, given: dict[str, object], told: str) -> None:
@@ -196,9 +199,9 @@ def test_kubeconfigs_are_found_as_kubectl_finds_them(config: Path, tmp_path: Pat
     given = settings({"KUBECONFIG": str(gone)}, kubeconfig="~/second").attachment
     assert given is not None
     assert given.files == (second,)
-    with pytest.raises(BadInput, match=f"KUBECONFIG={gone}: there is no such file"):
+    with pytest.raises(BadInput, match=f"KUBECONFIG={gone}: no such file"):
         settings({"KUBECONFIG": str(gone)}, provider="kubeconfig")
-    with pytest.raises(BadInput, match=f"second:{gone}: {gone}: there is no such file\n"):
+    with pytest.raises(BadInput, match=f"second:{gone}: {gone}: no such file\n"):
         settings(kubeconfig=f"{second}:{gone}")
 
 

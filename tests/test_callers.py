@@ -24,8 +24,8 @@ from meshproof.probes.mtls_clients import (
     PROPER,
     WRONG_ROOT,
     Attempt,
+    attempts_from_pod,
     authority_of,
-    call_from_pod,
     callers,
     parse_reply,
 )
@@ -94,11 +94,11 @@ def test_only_the_proper_caller_is_answered(tmp_path: Path) -> None:
     """This server knows nothing of trust domains, so the other domain is not refused by it."""
     with server(tmp_path) as port:
         wanted = (PROPER, WRONG_ROOT, EXPIRED, NOBODY, PROPER)
-        replies = call_from_pod(
+        replies = attempts_from_pod(
             LocalKube(), CLIENT, [attempt(port, who) for who in wanted], callers(CA, "cluster.local")
         )
     assert [reply.status for reply in replies] == [200, 0, 0, 0, 200]
-    assert all(reply.tls.asks_client for reply in replies)
+    assert all(reply.tls.requests_client_certificate for reply in replies)
     assert "alert: unknown CA" in str(replies[1])
     assert "alert: certificate expired" in str(replies[2])
     assert "alert: " in str(replies[3])
@@ -108,15 +108,15 @@ def test_only_the_proper_caller_is_answered(tmp_path: Path) -> None:
 def test_nothing_is_left_in_the_pod(tmp_path: Path) -> None:
     before = set(Path("/tmp").glob("meshproof-[0-9]*"))
     with server(tmp_path) as port:
-        call_from_pod(LocalKube(), CLIENT, [attempt(port, PROPER)], callers(CA, "cluster.local"))
+        attempts_from_pod(LocalKube(), CLIENT, [attempt(port, PROPER)], callers(CA, "cluster.local"))
     assert set(Path("/tmp").glob("meshproof-[0-9]*")) <= before
 
 
 @needs_openssl
 def test_a_server_that_says_nothing_does_not_hold_us() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        (reply,) = call_from_pod(LocalKube(), CLIENT, [attempt(silent.getsockname()[1], NOBODY)], timeout_s=0.5)
-    assert str(reply) == "refused (no end within 0.5 s)"
+        (reply,) = attempts_from_pod(LocalKube(), CLIENT, [attempt(silent.getsockname()[1], NOBODY)], timeout_s=0.5)
+    assert str(reply) == "refused (did not finish within 0.5 s)"
 
 
 def test_each_caller_is_wrong_in_one_thing() -> None:
@@ -145,7 +145,7 @@ def test_keys_are_in_no_text_and_in_no_argument() -> None:
             raise Broken("exec", "seen enough")
 
     with pytest.raises(Broken, match="seen enough") as caught:
-        call_from_pod(Spy(), CLIENT, [attempt(1, PROPER)], made)
+        attempts_from_pod(Spy(), CLIENT, [attempt(1, PROPER)], made)
     assert "PRIVATE" not in str(caught.value)
 
 
@@ -167,7 +167,7 @@ def test_a_pod_without_openssl_is_our_failure() -> None:
             return ExecResult(stdout="", stderr="mkdir: read-only file system", exit_code=97)
 
     with pytest.raises(Broken, match=r"0 of 1 commands reported \(exit code 97\): 'mkdir: read-only file system'"):
-        call_from_pod(Bare(), CLIENT, [attempt(1, NOBODY)])
+        attempts_from_pod(Bare(), CLIENT, [attempt(1, NOBODY)])
 
 
 def test_a_closed_connection_is_no_answer() -> None:

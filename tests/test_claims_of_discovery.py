@@ -36,7 +36,7 @@ from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.dns import parse_nslookup
-from meshproof.probes.mtls_clients import Reply
+from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.canary_service import canary_endpoint, canary_services
@@ -292,9 +292,9 @@ def test_foreign_pods_must_not_be_reached_and_own_ones_must() -> None:
 def test_a_stranger_is_neither_answered_nor_taken_for_granted() -> None:
     chain = ("a certificate",)
 
-    def reply(*, status: int = 0, completed: bool = True, asks: bool = True) -> Reply:
+    def reply(*, status: int = 0, completed: bool = True, asks: bool = True) -> AttemptReply:
         found: Any = chain if completed else ()
-        return Reply(tls=TlsAnswer(chain=found, asks_client=asks, reason="reset"), status=status)
+        return AttemptReply(tls=TlsAnswer(chain=found, requests_client_certificate=asks, reason="reset"), status=status)
 
     assert anonymous_caller_problems(reply()) == anonymous_caller_problems(reply(completed=False, asks=False)) == []
     assert anonymous_caller_problems(reply(status=404)) == ["it answered HTTP 404 without a client certificate"]

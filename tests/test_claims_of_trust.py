@@ -15,7 +15,7 @@ from meshproof.gateways.passthrough import passthrough_problems
 from meshproof.pki.issue import Authority, make_intermediate, make_root, make_workload
 from meshproof.pki.verify import parse_chain, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
-from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, Reply
+from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, AttemptReply
 from meshproof.probes.tls import TlsAnswer
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import serving_problems
@@ -25,8 +25,8 @@ from meshproof.trust.workload_certificates import presented_problems, svid_probl
 from tests.fakes import LocalKube, pod
 
 APP = "spiffe://cluster.local/ns/meshproof/sa/app"
-REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="connection reset"), status=0)
-ANSWERED = Reply(tls=TlsAnswer(chain=(), asks_client=True), status=200)
+REFUSED = AttemptReply(tls=TlsAnswer(chain=(), requests_client_certificate=False, reason="connection reset"), status=0)
+ANSWERED = AttemptReply(tls=TlsAnswer(chain=(), requests_client_certificate=True), status=200)
 
 
 def test_strangers_must_be_refused_and_the_proper_caller_answered() -> None:
@@ -60,11 +60,11 @@ def test_a_mesh_configuration_tells_its_trust_domain() -> None:
 
 
 def test_a_clock_is_known_only_to_the_second() -> None:
-    skew = Skew.of(100, asked=100.2, answered=100.5)
+    skew = Skew.of(100, sent=100.2, received=100.5)
     assert str(skew) == "-0.5 to +0.8 s"
     assert skew.problems(5) == []
-    assert Skew.of(110, asked=100.0, answered=100.5).problems(5) == ["at least 9.5 s ahead of the runner"]
-    assert Skew.of(90, asked=100.0, answered=100.5).problems(5) == ["at least 9.0 s behind the runner"]
+    assert Skew.of(110, sent=100.0, received=100.5).problems(5) == ["at least 9.5 s ahead of the runner"]
+    assert Skew.of(90, sent=100.0, received=100.5).problems(5) == ["at least 9.0 s behind the runner"]
 
 
 def test_clocks_that_are_each_near_the_runner_may_be_far_apart() -> None:
@@ -107,7 +107,7 @@ def served(issuer: Authority, *names: str) -> x509.Certificate:
 def test_istiod_must_show_the_dialled_name_under_the_mesh_root() -> None:
     root = make_root()
     issuer = make_intermediate(root, locality="cluster1")
-    answer = TlsAnswer(chain=(served(issuer, "istiod.istio-system.svc"), issuer.cert), asks_client=True)
+    answer = TlsAnswer(chain=(served(issuer, "istiod.istio-system.svc"), issuer.cert), requests_client_certificate=True)
     now = datetime.now(UTC)
     assert serving_problems(answer, "istiod.istio-system.svc", (root.cert,), now) == []
     assert serving_problems(answer, "istiod-x.istio-system.svc", (root.cert,), now) == [
@@ -115,7 +115,7 @@ def test_istiod_must_show_the_dialled_name_under_the_mesh_root() -> None:
     ]
     (foreign,) = serving_problems(answer, "istiod.istio-system.svc", (make_root().cert,), now)
     assert "does not verify" in foreign or "is not there" in foreign
-    refused = TlsAnswer(chain=(), asks_client=False, reason="timed out")
+    refused = TlsAnswer(chain=(), requests_client_certificate=False, reason="timed out")
     assert serving_problems(refused, "istiod.istio-system.svc", (root.cert,), now) == ["refused (timed out)"]
 
 
@@ -123,7 +123,7 @@ def test_a_workload_is_met_under_its_own_name_and_both_roots() -> None:
     root = make_root()
     issuer, other = make_intermediate(root, locality="cluster1"), make_intermediate(root, locality="cluster2")
     leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
-    answer, now = TlsAnswer(chain=(leaf, issuer.cert), asks_client=True), datetime.now(UTC)
+    answer, now = TlsAnswer(chain=(leaf, issuer.cert), requests_client_certificate=True), datetime.now(UTC)
     assert presented_problems(answer, {APP}, issuer.cert, (root.cert,), now) == []
     assert presented_problems(REFUSED.tls, {APP}, issuer.cert, (root.cert,), now) == ["refused (connection reset)"]
     assert presented_problems(answer, set(), issuer.cert, (root.cert,), now) == [
@@ -139,8 +139,10 @@ def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for
     issuer = make_intermediate(make_root(), locality="cluster1")
     leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
     prefix = APP.removesuffix("sa/app")
-    assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=True), prefix) == []
-    assert passthrough_problems(TlsAnswer(chain=(leaf,), asks_client=False), "spiffe://cluster.local/ns/other/") == [
+    assert passthrough_problems(TlsAnswer(chain=(leaf,), requests_client_certificate=True), prefix) == []
+    assert passthrough_problems(
+        TlsAnswer(chain=(leaf,), requests_client_certificate=False), "spiffe://cluster.local/ns/other/"
+    ) == [
         f"presents {subject(leaf)}",
         "it does not request a client certificate",
     ]

@@ -34,7 +34,7 @@ def test_without_root_a_lab_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert cli.main(["lab", "up"]) == 2
     assert capsys.readouterr().err == (
-        "meshproof: the lab: needs root: it makes namespaces, mounts and network links\n"
+        "meshproof: the lab: needs root for namespaces, mounts and network links\n"
         "  repair: run it as root or with sudo\n"
     )
 
@@ -61,7 +61,7 @@ def test_a_lab_that_is_not_up_says_how_to_start_it(action: str, capsys: pytest.C
 
 def test_down_without_a_lab_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lab", "down", "--lab-name=nosuch"]) == 0
-    assert capsys.readouterr().out == "lab nosuch: nothing was there\n"
+    assert capsys.readouterr().out == "lab nosuch: nothing to remove\n"
 
 
 def test_the_doctor_shows_every_finding_and_fails_on_the_worst(
@@ -134,20 +134,20 @@ def test_results_of_a_verdict_are_drawn_and_choose_the_topology(
 @pytest.mark.parametrize(
     ("text", "reason", "repair"),
     [
-        (None, "there is no such file", "name a verdict.yaml that a run has written"),
-        ("a: [", "not valid YAML: ", "name a verdict.yaml that a run has written"),
-        ("\0", "not valid YAML: ", "name a verdict.yaml that a run has written"),
-        ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml that a run has written"),
-        (f"schema: {SCHEMA}", "it is damaged: KeyError('topologies')", "name a verdict.yaml that a run has written"),
-        (f"schema: {SCHEMA}\ntopologies: {{}}", "it holds no result", "name a verdict.yaml that a run has written"),
+        (None, "no such file", "name a verdict.yaml written by a run"),
+        ("a: [", "not valid YAML: ", "name a verdict.yaml written by a run"),
+        ("\0", "not valid YAML: ", "name a verdict.yaml written by a run"),
+        ("[]", f"its schema is None, not {SCHEMA}", "name a verdict.yaml written by a run"),
+        (f"schema: {SCHEMA}", "it is damaged: KeyError('topologies')", "name a verdict.yaml written by a run"),
+        (f"schema: {SCHEMA}\ntopologies: {{}}", "it has no results", "name a verdict.yaml written by a run"),
         (
             f"schema: {SCHEMA}\ntopologies: {{a: {{claims: {{TRUST-01: {{result: FINE}}}}}}}}",
             "it is damaged: ValueError(\"'FINE' is not a valid Result\")",
-            "name a verdict.yaml that a run has written",
+            "name a verdict.yaml written by a run",
         ),
         (
             f"schema: {SCHEMA}\ntopologies: {{other: {{claims: {{}}}}}}",
-            "it says nothing about multi-primary-samenet",
+            "it has no results for multi-primary-samenet",
             "use --topology=other, or run the claims on multi-primary-samenet",
         ),
     ],
@@ -167,7 +167,7 @@ def test_a_file_that_is_no_verdict_is_refused(
 
 def test_what_to_draw_must_be_said_somewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["diagram"]) == 2
-    missing = "meshproof: --topology is missing: lab default is not up, so nothing says which to draw\n  repair: use "
+    missing = "meshproof: --topology is missing: lab default is not up, so the topology is unknown\n  repair: use "
     assert capsys.readouterr().err.startswith(missing)
     both = verdict_file(tmp_path, multi_primary_multinet={}, multi_primary_samenet={})
     assert cli.main(["diagram", f"--verdict={both}"]) == 2
@@ -178,7 +178,7 @@ def test_a_picture_that_cannot_be_written_is_bad_input(tmp_path: Path, capsys: p
     target = tmp_path / "nosuch" / "mesh.svg"
     assert cli.main(["diagram", "--topology=multi-primary-samenet", "-o", str(target)]) == 2
     assert capsys.readouterr().err == (
-        f"meshproof: -o {target}: there is no such folder\n  repair: name a file in a folder that exists\n"
+        f"meshproof: -o {target}: no such folder\n  repair: name a file in an existing folder\n"
     )
 
 
@@ -223,8 +223,8 @@ def test_a_running_lab_is_drawn_as_it_is_found(
     assert cli.main(["diagram"]) == 0
     out, told = capsys.readouterr()
     assert told == ""
-    assert {"primary · Kubernetes v1.99.9", "198.51.100.7:6443", "not there", "no root"} <= set(words(out))
+    assert {"primary · Kubernetes v1.99.9", "198.51.100.7:6443", "missing", "no root"} <= set(words(out))
     assert cli.main(["diagram", "--topology=multi-primary-samenet"]) == 0
     out, told = capsys.readouterr()
     assert told == "meshproof: lab default does not run multi-primary-samenet: drawn as planned\n"
-    assert "not there" not in words(out)
+    assert "missing" not in words(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import yaml
 
-from meshproof.clients.kubernetes.rbac import FOR_DETECTION, FOR_RECORD, NEEDED, Rule
+from meshproof.clients.kubernetes.rbac import FOR_DETECTION, FOR_RECORD, NEEDED, AccessRule
 from tools.docs.cluster_role import FILE, READ_SECRETS, ROLES, VERIFY, current
 
 
@@ -20,7 +20,7 @@ def test_its_roles_have_their_names_and_rules() -> None:
     assert not any("secrets" in rule["resources"] for rule in documents[0]["rules"])
 
 
-def each(rules: tuple[Rule, ...]) -> set[tuple[str, str, str]]:
+def each(rules: tuple[AccessRule, ...]) -> set[tuple[str, str, str]]:
     return {(rule.group, resource, verb) for rule in rules for resource in rule.resources for verb in rule.verbs}
 
 

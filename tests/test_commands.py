@@ -9,7 +9,7 @@ import pytest
 
 from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.progress import LineNarrator, Silent
-from meshproof.providers.cli_tools.commands import Command, Rehearsal, Shell, Tool, require_tools, try_all
+from meshproof.providers.cli_tools.commands import Command, DryRunner, Shell, Tool, require_tools, try_all
 
 ASK = Command(argv=("echo", "a b", "$HOME"), why="what echo says", example="x")
 READ = Command(argv=("cat",), why="cat reads", stdin="one: $HOME\ntwo\n")
@@ -37,24 +37,24 @@ def test_a_failure_has_the_command_and_its_last_words() -> None:
     with pytest.raises(Broken) as caught:
         Shell(Silent()).run(command)
     assert str(caught.value) == (
-        "sh -c 'echo why >&2; exit 3': exit code 3; last words: why\n  repair: run it by hand to see more of it"
+        "sh -c 'echo why >&2; exit 3': exit code 3; last output: why\n  repair: run it by hand for the complete output"
     )
 
 
 def test_only_words_that_pass_are_waited_for(tmp_path: Path) -> None:
     script = f"echo >> {tmp_path}/tries; echo busy >&2; exit 1"
     other = Command(argv=("sh", "-c", script), why="it fails", again_if="webhook", patience_s=30)
-    with pytest.raises(Broken, match="exit code 1; last words: busy"):
+    with pytest.raises(Broken, match="exit code 1; last output: busy"):
         Shell(Silent()).run(other)
     assert (tmp_path / "tries").read_text() == "\n"
     busy = Command(argv=("sh", "-c", script), why="it fails", again_if="busy", patience_s=0.3)
-    with pytest.raises(NotReady, match=r"not within 0.3 s .*\n  last seen   exit code 1; last words: busy"):
+    with pytest.raises(NotReady, match=r"not within 0.3 s .*\n  last seen   exit code 1; last output: busy"):
         Shell(Silent()).run(busy)
     assert len((tmp_path / "tries").read_text()) > 2
 
 
 def test_a_rehearsal_runs_nothing_and_answers_with_examples(tmp_path: Path) -> None:
-    rehearsal = Rehearsal()
+    rehearsal = DryRunner()
     touch = Command(argv=("touch", str(tmp_path / "file")), why="a file")
     assert rehearsal.at_once([ASK, touch]) == ["x", ""]
     assert rehearsal.commands == [ASK, touch]

@@ -20,8 +20,8 @@ from meshproof.core.model import GatewayRef
 from meshproof.core.names import INGRESS, of_revision
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import load_topology, parse_topology
-from meshproof.detect.compare import as_found, differences
-from meshproof.detect.infer import Found, described, find
+from meshproof.detect.compare import as_found, topology_differences
+from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters
 from meshproof.detect.propose import Proposal, propose
 from meshproof.providers.contexts import Attachment
 from meshproof.run.settings import read_settings
@@ -111,7 +111,7 @@ def let_read(reader: Cluster, cluster: str, of: Cluster) -> None:
     reader.add("Secret", f"istio-remote-secret-{cluster}", labels={"istio/multiCluster": "true"}, data=data)
 
 
-def book() -> list[Cluster]:
+def two_clusters() -> list[Cluster]:
     """The book's primary-remote mesh on two networks."""
     one, two = primary("a", "cluster1", "network1", "10.0.0.1"), remote("b", "cluster2", "network2", "10.0.0.1")
     let_read(one, "cluster2", two)
@@ -126,32 +126,32 @@ def three() -> list[Cluster]:
     return [east, west, edge]
 
 
-def topology_of(found: Sequence[Found]) -> Json:
+def topology_of(found: Sequence[FoundCluster]) -> Json:
     parsed: Json = yaml.safe_load(propose(found).text)
     return parsed
 
 
 def test_one_of_ours_is_known_in_whatever_order_and_told_in_lines() -> None:
-    for kubes in (book(), book()[::-1]):
-        proposal = propose(find(kubes))
+    for kubes in (two_clusters(), two_clusters()[::-1]):
+        proposal = propose(find_clusters(kubes))
         assert proposal.ours == "primary-remote-multinet"
         assert set(proposal.command.split()) == {
             *("pytest", "--topology=primary-remote-multinet"),
             *("--context=cluster1=a", "--context=cluster2=b"),
         }
-    assert described(find(book())) == [
+    assert describe_clusters(find_clusters(two_clusters())) == [
         "cluster1 (context a): primary, network network1; istiod of revision default, 1 ready, image "
         "registry.example/pilot:1.31.0; gateway istio-eastwestgateway at 10.0.0.1, ports 15012, 15017, 15443; has "
         "remote secrets for cluster2",
-        "cluster2 (context b): remote of cluster1 (it dials that istiod), network network2; revision default",
+        "cluster2 (context b): remote of cluster1 (it connects to that istiod), network network2; revision default",
         "mesh ID: mesh1",
         "trust domain: cluster.local",
     ]
-    assert "secret-token" not in repr(find(book()))
+    assert "secret-token" not in repr(find_clusters(two_clusters()))
 
 
 def test_another_mesh_is_proposed_as_a_file_that_loads(tmp_path: Path) -> None:
-    proposal = propose(find(three()))
+    proposal = propose(find_clusters(three()))
     assert proposal.ours == ""
     topology = parse_topology(proposal.text, tmp_path / "mesh.yaml")
     assert [(c.name, c.role, c.network, c.control_plane, c.revision, c.context) for c in topology.clusters] == [
@@ -159,7 +159,7 @@ def test_another_mesh_is_proposed_as_a_file_that_loads(tmp_path: Path) -> None:
         ("west", "primary", "n2", "west", "1-31", "b"),
         ("edge", "remote", "n2", "west", "1-31", "c"),
     ]
-    assert differences(topology, find(three())) == []
+    assert topology_differences(topology, find_clusters(three())) == []
     assert str(proposal.as_error()).endswith(f"run `pytest --topology=mesh.yaml`:\n\n{proposal.text}")
 
 
@@ -181,33 +181,33 @@ def by_url(kubes: list[Cluster]) -> None:
 def test_whose_remote_it_is_has_several_witnesses(change: Callable[[list[Cluster]], None]) -> None:
     kubes = three()
     change(kubes)
-    assert topology_of(find(kubes))["clusters"][2]["control_plane"] == "west"
+    assert topology_of(find_clusters(kubes))["clusters"][2]["control_plane"] == "west"
 
 
 def test_a_remote_that_nobody_claims_is_not_guessed() -> None:
     kubes = [*three()[:2], remote("c", "edge", "n2", "10.9.9.9")]
-    with pytest.raises(BadInput, match="since nothing tells whose remote context c is\n  repair: name the topology"):
-        propose(find(kubes))
+    with pytest.raises(BadInput, match="since the primary of context c is unknown\n  repair: name the intended"):
+        propose(find_clusters(kubes))
 
 
 def test_a_name_that_a_remote_does_not_tell_is_in_the_secret_that_leads_to_it() -> None:
-    one, two = book()
+    one, two = two_clusters()
     two.webhook("/inject")
-    assert topology_of(find([one, two]))["clusters"][1]["name"] == "cluster2"
+    assert topology_of(find_clusters([one, two]))["clusters"][1]["name"] == "cluster2"
 
 
 def test_versions_of_the_demonstration_service_are_kept() -> None:
-    kubes = book()
+    kubes = two_clusters()
     for kube, version in zip(kubes, ("blue", "green"), strict=True):
         template = {"metadata": {"labels": {"app": "mockshop", "version": version}}}
         meta = {"name": "mockshop", "namespace": "meshproof-app"}
         kube.put({"kind": "Deployment", "metadata": meta, "spec": {"template": template}})
-    proposal = propose(find(kubes))
+    proposal = propose(find_clusters(kubes))
     assert [c["app_version"] for c in yaml.safe_load(proposal.text)["clusters"]] == ["blue", "green"]
     assert proposal.ours == "", "it would take their pods for others"
-    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
-        "cluster1 (context a): app_version: the topology says v1, in namespace meshproof-app it is blue",
-        "cluster2 (context b): app_version: the topology says v2, in namespace meshproof-app it is green",
+    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
+        "cluster1 (context a): app_version: the topology has v1, namespace meshproof-app has blue",
+        "cluster2 (context b): app_version: the topology has v2, namespace meshproof-app has green",
     ]
 
 
@@ -217,23 +217,23 @@ def test_two_revisions_side_by_side_are_told_and_either_may_be_meant(tmp_path: P
     for kube, name, network, address in ((kubes[0], "east", "n1", "10.0.0.1"), (kubes[1], "west", "n2", "10.0.0.2")):
         for path, thing in primary(kube.context, name, network, address, revision="1-32").objects.items():
             kube.objects.setdefault(path, thing)
-    found = find(kubes)
-    assert "istiod of revision 1-31, 1 ready" in described(found)[0]
-    assert "istiod of revision 1-32, 1 ready" in described(found)[0]
+    found = find_clusters(kubes)
+    assert "istiod of revision 1-31, 1 ready" in describe_clusters(found)[0]
+    assert "istiod of revision 1-32, 1 ready" in describe_clusters(found)[0]
     with pytest.raises(BadInput, match="since context a has several revisions: 1-31, 1-32; context b has several"):
         propose(found)
-    text = propose(find(three())).text
-    assert differences(parse_topology(text, tmp_path / "mesh.yaml"), found) == []
-    (told,) = differences(parse_topology(text.replace("1-31", "1-32"), tmp_path / "mesh.yaml"), found)
-    assert told.startswith("edge (context c): revision: the topology says 1-32, there it is 1-31 (webhook")
+    text = propose(find_clusters(three())).text
+    assert topology_differences(parse_topology(text, tmp_path / "mesh.yaml"), found) == []
+    (told,) = topology_differences(parse_topology(text.replace("1-31", "1-32"), tmp_path / "mesh.yaml"), found)
+    assert told.startswith("edge (context c): revision: the topology has 1-32, the cluster has 1-31 (webhook")
 
 
 def test_without_names_of_networks_all_are_on_one() -> None:
     kubes = [primary("a", "east", "", "10.0.0.1"), primary("b", "west", "", "10.0.0.2")]
-    assert [cluster["network"] for cluster in topology_of(find(kubes))["clusters"]] == ["network1", "network1"]
+    assert [cluster["network"] for cluster in topology_of(find_clusters(kubes))["clusters"]] == ["network1", "network1"]
     kubes[1] = primary("b", "west", "n2", "10.0.0.2")
-    with pytest.raises(BadInput, match="context a has no network, and others have one"):
-        propose(find(kubes))
+    with pytest.raises(BadInput, match="context a has no network, but others have one"):
+        propose(find_clusters(kubes))
 
 
 def test_secrets_that_may_not_be_read_are_told_and_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,17 +242,17 @@ def test_secrets_that_may_not_be_read_are_told_and_not_needed(monkeypatch: pytes
             raise ApiError("GET secrets", 403, "may not list secrets")
         return FakeKube.list(one, kind, namespace, labels=labels)
 
-    one, two = book()
+    one, two = two_clusters()
     monkeypatch.setattr(one, "list", withheld)
-    found = find([one, two])
-    assert "remote secrets not readable (HTTP 403: may not list secrets)" in described(found)[0]
+    found = find_clusters([one, two])
+    assert "remote secrets not readable (HTTP 403: may not list secrets)" in describe_clusters(found)[0]
     assert propose(found).ours == "primary-remote-multinet"
 
 
 def test_clusters_without_a_mesh_are_no_topology() -> None:
     empty = FakeKube("b")
     with pytest.raises(BadInput) as caught:
-        propose(find([book()[0], empty]))
+        propose(find_clusters([two_clusters()[0], empty]))
     assert "cluster2 (context b): no namespace istio-system\n" in str(caught.value)
     assert "since context b has no part of a mesh" in str(caught.value)
 
@@ -262,47 +262,47 @@ def test_every_difference_is_told_at_once_with_its_places() -> None:
         primary("a", "east", "net-a", "10.0.0.1", mesh_id="other", domain="old.example"),
         primary("b", "cluster2", "network2", "10.0.0.2", revision="1-30"),
     ]
-    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
-        "cluster1 (context a): its name in Istio: the topology says cluster1, there it is east (Deployment istiod, "
+    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
+        "cluster1 (context a): its name in Istio: the topology has cluster1, the cluster has east (Deployment istiod, "
         "CLUSTER_ID, ConfigMap istio-sidecar-injector, global.multiCluster.clusterName)",
-        "cluster1 (context a): network: the topology says network1, there it is net-a (ConfigMap "
+        "cluster1 (context a): network: the topology has network1, the cluster has net-a (ConfigMap "
         "istio-sidecar-injector, global.network, label topology.istio.io/network of namespace istio-system)",
-        "cluster1 (context a): mesh ID: the topology says mesh1, there it is other (ConfigMap istio-sidecar-injector, "
-        "global.meshID)",
-        "cluster1 (context a): trust domain: the topology says cluster.local, there it is old.example (ConfigMap "
+        "cluster1 (context a): mesh ID: the topology has mesh1, the cluster has other (ConfigMap "
+        "istio-sidecar-injector, global.meshID)",
+        "cluster1 (context a): trust domain: the topology has cluster.local, the cluster has old.example (ConfigMap "
         "istio, trustDomain)",
-        "cluster2 (context b): the topology says it is a remote of cluster1, it is a primary (Deployment istiod-1-30)",
-        "cluster2 (context b): revision: the topology says default, there it is 1-30 (Deployment istiod-1-30, label "
+        "cluster2 (context b): the topology has a remote of cluster1, but it is a primary (Deployment istiod-1-30)",
+        "cluster2 (context b): revision: the topology has default, the cluster has 1-30 (Deployment istiod-1-30, label "
         "istio.io/rev)",
     ]
 
 
 def test_a_remote_where_a_primary_should_be_is_told() -> None:
     topology = load_topology("multi-primary-multinet")
-    assert differences(topology, find(book())) == [
-        "cluster2 (context b): the topology says it is a primary, no istiod is there: it is a remote of cluster1"
+    assert topology_differences(topology, find_clusters(two_clusters())) == [
+        "cluster2 (context b): the topology has a primary, but it has no istiod: it is a remote of cluster1"
     ]
     without_istiod = Cluster("b", "network2")
     without_istiod.webhook("/inject")
-    assert differences(topology, find([book()[0], without_istiod])) == [
-        "cluster2 (context b): the topology says it is a primary, no istiod is there"
+    assert topology_differences(topology, find_clusters([two_clusters()[0], without_istiod])) == [
+        "cluster2 (context b): the topology has a primary, but it has no istiod"
     ]
-    assert differences(topology, find([book()[0], FakeKube("b")])) == [
-        "cluster2 (context b): the topology says it is a primary, there is no mesh"
+    assert topology_differences(topology, find_clusters([two_clusters()[0], FakeKube("b")])) == [
+        "cluster2 (context b): the topology has a primary, but it has no mesh"
     ]
 
 
 def test_a_remote_of_another_one_is_told(tmp_path: Path) -> None:
-    text = propose(find(three())).text.replace("control_plane: west", "control_plane: east")
-    assert differences(parse_topology(text, tmp_path / "mesh.yaml"), find(three())) == [
-        "edge (context c): the topology says it is a remote of east, it is one of west: it dials that istiod"
+    text = propose(find_clusters(three())).text.replace("control_plane: west", "control_plane: east")
+    assert topology_differences(parse_topology(text, tmp_path / "mesh.yaml"), find_clusters(three())) == [
+        "edge (context c): the topology has a remote of east, but its control plane is west: it connects to that istiod"
     ]
 
 
 def test_what_a_cluster_says_in_two_ways_is_for_claims_to_judge() -> None:
-    one, two = book()
+    one, two = two_clusters()
     one.objects[f"/api/v1/namespaces/{SYSTEM}"]["metadata"]["labels"] = {"topology.istio.io/network": "typo"}
-    assert differences(load_topology("primary-remote-multinet"), find([one, two])) == []
+    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters([one, two])) == []
 
 
 # -- gateways ---------------------------------------------------------------------------------------------------------
@@ -335,74 +335,77 @@ OPERATOR: Json = {
 
 
 def test_gateways_of_other_names_are_found_by_what_their_pods_are(tmp_path: Path) -> None:
-    kubes = without_usual(book())
+    kubes = without_usual(two_clusters())
     front(kubes[0], "istio-ingress/istio-ingress", 80, 443)
     front(kubes[0], "edge/cross", 15443, 15012, 15017)
     front(kubes[1], "door/door", 80, template=OPERATOR)
     kubes[0].add("Service", "shop", spec={"type": "LoadBalancer", "selector": {"app": "shop"}, "ports": [{"port": 80}]})
-    proposal = propose(find(kubes))
+    proposal = propose(find_clusters(kubes))
     one, two = yaml.safe_load(proposal.text)["clusters"]
     assert (one["ingress"], one["east_west"]) == ("istio-ingress/istio-ingress", "edge/cross")
     assert two["ingress"] == "door/door"
     assert "east_west" not in two
     assert proposal.ours == "", "ours have other gateways"
-    assert differences(parse_topology(proposal.text, tmp_path / "mesh.yaml"), find(kubes)) == []
-    told = described(find(kubes))[0]
+    assert topology_differences(parse_topology(proposal.text, tmp_path / "mesh.yaml"), find_clusters(kubes)) == []
+    told = describe_clusters(find_clusters(kubes))[0]
     assert "gateway edge/cross at 10.0.0.7, ports 15012, 15017, 15443; ingress gateway istio-ingress/istio-ing" in told
     assert "east-west gateway edge/cross" in told
-    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
-        "cluster1 (context a): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
-        "there; istio-ingress/istio-ingress is",
-        "cluster1 (context a): east-west gateway: the topology says istio-system/istio-eastwestgateway, which is not "
-        "there; edge/cross is",
-        "cluster2 (context b): ingress gateway: the topology says istio-system/istio-ingressgateway, which is not "
-        "there; door/door is",
+    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
+        "cluster1 (context a): ingress gateway: the topology has istio-system/istio-ingressgateway, which does "
+        "not exist; the cluster has istio-ingress/istio-ingress",
+        "cluster1 (context a): east-west gateway: the topology has istio-system/istio-eastwestgateway, which does "
+        "not exist; the cluster has edge/cross",
+        "cluster2 (context b): ingress gateway: the topology has istio-system/istio-ingressgateway, which does "
+        "not exist; the cluster has door/door",
     ]
 
 
 def test_of_several_gateways_the_one_with_the_usual_name_is_meant_else_none(tmp_path: Path) -> None:
-    kubes = book()
+    kubes = two_clusters()
     kubes[0].delete("Service", INGRESS, SYSTEM)
     for name in ("public", "private"):
         front(kubes[0], f"istio-ingress/{name}", 80)
-    proposal = propose(find(kubes))
+    proposal = propose(find_clusters(kubes))
     assert "ingress" not in yaml.safe_load(proposal.text)["clusters"][0]
-    assert "istio-ingress/public or istio-ingress/private is its ingress gateway" in described(find(kubes))[0]
-    (told,) = differences(load_topology("primary-remote-multinet"), find(kubes))
-    assert told.endswith("which is not there; istio-ingress/public or istio-ingress/private is")
+    assert (
+        "istio-ingress/public or istio-ingress/private is its ingress gateway"
+        in describe_clusters(find_clusters(kubes))[0]
+    )
+    (told,) = topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes))
+    assert told.endswith("which does not exist; the cluster has istio-ingress/public or istio-ingress/private")
     named = proposal.text.replace("context: a", "context: a\n  ingress: istio-ingress/private")
-    assert differences(parse_topology(named, tmp_path / "mesh.yaml"), find(kubes)) == []
+    assert topology_differences(parse_topology(named, tmp_path / "mesh.yaml"), find_clusters(kubes)) == []
     front(kubes[0], f"{SYSTEM}/istio-ingressgateway", 80)
-    assert propose(find(kubes)).ours == "primary-remote-multinet"
+    assert propose(find_clusters(kubes)).ours == "primary-remote-multinet"
 
 
 def test_a_cluster_without_an_ingress_gateway_is_found_and_proposed_so(tmp_path: Path) -> None:
-    kubes = book()
+    kubes = two_clusters()
     kubes[1].delete("Service", INGRESS, SYSTEM)
-    proposal = propose(find(kubes))
+    proposal = propose(find_clusters(kubes))
     one, two = yaml.safe_load(proposal.text)["clusters"]
     assert ("ingress" in one, two["ingress"]) == (False, "none")
     assert proposal.ours == "", "ours have ingress gateways everywhere"
     proposed = parse_topology(proposal.text, tmp_path / "mesh.yaml")
     assert [cluster.ingress for cluster in proposed.clusters] == [GatewayRef(SYSTEM, INGRESS), None]
-    assert described(find(kubes))[1].endswith("network network2; revision default; no ingress gateway")
+    assert describe_clusters(find_clusters(kubes))[1].endswith("network network2; revision default; no ingress gateway")
     for topology in (proposed, load_topology("primary-remote-multinet")):
-        assert differences(topology, find(kubes)) == [], "who does not say where it is, may have none"
+        assert topology_differences(topology, find_clusters(kubes)) == [], "who does not say where it is, may have none"
 
 
 def test_an_ingress_gateway_that_the_topology_denies_or_names_elsewhere_is_a_difference(tmp_path: Path) -> None:
-    kubes = book()
-    text = propose(find(kubes)).text
+    kubes = two_clusters()
+    text = propose(find_clusters(kubes)).text
     denied = parse_topology(text.replace("context: b", "context: b\n  ingress: none"), tmp_path / "mesh.yaml")
-    assert differences(denied, find(kubes)) == [
-        "cluster2 (context b): ingress gateway: the topology says that there is none, "
-        "istio-system/istio-ingressgateway is there"
+    assert topology_differences(denied, find_clusters(kubes)) == [
+        "cluster2 (context b): ingress gateway: the topology has none, the cluster "
+        "has istio-system/istio-ingressgateway"
     ]
     kubes[1].delete("Service", INGRESS, SYSTEM)
     named = parse_topology(text.replace("context: b", "context: b\n  ingress: door/door"), tmp_path / "mesh.yaml")
-    assert differences(named, find(kubes)) == [
-        "cluster2 (context b): ingress gateway: the topology says door/door, which is not there, and nothing else that "
-        "may be one"
+    assert topology_differences(named, find_clusters(kubes)) == [
+        "cluster2 (context b): ingress gateway: the topology has door/door, which does not exist, and the "
+        "cluster has no other candidate"
     ]
 
 
@@ -417,24 +420,27 @@ def test_a_mesh_as_it_is_found_has_no_ingress_gateway_where_there_is_none() -> N
     assert found.topology.clusters == tuple(cluster.spec for cluster in found.clusters)
     assert [cluster.kube for cluster in found.clusters] == [one, two]
     (line,) = told
-    assert line.endswith(" cluster2 has no ingress gateway: what is proven through one is skipped there")
+    assert line.endswith(" cluster2 has no ingress gateway: checks through one are skipped there")
     front(cast(Cluster, two), f"{SYSTEM}/{INGRESS}", 80)
     assert as_found(mesh, LineNarrator(told.append)).topology == mesh.topology
 
 
 def test_a_gateway_that_is_missing_is_for_claims_to_judge() -> None:
-    assert differences(load_topology("primary-remote-multinet"), find(without_usual(book()))) == []
+    assert (
+        topology_differences(load_topology("primary-remote-multinet"), find_clusters(without_usual(two_clusters())))
+        == []
+    )
 
 
 @pytest.mark.parametrize("arguments", [["discovery", "--domain", "corp.example"], ["--domain=corp.example"]])
 def test_names_of_services_in_another_domain_are_refused_with_the_place(arguments: list[str]) -> None:
-    kubes = book()
+    kubes = two_clusters()
     (istiod,) = [item for item in kubes[0].list("Deployment") if item["metadata"]["name"] == "istiod"]
     istiod["spec"]["template"]["spec"]["containers"][0]["args"] = arguments
     kubes[0].put({**istiod, "kind": "Deployment"})
-    assert differences(load_topology("primary-remote-multinet"), find(kubes)) == [
-        "cluster1 (context a): Services have names in corp.example (Deployment istiod, --domain); meshproof knows only "
-        "those in cluster.local"
+    assert topology_differences(load_topology("primary-remote-multinet"), find_clusters(kubes)) == [
+        "cluster1 (context a): the cluster domain is corp.example (Deployment istiod, --domain); meshproof supports "
+        "only cluster.local"
     ]
 
 
@@ -448,7 +454,7 @@ def test_the_command_prints_the_file_alone(
 
     def answer(attachment: Attachment) -> Proposal:
         asked.append({str(cluster): context.name for cluster, context in attachment.contexts.items()})
-        return propose(find(book()))
+        return propose(find_clusters(two_clusters()))
 
     (tmp_path / "config").write_text("contexts: []")
     monkeypatch.setattr(command, "proposal_for", answer)
@@ -457,13 +463,15 @@ def test_the_command_prints_the_file_alone(
     printed, told = capsys.readouterr()
     assert asked == [{"cluster2": "b", "cluster1": "a"}]
     assert parse_topology(printed, tmp_path / "mesh.yaml").primaries[0].context == "a"
-    assert "primary-remote-multinet says the same; to prove it: pytest --topology=primary-remote-multinet" in told
+    assert (
+        "primary-remote-multinet is the same topology; to verify it: pytest --topology=primary-remote-multinet" in told
+    )
 
 
 def test_without_contexts_nobody_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config").write_text("contexts: [{name: prod}]")
     assert cli.main(["detect", f"--kubeconfig={tmp_path / 'config'}"]) == 2
-    assert "meshproof: the clusters to look at: no option names their contexts" in capsys.readouterr().err
+    assert "meshproof: the clusters: no option names their contexts" in capsys.readouterr().err
 
 
 def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
@@ -471,13 +479,13 @@ def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
 ) -> None:
     (tmp_path / "config").write_text("contexts: []")
     values = {"meshproof_kubeconfig": str(tmp_path / "config"), "meshproof_context": ["east=a"]}
-    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find(book())))
+    monkeypatch.setattr(glue, "proposal_for", lambda _: propose(find_clusters(two_clusters())))
     told = str(glue._unchosen(read_settings(values, root=tmp_path)))
     assert told.startswith(
-        "--topology is missing: this is there, and primary-remote-multinet says the same:\n  cluster1"
+        "--topology is missing: the clusters have this mesh, which is primary-remote-multinet:\n  cluster1"
     )
     assert told.endswith(
-        "repair: if that is what the mesh should be: pytest --topology=primary-remote-multinet --context=cluster1=a "
+        "repair: if this is the intended mesh: pytest --topology=primary-remote-multinet --context=cluster1=a "
         "--context=cluster2=b"
     )
     assert "there is no default mesh" in str(glue._unchosen(read_settings({}, root=tmp_path)))

@@ -91,7 +91,7 @@ def test_what_should_be_there_and_is_not_is_said_in_words_too() -> None:
     picture = with_facts(plan(topology), bare, {})
     one, two = picture.clusters
     assert one.gateway is not None
-    assert one.gateway.lines == (":15012 :15017 :15443", "not there")
+    assert one.gateway.lines == (":15012 :15017 :15443", "missing")
     assert (one.gateway.missing, one.istiod.missing, one.clients.missing) == (True, True, True)
     assert not two.istiod.missing, "a remote has none"
     assert "no root" in texts(parsed(picture))

@@ -27,7 +27,7 @@ def test_the_document_on_failover_has_all_bounds() -> None:
     text = FAILOVER.read_text()
     for field in fields(BOUNDS):
         bound = getattr(BOUNDS, field.name)
-        row = f"| {field.name.replace('_', ' ')}: {bound.why} | {bound.seconds:g} s | {bound.whose} |"
+        row = f"| {field.name.replace('_', ' ')}: {bound.why} | {bound.seconds:g} s | {bound.origin} |"
         assert row in text, f"{FAILOVER.name} lacks this row:\n{row}"
 
 

@@ -109,7 +109,7 @@ def test_the_identity_holds_certificates_and_never_the_key() -> None:
 
 
 def test_a_proxy_without_a_certificate_is_named() -> None:
-    with pytest.raises(Broken, match=r"proxy in ns/pod on c: it holds no certificate and root yet"):
+    with pytest.raises(Broken, match=r"proxy in ns/pod on c: it has no certificate and root yet"):
         parse_identity('{"configs": []}', "ns/pod on c")
 
 

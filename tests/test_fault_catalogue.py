@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.claims.claim import CODE, REGISTRY, Family, not_applicable
-from meshproof.cli.faults import described
+from meshproof.cli.faults import describe_fault
 from meshproof.core.errors import BadInput
 from meshproof.core.topology import available, load_topology
 from meshproof.faults.catalogue import FAULTS, chosen, fault
@@ -97,7 +97,7 @@ def test_every_failover_claim_and_the_check_before_an_upgrade_have_a_fault_that_
 
 
 def test_how_a_fault_is_listed() -> None:
-    text = described(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
+    text = describe_fault(fault("I2"), fault("I2").not_here(load_topology("multi-primary-samenet")))
     assert text == (
         "I2    the remote's istio-system lacks the annotation topology.istio.io/controlPlaneClusters\n"
         "      user sees   new namespaces get no root certificate, so their pods do not start\n"

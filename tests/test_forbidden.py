@@ -53,7 +53,7 @@ def test_a_plugin_ca_that_may_not_be_read_is_unavailable(kube: Kube, server: Ser
         seen.ca_files()
     assert str(caught.value) == (
         f"secret istio-system/cacerts of cluster1: HTTP 403: {WORDS}\n"
-        "  repair: ask for the right to get it (docs/attach.md)"
+        "  repair: grant the right to get it (docs/attach.md)"
     )
 
 

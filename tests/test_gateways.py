@@ -19,7 +19,7 @@ from meshproof.install.lifecycle import install_mesh
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import leftovers_in
 from meshproof.load.generator import DEFAULT, EntryPoint, sources_of
-from meshproof.mesh.gateways import opened_at_ingress, pods_of, selector_of
+from meshproof.mesh.gateways import gateway_pods, opened_at_ingress, selector_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
@@ -119,7 +119,7 @@ def test_what_is_installed_has_these_names_and_is_opened_by_label(renamed: Topol
 def test_gateways_of_a_namespace_that_is_not_ours_are_refused_before_anything_is_made(mesh: Mesh) -> None:
     kube = fake_of(mesh.clusters[0])
     kube.put({"kind": "Namespace", "metadata": {"name": "edge"}})
-    with pytest.raises(BadInput, match="gateways of east in namespace edge: meshproof did not make that namespace"):
+    with pytest.raises(BadInput, match="gateways of east in namespace edge: meshproof did not create that namespace"):
         install_mesh(mesh, LineNarrator())
     assert kube.writes == []
 
@@ -155,11 +155,11 @@ def test_pods_are_those_of_the_selector_and_a_service_that_is_missing_is_named(m
     for name, label in (("a", "ingress"), ("b", "other")):
         meta = {"name": name, "namespace": "istio-ingress", "labels": {"istio": label}}
         fake_of(east).put({"kind": "Pod", "metadata": meta})
-    assert [pod["metadata"]["name"] for pod in pods_of(east, ingress_of(east))] == ["a"]
-    with pytest.raises(Broken, match="Service edge/istio-cross on east: it is not there"):
+    assert [pod["metadata"]["name"] for pod in gateway_pods(east, ingress_of(east))] == ["a"]
+    with pytest.raises(Broken, match="Service edge/istio-cross on east: it does not exist"):
         selector_of(east, east.spec.east_west)
     fake_of(east).put(service(east.spec.east_west, {}))
-    with pytest.raises(Broken, match="Service edge/istio-cross on east: it selects no pods"):
+    with pytest.raises(Broken, match="Service edge/istio-cross on east: it has no pod selector"):
         selector_of(east, east.spec.east_west)
 
 
@@ -208,21 +208,24 @@ def shut(mesh: Mesh, **switches: str) -> list[str]:
 
 
 def test_gateways_that_take_only_what_is_beside_them_are_not_asked_and_that_is_said(mesh: Mesh) -> None:
-    told = "istiod of east gives gateways what is in their own namespace only"
+    told = "istiod of east limits gateways to Gateways of their own namespace"
     assert shut(mesh) == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="false") == ["", ""]
     assert shut(mesh, PILOT_SCOPE_GATEWAY_TO_NAMESPACE="true") == [told, told], "the remote has that istiod, too"
     facts = Snapshot.take(mesh).facts[0]
-    with pytest.raises(Unavailable, match="requests through istio-ingress/istio-ingress of east: istiod of east gives"):
+    with pytest.raises(Unavailable, match="requests through istio-ingress/istio-ingress of east: istiod of east"):
         assert facts.ingress_address
-    with pytest.raises(Unavailable, match="name an ingress gateway that takes them in the topology's file"):
+    with pytest.raises(Unavailable, match="name an ingress gateway that accepts them in the topology file"):
         assert facts.ingress_route
 
 
 def test_gateways_that_istio_makes_for_the_gateway_api_take_nothing_of_ours_unless_they_are_told_to(mesh: Mesh) -> None:
     labels = {"istio": "ingress", "gateway.istio.io/managed": "istio.io-gateway-controller"}
     running(mesh, 0, "door", labels, {"name": "istio-proxy"})
-    assert shut(mesh) == ["Istio made it for the Gateway API, and such take no Gateway of another namespace", ""]
+    assert shut(mesh) == [
+        "it was created by the Gateway API, and ignores Gateways of other namespaces",
+        "",
+    ]
     assert shut(mesh, PILOT_ENABLE_STRICT_GATEWAY_MERGING="False") == ["", ""]
 
 

@@ -13,8 +13,8 @@ from meshproof.core.model import Topology
 from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
 from meshproof.providers.cli_tools.clusters import MadeClusters, open_made
-from meshproof.providers.cli_tools.commands import Rehearsal, Shell
-from meshproof.providers.cli_tools.gke import Gke
+from meshproof.providers.cli_tools.commands import DryRunner, Shell
+from meshproof.providers.cli_tools.gke import GkeProvider
 from tests.install_fakes import three_clusters
 from tests.maker_fakes import TOOLBOX, Tools, tools
 
@@ -54,7 +54,7 @@ def world() -> Iterator[Tools]:
 
 
 def opened(world: Tools, *, keep: bool = False, zone: str = "Z") -> AbstractContextManager[MadeClusters]:
-    maker = Gke("default", SAMENET, Shell(Silent(), world), project="P", zone=zone)
+    maker = GkeProvider("default", SAMENET, Shell(Silent(), world), project="P", zone=zone)
     return open_made(maker, SAMENET, TOOLBOX, Silent(), keep=keep)
 
 
@@ -104,15 +104,15 @@ def test_networks_are_taken_apart_again_for_the_next_topology(world: Tools, stat
 
 def test_only_clusters_on_one_network_are_let_in(tmp_path: Path) -> None:
     topology: Topology = three_clusters(tmp_path)
-    rehearsal = Rehearsal()
-    Gke("x", topology, rehearsal, project="P", zone="Z").connect(topology)
+    rehearsal = DryRunner()
+    GkeProvider("x", topology, rehearsal, project="P", zone="Z").connect(topology)
     (create,) = (c.argv for c in rehearsal.commands if "create" in c.argv)
     assert create[create.index("--source-ranges") + 1] == "10.8.0.0/14,10.12.0.0/14"
     assert create[4] == "meshproof-x-pods-2"
 
 
 def test_project_and_zone_are_those_of_gclouds_configuration(world: Tools) -> None:
-    maker = Gke("default", SAMENET, Shell(Silent(), world), project="", zone="")
+    maker = GkeProvider("default", SAMENET, Shell(Silent(), world), project="", zone="")
     assert maker.where == "project PROJECT, zone ZONE"
     assert [" ".join(argv) for argv in world.ran] == [
         "gcloud config get-value project",
@@ -121,14 +121,14 @@ def test_project_and_zone_are_those_of_gclouds_configuration(world: Tools) -> No
 
 
 def test_without_a_zone_the_option_is_named() -> None:
-    class Unset(Rehearsal):
+    class Unset(DryRunner):
         def run(self, command: object) -> str:
             return ""
 
     with pytest.raises(BadInput) as caught:
-        Gke("default", SAMENET, Unset(), project="P", zone="")
+        GkeProvider("default", SAMENET, Unset(), project="P", zone="")
     assert str(caught.value) == (
-        "--gke-zone is missing: `gcloud config get-value compute/zone` has none\n"
+        "--gke-zone is missing: `gcloud config get-value compute/zone` has no value\n"
         "  repair: use --gke-zone, or `gcloud config set compute/zone`"
     )
 
@@ -158,7 +158,7 @@ def test_clusters_of_another_machine_are_left_alone(world: Tools, state: Path) -
 
 def test_a_cluster_that_cannot_be_made_takes_the_other_and_old_rules_with_it(world: Tools, state: Path) -> None:
     world.rules.append("meshproof-default-pods-1")
-    world.failing[f"create {TWO}"] = ["exit code 1; last words: Insufficient regional quota"]
+    world.failing[f"create {TWO}"] = ["exit code 1; last output: Insufficient regional quota"]
     with pytest.raises(Broken, match="Insufficient regional quota") as caught:
         opened(world).__enter__()
     assert str(caught.value).startswith(f"env KUBECONFIG={state}/cluster2.kubeconfig gcloud container clusters create")
@@ -167,8 +167,8 @@ def test_a_cluster_that_cannot_be_made_takes_the_other_and_old_rules_with_it(wor
 
 
 def test_clusters_are_deleted_even_if_all_else_fails(world: Tools, state: Path) -> None:
-    world.failing["delete services"] = ["exit code 1; last words: unreachable"] * 2
-    world.failing["firewall-rules list"] = ["exit code 1; last words: forbidden"]
+    world.failing["delete services"] = ["exit code 1; last output: unreachable"] * 2
+    world.failing["firewall-rules list"] = ["exit code 1; last output: forbidden"]
     with pytest.raises(Broken, match="unreachable") as caught, opened(world):
         pass
     assert len(caught.value.__notes__) == 2
@@ -178,7 +178,7 @@ def test_clusters_are_deleted_even_if_all_else_fails(world: Tools, state: Path) 
 
 def test_a_cluster_that_is_busy_is_waited_for(world: Tools, state: Path) -> None:
     with opened(world):
-        world.failing[f"delete {ONE}"] = ["exit code 1; last words: Cluster is running incompatible operation op-1."]
+        world.failing[f"delete {ONE}"] = ["exit code 1; last output: Cluster is running incompatible operation op-1."]
     assert world.lines(state).count(DELETE[0]) == 2
     assert world.clusters == []
 
@@ -186,14 +186,14 @@ def test_a_cluster_that_is_busy_is_waited_for(world: Tools, state: Path) -> None
 def test_names_longer_than_gke_allows_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
     path.write_text(SAMENET.source.read_text().replace("cluster2", "the-other-cluster"))
-    with pytest.raises(BadInput, match="has 43 characters, and GKE allows 40"):
-        Gke("a-long-lab-name", load_topology(str(path)), Rehearsal(), project="P", zone="Z")
+    with pytest.raises(BadInput, match="has 43 characters, but GKE allows 40"):
+        GkeProvider("a-long-lab-name", load_topology(str(path)), DryRunner(), project="P", zone="Z")
 
 
 def test_clusters_without_node_tags_are_named() -> None:
-    class NoTags(Rehearsal):
+    class NoTags(DryRunner):
         def run(self, command: object) -> str:
             return "" if "instances" in str(command) else "10.4.0.0/14"
 
-    with pytest.raises(Broken, match="told nothing of the tags of nodes of cluster1"):
-        Gke("x", SAMENET, NoTags(), project="P", zone="Z").connect(SAMENET)
+    with pytest.raises(Broken, match="empty output, expected the node tags of cluster1"):
+        GkeProvider("x", SAMENET, NoTags(), project="P", zone="Z").connect(SAMENET)

@@ -101,14 +101,14 @@ def test_a_listener_that_only_drains_is_gone() -> None:
 
 def test_the_first_difference_is_named_by_its_place() -> None:
     assert difference({"a": [{"b": 1}, {"b": 2}]}, {"a": [{"b": 1}, {"b": 3}]}) == (
-        "a[1].b: istiod says 2, the proxy has 3"
+        "a[1].b: istiod has 2, the proxy has 3"
     )
-    assert difference({"a": [1]}, {"a": [1, 2]}) == "a: istiod says [1], the proxy has [1, 2]"
+    assert difference({"a": [1]}, {"a": [1, 2]}) == "a: istiod has [1], the proxy has [1, 2]"
     assert difference({"key": "secret"}, {"key": "[redacted]"}) == ""
 
 
 def test_an_answer_that_is_no_dump_is_our_trouble() -> None:
-    with pytest.raises(Broken, match="config dump of istiod: it cannot be read: 'Proxy not connected"):
+    with pytest.raises(Broken, match="config dump of istiod: cannot be parsed: 'Proxy not connected"):
         parse_dump("Proxy not connected to this Pilot instance", "istiod")
 
 

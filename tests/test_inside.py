@@ -156,7 +156,7 @@ def test_whoever_ends_the_pod_interrupts_pytest(pod: Pod) -> None:
         log = process.stdout.read()
     assert process.returncode == 2
     assert log == (
-        "meshproof: told to end: the run is interrupted\n---\ngo: false\n---\n"
+        "meshproof: terminated: the run is interrupted\n---\ngo: false\n---\n"
         f"meshproof: exit code 2: {inside.EXITS[2]}\n"
     )
     assert set(pod.handed_over()) == {f"reports/{name}" for name in ALL}
@@ -165,7 +165,7 @@ def test_whoever_ends_the_pod_interrupts_pytest(pod: Pod) -> None:
 def test_a_run_that_takes_too_long_is_interrupted(pod: Pod) -> None:
     ended, log = pod.run("long", "--limit=1")
     assert ended == 2
-    assert "meshproof: no end within --limit=1 s: the run is interrupted\n" in log
+    assert "meshproof: did not finish within --limit=1 s: the run is interrupted\n" in log
     assert pod.fetched()["reports/verdict.yaml"] == "go: false\n"
 
 
@@ -187,7 +187,7 @@ def test_results_cannot_be_fetched_before_the_end(pod: Pod) -> None:
         pod.fetched()
     with pod.start("long") as process:
         orphan = int(line_of(process))
-        with pytest.raises(BadInput, match="the run goes on"):
+        with pytest.raises(BadInput, match="the run is in progress"):
             pod.fetched()
         process.kill()  # the wrapper itself: nobody is left who could say that it has ended
     os.kill(orphan, signal.SIGKILL)
@@ -214,7 +214,7 @@ def test_results_are_not_kept_for_ever(pod: Pod) -> None:
         out, err = keeper.communicate(timeout=30)
     assert (keeper.returncode, err) == (0, "")
     assert out.startswith("meshproof: results: not within 0.5 s")
-    assert "nobody has fetched the results" in out
+    assert "the results have not been fetched" in out
 
 
 def test_a_keeper_goes_when_the_pod_goes(pod: Pod) -> None:

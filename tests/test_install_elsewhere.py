@@ -26,7 +26,9 @@ def bare() -> Mesh:
 def refusal(mesh: Mesh) -> list[str]:
     """What is named, line by line; nothing may be written."""
     before = [list(fake_of(cluster).writes) for cluster in mesh.clusters]
-    with pytest.raises(BadInput, match=r"^--mesh=install: there is something that meshproof did not make:") as caught:
+    with pytest.raises(
+        BadInput, match=r"^--mesh=install: objects that meshproof did not create are in the way:"
+    ) as caught:
         refuse_foreign(mesh)
     assert [fake_of(cluster).writes for cluster in mesh.clusters] == before
     return [line.removeprefix("  - ") for line in str(caught.value).splitlines() if line.startswith("  - ")]
@@ -76,7 +78,7 @@ def test_an_api_server_that_only_this_machine_can_dial_is_refused() -> None:
         name=first.name, kubeconfig=Path(), context="kind", server_for_peers="https://127.0.0.1:41233"
     )
     local = type(first)(spec=first.spec, access=access, kube=first.kube)
-    with pytest.raises(BadInput, match=r"its API server is https://127.0.0.1:41233, which other clusters cannot dial"):
+    with pytest.raises(BadInput, match=r"its API server is https://127.0.0.1:41233, which other clusters cannot reach"):
         must_be_dialled_from_elsewhere(Mesh(topology=mesh.topology, clusters=(local, second), toolbox=mesh.toolbox))
 
 
@@ -90,11 +92,11 @@ def test_what_will_be_made_is_told_with_what_is_not_ours_to_make() -> None:
     assert lines == [
         f"cluster1 gets {made} istio-ingressgateway, istio-eastwestgateway",
         f"cluster2 gets {made} istio-ingressgateway",
-        "all of it is removed in the end, with all that is in these namespaces",
-        "pods of cluster1, cluster2 (network1) must reach each other by address: meshproof makes no routes there",
+        "everything is removed at the end, including all objects in these namespaces",
+        "pods of cluster1, cluster2 (network1) must reach each other by address: meshproof creates no routes there",
     ]
     kept = list(what_will_be_made(load_topology("multi-primary-multinet"), keep=True))
-    assert kept[-1] == "it stays (--keep)"
+    assert kept[-1] == "it is kept (--keep)"
 
 
 def istioctl(folder: Path, version: str) -> Path:

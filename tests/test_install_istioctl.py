@@ -59,7 +59,7 @@ def test_of_several_kubeconfigs_istioctl_is_told_by_the_variable(tmp_path: Path)
 
 
 def test_a_failed_install_shows_its_command_and_last_words(tmp_path: Path) -> None:
-    with pytest.raises(Broken, match=r"(?s)istioctl install .*exit code 1; last words: Error: no CRDs"):
+    with pytest.raises(Broken, match=r"(?s)istioctl install .*exit code 1; last output: Error: no CRDs"):
         script(tmp_path, "echo Error: no CRDs >&2; exit 1").install({})
 
 

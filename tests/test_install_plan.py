@@ -9,18 +9,18 @@ import pytest
 
 from meshproof.core.model import Topology
 from meshproof.core.topology import available, load_topology
-from meshproof.install.executor import Step, undo_of
-from meshproof.install.plan import describe, plan_for
+from meshproof.install.executor import InstallStep, undo_of
+from meshproof.install.plan import describe_plan, plan_for
 from meshproof.mesh.access import ClusterAccess
 from meshproof.mesh.handles import Mesh
 from tests.install_fakes import TOOLBOX, fake_mesh, three_clusters
 
 
-def plan_of(topology: Topology | str) -> tuple[Step, ...]:
+def plan_of(topology: Topology | str) -> tuple[InstallStep, ...]:
     return plan_for(fake_mesh(load_topology(topology) if isinstance(topology, str) else topology))
 
 
-def before(plan: Sequence[Step], name: str) -> set[str]:
+def before(plan: Sequence[InstallStep], name: str) -> set[str]:
     """All steps that must be done before a step, also indirectly."""
     needs = {step.name: step.needs for step in plan}
     found: set[str] = set()
@@ -31,7 +31,7 @@ def before(plan: Sequence[Step], name: str) -> set[str]:
     return found
 
 
-def steps_about(plan: Sequence[Step], words: str) -> list[str]:
+def steps_about(plan: Sequence[InstallStep], words: str) -> list[str]:
     return [step.name for step in plan if words in step.name]
 
 
@@ -52,7 +52,7 @@ def test_planning_contacts_nothing(tmp_path: Path) -> None:
         for c in topology.clusters
     )
     mesh = Mesh.of(topology, accesses, TOOLBOX)
-    assert "gateways in cluster2" in describe(plan_for(mesh))
+    assert "gateways in cluster2" in describe_plan(plan_for(mesh))
     assert [cluster.kube.calls for cluster in mesh.clusters] == [0, 0]
 
 
@@ -105,7 +105,7 @@ def test_undoing_takes_istiod_before_namespaces_in_every_cluster(tmp_path: Path)
 
 
 def test_a_plan_can_be_printed() -> None:
-    text = describe(plan_of("primary-remote-samenet"))
+    text = describe_plan(plan_of("primary-remote-samenet"))
     assert text.splitlines()[0] == "  1  certificates under one root"
     assert "istiod in cluster1" in text
     assert text.count("\n") + 1 == len(plan_of("primary-remote-samenet"))

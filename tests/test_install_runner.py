@@ -11,11 +11,13 @@ import pytest
 from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.progress import LineNarrator, Silent
 from meshproof.install import executor as runner
-from meshproof.install.executor import Step, StepFailed, in_order, run_plan, undo_of
+from meshproof.install.executor import InstallStep, StepFailed, in_order, run_plan, undo_of
 
 
-def step(name: str, *needs: str, run: Callable[[], None] | None = None, undo: Callable[[], None] | None = None) -> Step:
-    return Step(name=name, needs=needs, run=run or (lambda: None), undo=undo)
+def step(
+    name: str, *needs: str, run: Callable[[], None] | None = None, undo: Callable[[], None] | None = None
+) -> InstallStep:
+    return InstallStep(name=name, needs=needs, run=run or (lambda: None), undo=undo)
 
 
 def test_a_step_begins_when_all_that_it_needs_is_done() -> None:
@@ -118,10 +120,10 @@ def test_each_step_is_told_in_one_line_with_its_end() -> None:
     [
         ([step("a"), step("a")], "several steps are called a"),
         ([step("a", "b")], "step 'a' needs unknown steps: b"),
-        ([step("a", "b"), step("b", "a"), step("c")], "steps need each other in a circle: a, b"),
+        ([step("a", "b"), step("b", "a"), step("c")], "the plan has a cycle: a, b"),
     ],
 )
-def test_a_plan_that_cannot_work_is_refused_before_it_begins(plan: list[Step], reason: str) -> None:
+def test_a_plan_that_cannot_work_is_refused_before_it_begins(plan: list[InstallStep], reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
         in_order(plan)
 

@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
 from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, VALID_TOKEN, token_problems
 from meshproof.mesh.webhooks import parse_webhook
-from meshproof.probes.istiod_api import Call, call_istiod, parse_call, review, review_problems, token_of
+from meshproof.probes.istiod_api import IstiodReply, call_istiod, parse_call, review, review_problems, token_of
 from meshproof.probes.pod_script import Output
 from tests.fakes import LocalKube, pod
 
@@ -43,7 +43,7 @@ def test_tls_that_does_not_verify_is_no_answer() -> None:
     call = parse_call(UNVERIFIED, "", "", "xDS")
     assert not call.refused
     assert not call.let_in
-    assert str(call) == "no answer (curl: (60) SSL certificate problem: self-signed certificate in certificate chain)"
+    assert str(call) == "no response (curl: (60) SSL certificate problem: self-signed certificate in certificate chain)"
 
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
@@ -64,22 +64,24 @@ def test_each_caller_gets_what_it_deserves() -> None:
     assert token_problems(VALID_TOKEN, refused) == [
         "positive control failed: a client with a valid token was rejected (gRPC status 16: authentication failure)"
     ]
-    assert token_problems(NO_TOKEN, silent)[0].startswith("no answer (curl: (60)")
+    assert token_problems(NO_TOKEN, silent)[0].startswith("no response (curl: (60)")
 
 
-def answered(**response: Any) -> Call:
-    return Call(http=200, grpc=None, said="", body=json.dumps({"response": response}))
+def answered(**response: Any) -> IstiodReply:
+    return IstiodReply(http=200, grpc=None, message="", body=json.dumps({"response": response}))
 
 
 def test_an_injection_is_an_allowed_review_with_a_patch() -> None:
     assert review_problems(answered(allowed=True, patch="W10=")) == []
-    assert review_problems(answered(allowed=True)) == ["answers without a patch: the pod would start without a sidecar"]
-    assert review_problems(answered(allowed=False, status={"message": "no"})) == ["refuses: no"]
-    assert review_problems(Call(http=200, grpc=None, said="", body="hello")) == [
-        "answers something else than an admission review: 'hello'"
+    assert review_problems(answered(allowed=True)) == [
+        "the response has no patch: the pod would start without a sidecar"
     ]
-    assert review_problems(Call(http=404, grpc=None, said="not found")) == ["HTTP 404: not found"]
-    assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no answer (curl: (60)")
+    assert review_problems(answered(allowed=False, status={"message": "no"})) == ["denied: no"]
+    assert review_problems(IstiodReply(http=200, grpc=None, message="", body="hello")) == [
+        "the response is not an admission review: 'hello'"
+    ]
+    assert review_problems(IstiodReply(http=404, grpc=None, message="not found")) == ["HTTP 404: not found"]
+    assert review_problems(parse_call(UNVERIFIED, "", "", "x"))[0].startswith("no response (curl: (60)")
 
 
 def test_a_review_asks_for_a_dry_run() -> None:
@@ -126,7 +128,7 @@ def test_a_token_is_asked_for_without_storing_anything() -> None:
             raise ApiError("POST", 403, "forbidden")
 
     assert token_of(Tokens(), CLIENT) == "abc"
-    with pytest.raises(Broken, match="the right to create tokens is needed"):
+    with pytest.raises(Broken, match="grant the right to create serviceaccounts/token"):
         token_of(Forbidden(), CLIENT)
 
 

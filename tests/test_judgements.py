@@ -34,7 +34,7 @@ from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import Admission, Answer, DryRun
 from meshproof.probes.answers import HttpAnswer
-from meshproof.probes.mtls_clients import Reply
+from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
@@ -261,10 +261,12 @@ def test_what_may_answer_is_what_is_needed_and_at_other_gateways_what_is_not_for
     assert allowed_ports(mesh, east, gateway(names.INGRESS, 15021, 80, 443, 15443, 15010)) == {15021, 80, 443}
 
 
-REFUSED = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason="wrong version number"), status=0)
+REFUSED = AttemptReply(
+    tls=TlsAnswer(chain=(), requests_client_certificate=False, reason="wrong version number"), status=0
+)
 
 
-def reply_of(*dns: str, asks: bool = False, status: int = 0) -> Reply:
+def reply_of(*dns: str, asks: bool = False, status: int = 0) -> AttemptReply:
     """Of a server whose certificate has these names."""
     san = x509.SubjectAlternativeName([x509.DNSName(name) for name in dns])
     key = ec.generate_private_key(ec.SECP256R1())
@@ -274,7 +276,7 @@ def reply_of(*dns: str, asks: bool = False, status: int = 0) -> Reply:
         .add_extension(san, critical=False)
         .sign(key, hashes.SHA256())
     )
-    return Reply(tls=TlsAnswer(chain=(built,), asks_client=asks), status=status, reason="closed")
+    return AttemptReply(tls=TlsAnswer(chain=(built,), requests_client_certificate=asks), status=status, reason="closed")
 
 
 ISTIOD_NAMES = ("istiod.istio-system.svc", "istiod-remote.istio-system.svc")
@@ -289,8 +291,12 @@ def test_a_surplus_port_lets_nobody_in_if_it_wants_a_certificate_or_leads_to_ist
     assert harmless(9443, reply_of("shop.example", asks=True)) == known
     assert harmless(9443, reply_of("shop.example", asks=True, status=200)) == "", "it does without"
     assert harmless(9443, REFUSED) == harmless(15012, REFUSED) == "", "it speaks something else"
-    for reason in ("write:errno=104", "0A000126:SSL routines::unexpected eof while reading", "no end within 5 s"):
-        closed_there = Reply(tls=TlsAnswer(chain=(), asks_client=False, reason=reason), status=0)
+    for reason in (
+        "write:errno=104",
+        "0A000126:SSL routines::unexpected eof while reading",
+        "did not finish within 5 s",
+    ):
+        closed_there = AttemptReply(tls=TlsAnswer(chain=(), requests_client_certificate=False, reason=reason), status=0)
         assert harmless(15012, closed_there) == nowhere
         assert harmless(9443, closed_there) == "", "whatever is there may speak before or after something else"
 

@@ -14,8 +14,8 @@ from meshproof.core.model import Topology
 from meshproof.core.progress import Silent
 from meshproof.core.topology import load_topology
 from meshproof.providers.cli_tools.clusters import MadeClusters, is_kept, open_made
-from meshproof.providers.cli_tools.commands import Rehearsal, Shell
-from meshproof.providers.cli_tools.kind import METALLB, Kind, plan_clusters, pool_of, runtime_of
+from meshproof.providers.cli_tools.commands import DryRunner, Shell
+from meshproof.providers.cli_tools.kind import METALLB, KindProvider, plan_clusters, pool_of, runtime_of
 from tests.install_fakes import three_clusters
 from tests.maker_fakes import TOOLBOX, Tools, tools
 
@@ -58,8 +58,8 @@ def world() -> Iterator[Tools]:
         yield world
 
 
-def maker(world: Tools, topology: Topology = SAMENET, *, runtime: str = "docker") -> Kind:
-    return Kind("default", topology, Shell(Silent(), world), runtime=runtime)
+def maker(world: Tools, topology: Topology = SAMENET, *, runtime: str = "docker") -> KindProvider:
+    return KindProvider("default", topology, Shell(Silent(), world), runtime=runtime)
 
 
 def opened(
@@ -123,8 +123,8 @@ def test_podman_is_named_to_kind_and_run_for_the_rest(world: Tools, state: Path)
 
 def test_of_three_clusters_only_those_on_one_network_are_connected(tmp_path: Path) -> None:
     topology = three_clusters(tmp_path)
-    rehearsal = Rehearsal()
-    Kind("x", topology, rehearsal, runtime="docker").connect(topology)
+    rehearsal = DryRunner()
+    KindProvider("x", topology, rehearsal, runtime="docker").connect(topology)
     routes = {" ".join(c.argv[2:]) for c in rehearsal.commands if "exec" in c.argv}
     assert len(routes) == 6
     assert {route for route in routes if "via" in route} == {
@@ -172,7 +172,7 @@ def test_clusters_that_nobody_wrote_down_are_somebody_elses(world: Tools, state:
     with pytest.raises(BadInput) as caught, opened(world):
         pass
     assert str(caught.value) == (
-        f"cluster {TWO} of kind: is there, and nothing on this machine says that meshproof made it\n"
+        f"cluster {TWO} of kind: exists, but this machine has no record that meshproof created it\n"
         f"  repair: choose another --lab-name, or remove it: {DELETE[1]}"
     )
     assert world.lines(state) == [LOOK]
@@ -188,15 +188,15 @@ def test_clusters_of_another_runtime_are_not_forgotten(world: Tools) -> None:
 
 
 def test_a_command_that_fails_is_told_whole_and_nothing_stays(world: Tools, state: Path) -> None:
-    world.failing[f"create cluster --name {TWO}"] = ["exit code 1; last words: no space left"]
+    world.failing[f"create cluster --name {TWO}"] = ["exit code 1; last output: no space left"]
     with pytest.raises(Broken) as caught, opened(world):
         pass
     kubeconfig = f"{state}/cluster2.kubeconfig"
     assert str(caught.value) == (
         f"kind create cluster --name {TWO} --kubeconfig {kubeconfig} --wait 180s --config - <<'END'\n"
         "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnetworking:\n  podSubnet: 10.130.0.0/16\n"
-        "  serviceSubnet: 10.2.0.0/16\nEND: exit code 1; last words: no space left\n"
-        "  repair: run it by hand to see more of it"
+        "  serviceSubnet: 10.2.0.0/16\nEND: exit code 1; last output: no space left\n"
+        "  repair: run it by hand for the complete output"
     )
     assert world.lines(state) == [*START[:3], LOOK, DELETE[0]]
     assert (world.clusters, state.exists()) == ([], False)
@@ -205,12 +205,14 @@ def test_a_command_that_fails_is_told_whole_and_nothing_stays(world: Tools, stat
 def test_what_cannot_be_removed_is_told_tried_all_the_same_and_removed_by_the_next_run(
     world: Tools, state: Path
 ) -> None:
-    world.failing[METALLB] = ["exit code 1; last words: no route to host"]
-    world.failing[f"delete cluster --name {ONE}"] = ["exit code 1; last words: busy"]
+    world.failing[METALLB] = ["exit code 1; last output: no route to host"]
+    world.failing[f"delete cluster --name {ONE}"] = ["exit code 1; last output: busy"]
     with pytest.raises(Broken, match="no route to host") as caught, opened(world):
         pass
     (note,) = caught.value.__notes__
-    assert note.startswith(f"and what was made could not be removed: {DELETE[0]}: exit code 1; last words: busy")
+    assert note.startswith(
+        f"and what had been created could not be removed: {DELETE[0]}: exit code 1; last output: busy"
+    )
     assert world.clusters == [ONE]
     world.lines(state)
     with opened(world):
@@ -228,7 +230,7 @@ def test_a_removal_that_fails_at_the_end_fails_the_run_and_is_tried_again(world:
 
 
 def test_kind_that_does_not_work_at_all_is_asked_once(world: Tools, state: Path) -> None:
-    world.failing[LOOK] = ["exit code 1; last words: is the docker daemon running?"]
+    world.failing[LOOK] = ["exit code 1; last output: is the docker daemon running?"]
     with pytest.raises(Broken, match="is the docker daemon running"), opened(world):
         pass
     assert world.lines(state) == [LOOK]
@@ -274,12 +276,12 @@ def test_podman_is_taken_if_it_is_named_or_alone(
 
 @pytest.mark.parametrize("told", ["", "null", "{}", '{"kind": {"IPAddress": "", "IPPrefixLen": 0}}'])
 def test_a_node_without_an_address_is_named(told: str) -> None:
-    class Mute(Rehearsal):
+    class Mute(DryRunner):
         def run(self, command: object) -> str:
             return told
 
     with pytest.raises(Broken, match=f"{ONE}-control-plane: no IPv4 address in"):
-        Kind("default", SAMENET, Mute(), runtime="docker").peers()
+        KindProvider("default", SAMENET, Mute(), runtime="docker").peers()
 
 
 def test_ranges_of_the_topology_are_taken_unless_they_overlap(tmp_path: Path) -> None:
@@ -308,4 +310,4 @@ def test_load_balancers_have_the_end_of_the_nodes_network() -> None:
 @pytest.mark.parametrize("name", ["", "Big", "a/b", "a" * 17])
 def test_names_that_cannot_be_part_of_a_clusters_are_refused(name: str) -> None:
     with pytest.raises(BadInput, match=f"--lab-name={name}: must be"):
-        Kind(name, SAMENET, Rehearsal(), runtime="docker")
+        KindProvider(name, SAMENET, DryRunner(), runtime="docker")

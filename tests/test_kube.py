@@ -107,7 +107,7 @@ def test_what_is_not_there_is_none_and_other_errors_are_errors(kube: Kube, serve
 
 def test_an_unreachable_server_is_not_ready_and_says_what_was_asked(tmp_path: Path) -> None:
     kube = Kube(kubeconfig(tmp_path, "http://127.0.0.1:9"), "c", name="east")
-    with pytest.raises(NotReady, match="GET /version on east: no answer") as caught:
+    with pytest.raises(NotReady, match="GET /version on east: no response") as caught:
         kube.get("/version")
     assert caught.value.repair == "check that the API server runs and is reachable"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.clients.kubernetes.client import Json, Kube
-from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.clients.kubernetes.rbac import NEEDED, AccessRule, missing_rights
 from meshproof.core.errors import BadInput, Unavailable
 from meshproof.core.model import ClusterName
 from meshproof.core.progress import Silent
@@ -145,7 +145,7 @@ def test_a_context_that_is_not_there_lists_those_that_are(both: Attachment) -> N
     )
     told = refusal(attachment(*both.files))
     assert told == (
-        "cluster cluster1: nothing says which context it is\n"
+        "cluster cluster1: its context is unknown\n"
         "  repair: use --context=cluster1=CONTEXT; contexts in --kubeconfig=files: arn:east, cluster2"
     )
 
@@ -161,18 +161,18 @@ def test_a_file_that_is_no_kubeconfig_is_named_and_not_quoted(tmp_path: Path, te
 def test_a_server_that_does_not_answer_is_named(both: Attachment, tmp_path: Path) -> None:
     gone = kubeconfig(tmp_path, "http://127.0.0.1:9", name="gone")
     told = refusal(attachment(both.files[1], gone, cluster1="gone"))
-    assert told.startswith("context gone for cluster1: its API server http://127.0.0.1:9 does not answer: ")
+    assert told.startswith("context gone for cluster1: its API server http://127.0.0.1:9 does not respond: ")
     assert told.endswith(
-        "repair: see what `kubectl --context=gone get namespaces` says: VPN, proxy, or a cluster that is gone?"
+        "repair: check with `kubectl --context=gone get namespaces`: VPN, proxy, or a deleted cluster?"
     )
 
 
 def test_credentials_that_are_refused_are_named(both: Attachment, east: Cluster) -> None:
     east.status = 401
     assert refusal(both) == (
-        f"context arn:east for cluster1: its API server {east.url} does not take these credentials "
+        f"context arn:east for cluster1: its API server {east.url} rejects these credentials "
         "(HTTP 401: Unauthorized)\n"
-        "  repair: log in again; see what `kubectl --context=arn:east get namespaces` says"
+        "  repair: log in again; check with `kubectl --context=arn:east get namespaces`"
     )
 
 
@@ -184,7 +184,7 @@ def test_all_rights_that_are_missing_are_listed_at_once(both: Attachment, east: 
     west.rules = [rule.as_rbac() for rule in NEEDED if rule.resources != ("pods/exec",)]
     west.rules.append({"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["*"], "resourceNames": ["one"]})
     assert refusal(both) == (
-        "rights that a run needs: some are missing:\n"
+        "rights on the clusters: some are missing:\n"
         "  - context arn:east for cluster1 may not create namespaces, patch namespaces\n"
         "  - context cluster2 for cluster2 may not get pods/exec, create pods/exec\n"
         "  repair: apply deploy/clusterrole.yaml (docs/attach.md)"
@@ -193,7 +193,7 @@ def test_all_rights_that_are_missing_are_listed_at_once(both: Attachment, east: 
 
 def test_rights_by_wildcards_count(west: Cluster, tmp_path: Path) -> None:
     kube = Kube(kubeconfig(tmp_path, west.url), "c")
-    rules = (Rule(group="", resources=("pods/exec",), verbs=("create",)),)
+    rules = (AccessRule(group="", resources=("pods/exec",), verbs=("create",)),)
     west.rules = [{"apiGroups": [""], "resources": ["*/exec"], "verbs": ["create"]}]
     assert missing_rights(kube, rules) == []
     assert kube.calls == 1
@@ -204,7 +204,7 @@ def test_rights_by_wildcards_count(west: Cluster, tmp_path: Path) -> None:
 def test_two_contexts_of_one_cluster_are_no_two_clusters(both: Attachment, east: Cluster, tmp_path: Path) -> None:
     alias = kubeconfig(tmp_path, east.url, name="alias")
     assert refusal(attachment(*both.files, alias, cluster1="arn:east", cluster2="alias")) == (
-        "contexts arn:east and alias: both lead to one cluster, and cluster1 and cluster2 are two\n"
+        "contexts arn:east and alias: both are the same cluster, but cluster1 and cluster2 must be different\n"
         "  repair: name the contexts with --context=cluster2=CONTEXT"
     )
 
@@ -213,8 +213,8 @@ def test_without_pods_to_copy_from_images_must_be_named(both: Attachment, east: 
     for cluster in (east, west):
         del cluster.pods["meshproof-app"]
     assert refusal(both) == (
-        "images of the app probes: no pod on these clusters shows which image they could run\n"
-        "  repair: use --app-image=IMAGE (pytest --help says what must be in it)"
+        "images of the app probes: no pod on these clusters has a suitable image\n"
+        "  repair: use --app-image=IMAGE (pytest --help lists what must be in it)"
     )
     named = attachment(*both.files, images={"app": "mine:1"}, cluster1="arn:east")
     with open_kubeconfig(named, TOPOLOGY, Silent()) as clusters:

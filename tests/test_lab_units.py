@@ -25,7 +25,7 @@ from meshproof.providers.lab.build import debian as packages
 from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.build.images import Image, Layer, archive, copy_for_node
 from meshproof.providers.lab.build.istio_releases import CURRENT, OLDER, RELEASES, before, release_of
-from meshproof.providers.lab.node.load_balancer import AddressBook, PoolExhausted, status_patch
+from meshproof.providers.lab.node.load_balancer import AddressAllocator, PoolExhausted, status_patch
 from meshproof.providers.lab.node.supervisor import Exit
 from meshproof.providers.lab.state import LabFolder, LabSpec, ProcessMark
 
@@ -70,7 +70,7 @@ def test_a_wanted_slot_that_is_blocked_names_the_route() -> None:
         choose_plan("x", [EAST], routes=[vpn], taken=[], wanted=1)
     assert str(caught.value) == (
         "address ranges of lab x: 198.18.16.0/20 overlaps the host's route 198.18.0.0/16 on tun0\n"
-        "  repair: take the route away, choose another slot with --lab-slot=0..15, or stop another lab with "
+        "  repair: remove the route, choose another slot with --lab-slot=0..15, or stop another lab with "
         "`meshproof lab down`"
     )
 
@@ -93,37 +93,37 @@ def service(name: str, kind: str = "LoadBalancer", address: str = "") -> dict[st
 
 
 def test_addresses_differ_stay_the_same_and_survive_a_new_start() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    first, second = book.address_for("ns/a"), book.address_for("ns/b")
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    first, second = allocator.address_for("ns/a"), allocator.address_for("ns/b")
     assert first != second
-    assert book.address_for("ns/a") == first
-    restarted = AddressBook(pool=book.pool)
+    assert allocator.address_for("ns/a") == first
+    restarted = AddressAllocator(pool=allocator.pool)
     assert restarted.address_for("ns/b", wanted=str(second)) == second
 
 
 def test_an_address_that_another_service_holds_is_not_given_twice() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    first = book.address_for("ns/a")
-    assert book.address_for("ns/b", wanted=str(first)) != first
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    first = allocator.address_for("ns/a")
+    assert allocator.address_for("ns/b", wanted=str(first)) != first
 
 
 def test_an_empty_pool_says_so() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/30"))
-    book.address_for("ns/a"), book.address_for("ns/b")
-    with pytest.raises(PoolExhausted, match=r"address for ns/c: the pool 198\.18\.9\.0/30 is used up"):
-        book.address_for("ns/c")
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/30"))
+    allocator.address_for("ns/a"), allocator.address_for("ns/b")
+    with pytest.raises(PoolExhausted, match=r"address for ns/c: the pool 198\.18\.9\.0/30 has no free address"):
+        allocator.address_for("ns/c")
 
 
 @pytest.mark.parametrize(("kind", "address", "patched"), [("ClusterIP", "", False), ("LoadBalancer", "", True)])
 def test_only_services_of_type_load_balancer_are_patched(kind: str, address: str, patched: bool) -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    assert (status_patch(service("a", kind, address), book) is not None) is patched
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    assert (status_patch(service("a", kind, address), allocator) is not None) is patched
 
 
 def test_a_service_that_has_its_address_is_left_alone() -> None:
-    book = AddressBook(pool=IPv4Network("198.18.9.0/29"))
-    assert status_patch(service("a", address="198.18.9.5"), book) is None
-    assert book.held == {"ns/a": IPv4Address("198.18.9.5")}
+    allocator = AddressAllocator(pool=IPv4Network("198.18.9.0/29"))
+    assert status_patch(service("a", address="198.18.9.5"), allocator) is None
+    assert allocator.assigned == {"ns/a": IPv4Address("198.18.9.5")}
 
 
 # -- folders --------------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path) -> None:
     open_folder = tmp_path / "cache"
     open_folder.mkdir()
     open_folder.chmod(0o777)
-    with pytest.raises(BadInput, match=r"can be written by others \(mode drwxrwxrwx\)"):
+    with pytest.raises(BadInput, match=r"is writable by others \(mode drwxrwxrwx\)"):
         private_folder(open_folder)
     open_folder.chmod(0o700)
     assert private_folder(open_folder) == open_folder
@@ -144,7 +144,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "cache"
     foreign.mkdir()
     os.chown(foreign, 12345, 12345)
-    with pytest.raises(BadInput, match="belongs to user 12345, and a root process would execute what lies there"):
+    with pytest.raises(BadInput, match="belongs to user 12345, and root executes programs from it"):
         private_folder(foreign)
 
 
@@ -183,18 +183,18 @@ def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyP
     tmp_path.chmod(0o700)
     monkeypatch.setenv("MESHPROOF_CACHE", str(tmp_path))
     monkeypatch.delenv(locks.HELD, raising=False)
-    with locks.held("x"):
-        with locks.held("x"):
+    with locks.lab_lock("x"):
+        with locks.lab_lock("x"):
             pass  # this very run, or one that it started
         monkeypatch.delenv(locks.HELD)
-        with pytest.raises(BadInput) as caught, locks.held("x"):
+        with pytest.raises(BadInput) as caught, locks.lab_lock("x"):
             pass
         monkeypatch.setenv(locks.HELD, "x")
     assert str(caught.value) == (
         f"lab x: another run is using it (process {os.getpid()})\n"
-        "  repair: wait for its end, or choose another --lab-name"
+        "  repair: wait until it has finished, or choose another --lab-name"
     )
-    with locks.held("x"):
+    with locks.lab_lock("x"):
         assert os.environ[locks.HELD] == "x"
     assert locks.HELD not in os.environ
 
@@ -204,7 +204,7 @@ def test_two_runs_cannot_use_one_lab(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_missing_packages_are_listed_with_the_command_where_we_may_not_install(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = tuple(p for p in packages.PACKAGES if p.name in ("runc", "tini"))
-    monkeypatch.setattr(packages, "missing", lambda: lacking)
+    monkeypatch.setattr(packages, "missing_packages", lambda: lacking)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(BadInput) as caught:
         packages.ensure_packages(Silent())
@@ -317,9 +317,9 @@ def test_a_nodes_copy_shares_files_but_not_databases(tmp_path: Path) -> None:
 
 def test_an_exit_tells_how_and_the_last_words() -> None:
     assert str(Exit(name="east/etcd", code=2, tail="no space")) == (
-        "east/etcd exited with code 2; last words:\n    no space"
+        "east/etcd exited with code 2; last log lines:\n    no space"
     )
-    assert str(Exit(name="east/etcd", code=-9, tail="x")).startswith("east/etcd was killed by SIGKILL; last words:")
+    assert str(Exit(name="east/etcd", code=-9, tail="x")).startswith("east/etcd was killed by SIGKILL; last log lines:")
 
 
 def test_a_machine_that_is_not_fit_gets_every_reason_and_repair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_machine_that_is_not_fit_gets_every_reason_and_repair(monkeypatch: pyt
     with pytest.raises(BadInput) as caught:
         doctor.require_fit(Silent())
     assert str(caught.value) == (
-        "this machine is not fit for a lab: \n  user: user 1000, not root\n  disk: 1 GiB free, 2 wanted\n"
+        "this machine cannot run a lab: \n  user: user 1000, not root\n  disk: 1 GiB free, 2 wanted\n"
         "  repair: \n  user: use sudo\n  disk: free some"
     )
 

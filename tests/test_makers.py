@@ -72,18 +72,17 @@ def test_what_is_needed_to_make_them_is_taken_over(tmp_path: Path) -> None:
     [
         (
             {"provider": "kind", "kubeconfig": "x"},
-            "--kubeconfig with --provider=kind: it speaks of clusters that exist, and kind makes its own\n"
-            "  repair: use --provider=kubeconfig, or leave --kubeconfig away",
+            "--kubeconfig with --provider=kind: it applies to existing clusters only, and kind creates its own\n"
+            "  repair: use --provider=kubeconfig, or omit --kubeconfig",
         ),
         (
             {"provider": "gke", "context": ["cluster1=x"]},
-            "--context with --provider=gke: it speaks of clusters that exist, and gke makes its own\n"
-            "  repair: use --provider=kubeconfig, or leave --context away",
+            "--context with --provider=gke: it applies to existing clusters only, and gke creates its own\n"
+            "  repair: use --provider=kubeconfig, or omit --context",
         ),
         (
             {"provider": "kind", "gke_zone": "Z"},
-            "--gke-zone with --provider=kind: it means something for gke only\n"
-            "  repair: use --provider=gke, or leave --gke-zone away",
+            "--gke-zone with --provider=kind: it applies to gke only\n  repair: use --provider=gke, or omit --gke-zone",
         ),
     ],
 )
@@ -95,7 +94,7 @@ def test_options_of_other_providers_are_refused(given: dict[str, object], told: 
 
 def test_a_runtime_that_we_cannot_use_stops_kind_only() -> None:
     variable = {"KIND_EXPERIMENTAL_PROVIDER": "nerdctl"}
-    with pytest.raises(BadInput, match="KIND_EXPERIMENTAL_PROVIDER=nerdctl: routes are set in node containers of"):
+    with pytest.raises(BadInput, match="KIND_EXPERIMENTAL_PROVIDER=nerdctl: only docker and podman are supported"):
         settings(variable, provider="kind")
     assert settings(variable, provider="gke").making == Making(istioctl=None, images={})
 
@@ -124,7 +123,7 @@ def test_istio_is_that_of_istioctl(tmp_path: Path) -> None:
 
 def test_an_istioctl_whose_images_nobody_has_published_is_refused(tmp_path: Path) -> None:
     program = istioctl(tmp_path, "1.31.0-0123456789ab")
-    with pytest.raises(BadInput, match=r"its version is 1\.31\.0-0123456789ab, and docker\.io/istio has images of"):
+    with pytest.raises(BadInput, match=r"its version is 1\.31\.0-0123456789ab, but docker\.io/istio has images of"):
         toolbox_of(Making(istioctl=program, images={}))
 
 
@@ -174,9 +173,9 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
         "# plan for --provider=kind: multi-primary-samenet\n"
         "# nothing has been started\n"
         "# needs kind, docker, kubectl, istioctl; not in PATH here: kind, docker, kubectl, istioctl\n"
-        "# as if no such clusters existed; answers to questions are examples, which later commands use\n"
+        "# assuming that no such clusters exist; outputs of queries are examples, which later commands use\n"
         "\n"
-        "# which clusters there are\n"
+        "# list of clusters\n"
         "kind get clusters\n"
         "\n"
         "# cluster cluster1, pods 10.129.0.0/16, services 10.1.0.0/16\n"
@@ -185,9 +184,9 @@ def test_a_plan_reads_as_a_script_with_reasons(tmp_path: Path) -> None:
         "kind: Cluster\n"
     )
     assert text.endswith(
-        "\n# -- in the end\n"
+        "\n# -- at the end\n"
         "# clusters and mesh stay (--keep); the next run without --keep removes them:\n"
-        "\n# which clusters there are\n# kind get clusters\n"
+        "\n# list of clusters\n# kind get clusters\n"
         "\n# cluster meshproof-default-cluster1 is removed\n# kind delete cluster --name meshproof-default-cluster1\n"
         "\n# cluster meshproof-default-cluster2 is removed\n# kind delete cluster --name meshproof-default-cluster2"
     )
@@ -198,24 +197,24 @@ def test_with_an_existing_mesh_nothing_is_made(tmp_path: Path) -> None:
     text = plan_of(settings(provider="kind", mesh="existing", keep=True))
     assert "create" not in text
     assert "ip route" not in text
-    assert "the mesh that is there is used (--mesh=existing)" in text
+    assert "the existing mesh is used (--mesh=existing)" in text
 
 
 def test_plans_of_the_lab_and_of_a_kubeconfig_are_a_few_lines(tmp_path: Path) -> None:
     assert plan_of(settings(provider="lab", lab_name="mine")).split("\n")[2:] == [
-        "# lab mine is used if it is up; else Debian packages that are missing are installed, what is",
-        "# not in the cache is built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
+        "# lab mine is used if it is up; otherwise missing Debian packages are installed, programs",
+        "# not in the cache are built, and cluster1, cluster2 are started on this machine, as root (docs/lab.md)",
         "# multi-primary-samenet: routes between pods; the mesh is installed, and the claims are proven",
-        "# a lab that was started is removed",
+        "# a lab started by this run is removed",
     ]
     config = tmp_path / "config"
     config.write_text("contexts: []")
     assert plan_of(settings(kubeconfig=str(config), context=["cluster1=east"])).split("\n")[2:] == [
-        f"# cluster1 is context east of --kubeconfig={config}: asked for its version and our rights",
-        f"# cluster2 is context cluster2 of --kubeconfig={config}: asked for its version and our rights",
-        "# multi-primary-samenet: the mesh that is there is used (--mesh=existing), and the claims are proven "
+        f"# cluster1 is context east of --kubeconfig={config}: its version and our rights are queried",
+        f"# cluster2 is context cluster2 of --kubeconfig={config}: its version and our rights are queried",
+        "# multi-primary-samenet: the existing mesh is used (--mesh=existing), and the claims are proven "
         "(docs/attach.md)",
-        "# clusters stay as they are; probe namespaces that were made are removed",
+        "# clusters stay unchanged; probe namespaces created by this run are removed",
     ]
 
 
@@ -281,4 +280,6 @@ def test_a_mesh_on_clusters_that_were_not_kept_cannot_be_verified(run: pytest.Py
     chosen = ("--provider=kind", "--mesh=existing", "--topology=primary-remote-samenet")
     result = run.runpytest("test_it.py", *chosen)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["*--mesh=existing: kind clusters of --lab-name=default: no run has left them*"])
+    result.stdout.fnmatch_lines(
+        ["*--mesh=existing: kind clusters of --lab-name=default: no earlier run has kept them*"]
+    )

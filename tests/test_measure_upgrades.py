@@ -49,9 +49,9 @@ def test_the_figures_of_all_steps_are_added_up(tmp_path: Path) -> None:
 
 
 def test_a_run_without_an_upgrade_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="its run made no upgrade"):
+    with pytest.raises(BadInput, match="its run has no upgrade"):
         read_upgrades([report(tmp_path / "a", {"TRUST-01": {"result": "SUCCEEDED"}})])
-    with pytest.raises(BadInput, match=r"nothing: verdict\.yaml: there is no such file"):
+    with pytest.raises(BadInput, match=r"nothing: verdict\.yaml: no such file"):
         read_upgrades([tmp_path / "nothing"])
 
 

@@ -24,28 +24,28 @@ ROOT = Path(__file__).resolve().parents[1]
 # What is wrong with a path, and the reason that is given. All of it holds for root, too: /proc/self/mem cannot be read
 # from its begin, /proc takes no new file, and /dev/full is always full.
 TO_READ = {
-    "nowhere.yaml": "there is no such file",
-    ".": "it is a folder, not a file",
-    "file/x.yaml": "a part of its path is a file, not a folder",
+    "nowhere.yaml": "no such file",
+    ".": "is a folder, not a file",
+    "file/x.yaml": "a parent folder is a file, not a folder",
     "/proc/self/mem": "Input/output error",
     f"/tmp/{'x' * 300}": "File name too long",
 }
 FOLDER_TO_WRITE = {
-    "file": "it is a file, not a folder",
-    "file/x": "it cannot be made: Not a directory",
-    "/proc/x": "it cannot be made: No such file or directory",
-    "/proc": "it cannot be written to: *",
-    "x" * 300: "it cannot be made: File name too long",
+    "file": "is a file, not a folder",
+    "file/x": "cannot be created: Not a directory",
+    "/proc/x": "cannot be created: No such file or directory",
+    "/proc": "cannot be written to: *",
+    "x" * 300: "cannot be created: File name too long",
 }
 FILE_TO_WRITE = {
-    ".": "it is a folder, not a file",
-    "nowhere/x": "there is no such folder",
-    "file/x": "there is no such folder",
-    "/proc/x": "there is no such file",
+    ".": "is a folder, not a file",
+    "nowhere/x": "no such folder",
+    "file/x": "no such folder",
+    "/proc/x": "no such file",
     "x" * 300: "File name too long",
 }
 NOT_YAML = "not UTF-8 at byte 0"
-NOT_A_PROGRAM = {"file": "it cannot be executed", "/dev/null": "it is no regular file"}
+NOT_A_PROGRAM = {"file": "is not executable", "/dev/null": "is not a regular file"}
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ ON_KUBECONFIG = ("--provider=kubeconfig", "--kubeconfig=kubeconfig")
 INSTALLING = (*ON_KUBECONFIG, "--mesh=install")
 PYTEST_OPTIONS = [
     *((("--topology",), path, reason) for path, reason in (TO_READ | {"./file": NOT_YAML}).items() if "/" in path),
-    *((("--kubeconfig",), path, reason) for path, reason in (TO_READ | {"/dev/null": "it is no regular file"}).items()),
+    *((("--kubeconfig",), path, reason) for path, reason in (TO_READ | {"/dev/null": "is not a regular file"}).items()),
     *(((*ON_KUBECONFIG, "--istioctl"), path, reason) for path, reason in (TO_READ | NOT_A_PROGRAM).items()),
     *(((*INSTALLING, "--istio-values"), path, reason) for path, reason in (TO_READ | {"file": NOT_YAML}).items()),
     *((("--report-dir",), path, reason) for path, reason in FOLDER_TO_WRITE.items()),
@@ -137,7 +137,7 @@ def test_a_path_that_a_command_cannot_use_is_wrong_input(
 def test_a_topology_of_a_lab_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["lab", "up", "--topology=./nowhere.yaml"]) == 2
     assert capsys.readouterr().err == (
-        "meshproof: --topology=./nowhere.yaml: there is no such file\n  repair: name a readable YAML file\n"
+        "meshproof: --topology=./nowhere.yaml: no such file\n  repair: name a readable YAML file\n"
     )
 
 
@@ -145,7 +145,7 @@ def test_a_topology_of_a_lab_that_cannot_be_read(capsys: pytest.CaptureFixture[s
 def test_a_report_that_measure_cannot_read(path: str, reason: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("docs").mkdir()
     assert measure.main(["--upgrades", path]) == 2
-    reason = {"/proc/self/mem": "a part of", ".": "there is no such file"}.get(path, reason)
+    reason = {"/proc/self/mem": "a parent folder", ".": "no such file"}.get(path, reason)
     told = capsys.readouterr().err
     assert told.startswith(f"meshproof: --upgrades {path}: verdict.yaml: {reason}")
     assert "\n  repair: name the --report-dir of a run\n" in told
@@ -164,7 +164,7 @@ def test_a_folder_that_a_run_in_a_cluster_cannot_write_to(
 def test_a_disk_that_is_full_is_told_when_the_file_is_written(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["diagram", "--topology=multi-primary-samenet", "-o", "/dev/full"]) == 2
     assert capsys.readouterr().err == (
-        "meshproof: -o /dev/full: No space left on device\n  repair: name a file in a folder that exists\n"
+        "meshproof: -o /dev/full: No space left on device\n  repair: name a file in an existing folder\n"
     )
 
 
@@ -175,7 +175,7 @@ def test_a_standard_output_that_is_full_is_told(command: str) -> None:
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (
         2,
-        "meshproof: standard output: No space left on device\n  repair: redirect it to a file that can be written\n",
+        "meshproof: standard output: No space left on device\n  repair: redirect it to a writable file\n",
     )
 
 
@@ -218,5 +218,5 @@ def test_permissions_are_those_of_the_user(tmp_path: Path) -> None:
 
 
 def test_evidence_that_cannot_be_written_breaks_the_claim() -> None:
-    with pytest.raises(Broken, match=r"evidence /proc/x/seen\.txt: there is no such file"):
+    with pytest.raises(Broken, match=r"evidence /proc/x/seen\.txt: no such file"):
         Evidence(Path("/proc/x")).attach("seen", "what was seen")

@@ -47,11 +47,11 @@ def test_on_clusters_of_others_it_must_be_allowed(tmp_path: Path) -> None:
 
     assert told(claim()) == ""
     assert told(SIGNS, allow_disruptive=True) == (
-        "certificates signed with the key of the mesh's CA, on clusters that meshproof did not make: it was not "
-        "allowed\n  repair: --allow-credentials"
+        "certificates signed with the key of the mesh's CA, on clusters that meshproof did not create: not "
+        "allowed by the options\n  repair: --allow-credentials"
     )
     assert told(BREAKS, allow_credentials=True) == (
-        "breaking clusters that meshproof did not make, as TRUST-06 must: it was not allowed\n"
+        "breaking clusters that meshproof did not create, as TRUST-06 must: not allowed by the options\n"
         "  repair: --allow-disruptive"
     )
     assert told(SIGNS, allow_credentials=True) == told(BREAKS, allow_disruptive=True) == ""

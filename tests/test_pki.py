@@ -172,7 +172,7 @@ def test_an_unreadable_certificate_is_named(cluster1: Authority) -> None:
 
 def test_a_key_of_another_certificate_is_found(root: Authority, cluster1: Authority) -> None:
     files = {**bundle_of(cluster1).files(), "ca-key.pem": bundle_of(root).ca_key}
-    assert problems(files) == ["ca-key.pem does not fit ca-cert.pem (L=cluster1,CN=Intermediate CA,O=Istio)"]
+    assert problems(files) == ["ca-key.pem does not match ca-cert.pem (L=cluster1,CN=Intermediate CA,O=Istio)"]
 
 
 def test_an_unreadable_key_is_named_but_not_shown(cluster1: Authority) -> None:
@@ -183,9 +183,7 @@ def test_an_unreadable_key_is_named_but_not_shown(cluster1: Authority) -> None:
     )
     files = bundle_of(cluster1).files()
     assert problems({**files, "ca-key.pem": encrypted}) == ["ca-key.pem cannot be read: it is encrypted"]
-    assert problems({**files, "ca-key.pem": b"hunter2"}) == [
-        "ca-key.pem cannot be read: it is not a private key in PEM"
-    ]
+    assert problems({**files, "ca-key.pem": b"hunter2"}) == ["ca-key.pem cannot be read: it is not a PEM private key"]
 
 
 def test_a_root_that_is_not_the_chain_s_is_found(other_root: Authority, cluster1: Authority) -> None:
@@ -210,7 +208,7 @@ def test_a_missing_link_is_found(root: Authority) -> None:
     assert problems(whole.files()) == []
     holed = replace(whole, cert_chain=pem_of(cluster.cert) + pem_of(root.cert))
     assert problems(holed.files()) == [
-        "the issuer of L=cluster1,CN=Intermediate CA,O=Istio is not there: L=region,CN=Intermediate CA,O=Istio"
+        "the issuer of L=cluster1,CN=Intermediate CA,O=Istio is missing: L=region,CN=Intermediate CA,O=Istio"
     ]
 
 
@@ -223,7 +221,7 @@ def test_a_path_length_that_is_used_up_is_found(root: Authority) -> None:
     middle = make_intermediate(root, locality="region", path_length=0)
     cluster = make_intermediate(middle, locality="cluster1")
     assert problems(bundle_of(cluster).files()) == [
-        "L=region,CN=Intermediate CA,O=Istio allows 0 CAs below itself (pathlen), there are 1"
+        "L=region,CN=Intermediate CA,O=Istio allows 0 CAs below it (pathlen), but there are 1"
     ]
 
 
@@ -238,7 +236,7 @@ def test_a_link_above_that_is_no_ca_is_found(root: Authority) -> None:
     plain = replace(middle, cert=resigned(middle.cert, root, drop=x509.BasicConstraints))
     found = problems(bundle_of(make_intermediate(plain, locality="cluster1")).files())
     assert found == [
-        "L=region,CN=Intermediate CA,O=Istio signs others but is not a CA (basicConstraints CA:TRUE is missing)"
+        "L=region,CN=Intermediate CA,O=Istio signs certificates but is not a CA (basicConstraints CA:TRUE is missing)"
     ]
 
 
@@ -282,13 +280,13 @@ def test_a_certificate_from_the_future_is_found(root: Authority) -> None:
     files = bundle_of(make_intermediate(root, locality="cluster1", now=NOW + DAY)).files()
     (problem,) = problems(files)
     assert "is not valid before" in problem
-    assert problem.endswith("look at the clocks")
+    assert problem.endswith("check the clocks")
 
 
 def test_a_small_key_is_found(root: Authority, cluster1: Authority) -> None:
     weak = Authority(cert=resigned(cluster1.cert, root, key=SMALL_KEY.public_key()), key=SMALL_KEY, above=(root.cert,))
     assert problems(bundle_of(weak).files()) == [
-        "L=cluster1,CN=Intermediate CA,O=Istio has an RSA key of 1024 bits, at least 2048 are safe"
+        "L=cluster1,CN=Intermediate CA,O=Istio has an RSA key of 1024 bits, the minimum is 2048"
     ]
 
 
@@ -360,7 +358,7 @@ def test_an_elliptic_curve_works_too(root: Authority, cluster1: Authority) -> No
     assert verify_chain(cert, [], [root.cert], NOW) == []
     small = ec.generate_private_key(ec.SECP224R1())
     assert verify_chain(resigned(cluster1.cert, root, key=small.public_key()), [], [root.cert], NOW) == [
-        "L=cluster1,CN=Intermediate CA,O=Istio has an EC key of 224 bits, at least 256 are safe"
+        "L=cluster1,CN=Intermediate CA,O=Istio has an EC key of 224 bits, the minimum is 256"
     ]
 
 
@@ -399,7 +397,7 @@ def test_wrong_key_usages_are_found(cluster1: Authority) -> None:
     ]
     assert key_usage_problems(resigned(leaf, cluster1, drop=x509.KeyUsage)) == ["keyUsage lacks digitalSignature"]
     assert key_usage_problems(cluster1.cert) == [
-        "keyUsage has keyCertSign, which is for CAs only",
+        "keyUsage has keyCertSign, which only CAs may have",
         "extendedKeyUsage lacks serverAuth",
         "extendedKeyUsage lacks clientAuth",
         "it is a CA certificate (basicConstraints CA:TRUE)",
@@ -410,9 +408,9 @@ def test_a_workload_that_outlives_its_issuer_is_found(root: Authority) -> None:
     issuer = make_intermediate(root, locality="cluster1", life=DAY)
     leaf, *_ = parse_chain(make_workload(issuer, SPIFFE, life=2 * DAY)[0])
     (problem,) = lifetime_problems(leaf, issuer.cert, longest=90 * DAY)
-    assert problem.startswith("it ends at ")
+    assert problem.startswith("it expires at ")
     assert "after its issuer L=cluster1,CN=Intermediate CA,O=Istio" in problem
-    assert "it lives for 2 days, 0:05:00, longer than 1 day, 0:00:00" in lifetime_problems(
+    assert "its lifetime is 2 days, 0:05:00, longer than 1 day, 0:00:00" in lifetime_problems(
         leaf, issuer.cert, longest=DAY
     )
 

@@ -41,7 +41,7 @@ from meshproof.probes.http import (
     plain_http_from_pod,
     plain_session,
 )
-from meshproof.probes.http_batch import Call
+from meshproof.probes.http_batch import HttpCall
 from meshproof.probes.http_bodies import bodies_from_pod
 from meshproof.probes.pod_script import Output, parse, parse_curl, parse_curls
 from meshproof.probes.tcp import parse_tcp, tcp_from_pod, tcp_from_runner
@@ -56,7 +56,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="this
 
 
 @contextmanager
-def tls_server(folder: Path, *, asks_client: bool, serves: bool = True) -> Iterator[int]:
+def tls_server(folder: Path, *, requests_client_certificate: bool, serves: bool = True) -> Iterator[int]:
     """A TLS server with a workload's certificate; without `serves` it drops every connection unanswered."""
     root = make_root()
     chain, key = make_workload(make_intermediate(root, locality="cluster2"), SPIFFE)
@@ -66,7 +66,7 @@ def tls_server(folder: Path, *, asks_client: bool, serves: bool = True) -> Itera
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
     context.set_alpn_protocols(["istio"])
-    if asks_client:
+    if requests_client_certificate:
         context.load_verify_locations(folder / "root.pem")
         context.verify_mode = ssl.CERT_REQUIRED
     listener = socket.create_server(("127.0.0.1", 0))
@@ -157,7 +157,7 @@ def test_tcp_from_a_pod_counts_the_handshake_and_not_what_is_spoken(shop: int, c
 
 
 def test_a_pod_that_says_nothing_is_our_failure() -> None:
-    with pytest.raises(Broken, match="no answer from its curl"):
+    with pytest.raises(Broken, match="no output from curl"):
         parse_tcp("sh: curl: not found\n", "192.0.2.1", 15443)
 
 
@@ -166,17 +166,17 @@ def hello(port: int, *, sni: str | None = None, alpn: str | None = None) -> Hell
 
 
 @needs_openssl
-@pytest.mark.parametrize("asks_client", [True, False])
-def test_tls_from_a_pod_shows_the_chain_and_the_demand(tmp_path: Path, asks_client: bool) -> None:
-    with tls_server(tmp_path, asks_client=asks_client) as port:
+@pytest.mark.parametrize("requests_client_certificate", [True, False])
+def test_tls_from_a_pod_shows_the_chain_and_the_demand(tmp_path: Path, requests_client_certificate: bool) -> None:
+    with tls_server(tmp_path, requests_client_certificate=requests_client_certificate) as port:
         (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(port, sni="shop.local", alpn="istio")])
     assert [spiffe_ids(cert) for cert in answer.chain] == [(SPIFFE,), (), ()]
-    assert answer.asks_client is asks_client
+    assert answer.requests_client_certificate is requests_client_certificate
 
 
 @needs_openssl
 def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_port: int) -> None:
-    with tls_server(tmp_path, asks_client=False, serves=False) as port:
+    with tls_server(tmp_path, requests_client_certificate=False, serves=False) as port:
         dropped, refused = tls_from_pod(LocalKube(), CLIENT, [hello(port), hello(closed_port)])
     assert not dropped.completed
     assert str(dropped).startswith("refused (")
@@ -187,7 +187,7 @@ def test_tls_from_a_pod_says_why_there_is_no_certificate(tmp_path: Path, closed_
 def test_tls_from_a_pod_does_not_wait_for_ever() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         (answer,) = tls_from_pod(LocalKube(), CLIENT, [hello(silent.getsockname()[1])], timeout_s=0.5)
-    assert answer.reason == "no end within 0.5 s"
+    assert answer.reason == "did not finish within 0.5 s"
 
 
 @needs_curl
@@ -286,7 +286,7 @@ def test_a_script_that_cannot_begin_is_our_failure() -> None:
 
 
 def test_a_row_without_a_version_is_an_answer_without_one() -> None:
-    assert answer_of(parse_curl(row(200))).outcome == "an answer without x-app-version"
+    assert answer_of(parse_curl(row(200))).outcome == "a response without x-app-version"
 
 
 def test_the_ingress_is_asked_for_the_shop(shop: int) -> None:
@@ -356,9 +356,12 @@ def test_errors_of_the_ingress_are_the_same_words_each_time(closed_port: int) ->
 @needs_curl
 def test_each_call_ends_with_its_first_request_without_an_answer(shop: int, closed_port: int) -> None:
     """The others go on; an error that was answered (the shop's second is 503) ends nothing."""
-    served, refused = Call(url=f"http://127.0.0.1:{shop}/", count=3), Call(url=f"http://127.0.0.1:{closed_port}/")
+    served, refused = (
+        HttpCall(url=f"http://127.0.0.1:{shop}/", count=3),
+        HttpCall(url=f"http://127.0.0.1:{closed_port}/"),
+    )
     many = [served, replace(refused, count=5), replace(served, fresh=True), replace(refused, count=5, fresh=True)]
-    replies = calls.call_from_pod(LocalKube(), CLIENT, many)
+    replies = calls.http_calls_from_pod(LocalKube(), CLIENT, many)
     assert [[reply.status for reply in got] for got in replies] == [[200, 503, 200], [0], [200, 503, 200], [0]]
     assert len(set(Shop.callers)) == 4, "one connection for the first call, one for each request of the third"
     assert replies[1][0].error

@@ -434,12 +434,12 @@ def test_without_a_topology_the_legal_ones_are_listed(run: pytest.Pytester) -> N
 @pytest.mark.parametrize(
     ("argument", "told"),
     [
-        ("--topology=nope", "ERROR: --topology=nope: there is no topology of that name"),
+        ("--topology=nope", "ERROR: --topology=nope: no such topology"),
         ("--provider=aws", "ERROR: --provider=aws: there is no such provider"),
-        ("--outage=soon", "ERROR: --outage=soon: not a number of seconds that makes sense here"),
-        ("--mesh=mine", "ERROR: --mesh=mine: there is no such way to get a mesh"),
+        ("--outage=soon", "ERROR: --outage=soon: not a valid number of seconds"),
+        ("--mesh=mine", "ERROR: --mesh=mine: not a valid value"),
         ("--slice=0", "ERROR: --slice=0: not a number of mutants"),
-        ("--outage=nan", "ERROR: --outage=nan: not a number of seconds that makes sense here"),
+        ("--outage=nan", "ERROR: --outage=nan: not a valid number of seconds"),
     ],
 )
 def test_wrong_values_are_usage_errors(run: pytest.Pytester, argument: str, told: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from meshproof.clients.istio.reader_rights import reader_rights
 from meshproof.clients.kubernetes.client import ExecResult
-from meshproof.clients.kubernetes.rbac import READ, Rule, each_right, right_text
+from meshproof.clients.kubernetes.rbac import READ, AccessRule, each_right, right_text
 from meshproof.core.versions import parse_target
 from meshproof.discovery.remote_secrets import RemoteSecret, try_secret
 from meshproof.upgrade.precheck.check import judged
@@ -19,8 +19,8 @@ from tests.fakes import LocalKube, pod
 from tests.test_upgrade_rules import EAST, NOW
 
 
-def rule(group: str, resources: str, verbs: tuple[str, ...] = READ) -> Rule:
-    return Rule(group=group, resources=tuple(resources.split()), verbs=verbs)
+def rule(group: str, resources: str, verbs: tuple[str, ...] = READ) -> AccessRule:
+    return AccessRule(group=group, resources=tuple(resources.split()), verbs=verbs)
 
 
 ISTIO = ("config", "security", "networking", "authentication", "rbac", "telemetry", "extensions")
@@ -62,7 +62,9 @@ Rights = set[tuple[str, str, str]]
 
 
 @pytest.mark.parametrize(("controlled", "chart"), [(False, CHART), (True, (*CHART, *CHART_REMOTE))])
-def test_the_table_is_the_charts_without_what_istiod_does_not_need(controlled: bool, chart: tuple[Rule, ...]) -> None:
+def test_the_table_is_the_charts_without_what_istiod_does_not_need(
+    controlled: bool, chart: tuple[AccessRule, ...]
+) -> None:
     table, given = set(each_right(reader_rights(controlled=controlled))), set(each_right(chart))
     assert table <= given
     without = {right_text(group, resource, "").strip() for group, resource, _ in given - table}

@@ -255,12 +255,12 @@ def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pyte
     assert "was 1, is 2" in capsys.readouterr().out
     assert cli.main(["upgrade", "compare", str(before), str(tmp_path / "none.json")]) == 2
     assert cli.main(["upgrade", "compare", str(before), str(after), "--to=new"]) == 2
-    assert "--to=new: it is no version" in capsys.readouterr().err
+    assert "--to=new: not a version of Istio" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_reported_before_a_mesh_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["upgrade", "record", "-o", "/nowhere/at/all/x.json"]) == 2
-    assert "there is no such folder" in capsys.readouterr().err
+    assert "no such folder" in capsys.readouterr().err
 
 
 def test_a_pod_that_disappears_before_it_is_read_causes_a_second_read(

@@ -8,7 +8,14 @@ import pytest
 
 from meshproof.clients.kubernetes import rollout
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.rollout import bad_states, deployment_ready, missing, pods_ready, refusal_of, shortage
+from meshproof.clients.kubernetes.rollout import (
+    bad_states,
+    deployment_ready,
+    pods_ready,
+    refusal_of,
+    rollout_problem,
+    shortage,
+)
 from meshproof.core.errors import Broken, NotReady
 from tests.install_fakes import FakeKube
 
@@ -60,24 +67,25 @@ def wait(kube: FakeKube, *, timeout_s: float = 5, patient: bool = False) -> None
 
 
 def test_a_deployment_is_rolled_out_when_every_replica_is() -> None:
-    assert missing(deployment()) == ""
-    assert missing(deployment(replicas=0)) == ""
-    assert missing(None) == "it does not exist"
-    assert missing(deployment(generation=2)) == "its controller has not seen its newest change"
-    assert missing(deployment(updatedReplicas=1)) == "2 replicas: 1 updated, 2 ready, 2 available"
-    assert missing(deployment(availableReplicas=0)) == "2 replicas: 2 updated, 2 ready, 0 available"
+    assert rollout_problem(deployment()) == ""
+    assert rollout_problem(deployment(replicas=0)) == ""
+    assert rollout_problem(None) == "it does not exist"
+    assert rollout_problem(deployment(generation=2)) == "its controller has not observed its latest change"
+    assert rollout_problem(deployment(updatedReplicas=1)) == "2 replicas: 1 updated, 2 ready, 2 available"
+    assert rollout_problem(deployment(availableReplicas=0)) == "2 replicas: 2 updated, 2 ready, 0 available"
     assert (
-        missing(deployment() | {"status": {"observedGeneration": 1}}) == "2 replicas: 0 updated, 0 ready, 0 available"
+        rollout_problem(deployment() | {"status": {"observedGeneration": 1}})
+        == "2 replicas: 0 updated, 0 ready, 0 available"
     )
 
 
 def test_pods_of_before_are_seen_where_the_status_is_not_enough() -> None:
     both = [pod("a"), pod("b")]
-    assert missing(deployment(), both) == ""
-    assert missing(deployment(), [*both, pod("c", leaving=True)]) == "2 of 2 pods ready, 3 there"
-    assert missing(deployment(), [pod("a"), pod("b", leaving=True)]) == "1 of 2 pods ready, 2 there"
-    assert missing(deployment(), [pod("a"), pod("b", ready=False)]) == "1 of 2 pods ready, 2 there"
-    assert missing(deployment(availableReplicas=1), both) == "2 replicas: 2 updated, 2 ready, 1 available"
+    assert rollout_problem(deployment(), both) == ""
+    assert rollout_problem(deployment(), [*both, pod("c", leaving=True)]) == "2 of 2 pods ready, 3 exist"
+    assert rollout_problem(deployment(), [pod("a"), pod("b", leaving=True)]) == "1 of 2 pods ready, 2 exist"
+    assert rollout_problem(deployment(), [pod("a"), pod("b", ready=False)]) == "1 of 2 pods ready, 2 exist"
+    assert rollout_problem(deployment(availableReplicas=1), both) == "2 replicas: 2 updated, 2 ready, 1 available"
 
 
 def test_what_kubernetes_says_about_missing_pods_is_named() -> None:
@@ -131,9 +139,9 @@ def test_deleted_pods_are_waited_for_until_others_are_ready() -> None:
     one = deployment(replicas=1)
     old = {"uid-old"}
     pods_ready(kube_with(one, pod("old", leaving=True), pod("new")), ISTIOD, what="x", timeout_s=1, old=old)
-    with pytest.raises(NotReady, match=r"istio-system/istiod: 0 of 1 pods ready, 0 there"):
+    with pytest.raises(NotReady, match=r"istio-system/istiod: 0 of 1 pods ready, 0 exist"):
         pods_ready(kube_with(one, pod("old")), ISTIOD, what="x", timeout_s=0.3, old=old)
-    with pytest.raises(NotReady, match=r"0 of 1 pods ready, 1 there; a/discovery: CrashLoopBackOff"):
+    with pytest.raises(NotReady, match=r"0 of 1 pods ready, 1 exist; a/discovery: CrashLoopBackOff"):
         pods_ready(kube_with(one, crashing("a")), ISTIOD, what="x", timeout_s=0.3)
-    with pytest.raises(Broken, match="Deployment istio-system/istiod on east: is gone"):
+    with pytest.raises(Broken, match="Deployment istio-system/istiod on east: does not exist"):
         pods_ready(kube_with(), ISTIOD, what="x", timeout_s=1)

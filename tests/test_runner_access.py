@@ -86,11 +86,11 @@ def test_what_pods_reach_and_the_runner_does_not_is_said(monkeypatch: pytest.Mon
         access.require("requests from this machine")
     assert str(caught.value) == (
         "requests from this machine: pods can connect to istio-ingressgateway of west (10.0.0.2), this machine cannot\n"
-        "  repair: run it where the gateways can be reached"
+        "  repair: run it on a machine that can reach the gateways"
     )
-    assert access.told == (
-        "istio-ingressgateway of west (10.0.0.2) is asked by the client outside the mesh in east: this machine cannot "
-        "connect to it, pods can",
+    assert access.descriptions == (
+        "istio-ingressgateway of west (10.0.0.2) is called by the client outside the mesh in east: this machine cannot "
+        "connect to it, but pods can",
     )
 
 

@@ -134,7 +134,7 @@ def test_sixty_requests_expose_a_dead_version_but_not_a_small_skew() -> None:
 
 
 def test_equal_shares_cannot_be_told_apart() -> None:
-    with pytest.raises(BadInput, match="no sample tells it from itself"):
+    with pytest.raises(BadInput, match="equals the expected share, so no sample can distinguish them"):
         smallest_sample(0.5, 0.5)
 
 

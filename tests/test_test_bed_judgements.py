@@ -12,10 +12,10 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.controlplane.config_admission import admission_problems
 from meshproof.controlplane.config_consistency import compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import host_problems
-from meshproof.core.waiting import settled
+from meshproof.core.waiting import poll_until_clean
 from meshproof.probes.admission import Answer, ConfigAdmission, DryRun
 from meshproof.probes.answers import HttpAnswer
-from meshproof.probes.http_batch import Call, Reply, reply_of, told_replies
+from meshproof.probes.http_batch import HttpCall, HttpReply, reply_of, summarize_replies
 from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_bodies
 from meshproof.probes.pod_script import parse_curl
 from meshproof.traffic.identity_policies import guard_problems
@@ -28,9 +28,9 @@ from meshproof.workloads.testbed.envoy import probe_envoy_config
 from tests.fakes import mesh_of, row
 
 
-def reply(server: str = "", status: int = 200, **changes: Any) -> Reply:
+def reply(server: str = "", status: int = 200, **changes: Any) -> HttpReply:
     defaults: dict[str, Any] = {"status": status, "version": server, "seconds": 0.01}
-    return Reply(**(defaults | changes))
+    return HttpReply(**(defaults | changes))
 
 
 LOST = reply(status=0, error="Connection refused")
@@ -226,7 +226,7 @@ def test_each_guarded_path_has_its_own_answer() -> None:
     ]
 
 
-def protocols(**changes: list[Reply]) -> dict[str, list[Reply]]:
+def protocols(**changes: list[HttpReply]) -> dict[str, list[HttpReply]]:
     well = {
         "http": [reply("cluster1", protocol="HTTP/1.1", proxied=True)],
         "grpc": [reply("cluster1", protocol="HTTP/2", grpc_status="0", proxied=True)],
@@ -276,7 +276,7 @@ def test_bodies_must_come_back_unchanged_from_where_they_went() -> None:
         "1024 bytes came back changed",
         "1024 bytes: HTTP 413",
         "1024 bytes: timed out",
-        "1024 bytes were answered by nobody known",
+        "1024 bytes were answered by an unknown server",
     ]
 
 
@@ -294,11 +294,14 @@ def test_lines_of_scripts_are_parsed() -> None:
     )
     failed = reply_of(parse_curl(row(0, code=28, message="Operation timed out; really")))
     assert (failed.status, failed.error) == (0, "Operation timed out; really")
-    assert told_replies([failed, failed, reply("cluster2")]) == "Operation timed out; really x2, cluster2 x1"
+    assert summarize_replies([failed, failed, reply("cluster2")]) == "Operation timed out; really x2, cluster2 x1"
 
 
 def test_a_call_shares_a_connection_unless_each_request_needs_one_of_its_own() -> None:
-    shared, fresh = Call(url="http://a/", count=3, headers={"x": "y z"}), Call(url="http://b/", count=2, fresh=True)
+    shared, fresh = (
+        HttpCall(url="http://a/", count=3, headers={"x": "y z"}),
+        HttpCall(url="http://b/", count=2, fresh=True),
+    )
     lines = [call.command(5) for call in (shared, fresh)]
     assert [line.count("request") for line in lines] == [1, 2]
     assert "-H 'x: y z' --fail-early 'http://a/?n=[1-3]'" in lines[0]
@@ -310,8 +313,8 @@ def test_a_call_shares_a_connection_unless_each_request_needs_one_of_its_own() -
 
 def test_problems_that_go_away_in_time_are_none() -> None:
     answers = iter([["not yet"], []])
-    assert settled(lambda: next(answers), timeout_s=5) == []
-    assert settled(lambda: ["still"], timeout_s=0.1) == ["still"]
+    assert poll_until_clean(lambda: next(answers), timeout_s=5) == []
+    assert poll_until_clean(lambda: ["still"], timeout_s=0.1) == ["still"]
 
 
 # -- the test bed ------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_an_unknown_name_gets_the_legal_ones_and_a_guess() -> None:
     with pytest.raises(BadInput) as caught:
         load_topology("primary-remote-multnet")
     assert str(caught.value) == (
-        "--topology=primary-remote-multnet: there is no topology of that name\n"
+        "--topology=primary-remote-multnet: no such topology\n"
         "  repair: did you mean primary-remote-multinet? use one of multi-primary-multinet, multi-primary-samenet, "
         "primary-remote-multinet, primary-remote-samenet, or the path of a YAML file (./my-mesh.yaml)"
     )
@@ -100,7 +100,7 @@ def test_an_unknown_name_gets_the_legal_ones_and_a_guess() -> None:
 def test_a_path_that_is_not_there_is_said_so() -> None:
     with pytest.raises(BadInput) as caught:
         load_topology("./nowhere.yaml")
-    assert str(caught.value) == "--topology=./nowhere.yaml: there is no such file\n  repair: name a readable YAML file"
+    assert str(caught.value) == "--topology=./nowhere.yaml: no such file\n  repair: name a readable YAML file"
 
 
 # What is replaced in GOOD, by what, and what the loader says then.
@@ -109,20 +109,20 @@ GOLDEN = {
         "    network: n2",
         "    netwrok: n2",
         "mesh.yaml:13: unknown key 'netwrok' in cluster 'west'\n"
-        "  repair: did you mean network? legal keys are name, role, network, app_version, control_plane, pods, "
+        "  repair: did you mean network? valid keys are name, role, network, app_version, control_plane, pods, "
         "revision, context, ingress, east_west",
     ),
     "unknown key at the top": (
         "title: Three clusters",
         "titel: Three clusters",
         "mesh.yaml:1: unknown key 'titel' in the topology\n"
-        "  repair: did you mean title? legal keys are title, mesh_id, trust_domain, clusters",
+        "  repair: did you mean title? valid keys are title, mesh_id, trust_domain, clusters",
     ),
     "merge key": (
         "    network: n2",
         "    <<: {network: n2}",
         "mesh.yaml:13: unknown key '<<' in cluster 'west'\n"
-        "  repair: legal keys are name, role, network, app_version, control_plane, pods, revision, context, ingress, "
+        "  repair: valid keys are name, role, network, app_version, control_plane, pods, revision, context, ingress, "
         "east_west",
     ),
     "missing key": (
@@ -143,46 +143,45 @@ GOLDEN = {
     "key twice": (
         "    network: n2",
         "    network: n2\n    network: n3",
-        "mesh.yaml:14: key 'network' of cluster 'west' is there twice (first in line 13)\n"
+        "mesh.yaml:14: key 'network' of cluster 'west' is duplicated (first in line 13)\n"
         "  repair: remove one of the two",
     ),
     "number": (
         "app_version: v2",
         "app_version: 2",
-        "mesh.yaml:14: 'app_version' of cluster 'west' must be text, it is a number (2)\n  repair: put it into quotes",
+        "mesh.yaml:14: 'app_version' of cluster 'west' must be text, not a number (2)\n  repair: put it in quotes",
     ),
     "truth value": (
         "network: n2",
         "network: on",
-        "mesh.yaml:13: 'network' of cluster 'west' must be text, it is a truth value (on)\n"
-        "  repair: put it into quotes",
+        "mesh.yaml:13: 'network' of cluster 'west' must be text, not a boolean (on)\n  repair: put it in quotes",
     ),
     "list for text": (
         "network: n2",
         "network: [n2]",
-        "mesh.yaml:13: 'network' of cluster 'west' must be text, it is a list\n  repair: put it into quotes",
+        "mesh.yaml:13: 'network' of cluster 'west' must be text, not a list\n  repair: put it in quotes",
     ),
     "no value": (
         "mesh_id: mesh1",
         "mesh_id:",
-        "mesh.yaml:2: 'mesh_id' of the topology must be text, it is empty\n  repair: put it into quotes",
+        "mesh.yaml:2: 'mesh_id' of the topology must be text, not empty\n  repair: put it in quotes",
     ),
     "bad name": (
         "name: west",
         "name: West_1",
-        "mesh.yaml:10: 'name' of cluster 'West_1' is not a legal name: 'West_1'\n"
+        "mesh.yaml:10: 'name' of cluster 'West_1' is not a valid name: 'West_1'\n"
         "  repair: use lower-case letters, digits and dashes, at most 63 characters, a letter or digit at both ends",
     ),
     "long name": (
         "name: west",
         f"name: {'w' * 64}",
-        f"mesh.yaml:10: 'name' of cluster '{'w' * 64}' is not a legal name: '{'w' * 64}'\n"
+        f"mesh.yaml:10: 'name' of cluster '{'w' * 64}' is not a valid name: '{'w' * 64}'\n"
         "  repair: use lower-case letters, digits and dashes, at most 63 characters, a letter or digit at both ends",
     ),
     "bad trust domain": (
         "trust_domain: cluster.local",
         "trust_domain: Cluster.local",
-        "mesh.yaml:3: 'trust_domain' of the topology is not a legal name: 'Cluster.local'\n"
+        "mesh.yaml:3: 'trust_domain' of the topology is not a valid name: 'Cluster.local'\n"
         "  repair: use a DNS name in lower case (cluster.local)",
     ),
     "two clusters of one name": (
@@ -205,7 +204,7 @@ GOLDEN = {
     "remote without control plane": (
         "    control_plane: east\n",
         "",
-        "mesh.yaml:10: cluster 'west' is a remote and has no 'control_plane'\n"
+        "mesh.yaml:10: cluster 'west' is a remote but has no 'control_plane'\n"
         "  repair: add 'control_plane: …' with the name of a primary",
     ),
     "dangling control plane": (
@@ -217,7 +216,7 @@ GOLDEN = {
     "control plane is a remote": (
         "control_plane: east",
         "control_plane: west",
-        "mesh.yaml:12: the control plane of cluster 'west' is 'west', which is a remote itself\n"
+        "mesh.yaml:12: the control plane of cluster 'west' is 'west', which is itself a remote\n"
         "  repair: name a primary: east, north",
     ),
     "primary with another control plane": (
@@ -230,18 +229,18 @@ GOLDEN = {
         "pods: 10.3.0.0/16",
         "pods: 10.1.128.0/17",
         "mesh.yaml:20: 'pods' of cluster 'north' (10.1.128.0/17) overlaps that of cluster 'east' (10.1.0.0/16), "
-        "and both are on n1\n  repair: give them separate ranges, or separate networks",
+        "and both clusters are on n1\n  repair: use disjoint ranges, or different networks",
     ),
     "pods with host bits": (
         "pods: 10.3.0.0/16",
         "pods: 10.3.0.1/16",
-        "mesh.yaml:20: 'pods' of cluster 'north' is not a range of addresses: 10.3.0.1/16 has host bits set\n"
-        "  repair: write it as CIDR, for example 10.10.0.0/16",
+        "mesh.yaml:20: 'pods' of cluster 'north' is not an address range: 10.3.0.1/16 has host bits set\n"
+        "  repair: write it in CIDR notation, for example 10.10.0.0/16",
     ),
     "cluster is text": (
         "clusters:\n",
         "clusters:\n  - south\n",
-        "mesh.yaml:5: cluster 1 must be a mapping, it is text\n"
+        "mesh.yaml:5: cluster 1 must be a mapping, not text\n"
         "  repair: give it name, role, network, app_version, control_plane, pods, revision, context, ingress, "
         "east_west",
     ),
@@ -249,7 +248,7 @@ GOLDEN = {
         "mesh_id: mesh1",
         "mesh_id: mesh1: mesh2",
         "mesh.yaml:2: not valid YAML: mapping values are not allowed here\n"
-        "  repair: mind indentation, colons and quotes",
+        "  repair: check indentation, colons and quotes",
     ),
 }
 
@@ -269,7 +268,7 @@ WHOLE = {
     ),
     "list": (
         "- a\n",
-        "mesh.yaml:1: the topology must be a mapping, it is a list\n"
+        "mesh.yaml:1: the topology must be a mapping, not a list\n"
         "  repair: give it title, mesh_id, trust_domain, clusters",
     ),
     "no clusters": (
@@ -278,7 +277,7 @@ WHOLE = {
     ),
     "clusters as a mapping": (
         HEAD + "clusters: {east: {}}\n",
-        "mesh.yaml:4: 'clusters' must be a list, it is a mapping\n  repair: begin each cluster with '- name: …'",
+        "mesh.yaml:4: 'clusters' must be a list, not a mapping\n  repair: begin each cluster with '- name: …'",
     ),
     "only remotes": (
         HEAD
@@ -287,11 +286,11 @@ WHOLE = {
           - {name: a, role: remote, control_plane: b, network: n, app_version: v1}
           - {name: b, role: remote, control_plane: a, network: n, app_version: v2}
         """),
-        "mesh.yaml:5: no cluster is a primary, so nothing controls the mesh\n  repair: make one 'role: primary'",
+        "mesh.yaml:5: no cluster is a primary, so the mesh has no control plane\n  repair: make one 'role: primary'",
     ),
     "two documents": (
         GOOD + "---\n" + GOOD,
-        "mesh.yaml:21: not valid YAML: but found another document\n  repair: mind indentation, colons and quotes",
+        "mesh.yaml:21: not valid YAML: but found another document\n  repair: check indentation, colons and quotes",
     ),
     "not UTF-8": (
         b"title: caf\xe9\n",

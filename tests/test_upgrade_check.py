@@ -21,7 +21,7 @@ from meshproof.cli import upgrade_check as command
 from meshproof.cli.select_mesh import Chosen
 from meshproof.clients.istio.istioctl import parse_messages
 from meshproof.clients.kubernetes.client import ApiError, ExecResult, Json, Kube
-from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import AccessRule as Right
 from meshproof.clients.process import run
 from meshproof.core.errors import BadInput, Broken, NotReady
 from meshproof.core.names import SYSTEM_NAMESPACE
@@ -396,11 +396,11 @@ def test_the_istioctl_of_the_target_is_used_where_available(tmp_path: Path) -> N
 
 
 def test_a_program_may_tell_by_its_exit_code_if_it_says_something() -> None:
-    assert run(["sh", "-c", "echo x; exit 79"], timeout_s=5, telling=(79,)) == "x\n"
+    assert run(["sh", "-c", "echo x; exit 79"], timeout_s=5, accepted_exit_codes=(79,)) == "x\n"
     for script in ("exit 79", "echo x; exit 78"):
         with pytest.raises(Broken, match="exit code 7"):
-            run(["sh", "-c", script], timeout_s=5, telling=(79,))
-    with pytest.raises(Broken, match="not what was expected: 'x'"):
+            run(["sh", "-c", script], timeout_s=5, accepted_exit_codes=(79,))
+    with pytest.raises(Broken, match="unexpected output: 'x'"):
         parse_messages("x")
     assert parse_messages("") == parse_messages("null") == ()
 
@@ -565,7 +565,7 @@ def test_the_exit_code_says_what_the_verdict_does(
     del there(mesh, 0).objects[f"/api/v1/namespaces/{SYSTEM_NAMESPACE}/services/istiod"]
     assert cli.main(ask) == 4
     assert cli.main([*ask[:-1], "--istioctl=/nowhere/istioctl"]) == 2
-    assert "--istioctl=/nowhere/istioctl: there is no such file" in capsys.readouterr().err
+    assert "--istioctl=/nowhere/istioctl: no such file" in capsys.readouterr().err
 
     def silent(*_: object) -> Chosen:
         raise NotReady("cluster1", "no answer")

@@ -104,7 +104,7 @@ def test_the_mesh_of_a_lab_says_itself_what_it_is(monkeypatch: pytest.MonkeyPatc
     assert chosen("--lab-name=mine", "--topology=multi-primary-samenet").options == found.options
     with pytest.raises(BadInput, match="--topology=primary-remote-samenet: the running mesh is multi-primary-samenet"):
         chosen("--lab-name=mine", "--topology=primary-remote-samenet")
-    with pytest.raises(BadInput, match="lab default: is not up, and no option names contexts of a kubeconfig"):
+    with pytest.raises(BadInput, match="lab default: is not up, and no contexts of a kubeconfig were given"):
         chosen()
-    with pytest.raises(BadInput, match="--topology=all: there is one mesh at a time"):
+    with pytest.raises(BadInput, match="--topology=all: this command works on one mesh"):
         chosen("--topology=all")

@@ -18,7 +18,7 @@ from meshproof.clients.istio.release_notes import (
     LAST_KNOWN,
     REMOVED,
 )
-from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import AccessRule as Right
 from meshproof.core.errors import BadInput
 from meshproof.core.versions import Version, parse_target
 from meshproof.upgrade.precheck.check import RULES, judged
@@ -96,7 +96,7 @@ def test_every_record_of_a_release_has_a_source_and_is_known() -> None:
 
 @pytest.mark.parametrize(("text", "proxies"), [("1.31", "1.31.0"), ("v1.30.4", "1.30.4"), ("1.31.0-rc.1", "1.31.0")])
 def test_a_target_is_a_version(text: str, proxies: str) -> None:
-    assert parse_target(text).proxies_say == proxies
+    assert parse_target(text).reported_by_proxies == proxies
 
 
 @pytest.mark.parametrize("text", ["", "131", "latest", "2.0", "1.31.x"])

@@ -49,8 +49,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the shell h
 room = int(os.environ.get("ROOM", "4"))
 capacity.limits = lambda most: (capacity.Limit(labs=room, found=f"room for {{room}}", repair="make room"),)
 capacity.running = lab.running = lambda name: None
-lab.prepare = lambda releases, narrator: note(f"prepare {{releases[0].number}}")
-remains.find = lambda name: name
+lab.prepare_machine = lambda releases, narrator: note(f"prepare {{releases[0].number}}")
+remains.find_remains = lambda name: name
 lab.save_logs = lambda folder, target: None
 lab.down = lambda name, narrator: note(f"down {{name}}")
 
@@ -108,6 +108,7 @@ import pytest
 from fixtures.report import FACTS
 from meshproof.claims.claim import REMOTES, Isolation, Registry, claim
 from meshproof.core.errors import ClaimFailed
+from meshproof.claims.claim import Isolation
 
 registry = Registry()
 told = dict(promised_by="nobody", hint="look there", registry=registry)

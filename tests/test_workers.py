@@ -43,7 +43,7 @@ def test_as_many_labs_fit_as_the_scarcest_resource_allows(machine: list[str]) ->
         must_fit(LABS)
     assert str(caught.value) == (
         "-n 3: this machine can run 2 labs side by side:\n  8.5 GiB of memory available, 4 needed for each lab\n"
-        "  repair: use -n 2\n  or end other programs, or use a bigger machine"
+        "  repair: use -n 2\n  or stop other programs, or use a machine with more memory"
     )
 
 

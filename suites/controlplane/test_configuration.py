@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, Isolation, claim
 from meshproof.claims.findings import Findings
-from meshproof.clients.istio.configuration import objects_of, probe_route
+from meshproof.clients.istio.configuration import config_objects, probe_route
 from meshproof.controlplane.config_admission import admission_problems
 from meshproof.controlplane.config_consistency import COMPARED, compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
@@ -56,7 +56,7 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     ):
         hosts_arrive(context.snapshot, expected, of=ours)
     findings = Findings("remotes")
-    for remote, there in zip(mesh.remotes, together(lambda c: objects_of(c.kube), mesh.remotes), strict=True):
+    for remote, there in zip(mesh.remotes, together(lambda c: config_objects(c.kube), mesh.remotes), strict=True):
         primary = mesh.control_plane_of(remote)
         findings.examine(
             str(remote), [f"{what} is ignored: only {primary} is read" for what in ignored_in_remote(there)]
@@ -76,7 +76,7 @@ def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     """A rule in one primary applies only to clients of that cluster, so that answers depend on where a request is
     sent."""
     snapshot = context.snapshot
-    found = together(lambda cluster: objects_of(cluster.kube, COMPARED), context.mesh.primaries)
+    found = together(lambda cluster: config_objects(cluster.kube, COMPARED), context.mesh.primaries)
     services = {
         str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
     }

@@ -35,7 +35,7 @@ def test_a_dead_endpoint_is_detected_without_istiod(app_redeploy: AppRedeploy, e
     """
     findings = Findings("loads")
     drill, bound = app_redeploy.drill, BOUNDS.route_around.seconds
-    drills.attach(evidence, drill, "app-redeploy")
+    drills.attach_drill(evidence, drill, "app-redeploy")
     gone, measured = app_redeploy.removed.injected.monotonic_s, dict[str, str]()
     for source in drill.sources:
         must_have_been_healthy(drill, (str(source),))

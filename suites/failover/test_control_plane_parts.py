@@ -39,7 +39,7 @@ def test_api_servers_may_be_down(drill_runner: DrillRunner, evidence: Evidence) 
         with stop_api_servers(drill_runner.fault_context, drill_runner.mesh.clusters) as drill.transient_fault:
             pause(SAMPLES.api_server_s)
         followed = propagation_problems(drill.snapshot, BOUNDS.watched_again.seconds)
-    drills.attach(evidence, drill, "api-servers")
+    drills.attach_drill(evidence, drill, "api-servers")
     judge_no_loss(findings, drill, name)
     for direction, problems in followed.items():
         findings.examine(f"afterwards {direction}", problems)
@@ -72,7 +72,7 @@ def test_remote_secrets_may_change_under_load(drill_runner: DrillRunner, evidenc
         with rotate_tokens(drill_runner.fault_context, pairs):
             pass
         followed = propagation_problems(drill.snapshot, BOUNDS.secret_back.seconds)
-    drills.attach(evidence, drill, "secrets")
+    drills.attach_drill(evidence, drill, "secrets")
     judge_no_loss(findings, drill, "remote secrets", but=forgotten(drill) if drill_runner.mesh.remotes else None)
     for what, found in (("removed", left), ("made again", returned), ("rotated", followed)):
         for client, problems in found.items():
@@ -110,7 +110,7 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
                     lambda each: try_capabilities(drill.snapshot, each, namespace=spaces[each]), primaries
                 )
                 waits = waiting.result()
-    drills.attach(evidence, drill, "replicas")
+    drills.attach_drill(evidence, drill, "replicas")
     judge_no_loss(findings, drill, "one replica killed")
     judge_gaps(
         findings, evidence, drill, availability_monitor, dict(zip(clients, drill_runner.mesh.clusters, strict=True))
@@ -137,7 +137,7 @@ def test_a_crash_of_istiod_heals_by_itself(drill_runner: DrillRunner, evidence: 
             lambda each: killed.enter_context(crash_istiod(drill_runner.fault_context, each)), primaries
         )
         drill.transient_fault = transient_faults[0]
-    drills.attach(evidence, drill, "crash")
+    drills.attach_drill(evidence, drill, "crash")
     judge_no_loss(findings, drill, "every istiod killed")
     for victim, transient_fault in zip(primaries, transient_faults, strict=True):
         late = (

@@ -41,7 +41,7 @@ def test_a_killed_gateway_is_replaced(drill_runner: DrillRunner, resilient: Load
                 pass
             silent = all_answer(drill_runner.mesh, drill.snapshot, DEFAULT, timeout_s=BOUNDS.rejoin.seconds)
             findings.examine(f"new gateway of {victim}", silent or not_used(victim))
-        drills.attach(evidence, drill, victim.name)
+        drills.attach_drill(evidence, drill, victim.name)
         judge_gateway(findings, drill, victim)
         if drill.leaves_unhealthy:
             break
@@ -73,7 +73,7 @@ def test_a_partition_costs_no_local_request(
             for target in (DEFAULT, resilient):
                 silent = all_answer(drill_runner.mesh, drill.snapshot, target, timeout_s=BOUNDS.rejoin.seconds)
                 findings.examine(f"after {name}, every cluster answers {target.name}".strip(), silent)
-        drills.attach(evidence, drill, f"{a}-{b}-{'one-way' if one_way else 'both-ways'}")
+        drills.attach_drill(evidence, drill, f"{a}-{b}-{'one-way' if one_way else 'both-ways'}")
         judge_partition(findings, drill, name)
         if drill.leaves_unhealthy:
             break

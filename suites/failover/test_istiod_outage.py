@@ -29,7 +29,7 @@ def test_no_request_is_lost_while_istiod_is_down(outages: Outages, evidence: Evi
     findings = Findings("loads")
     for outage in outages:
         drill = outage.drill
-        drills.attach(evidence, drill, outage.victim.name)
+        drills.attach_drill(evidence, drill, outage.victim.name)
         for source in drill.of():
             must_have_been_healthy(drill, (source,))
             problems = lost(drill.history, drill.down, (source,))

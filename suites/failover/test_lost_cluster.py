@@ -44,7 +44,7 @@ def test_a_lost_cluster_is_survived_and_rejoins(
                 pause(SAMPLES.lost_s)
             silent = all_answer(drill_runner.mesh, drill.snapshot, resilient, timeout_s=BOUNDS.cluster_back.seconds)
             findings.examine(f"{name} and back, every cluster answers", silent)
-        drills.attach(evidence, drill, victim.name)
+        drills.attach_drill(evidence, drill, victim.name)
         judge_lost_cluster(findings, drill, victim, name)
         if drill.leaves_unhealthy:
             break
@@ -78,7 +78,7 @@ def test_a_cluster_that_hangs_is_survived(drill_runner: DrillRunner, resilient: 
         silent = all_answer(drill_runner.mesh, drill.snapshot, resilient, timeout_s=BOUNDS.rejoin.seconds)
         findings.examine(f"{name} and going on, every cluster answers", silent)
         followed = propagation_problems(drill.snapshot, BOUNDS.rejoin.seconds)
-    drills.attach(evidence, drill, victim.name)
+    drills.attach_drill(evidence, drill, victim.name)
     judge_lost_cluster(findings, drill, victim, name)
     for direction, problems in followed.items():
         findings.examine(f"{name} and going on, {direction}", problems)

@@ -17,7 +17,7 @@ from meshproof.gateways.network_isolation import isolation_problems, reach_pods
 from meshproof.gateways.passthrough import plain_http_replies
 from meshproof.mesh.handles import Cluster
 from meshproof.probes.http import app_url, http_from_pod
-from meshproof.probes.mtls_clients import Attempt, Reply
+from meshproof.probes.mtls_clients import Attempt, AttemptReply
 from meshproof.run.claim_context import ClaimContext
 
 
@@ -94,7 +94,7 @@ def test_services_behind_the_gateway_require_a_mesh_identity(context: ClaimConte
     pairs = list(context.mesh.pairs_across_networks)
     callers = {server: client for client, server in reversed(pairs)}
 
-    def call_services(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, Reply]]:
+    def call_services(pair: tuple[Cluster, Cluster]) -> list[tuple[Attempt, AttemptReply]]:
         client, server = pair
         return call_services_behind(snapshot, client, server, everything=callers[server] is client)
 

@@ -18,7 +18,7 @@ from meshproof.gateways.surplus_ports import (
 )
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import ServiceFacts
-from meshproof.probes.mtls_clients import Reply
+from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod
 from meshproof.run.claim_context import ClaimContext
 from suites.needs import EAST_WEST
@@ -84,7 +84,7 @@ def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
     seen = {(c, str(s), a): found for (c, s, a), found in zip(places, together(probe_address, places), strict=True)}
     for cluster, service in services:
         allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
-        accepting, replied = set[int](), dict[int, Reply]()
+        accepting, replied = set[int](), dict[int, AttemptReply]()
         for address in service.addresses:
             answers, surplus = seen[cluster, str(service), address]
             for who, got in answers.items():

@@ -12,10 +12,10 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
 from meshproof.core.names import APP_CLUSTER
-from meshproof.core.waiting import settled
+from meshproof.core.waiting import poll_until_clean
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
-from meshproof.probes.http_batch import Call, call_from_pod
+from meshproof.probes.http_batch import HttpCall, http_calls_from_pod
 from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.identity_policies import EXPECTED, guard_problems
 from meshproof.traffic.mtls_policies import plain_problems, security_problems
@@ -35,7 +35,7 @@ def test_plain_text_is_rejected(context: ClaimContext) -> None:
     test_bed = context.test_bed
     findings = Findings("ways")
     ways = [(client, server) for client in context.mesh.clusters for server in context.mesh.clusters]
-    found = together(lambda way: settled(lambda: plain_problems(context.snapshot, test_bed, *way)), ways)
+    found = together(lambda way: poll_until_clean(lambda: plain_problems(context.snapshot, test_bed, *way)), ways)
     for (client, server), problems in zip(ways, found, strict=True):
         findings.examine(f"{client} to {server}", problems)
     findings.conclude()
@@ -59,9 +59,9 @@ def test_identity_policies_are_enforced(context: ClaimContext) -> None:
     def problems(way: tuple[Cluster, Cluster]) -> list[str]:
         client, server = way
         urls = [test_bed.url(service_of(server), f"{GUARDED}/{path}") for path in EXPECTED]
-        calls = [Call(url=url, count=SAMPLES.repeated) for url in urls]
+        calls = [HttpCall(url=url, count=SAMPLES.repeated) for url in urls]
         pod = context.snapshot.of(client).client
-        return settled(lambda: guard_problems(call_from_pod(client.kube, pod, calls)))
+        return poll_until_clean(lambda: guard_problems(http_calls_from_pod(client.kube, pod, calls)))
 
     for (client, server), found in zip(ways, together(problems, ways), strict=True):
         findings.examine(f"{client} to {server}", found)

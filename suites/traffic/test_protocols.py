@@ -8,9 +8,9 @@ from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
-from meshproof.core.waiting import settled
+from meshproof.core.waiting import poll_until_clean
 from meshproof.mesh.handles import Cluster
-from meshproof.probes.http_batch import Call, call_from_pod
+from meshproof.probes.http_batch import HttpCall, http_calls_from_pod
 from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems
 from meshproof.run.claim_context import ClaimContext
 from meshproof.traffic.protocols import PROTOCOLS, protocol_calls, protocol_problems
@@ -35,8 +35,8 @@ def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
 
     def from_client(client: Cluster) -> list[list[str]]:
         pod, services = context.snapshot.of(client).client, [service_of(server) for server in mesh.clusters]
-        calls = [Call(url=test_bed.url(service)) for service in services]
-        await_services(lambda: [replies[0].outcome for replies in call_from_pod(client.kube, pod, calls)])
+        calls = [HttpCall(url=test_bed.url(service)) for service in services]
+        await_services(lambda: [replies[0].outcome for replies in http_calls_from_pod(client.kube, pod, calls)])
         return judged(bodies_from_pod(client.kube, pod, [test_bed.url(service, ECHO_PATH) for service in services]))
 
     def through_ingress(client: Cluster) -> list[list[str]]:
@@ -48,7 +48,9 @@ def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
 
     def await_services(request: Callable[[], list[str]]) -> None:
         """Wait, within bounds, until proxies have these new services: bodies are sent only once."""
-        settled(lambda: [outcome for outcome, server in zip(request(), servers, strict=True) if outcome != server])
+        poll_until_clean(
+            lambda: [outcome for outcome, server in zip(request(), servers, strict=True) if outcome != server]
+        )
 
     def judged(bodies: list[list[BodyAnswer]]) -> list[list[str]]:
         return [body_problems(answers, server) for answers, server in zip(bodies, servers, strict=True)]
@@ -86,7 +88,7 @@ def test_protocols_work_between_clusters(context: ClaimContext) -> None:
         last: dict[str, list[str]] = {}
 
         def request_all() -> list[str]:
-            replies = iter(call_from_pod(client.kube, pod, calls))
+            replies = iter(http_calls_from_pod(client.kube, pod, calls))
             for server in mesh.clusters:
                 seen = {protocol: next(replies) for protocol in PROTOCOLS}
                 last[f"{client} to {server}"] = protocol_problems(seen, {server.name})
@@ -94,7 +96,7 @@ def test_protocols_work_between_clusters(context: ClaimContext) -> None:
             last[f"{client} to all"] = protocol_problems(seen, {cluster.name for cluster in mesh.clusters})
             return [problem for found in last.values() for problem in found]
 
-        settled(request_all)
+        poll_until_clean(request_all)
         return last
 
     for found in together(problems, mesh.clusters):

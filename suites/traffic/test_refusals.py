@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.core.concurrency import together
-from meshproof.core.waiting import settled
+from meshproof.core.waiting import poll_until_clean
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import NAME_AN_INGRESS
 from meshproof.run.claim_context import ClaimContext
@@ -25,7 +25,7 @@ def test_unknown_hosts_and_paths_are_rejected(context: ClaimContext) -> None:
     findings = Findings("gateways")
 
     def problems_of(cluster: Cluster) -> list[str]:
-        return settled(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
+        return poll_until_clean(lambda: refusal_problems(request_each_kind(runner_access, snapshot, test_bed, cluster)))
 
     findings.skip(context.snapshot.without_ingress, NAME_AN_INGRESS)
     found = together(problems_of, context.snapshot.with_ingress)

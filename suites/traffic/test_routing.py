@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from meshproof.claims.claim import Isolation, claim
 from meshproof.claims.findings import Findings
-from meshproof.clients.istio.configuration import is_probe, objects_of, place_of
+from meshproof.clients.istio.configuration import config_objects, is_probe, place_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
@@ -80,7 +80,7 @@ def test_failing_local_endpoints_are_replaced(context: ClaimContext) -> None:
     for primary in mesh.primaries:
         if detects_outliers_everywhere(primary):
             continue
-        for rule in objects_of(primary.kube, ["DestinationRule"]):
+        for rule in config_objects(primary.kube, ["DestinationRule"]):
             findings.examine(
                 f"{primary} {place_of(rule)}", [] if is_probe(rule) else failover_without_outlier_detection(rule)
             )

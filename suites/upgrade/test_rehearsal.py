@@ -56,7 +56,7 @@ def test_an_upgrade_by_revision_costs_nothing(upgrade_by_revision: Rehearsal, ev
     """
     findings = Findings("steps")
     judge_rehearsal(upgrade_by_revision, findings)
-    rehearsals.attach(evidence, upgrade_by_revision)
+    rehearsals.attach_upgrade(evidence, upgrade_by_revision)
     findings.conclude()
 
 
@@ -76,7 +76,7 @@ def test_an_upgrade_in_place_costs_nothing(upgrade_in_place: Rehearsal, evidence
     """
     findings = Findings("steps")
     judge_rehearsal(upgrade_in_place, findings)
-    rehearsals.attach(evidence, upgrade_in_place)
+    rehearsals.attach_upgrade(evidence, upgrade_in_place)
     findings.conclude()
 
 

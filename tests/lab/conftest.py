@@ -45,7 +45,7 @@ def lab(narrator: Narrator) -> Iterator[Lab]:
     started = labs.up(name, CLUSTERS, narrator, stays=False)
     yield started
     assert labs.down(name, narrator), "the lab was gone before its end"
-    assert not remains.find(name)
+    assert not remains.find_remains(name)
 
 
 @pytest.fixture

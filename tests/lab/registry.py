@@ -22,7 +22,7 @@ from meshproof.clients.process import run
 from meshproof.core.errors import Broken
 from meshproof.core.model import ClusterName
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.api import Lab, request_daemon
 from meshproof.providers.lab.build.debian import program
 from meshproof.providers.lab.build.images import APP, CLIENT
 
@@ -91,7 +91,7 @@ def _on_node(lab: Lab, cluster: ClusterName, binary: Path, config: Path) -> Iter
 
     def asks() -> None:
         ask_it = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://{ADDRESS}/v2/"]
-        code = run([*enter, *ask_it], timeout_s=10, telling=(CANNOT_CONNECT,))
+        code = run([*enter, *ask_it], timeout_s=10, accepted_exit_codes=(CANNOT_CONNECT,))
         if code != UNAUTHORIZED:
             raise NotYet(f"it answers {code}")
 
@@ -104,7 +104,7 @@ def _on_node(lab: Lab, cluster: ClusterName, binary: Path, config: Path) -> Iter
 
 
 def _containerd(lab: Lab, cluster: ClusterName) -> str:
-    return str(ask(lab.folder, {"do": "status"})["processes"][f"{cluster}/containerd"])
+    return str(request_daemon(lab.folder, {"do": "status"})["processes"][f"{cluster}/containerd"])
 
 
 def _fill(lab: Lab, cluster: ClusterName) -> None:

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 from meshproof.clients.process import run
 from meshproof.core.model import ClusterName
-from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.api import Lab, request_daemon
 from meshproof.providers.lab.build.debian import program
 from meshproof.providers.lab.build.images import Image, Layer, archive
 from tests.containerfile import TOP, Containerfile
@@ -52,7 +52,7 @@ def write_image(name: str, target: Path) -> Path:
 
 def load(lab: Lab, cluster: ClusterName, tarball: Path) -> None:
     """Put an image into the containerd of one cluster of a lab."""
-    pid = ask(lab.folder, {"do": "status"})["processes"][f"{cluster}/containerd"]
+    pid = request_daemon(lab.folder, {"do": "status"})["processes"][f"{cluster}/containerd"]
     ctr = [str(program("ctr")), "--address", "/run/containerd/containerd.sock", "-n", "k8s.io"]
     run(["nsenter", "-t", str(pid), "-m", *ctr, "images", "import", tarball], timeout_s=120)
 

@@ -147,7 +147,7 @@ def test_what_is_there_and_not_ours_is_in_the_way_and_stays(lab: Lab, kubes: lis
         done = visit.pytest(*options(lab), *IMAGES)
         assert done.returncode == pytest.ExitCode.USAGE_ERROR
         told = done.stdout + done.stderr
-        assert "there is something that meshproof did not make:\n  - west: Namespace meshproof-clients\n" in told
+        assert "objects that meshproof did not create are in the way:\n  - west: Namespace meshproof-clients\n" in told
         for one, other in zip(before, together(everything, kubes), strict=True):
             assert differences(one, other) == []
     finally:

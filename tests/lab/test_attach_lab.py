@@ -149,7 +149,7 @@ def visit(mesh: Mesh, tokens: dict[Cluster, str], tmp_path: Path) -> Visit:
 def test_a_run_on_clusters_of_others_leaves_no_trace(
     lab: Lab, mesh: Mesh, visit: Visit, tokens: dict[Cluster, str], narrator: Narrator
 ) -> None:
-    """Whose topology is what `meshproof detect` has found there."""
+    """BoundOrigin topology is what `meshproof detect` has found there."""
     before = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     assert all(namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES) for cluster in mesh.clusters)
@@ -222,7 +222,7 @@ def test_an_upgrade_is_checked_without_a_write_and_with_what_may_not_be_read(
 def test_without_a_topology_what_is_there_is_proposed_and_nothing_is_run(visit: Visit) -> None:
     done = visit.pytest("--cluster1-context=arn:east", "--cluster2-context=arn:west")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "west (context arn:west): remote of east (it dials that istiod), network network2" in done.stderr
+    assert "west (context arn:west): remote of east (it connects to that istiod), network network2" in done.stderr
     _, _, text = done.stderr.partition("run `pytest --topology=mesh.yaml`:\n")
     proposed = yaml.safe_load(text)
     wanted = yaml.safe_load(FOUND)
@@ -246,8 +246,10 @@ def test_another_topology_than_the_one_that_is_there_is_refused_with_all_differe
         "  - cluster2 (context arn",
         "  - cluster2 (context arn",
     ]
-    assert "the topology says it is a primary, no istiod is there: it is a remote of cluster2" in told[0]
-    assert told[-1].endswith("istio-system/istio-ingressgateway, which is not there; istio-ingress/istio-ingress is")
+    assert "the topology has a primary, but it has no istiod: it is a remote of cluster2" in told[0]
+    assert told[-1].endswith(
+        "istio-system/istio-ingressgateway, which does not exist; the cluster has istio-ingress/istio-ingress"
+    )
 
 
 def test_whoever_writes_to_a_cluster_is_noticed(mesh: Mesh) -> None:
@@ -345,7 +347,7 @@ def test_a_remote_by_istios_documentation_is_proven_and_notes_say_what_was_not_e
         (visit.folder / "mesh.yaml").write_text(INSTALLED)  # which says nothing about the second's ingress gateway
         done = visit.pytest("--topology=mesh.yaml", *contexts, *IMAGES, "-k", PROVEN, timeout_s=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "west has no ingress gateway: what is proven through one is skipped there" in done.stdout
+    assert "west has no ingress gateway: checks through one are skipped there" in done.stdout
     claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
     assert {code: row["result"] for code, row in claims.items()} == dict.fromkeys(PROVEN.split(" or "), "SUCCEEDED")
     skipped = "not examined: ingress gateway of west, since west has no ingress gateway"

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.lab
 
 
 def must_be_gone(name: str, *, but_folder: bool = False) -> None:
-    left = remains.find(name)
+    left = remains.find_remains(name)
     if left.processes or left.namespaces or left.links or left.cgroups or (left.folder and not but_folder):
         raise NotYet(str(left))
 
@@ -48,7 +48,7 @@ def test_a_second_lab_takes_other_ranges_by_itself(lab: Lab, scratch_name: str) 
 
 
 def test_a_second_lab_of_the_same_name_is_refused(lab: Lab) -> None:
-    with pytest.raises(BadInput, match=f"lab {lab.folder.name}: runs already"):
+    with pytest.raises(BadInput, match=f"lab {lab.folder.name}: is already running"):
         labs.up(lab.folder.name, CLUSTERS, Silent(), stays=False)
     assert not lab.problems()
 
@@ -58,7 +58,7 @@ def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_na
     daemon = LabFolder(scratch_name).daemon
     assert daemon is not None
     os.kill(daemon.pid, signal.SIGKILL)
-    left = remains.find(scratch_name)
+    left = remains.find_remains(scratch_name)
     assert left.namespaces
     assert left.cgroups
     again = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=True)
@@ -89,7 +89,7 @@ def test_an_interrupted_start_leaves_nothing(scratch_name: str) -> None:
     ) as process:
 
         def begun() -> None:
-            if not remains.find(scratch_name).processes:
+            if not remains.find_remains(scratch_name).processes:
                 raise NotYet("no process of the lab yet")
 
         eventually(begun, what="the first process of the lab", timeout_s=20, poll_s=0.1)
@@ -115,14 +115,16 @@ def test_an_exit_while_starting_fails_at_once_with_the_last_words(
     monkeypatch.setattr(labs, "ensure_images", lambda *_: seed)
     with pytest.raises(Broken) as caught:
         labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
-    assert "east/kube-scheduler exited with code 7; last words:\n    the scheduler is out of sorts" in str(caught.value)
+    assert "east/kube-scheduler exited with code 7; last log lines:\n    the scheduler is out of sorts" in str(
+        caught.value
+    )
     must_be_gone(scratch_name)
 
 
 def test_a_process_that_ends_later_is_noticed_and_named(scratch_name: str) -> None:
     lab = labs.up(scratch_name, CLUSTERS[:1], Silent(), stays=False)
     assert lab.problems() == ()
-    outer = labs.ask(lab.folder, {"do": "status"})["processes"]["east/kube-scheduler"]
+    outer = labs.request_daemon(lab.folder, {"do": "status"})["processes"]["east/kube-scheduler"]
     inner = int(Path(f"/proc/{outer}/task/{outer}/children").read_text())
     os.kill(inner, signal.SIGKILL)
 

@@ -16,7 +16,7 @@ from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.providers.lab.api import Lab, ask
+from meshproof.providers.lab.api import Lab, request_daemon
 from meshproof.providers.lab.build.images import CLIENT
 from meshproof.providers.lab.node.network import NAMESPACES
 
@@ -72,11 +72,11 @@ def reaches(kube: Kube, address: str) -> bool:
 def test_pods_of_one_network_reach_each_other_and_of_two_do_not(lab: Lab, pods: tuple[str, str]) -> None:
     east, west = (c.name for c in lab.clusters)
     for groups, expected in (([[east, west]], True), ([[east], [west]], False), ([[east, west]], True)):
-        ask(lab.folder, {"do": "connect", "groups": groups})
+        request_daemon(lab.folder, {"do": "connect", "groups": groups})
         assert reaches(kube_of(lab, 0), pods[0]), "positive control: a pod reaches its own cluster's pods"
         assert reaches(kube_of(lab, 0), pods[1]) is expected
         assert reaches(kube_of(lab, 1), pods[0]) is expected
-    ask(lab.folder, {"do": "connect", "groups": []})
+    request_daemon(lab.folder, {"do": "connect", "groups": []})
 
 
 def test_names_of_the_cluster_are_answered_and_others_are_not(lab: Lab, pods: tuple[str, str]) -> None:
@@ -94,7 +94,7 @@ def test_nothing_leaves_the_lab(lab: Lab) -> None:
         defaults = [r for r in router.get_routes(family=socket.AF_INET) if r["dst_len"] == 0]
     assert defaults == [], "the router has no way out"
     for node in plan.nodes:
-        init = ask(lab.folder, {"do": "status"})["processes"][f"{node.cluster}/kubelet"]
+        init = request_daemon(lab.folder, {"do": "status"})["processes"][f"{node.cluster}/kubelet"]
         child = Path(f"/proc/{init}/task/{init}/children").read_text().strip()
         resolv = subprocess.run(
             ["nsenter", "-t", child, "-m", "cat", "/etc/resolv.conf"], capture_output=True, text=True, timeout=30

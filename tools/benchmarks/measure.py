@@ -1,7 +1,7 @@
-"""How long things take on this machine, measured, and written to docs/performance.md (about sixteen minutes).
+"""Measures performance on this machine and writes docs/performance.md (takes about sixteen minutes).
 
 python -m tools.benchmarks.measure                            at the top of the checkout, as root
-python -m tools.benchmarks.measure --upgrades REPORT_DIR …    its part about upgrades only, from runs made here
+python -m tools.benchmarks.measure --upgrades REPORT_DIR …    only its section on upgrades, from runs on this machine
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WORKERS = (0, 2, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Goal:
-    """A figure that we want to reach: seconds or GiB."""
+    """A target value: seconds or GiB."""
 
     clusters_s: float = 15.0
     mesh_s: float = 20.0
@@ -53,7 +53,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TopologyTimes:
-    """One topology: removing what was there, installing it, all claims but failover on the ready mesh (seconds)."""
+    """One topology: removing the previous mesh, installing it, all claims except failover on the ready mesh
+    (seconds)."""
 
     name: str
     remove_s: float
@@ -66,7 +67,7 @@ class TopologyTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """All topologies with so many workers (0: one process). `seconds` is None where the machine cannot bear it."""
+    """All topologies with a number of workers (0: one process). `seconds` is None if the machine is too small."""
 
     workers: int
     seconds: float | None
@@ -74,7 +75,7 @@ class Matrix:
 
 
 def machine() -> str:
-    """This machine in a line: processor, cores, memory, kernel."""
+    """This machine in one line: processor, cores, memory, kernel."""
     cpu = next((x.split(":")[1].strip() for x in _lines("/proc/cpuinfo") if x.startswith("model name")), "?")
     memory = int(next(x.split()[1] for x in _lines("/proc/meminfo") if x.startswith("MemTotal"))) / 2**20
     return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, Linux {platform.release()}"
@@ -85,7 +86,7 @@ def _lines(path: str) -> list[str]:
 
 
 def measure(narrator: Narrator, *, rounds: int = 3) -> str:
-    """Measure and return the document. Takes about sixteen minutes; starts and removes a lab of its own, `measure`."""
+    """Measure and return the document. Takes about sixteen minutes; starts and removes its own lab, `measure`."""
     remains.clear(LAB)
     gobuild.ensure_programs(narrator)
     ups, downs = [], []
@@ -99,7 +100,7 @@ def measure(narrator: Narrator, *, rounds: int = 3) -> str:
             downs.append(time.monotonic() - begin)
     try:
         times = [_topology(name, narrator) for name in available()]
-        # Once more the first, now as a change from the last.
+        # The first topology again, now as a change from the last.
         times.append(_topology(available()[0], narrator))
     finally:
         labs.down(LAB, narrator)
@@ -108,14 +109,14 @@ def measure(narrator: Narrator, *, rounds: int = 3) -> str:
 
 
 def side_by_side(workers: int, narrator: Narrator) -> Matrix:
-    """Every claim but failover on all topologies, with so many workers, from no clusters to none."""
+    """Every claim except failover on all topologies with this many workers, including clusters' start and removal."""
     chosen = ["-n", str(workers)] if workers else []
     folder = FOLDER / f"{workers}-workers"
     begin = time.monotonic()
     try:
         with narrator.step(f"all topologies, {workers or 'no'} workers"):
             run_claims("all", LAB, *chosen, "--ignore=suites/failover", f"--report-dir={folder}", keep=False)
-    except Broken as problem:  # more than this machine can bear
+    except Broken as problem:  # too much for this machine
         narrator.say(f"no figure of {workers} workers: {problem}")
         return Matrix(workers=workers, seconds=None, claims=0)
     seconds = time.monotonic() - begin
@@ -133,7 +134,7 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
     daemon = LabFolder(LAB).daemon
     return TopologyTimes(
         name=name,
-        remove_s=_step_seconds(first, "the mesh that was there is removed", default=0.0),
+        remove_s=_step_seconds(first, "previous mesh removed", default=0.0),
         install_s=_step_seconds(first, f"mesh {name}"),
         pass_s=spent,
         claims=verdict["counts"]["SUCCEEDED"],
@@ -143,7 +144,7 @@ def _topology(name: str, narrator: Narrator) -> TopologyTimes:
 
 
 def _step_seconds(output: str, title: str, default: float | None = None) -> float:
-    """The seconds that the narration gives for a step."""
+    """The duration of a step in the progress output."""
     match = re.search(rf"\+ *([\d.]+) s  {re.escape(title)}$", output, re.MULTILINE)
     if match:
         return float(match[1])
@@ -168,7 +169,7 @@ def render(
     matrix: Sequence[Matrix],
     growth: Growth,
 ) -> str:
-    """The document."""
+    """The text of docs/performance.md."""
     goal = Goal()
     rows = "\n".join(
         f"| {t.name} | {t.remove_s:.1f} s | {t.install_s:.1f} s | {t.remove_s + t.install_s:.1f} s "
@@ -232,7 +233,7 @@ def _list(values: Sequence[float]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code 0: written; 1: it failed; 2: the input was wrong."""
+    """Exit codes: 0 written; 1 failure; 2 invalid input."""
     description = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m tools.benchmarks.measure", description=description)
     parser.add_argument("--upgrades", nargs="+", type=Path, metavar="REPORT_DIR", help="runs of --upgrade-to made here")
@@ -246,10 +247,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _write(upgrades: Sequence[Path] | None) -> None:
     if not TARGET.parent.is_dir():
-        raise BadInput(f"file {TARGET}", "there is no such folder here", "run it at the top of the checkout")
+        raise BadInput(f"file {TARGET}", "no such folder", "run it in the top folder of the checkout")
     named = f"file {TARGET}"
     writable_file(named, TARGET)
-    before = read_text(named, TARGET, "run it at the top of the checkout") if TARGET.exists() else ""
+    before = read_text(named, TARGET, "run it in the top folder of the checkout") if TARGET.exists() else ""
     if upgrades:
         write_text(named, TARGET, with_section(before, section(read_upgrades(upgrades), machine())))
     else:

@@ -1,4 +1,4 @@
-"""How time and API requests of a pass grow with the mesh: with more services, and with a third cluster."""
+"""Measures how time and API requests of a pass grow with more services, and with a third cluster."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from meshproof.mesh.objects import SERVICE_OF_SLICE
 from meshproof.providers.lab import api as labs
 
 BASE: Final = "multi-primary-multinet"
-"""Every primary watches every cluster, and every cluster has a gateway: what grows, grows here."""
+"""The topology with most growth: every primary watches every cluster, and every cluster has a gateway."""
 EXTRA_SERVICES: Final = (0, 10, 100, 500)
 RED: Final = tuple(f"{result:<7} " for result in (Result.FAILED, Result.BROKEN))
-"""How the closing table of a run names a claim that does not hold."""
+"""Prefixes of claims that do not hold in the summary of a run."""
 NAMESPACE: Final = "scale"
 PORT: Final = 80
 KNOWN_S: Final = 180.0
-"""How long proxies may take to know new services before a pass begins: it is the pass that is measured."""
+"""Deadline for proxies to learn of new services before a pass, since only the pass is measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:
-    """One pass: how big the mesh was, how long it took (seconds), and what it asked of the API servers."""
+    """One pass: the size of the mesh, the duration in seconds, and the number of API requests."""
 
     clusters: int
     services: int
@@ -49,7 +49,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Growth:
-    """The passes, and by what was measured why there is no figure of it: this machine could not bear it."""
+    """The passes, and the reasons of missing figures, by what was to be measured."""
 
     passes: Sequence[Pass]
     missing: Mapping[str, str]
@@ -72,7 +72,7 @@ def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> Growth:
                 what = f"{count} clusters, {services} more services in each"
                 with narrator.step(what):
                     found.append(_pass(topology, lab_name, folder, count, services))
-        except Broken as problem:  # more than this machine can bear: what was measured before stands
+        except Broken as problem:  # too much for this machine: earlier figures are kept
             missing[what] = problem.reason
             narrator.say(f"no figures of {what}: {problem}")
         finally:
@@ -81,45 +81,45 @@ def measure_scale(lab_name: str, narrator: Narrator, folder: Path) -> Growth:
 
 
 def _topology_of(count: int, folder: Path) -> Path:
-    """The base topology with `count` clusters, each a primary on a network of its own."""
-    told: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
-    for number in range(len(told["clusters"]) + 1, count + 1):
+    """The base topology with `count` clusters, each a primary on its own network."""
+    spec: dict[str, Any] = yaml.safe_load((TOPOLOGIES / f"{BASE}.yaml").read_text())
+    for number in range(len(spec["clusters"]) + 1, count + 1):
         extra = {"name": f"cluster{number}", "role": "primary", "network": f"network{number}"}
-        told["clusters"].append(extra | {"app_version": f"v{number}"})
+        spec["clusters"].append(extra | {"app_version": f"v{number}"})
     path = folder / f"{BASE}-of-{count}.yaml"
-    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
     return path
 
 
 def _pass(topology: Path, lab_name: str, folder: Path, clusters: int, services: int) -> Pass:
     lab = labs.running(lab_name)
     if lab is None:
-        raise Broken(f"lab {lab_name}", "it is not up any more")
+        raise Broken(f"lab {lab_name}", "it is no longer up")
     mesh = Mesh.of(load_topology(str(topology)), lab.clusters, lab.toolbox)
     together(lambda cluster: _add_services(cluster.kube, services), mesh.clusters)
     must_be_healthy(mesh, timeout_s=KNOWN_S)
     begin = time.monotonic()
     run_claims(str(topology), lab_name, "--ignore=suites/failover", f"--report-dir={folder}")
     seconds = time.monotonic() - begin
-    told = yaml.safe_load((folder / FILE_NAME).read_text())
+    verdict = yaml.safe_load((folder / FILE_NAME).read_text())
     return Pass(
         clusters=clusters,
         services=services,
         seconds=seconds,
-        requests=told["api_requests"]["total"],
-        claims=told["counts"]["SUCCEEDED"],
+        requests=verdict["api_requests"]["total"],
+        claims=verdict["counts"]["SUCCEEDED"],
     )
 
 
 def run_claims(topology: str, lab_name: str, *extra: str, keep: bool = True) -> str:
-    """Run claims, by default with the mesh kept, and return what pytest printed. Raises `Broken` unless all hold."""
+    """Run claims, by default keeping the mesh, and return pytest's output. Raises `Broken` unless all hold."""
     kept = ["--keep"] if keep else []
     argv = [sys.executable, "-m", "pytest", f"--topology={topology}", f"--lab-name={lab_name}", *kept, *extra]
     done = run(argv, capture_output=True, text=True)
     if done.returncode:
         red = [line.strip() for line in done.stdout.splitlines() if line.startswith((*RED, "  last seen "))]
         why = "; ".join(red) or done.stdout[-2000:]
-        raise Broken(f"claims on {topology}", why, "figures of a mesh that is not healthy mean nothing")
+        raise Broken(f"claims on {topology}", why, "figures of an unhealthy mesh are meaningless")
     return done.stdout
 
 
@@ -132,7 +132,7 @@ def _add_services(kube: Kube, count: int) -> None:
 
 
 def _service(name: str) -> Iterable[Json]:
-    """The endpoint's address is for documentation (RFC 5737): nobody calls it, all proxies are told of it."""
+    """The endpoint's address is reserved for documentation (RFC 5737): all proxies get it, but nothing calls it."""
     yield core("Service", metadata(name, NAMESPACE), spec={"ports": [{"name": "http", "port": PORT}]})
     yield {
         "apiVersion": "discovery.k8s.io/v1",
@@ -145,7 +145,7 @@ def _service(name: str) -> Iterable[Json]:
 
 
 def render_scale(growth: Growth) -> str:
-    """A table of passes, and what could not be measured."""
+    """A table of passes, and missing figures."""
     rows = "\n".join(
         f"| {p.clusters} | {p.services} | {p.claims} | {p.seconds:.1f} s | {p.requests} |" for p in growth.passes
     )

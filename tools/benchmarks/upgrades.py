@@ -1,4 +1,4 @@
-"""What upgrades took and cost, from the verdicts of runs, as a section of docs/performance.md."""
+"""Durations and losses of upgrades, from the verdicts of runs, as a section of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from meshproof.core.path_options import read_text
 
 TITLE: Final = "## Upgrades"
 WAYS: Final = {"UPGRADE-04": "in place", "UPGRADE-03": "by revision"}
-"""The claims whose figures tell of the steps of an upgrade."""
+"""The claims with figures about the steps of an upgrade."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade:
     """One upgrade there and back: `moving_s` is the time of all steps until the mesh was healthy, `proving_s` that of
-    all passes of claims between them; `longest` is the step that took longest, with its seconds."""
+    all passes of claims between them; `longest` is the longest step, with its seconds."""
 
     topology: str
     way: str
@@ -39,7 +39,7 @@ class Upgrade:
 
 
 def read_upgrades(folders: Sequence[Path]) -> list[Upgrade]:
-    """From the report folders of runs with `--upgrade-to`. Raises `BadInput` naming a folder without any."""
+    """From the report folders of runs with `--upgrade-to`. Raises `BadInput` naming a folder without an upgrade."""
     found: list[Upgrade] = []
     for folder in folders:
         named, repair = f"--upgrades {folder}", "name the --report-dir of a run"
@@ -49,10 +49,10 @@ def read_upgrades(folders: Sequence[Path]) -> list[Upgrade]:
         except yaml.YAMLError as problem:
             raise BadInput(f"{named}: {FILE_NAME}", f"not valid YAML: {str(problem).splitlines()[0]}", repair) from None
         if not isinstance(verdict, dict) or not isinstance(verdict.get("topologies"), dict):
-            raise BadInput(f"{named}: {FILE_NAME}", "it is no verdict", repair)
+            raise BadInput(f"{named}: {FILE_NAME}", "not a verdict", repair)
         here = [each for name, topology in verdict["topologies"].items() for each in _of(name, topology["claims"])]
         if not here:
-            raise BadInput(named, "its run made no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
+            raise BadInput(named, "its run has no upgrade", "run: pytest --upgrade-to=1.31 suites/upgrade")
         found += here
     return found
 
@@ -92,10 +92,10 @@ def section(upgrades: Sequence[Upgrade], machine: str) -> str:
 Made by `python -m tools.benchmarks.measure --upgrades REPORT_DIR …` from the verdicts of runs of `--upgrade-to`. \
 Measured on: {machine}.
 From one release to the next and back to the first, in all clusters, under load: steps with the time until the mesh was
-healthy again, and between them passes of all non-disruptive claims, each in a process of its own. Lost are requests
-with resilience settings; those with Istio's defaults are listed separately ([failover.md](failover.md)).
+healthy again, and between them passes of all non-disruptive claims, each in its own process. Lost are requests
+with resilience settings; those with Istio's defaults are in a separate column ([failover.md](failover.md)).
 
-| topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest answer \
+| topology | way | result | steps | passes of claims | requests | lost | lost with defaults | slowest response \
 | longest step |
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
@@ -108,12 +108,12 @@ def _named(longest: tuple[str, float]) -> str:
 
 
 def with_section(document: str, text: str) -> str:
-    """The document with this section in place of its old one, or at its end."""
+    """The document with this section replaced, or appended."""
     without = re.sub(rf"\n*^{TITLE}\n.*?(?=^## |\Z)", "\n\n", document, flags=re.MULTILINE | re.DOTALL).rstrip()
     return f"{without}\n\n{text}" if text else f"{without}\n"
 
 
 def section_of(document: str) -> str:
-    """The section that a document has; empty if it has none."""
+    """The section of a document; empty if it has none."""
     found = re.search(rf"^{TITLE}\n.*?(?=^## |\Z)", document, flags=re.MULTILINE | re.DOTALL)
     return found[0].rstrip() + "\n" if found else ""

@@ -1,4 +1,4 @@
-"""deploy/clusterrole.yaml, made from the rights that a run needs; whoever manages the clusters applies it."""
+"""Generates deploy/clusterrole.yaml from the rights that a run needs, for administrators of clusters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_SECRETS,
     FOR_UPGRADE_CHECK,
     NEEDED,
-    Rule,
+    AccessRule,
 )
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -27,32 +27,32 @@ READ_SECRETS: Final = "meshproof-read-secrets"
 
 _RBAC: Final = "rbac.authorization.k8s.io"
 _HEADER: Final = f"""\
-# What meshproof must be allowed on a cluster whose mesh it verifies. Apply it to each cluster, and bind what is wanted:
+# The rights that meshproof needs on a cluster whose mesh it verifies. Apply it to each cluster, and bind what you need:
 #
 #   kubectl apply -f deploy/clusterrole.yaml
 #   kubectl create clusterrolebinding {VERIFY} --clusterrole={VERIFY} --user=NAME
 #
-# Made from src/meshproof/clients/kubernetes/rbac.py by
-# `python -m tools.docs.cluster_role`: change it there. docs/attach.md tells more.
+# Generated from src/meshproof/clients/kubernetes/rbac.py by
+# `python -m tools.docs.cluster_role`: change it there. See docs/attach.md.
 """
 
-ROLES: Final[tuple[tuple[str, str, tuple[Rule, ...]], ...]] = (
-    (VERIFY, "Without it a run does not begin.", NEEDED),
+ROLES: Final[tuple[tuple[str, str, tuple[AccessRule, ...]], ...]] = (
+    (VERIFY, "Required for every run.", NEEDED),
     (
         READ_SECRETS,
-        "Without it the claims about CAs, issuers and remote secrets are skipped. It lets read all secrets.",
+        "Without it the claims about CAs, issuers and remote secrets are skipped. It allows reading all secrets.",
         FOR_SECRETS,
     ),
     (
         "meshproof-upgrade-check",
-        "For meshproof upgrade check and --upgrade-to: without it some of the rules say that they do not know.",
+        "For meshproof upgrade check and --upgrade-to: without it some of the rules report 'unknown'.",
         FOR_UPGRADE_CHECK,
     ),
     ("meshproof-credentials", "For --allow-credentials only.", FOR_CREDENTIALS),
     ("meshproof-pull-secret", "For --image-pull-secret only.", FOR_PULL_SECRET),
     ("meshproof-disruptive", "For --allow-disruptive only.", FOR_DISRUPTION),
 )
-"""Name, what for, and rules."""
+"""Name, purpose, and rules."""
 
 
 def current() -> str:
@@ -60,11 +60,11 @@ def current() -> str:
     return _HEADER + "".join(_document(*role) for role in ROLES)
 
 
-def _document(name: str, why: str, rules: Iterable[Rule]) -> str:
+def _document(name: str, why: str, rules: Iterable[AccessRule]) -> str:
     return f"---\n# {why}\n{yaml.safe_dump(cluster_role(name, rules), sort_keys=False, width=120)}"
 
 
-def cluster_role(name: str, rules: Iterable[Rule]) -> Json:
+def cluster_role(name: str, rules: Iterable[AccessRule]) -> Json:
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRole",

@@ -1,4 +1,4 @@
-"""docs/statistics.md, made from the tests and sample sizes that claims use."""
+"""Generates docs/statistics.md from the tests and sample sizes that claims use."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def current() -> str:
 
 Generated from the code (`python -m tools.docs.statistics`); do not edit.
 
-Who answers a request is a matter of chance, so a share is never exactly what it should be. A claim about shares
+Which endpoint answers a request is random, so a share is never exactly the expected one. A claim about shares
 therefore takes **one sample of a size fixed beforehand** and makes **one exact two-sided test** of it:
 
-- expected shares come from the weights of the endpoints that the proxy really has (TRAFFIC-01, 02), or from the
-  weights that were written (TRAFFIC-03), never from a hard-coded 50:50;
-- a single failed request in the sample fails the claim before shares are looked at;
-- alpha is {ALPHA:.0e}: a fair mesh is called unfair once in a million tests, so a red one is no accident;
-- nothing is asked again until it fits: three tries at alpha would be another, laxer test.
+- expected shares come from the weights of the proxy's actual endpoints (TRAFFIC-01, 02), or from the
+  configured weights (TRAFFIC-03), never from a hard-coded 50:50;
+- a single failed request in the sample fails the claim before shares are tested;
+- alpha is {ALPHA:.0e}: a false alarm occurs once in a million tests, so a failure is not chance;
+- samples are not repeated until one passes: three tries at alpha would be a different, laxer test.
 
 Requests are sent one at a time, over kept-alive connections, since proxies balance request by request. Not several at
 once: Envoy's least-request balancing, Istio's default, then prefers the endpoint that answers sooner, and the shares
-would tell the distance of the clusters, not their weights. One at a time it is a fair coin.
+would reflect the distance of the clusters, not their weights. One at a time the choice is a fair coin flip.
 
 ## What an even pair's sample shows
 
 `{SAMPLES.shares}` requests per source (TRAFFIC-01 and 02) are the smallest sample that exposes 60:40 with a power of
-{POWER:.0%}; the right-hand columns say how likely a sample of that size exposes each skew.
+{POWER:.0%}; the right-hand columns are the probability that a sample of that size exposes each skew.
 
 {_table(0.5, _EVEN)}
 A skew of 55:45 would take {smallest_sample(0.5, 0.55)} requests per source.
@@ -52,13 +52,13 @@ A skew of 55:45 would take {smallest_sample(0.5, 0.55)} requests per source.
 {_table(0.8, _WEIGHTED, (100, 200, SAMPLES.weights, 700, 958, 2000))}
 ## All of them answer
 
-Where a claim only asks that every cluster answers (TRAFFIC-09), it sends {SAMPLES.spread} requests: of two even
-clusters one stays unseen with a chance of 2 · 0.5^{SAMPLES.spread} = {2 * 0.5**SAMPLES.spread:.1g}.
+Where a claim only requires that every cluster answers (TRAFFIC-09), it sends {SAMPLES.spread} requests: of two even
+clusters one is missed with a probability of 2 · 0.5^{SAMPLES.spread} = {2 * 0.5**SAMPLES.spread:.1g}.
 """
 
 
 def _table(share: float, others: tuple[float, ...], sizes: tuple[int, ...] = _SIZES) -> str:
-    """How likely each sample size exposes each true share where `share` is promised."""
+    """The probability that each sample size exposes each true share where `share` is expected."""
     skews = " | ".join(f"{other * 100:.0f}:{(1 - other) * 100:.0f}" for other in others)
     lines = [f"| requests | {skews} |", "|---" * (len(others) + 1) + "|"]
     for size in sizes:
@@ -69,7 +69,7 @@ def _table(share: float, others: tuple[float, ...], sizes: tuple[int, ...] = _SI
 
 
 def _percent(chance: float) -> str:
-    """Rounded down, so that nothing is called certain that is not."""
+    """Rounded down, so that no probability below 1 is shown as certain."""
     if chance < 0.001:
         return "< 0.1 %"
     return "> 99.9 %" if chance > 0.999 else f"{int(chance * 1000) / 10:.1f} %"

@@ -82,7 +82,7 @@ def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_
                 argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s
             ).returncode
         except subprocess.TimeoutExpired:
-            raise Broken("the suites", f"no end within {limit_s:g} s", f"see {output}") from None
+            raise Broken("the suites", f"did not finish within {limit_s:g} s", f"see {output}") from None
     seconds = time.monotonic() - begin
     printed = output.read_text()
     wrong = wrong_input(printed) if code == _USAGE_ERROR else None

@@ -1,1 +1,1 @@
-"""The `meshproof` command, one file for each subcommand."""
+"""The `meshproof` command, one module per subcommand."""

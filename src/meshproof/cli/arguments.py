@@ -1,4 +1,4 @@
-"""Arguments that several commands take."""
+"""Arguments of several commands."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from meshproof.core.topology import available
 from meshproof.run.settings import Option
 
 TOPOLOGY_HELP: Final = f"one of {', '.join(available())}, or a YAML file"
-OF_RUNNING_MESH: Final = " (default: what the running mesh says it is)"
+OF_RUNNING_MESH: Final = " (default: that of the running mesh, from its marker)"
 
 
 def add_topology(parser: argparse.ArgumentParser, default: str = "") -> None:
-    """Which mesh is meant; `default` says what holds without."""
+    """Add the option for the topology; `default` describes its default."""
     parser.add_argument("--topology", metavar="NAME|FILE", help=f"{TOPOLOGY_HELP}{default}")
 
 
@@ -24,7 +24,7 @@ def add_lab_name(*parsers: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser, options: Iterable[Option], prefix: str = "") -> None:
-    """Options that pytest has too, without a default: `read_settings` knows it."""
+    """Add options that pytest has too, without a default: `read_settings` has it."""
     for option in options:
         parser.add_argument(
             option.flag,

@@ -1,4 +1,4 @@
-"""`meshproof detect`: the topology of a mesh that exists, as a file."""
+"""`meshproof detect`: the topology of an existing mesh, as a file."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from meshproof.run.settings import CHOOSING, ON_KUBECONFIG, PROVIDER, read_setti
 
 
 def add_parser(commands: Any) -> None:
-    """The sub-command, on what `add_subparsers` returned."""
+    """Add the subcommand to the result of `add_subparsers`."""
     parser = commands.add_parser(
         "detect",
-        help="print the topology of a mesh that exists, from its clusters themselves",
-        description="Reads the clusters of these contexts, tells what mesh they are, and prints it as a topology file. "
+        help="print the topology of an existing mesh, detected from its clusters",
+        description="Reads the clusters of these contexts, detects their mesh, and prints it as a topology file. "
         f"Changes nothing. For example: meshproof detect --cluster1-context=a --cluster2-context=b > {FILE}",
     )
     parser.set_defaults(run=run)
@@ -27,13 +27,13 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """The file goes to standard output, what was found to standard error. Raises `BadInput` as every command does."""
+    """Prints the file to standard output, findings to standard error. Raises `BadInput` like every command."""
     values: dict[str, object] = {option.dest: getattr(arguments, option.dest) for option in CHOOSING}
     settings = read_settings(values | {PROVIDER.dest: ON_KUBECONFIG}, root=Path(), environment=os.environ)
     assert settings.attachment is not None
     proposal = proposal_for(settings.attachment)
     print("\n".join(proposal.lines), file=sys.stderr)
     if proposal.ours:
-        print(f"{proposal.ours} says the same; to prove it: {proposal.command}", file=sys.stderr)
+        print(f"{proposal.ours} is the same topology; to verify it: {proposal.command}", file=sys.stderr)
     print_text(proposal.text)
     return 0

@@ -1,4 +1,4 @@
-"""`meshproof diagram`: a topology as a picture, with what is there and what was proven."""
+"""`meshproof diagram`: a topology as a picture, with live facts and results."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ from meshproof.report.verdict import ReadVerdict, read_verdict
 
 
 def add_parser(commands: Any) -> None:
-    """The sub-command, on what `add_subparsers` returned."""
-    parser = commands.add_parser("diagram", help="a topology as SVG: as planned, or as a running lab has it")
+    """Add the subcommand to the result of `add_subparsers`."""
+    parser = commands.add_parser(
+        "diagram", help="draw a topology as SVG, as planned or with the facts of a running lab"
+    )
     parser.set_defaults(run=run)
     add_topology(parser, OF_RUNNING_MESH)
     add_lab_name(parser)
@@ -38,7 +40,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Raises `BadInput` and `Broken` as every command does."""
+    """Raises `BadInput` and `Broken` like every command."""
     if arguments.output is not None:
         writable_file(f"-o {arguments.output}", arguments.output)
     verdict = read_verdict(arguments.verdict) if arguments.verdict else None
@@ -58,7 +60,7 @@ def _lab(name: str) -> Lab | None:
 
 
 def _topology(arguments: argparse.Namespace, lab: Lab | None, verdict: ReadVerdict | None) -> Topology:
-    """The one that was named, else the running mesh's, else the only one that the verdict is about."""
+    """The given topology, else the running mesh's, else the only one in the verdict."""
     if arguments.topology:
         return load_topology(arguments.topology)
     marked = marked_topology(_kubes(lab)) if lab is not None else None
@@ -66,9 +68,7 @@ def _topology(arguments: argparse.Namespace, lab: Lab | None, verdict: ReadVerdi
         return load_topology(marked)
     if verdict is not None and len(verdict.topologies) == 1:
         return load_topology(next(iter(verdict.topologies)))
-    why = (
-        "has no mesh that says which topology it is" if lab is not None else "is not up, so nothing says which to draw"
-    )
+    why = "has no mesh with a topology marker" if lab is not None else "is not up, so the topology is unknown"
     raise BadInput(
         "--topology is missing", f"lab {arguments.lab_name} {why}", f"use --topology={' | '.join(available())}"
     )
@@ -79,13 +79,13 @@ def _kubes(lab: Lab) -> list[Kube]:
 
 
 def _planned(topology: Topology) -> Picture:
-    """With the claims of the suites, where they are: they do not come with the installed package."""
+    """With the claims of the suites if available: they are not in the installed package."""
     import_suites()
     return plan(topology, REGISTRY)
 
 
 def _as_found(picture: Picture, topology: Topology, lab: Lab, name: str) -> Picture:
-    """With live facts, if this is the mesh that runs there."""
+    """With live facts, if the lab runs this topology."""
     there = {access.name for access in lab.clusters}
     if there.issuperset(cluster.name for cluster in topology.clusters):
         mesh = Mesh.of(topology, lab.clusters, lab.toolbox)
@@ -97,7 +97,7 @@ def _as_found(picture: Picture, topology: Topology, lab: Lab, name: str) -> Pict
 
 
 def _versions(picture: Picture, verdict: ReadVerdict) -> Picture:
-    """What the verdict knows of versions, where nothing was read now."""
+    """Add versions from the verdict, if no live ones were read."""
     clusters = tuple(
         replace(cluster, kubernetes=cluster.kubernetes or verdict.kubernetes.get(cluster.name, ""))
         for cluster in picture.clusters

@@ -1,4 +1,4 @@
-"""`meshproof fault …`: break the mesh of a running lab on purpose, look at it, and heal it."""
+"""`meshproof fault …`: inject faults into the mesh of a running lab, and heal them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ from meshproof.run.settings import UPGRADE_TO
 
 
 def add_parsers(commands: Any) -> None:
-    """The sub-commands, on what `add_subparsers` returned."""
+    """Add the subcommands to the result of `add_subparsers`."""
     actions = commands.add_parser("fault", help="break a running mesh on purpose, and heal it").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
-    listing = actions.add_parser("list", help="every fault: what is wrong, what a user sees, which claims notice")
+    listing = actions.add_parser(
+        "list", help="list all faults: what is wrong, what a user sees, which claims detect it"
+    )
     breaking = actions.add_parser("inject", help="break the mesh; it stays broken until `meshproof fault heal`")
-    breaking.add_argument("id", metavar="ID", help="one of `meshproof fault list`")
-    healing = actions.add_parser("heal", help="take back every fault that is open, and prove the mesh well")
+    breaking.add_argument("id", metavar="ID", help="ID of a fault in `meshproof fault list`")
+    healing = actions.add_parser("heal", help="undo all open faults, and verify that the mesh is healthy")
     for each in (listing, breaking, healing):
         add_topology(each, OF_RUNNING_MESH)
     add_lab_name(breaking, healing)
@@ -43,14 +45,14 @@ def add_parsers(commands: Any) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     topology = load_topology(arguments.topology) if arguments.topology else None
-    texts = [described(each, each.not_here(topology) if topology else None) for each in FAULTS]
+    texts = [describe_fault(each, each.not_here(topology) if topology else None) for each in FAULTS]
     print_text("".join(f"{text}\n" for text in texts))
     return 0
 
 
-def described(each: Fault, reason: str | None = None) -> str:
-    """A fault in a few lines of text; `reason` says why a topology cannot have it."""
-    rows = [("user sees", each.seen), ("noticed by", ", ".join(each.kills))]
+def describe_fault(each: Fault, reason: str | None = None) -> str:
+    """A fault's description in a few lines; `reason` is why it does not apply to a topology."""
+    rows = [("user sees", each.seen), ("detected by", ", ".join(each.kills))]
     rows += [("needs", " and ".join(need.name for need in each.needs))] if each.needs else []
     rows += [("Istio", each.note)] if each.note else []
     rows += [("not here", reason)] if reason else []
@@ -68,9 +70,9 @@ def _inject(arguments: argparse.Namespace) -> int:
         with narrator.step(f"fault {chosen.id}: {chosen.sentence}"):
             inject(chosen, mesh, default_journal(), lab.links)
     except Prevented as problem:
-        print(f"{chosen.id} does not come about: {problem}")
+        print(f"{chosen.id} has not taken effect: {problem}")
     print(f"a user sees: {chosen.seen}")
-    print(f"claims that must notice: {', '.join(chosen.kills)}")
+    print(f"claims that must fail: {', '.join(chosen.kills)}")
     again = f"--topology={mesh.topology.name} --lab-name={arguments.lab_name}"
     if chosen.before_upgrade:
         again += f" {UPGRADE_TO.flag}={next_release(mesh.toolbox.istio_version)}"
@@ -83,7 +85,7 @@ def _heal(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     machines = _lab(arguments)
     kubes = {access.name: access.client() for access in machines.clusters}
-    done = heal_machines(kubes, default_journal(), machines.links)  # before that nobody can say which mesh it is
+    done = heal_machines(kubes, default_journal(), machines.links)  # before that the running topology cannot be read
     lab, mesh = _running(arguments)
     done |= heal(mesh, default_journal(), lab.links)
     for name, clusters in done.items():

@@ -1,10 +1,10 @@
-"""A run from inside a cluster: pytest is ended in good time, and its results wait until somebody has fetched them.
+"""A run inside a cluster: limits the time of pytest, and keeps the results until they are fetched.
 
     python -m meshproof.cli.in_cluster run -- --topology=NAME      a verify pass; ends with pytest's exit code
-    python -m meshproof.cli.in_cluster keep                        beside it: ends when the results were fetched
-    python -m meshproof.cli.in_cluster fetch > reports.tar.gz      in either of them, when the run has ended
+    python -m meshproof.cli.in_cluster keep                        a sidecar of it: ends when the results were fetched
+    python -m meshproof.cli.in_cluster fetch > reports.tar.gz      in either container, when the run has ended
 
-`deploy/` has the image, the Job and the Sonobuoy plugin that call these; docs/inside.md tells how they go together.
+`deploy/` has the image, the Job and the Sonobuoy plugin that use these; see docs/inside.md.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from meshproof.core.signals import reset_inherited_signals
 from meshproof.core.waiting import NotYet, eventually
 
 RUN: Final = "run.xml"
-"""JUnit XML about the run itself, since a run that was killed has no other, and one that lacks claims is all green."""
+"""JUnit XML about the run itself: a killed run has no other, and one that lacks claims would be all green."""
 VERDICT: Final = "verdict.yaml"
 
 ARCHIVE: Final = "meshproof.tar.gz"
 DONE: Final = "done"
-"""By these two files Sonobuoy's worker gets results: `done` holds the path of what it is to send."""
+"""The files for Sonobuoy's worker: `done` contains the path of the archive that it sends."""
 
 _RUNNING: Final = ".running"
-"""Locked by the run for as long as it lives: the kernel takes the lock away, whatever ends the run."""
+"""Locked by the run while it lives: the kernel releases the lock, however the run ends."""
 _FETCHED: Final = ".fetched"
 
 GRACE_S: Final = 120.0
-"""So long an interrupted pytest may take away what it has made. Pods need a longer terminationGracePeriodSeconds."""
+"""Time for an interrupted pytest to clean up. Pods need a longer terminationGracePeriodSeconds."""
 
 EXITS: Final[Mapping[int, str]] = {
     1: "claims do not hold, or too few were proven",
-    2: "it was interrupted: by its limit, or because the pod was to end",
+    2: "it was interrupted: by --limit, or because the pod was terminated",
     3: "an error in meshproof or pytest",
     4: "an option, the kubeconfig or the topology is wrong",
     5: "nothing was asserted about any mesh",
-    128 + signal.SIGKILL: "it was killed: out of memory, or it did not end when it was told to",
+    128 + signal.SIGKILL: "it was killed: out of memory, or it did not exit when it was interrupted",
 }
-"""What pytest's exit codes mean for a run (pytest.ExitCode), and that of a process that was killed."""
+"""Meanings of pytest's exit codes (pytest.ExitCode), and of that of a killed process."""
 
 
 # -- run --------------------------------------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def run(results: Path, options: Sequence[str], *, limit_s: float, sonobuoy: Path
         try:
             code = _end_of(subprocess.Popen(command(results, options), start_new_session=True), limit_s)
             (results / RUN).write_text(_run_xml(code))
-            _tell(results, code)
+            _print_verdict(results, code)
             return code
         finally:
             if sonobuoy is not None:
@@ -74,7 +74,7 @@ def run(results: Path, options: Sequence[str], *, limit_s: float, sonobuoy: Path
 
 
 def command(results: Path, options: Sequence[str]) -> list[str]:
-    """The verify pass, as docs/attach.md has it. Caches and reports beside the suites cannot be written to."""
+    """The verify pass, as in docs/attach.md. Folders next to the suites are read-only."""
     return [
         *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider"),
         "--provider=kubeconfig",
@@ -84,30 +84,30 @@ def command(results: Path, options: Sequence[str]) -> list[str]:
     ]
 
 
-class _ToldToEnd(Exception):
+class _Terminated(Exception):
     """The kubelet's TERM, or Ctrl-C."""
 
 
 def _end_of(pytest: subprocess.Popen[bytes] | subprocess.Popen[str], limit_s: float) -> int:
-    """Its exit code. After `limit_s`, or when we are told to end, it is interrupted as by Ctrl-C.
+    """Its exit code. After `limit_s`, or when we receive a signal, it is interrupted as by Ctrl-C.
 
-    Only so it removes its probe namespaces, and writes a verdict. It is interrupted once: a second time would break
+    Then it removes its probe namespaces, and writes a verdict. It is interrupted once: a second interrupt would break
     off the removal.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_IGN)
-        raise _ToldToEnd
+        raise _Terminated
 
     try:
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, end)
         return _plain(pytest.wait(limit_s))
-    except _ToldToEnd:
-        print("meshproof: told to end: the run is interrupted", flush=True)
+    except _Terminated:
+        print("meshproof: terminated: the run is interrupted", flush=True)
     except subprocess.TimeoutExpired:
-        print(f"meshproof: no end within --limit={limit_s:g} s: the run is interrupted", flush=True)
+        print(f"meshproof: did not finish within --limit={limit_s:g} s: the run is interrupted", flush=True)
     pytest.send_signal(signal.SIGINT)
     try:
         return _plain(pytest.wait(GRACE_S))
@@ -117,7 +117,7 @@ def _end_of(pytest: subprocess.Popen[bytes] | subprocess.Popen[str], limit_s: fl
 
 
 def _plain(code: int) -> int:
-    """As a shell has it: 128 and the signal's number for a process that was killed."""
+    """The exit code as in a shell: 128 plus the signal's number for a killed process."""
     return code if code >= 0 else 128 - code
 
 
@@ -127,7 +127,7 @@ def _run_xml(code: int) -> str:
         suite, "testcase", classname="meshproof.cli.in_cluster", name="the run ends with exit code 0"
     )
     if code:
-        ElementTree.SubElement(case, "failure", message=_meaning(code)).text = "The container's log tells more."
+        ElementTree.SubElement(case, "failure", message=_meaning(code)).text = "See the container's log."
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
 
 
@@ -135,8 +135,8 @@ def _meaning(code: int) -> str:
     return f"exit code {code}: {EXITS.get(code, 'unknown')}" if code else "exit code 0"
 
 
-def _tell(results: Path, code: int) -> None:
-    """The verdict in the log: for those who collect logs, and for a pod that is gone before anyone has fetched it."""
+def _print_verdict(results: Path, code: int) -> None:
+    """Print the verdict to the log, for log collectors, and in case the pod ends before the results are fetched."""
     verdict = results / VERDICT
     if verdict.exists():
         print(f"---\n{verdict.read_text()}---")
@@ -144,9 +144,10 @@ def _tell(results: Path, code: int) -> None:
 
 
 def hand_over(results: Path, folder: Path) -> None:
-    """Give the results to Sonobuoy's worker. It sends what `done` names as soon as there is a `done`: so that is last.
+    """Pass the results to Sonobuoy's worker. It sends the file named in `done` as soon as `done` exists: so that is
+    last.
 
-    It takes what follows the path's first dot for the kind of file, and the whole content for the path.
+    It takes everything after the path's first dot as the file type, and the whole content as the path.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ARCHIVE).open("wb") as archive:
@@ -160,7 +161,7 @@ def hand_over(results: Path, folder: Path) -> None:
 
 
 def pack(results: Path, out: IO[bytes]) -> None:
-    """Write a tar.gz with what lies in the folder, under `reports/`."""
+    """Write the folder's content as tar.gz, under `reports/`."""
     with tarfile.open(fileobj=out, mode="w|gz") as archive:
         for path in sorted(results.iterdir()):
             if path.name not in (_RUNNING, _FETCHED):
@@ -171,34 +172,36 @@ def pack(results: Path, out: IO[bytes]) -> None:
 def _running(results: Path) -> Iterator[None]:
     with (results / _RUNNING).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.write("a lock on this file tells that the run goes on\n")  # only now: without text, it has not begun
+        lock.write(
+            "this file is locked while the run is in progress\n"
+        )  # only now: while it is empty, the run has not begun
         lock.flush()
         yield
 
 
 def _must_have_ended(results: Path) -> None:
-    """Raises `NotYet` before a run has begun, and while it goes on."""
+    """Raises `NotYet` before a run has begun, and while it is in progress."""
     lock = results / _RUNNING
     if not lock.exists() or not lock.stat().st_size:
         raise NotYet("no run has begun")
-    with lock.open() as held:
+    with lock.open() as handle:
         try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NotYet("the run goes on") from None
+            raise NotYet("the run is in progress") from None
 
 
 def _must_be_fetched(results: Path) -> None:
     if not (results / _FETCHED).exists():
-        raise NotYet("nobody has fetched the results")
+        raise NotYet("the results have not been fetched")
 
 
 def keep(results: Path, *, begin_s: float, for_s: float) -> None:
     """Return when the results were fetched, or `for_s` after the run's end.
 
-    `begin_s` is how long a run may take to begin and to end. Raises `NotReady` if it takes longer.
+    `begin_s` is the deadline for a run to begin and to end. Raises `NotReady` if it takes longer.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a container's first process has no default for signals
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # a container's first process has no default signal handlers
     eventually(lambda: _must_have_ended(results), what="the run", timeout_s=begin_s, poll_s=1)
     try:
         eventually(lambda: _must_be_fetched(results), what="results", timeout_s=for_s, poll_s=1)
@@ -207,12 +210,12 @@ def keep(results: Path, *, begin_s: float, for_s: float) -> None:
 
 
 def fetch(results: Path, out: IO[bytes]) -> None:
-    """Write the results as `pack` does, and let `keep` return. Raises `BadInput` before the run has ended."""
+    """Write the results like `pack`, and let `keep` return. Raises `BadInput` before the run has ended."""
     try:
         _must_have_ended(results)
     except NotYet as problem:
         raise BadInput(
-            f"results in {results}", str(problem), "wait for its end: kubectl logs --follow job/meshproof -c run"
+            f"results in {results}", str(problem), "wait until it has ended: kubectl logs --follow job/meshproof -c run"
         ) from None
     pack(results, out)
     out.flush()
@@ -242,7 +245,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code of `run`: pytest's. Of the others: 0 for done, 1 if no run came to an end, 2 if it is too early."""
+    """Exit code of `run`: pytest's. Of the others: 0 for success, 1 if no run has ended in time, 2 if it is too
+    early."""
     reset_inherited_signals()
     given = parser().parse_args(argv)
     try:

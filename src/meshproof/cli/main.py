@@ -1,4 +1,4 @@
-"""The `meshproof` command: the lab, faults, what mesh is there, its picture, and the doctor, all without pytest."""
+"""The `meshproof` command: lab, faults, detection, diagrams, upgrades and the doctor, all without pytest."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from meshproof.mesh.handles import Mesh
 from meshproof.providers.lab import api as labs
 from meshproof.providers.lab import doctor
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, release_of
-from meshproof.providers.lab.status import describe
+from meshproof.providers.lab.status import lab_status
 
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
-Two real Kubernetes clusters with an Istio mesh on this machine, and faults to break it with.
-The claims that prove a mesh are pytest's, in a checkout: pytest --topology=NAME, and pytest --help."""
+Two real Kubernetes clusters with an Istio mesh on this machine, and faults to inject into it.
+The claims that verify a mesh run in a checkout: pytest --topology=NAME, and pytest --help."""
 _EPILOG = """\
-for example (what touches a lab needs root):
-  meshproof doctor                                     is this machine fit? what to do if not
+examples (commands on a lab need root):
+  meshproof doctor                                     can this machine run a lab? repairs if not
   meshproof lab up --topology=primary-remote-multinet  clusters, mesh and application
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
-  meshproof fault list                                 what can be broken, and who notices
-  meshproof fault inject S1                            break it; then: meshproof fault heal
-  meshproof lab down                                   take all of it away
-  meshproof detect --cluster1-context=A --cluster2-context=B  what mesh is on clusters of yours?
-  meshproof upgrade check --to=1.31                    is the mesh ready for that Istio?
-  meshproof upgrade record -o before.json              what a mesh is, for `compare` after it
+  meshproof fault list                                 all faults, and the claims that detect them
+  meshproof fault inject S1                            inject a fault; then: meshproof fault heal
+  meshproof lab down                                   remove everything
+  meshproof detect --cluster1-context=A --cluster2-context=B  detect the mesh on your clusters
+  meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?
+  meshproof upgrade record -o before.json              record a mesh, to `compare` it later
 
-`meshproof COMMAND --help` tells more. Exit code 0: done; 1: it failed; 2: the input was wrong.
-`meshproof upgrade check` has 3 and 4 besides, which its --help explains."""
+See also `meshproof COMMAND --help`. Exit codes: 0 success; 1 failure; 2 invalid input.
+`meshproof upgrade check` also has 3 and 4, see its --help."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -57,23 +57,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"meshproof {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("doctor", help="is this machine fit for a lab? every finding with its repair").set_defaults(
-        run=_doctor
-    )
+    commands.add_parser(
+        "doctor", help="check whether this machine can run a lab; all findings with their repairs"
+    ).set_defaults(run=_doctor)
     lab = commands.add_parser("lab", help="two real Kubernetes clusters on this machine").add_subparsers(
         dest="action", required=True, metavar="ACTION"
     )
-    up = lab.add_parser("up", help="start the clusters; with --topology also build the mesh and the application")
+    up = lab.add_parser("up", help="start the clusters; with --topology also install the mesh and the application")
     add_topology(up)
     up.add_argument(
         "--istio-version",
         action="append",
         metavar="VERSION",
         help=f"a release of Istio whose images the clusters get, one of {', '.join(map(str, RELEASES))}; the first is "
-        f"installed, others are what it can be upgraded to (default: {CURRENT})",
+        f"installed, others are upgrade targets (default: {CURRENT})",
     )
-    up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to take")
-    down = lab.add_parser("down", help="remove a lab, or what a killed run left of it")
+    up.add_argument("--lab-slot", type=int, choices=range(16), metavar="0..15", help="which address ranges to use")
+    down = lab.add_parser("down", help="remove a lab, or the leftovers of a killed run")
     status = lab.add_parser("status", help="clusters, addresses, memory, versions")
     kubeconfig = lab.add_parser("kubeconfig", help="print a kubeconfig with one context per cluster")
     for each, run in ((up, _up), (down, _down), (status, _status), (kubeconfig, _kubeconfig)):
@@ -87,12 +87,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit code 0: done; 1: it failed; 2: the input was wrong; others are the command's own."""
+    """Run one command. Exit codes: 0 success; 1 failure; 2 invalid input; others are the command's own."""
     reset_inherited_signals()
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.run(arguments)
-        print_text("")  # what is still in the buffer
+        print_text("")  # flushes the buffer
         return code
     except BadInput as problem:
         print(f"meshproof: {problem}", file=sys.stderr)
@@ -131,12 +131,12 @@ def _up(arguments: argparse.Namespace) -> int:
 
 def _down(arguments: argparse.Namespace) -> int:
     there = labs.down(arguments.lab_name, LineNarrator())
-    print(f"removed {there}" if there else f"lab {arguments.lab_name}: nothing was there")
+    print(f"removed {there}" if there else f"lab {arguments.lab_name}: nothing to remove")
     return 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    print(describe(arguments.lab_name))
+    print(lab_status(arguments.lab_name))
     return 0
 
 

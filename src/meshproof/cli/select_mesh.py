@@ -1,4 +1,4 @@
-"""Which mesh an `upgrade` command is about: that of a lab that is up, or one on contexts of a kubeconfig."""
+"""Selects the mesh of an `upgrade` command: that of a running lab, or one on contexts of a kubeconfig."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 
 from meshproof.cli.arguments import TOPOLOGY_HELP, add_options
 from meshproof.clients.kubernetes.client import Kube
-from meshproof.clients.kubernetes.rbac import Rule
+from meshproof.clients.kubernetes.rbac import AccessRule
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
 from meshproof.core.topology import called, load_topology, parse_topology
@@ -37,17 +37,17 @@ from meshproof.run.settings import (
 
 _BY_PLACE: Final = (CLUSTER1_CONTEXT.dest, CLUSTER2_CONTEXT.dest)
 _TOPOLOGY_HELP: Final = (
-    f"{TOPOLOGY_HELP} (default: what the mesh itself says: a lab by its marker, clusters of a kubeconfig as "
-    "`meshproof detect` finds them)"
+    f"{TOPOLOGY_HELP} (default: that of the mesh: a lab's by its marker, that of clusters of a kubeconfig as "
+    "`meshproof detect` finds it)"
 )
 CHOOSERS: Final = (replace(TOPOLOGY, metavar="NAME|FILE", help=_TOPOLOGY_HELP), LAB_NAME, *CHOOSING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """The mesh, and the options by which pytest finds it again.
+    """The mesh, and the pytest options that select it.
 
-    `text` is that of its topology if no file has it yet: then pytest needs it written down first.
+    `text` is its topology as YAML if it has no file yet: then it must be written for pytest first.
     """
 
     mesh: Mesh
@@ -56,15 +56,15 @@ class Chosen:
 
 
 def add_choosers(parser: argparse.ArgumentParser) -> None:
-    """The options that say which mesh is meant."""
+    """Add the options that select the mesh."""
     add_options(parser, CHOOSERS)
 
 
-def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[Rule]) -> Chosen:
-    """Handles on the clusters, which must grant `rules` where they are not ours. Raises `BadInput` if there is none."""
+def chosen_mesh(arguments: argparse.Namespace, rules: Sequence[AccessRule]) -> Chosen:
+    """Handles on the clusters, which must grant `rules` if they are not ours. Raises `BadInput` if there is no mesh."""
     values: dict[str, object] = {option.dest: getattr(arguments, option.dest) for option in CHOOSERS}
     if values[TOPOLOGY.dest] == ALL:
-        raise BadInput(f"--topology={ALL}", "there is one mesh at a time", "name one topology, or none")
+        raise BadInput(f"--topology={ALL}", "this command works on one mesh", "name one topology, or omit the option")
     settings = read_settings(values, root=Path(), environment=os.environ)
     if settings.attachment is None:
         return _of_lab(settings.lab_name, settings.topologies)
@@ -83,26 +83,27 @@ def _of_lab(name: str, topologies: tuple[Topology, ...]) -> Chosen:
     if lab is None:
         raise BadInput(
             f"lab {name}",
-            "is not up, and no option names contexts of a kubeconfig",
-            "start it with `meshproof lab up --topology=NAME`, or name clusters with --cluster1-context and so on",
+            "is not up, and no contexts of a kubeconfig were given",
+            "start it with `meshproof lab up --topology=NAME`, or "
+            "select clusters with --cluster1-context and --cluster2-context",
         )
     there = running_topology(access.client() for access in lab.clusters)
     topology = topologies[0] if topologies else there
     if topology.name != there.name:
-        raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "leave it away")
+        raise BadInput(f"--topology={topology.name}", f"the running mesh is {there.name}", "omit --topology")
     options = (f"{TOPOLOGY.flag}={called(topology)}", f"{LAB_NAME.flag}={name}")
     return Chosen(mesh=Mesh.of(topology, lab.clusters, lab.toolbox), options=options)
 
 
 def _detected(attachment: Attachment, values: Mapping[str, object]) -> tuple[Topology, Attachment, str]:
-    """What mesh these clusters are, by the names that they have in it."""
+    """The topology of these clusters, with their names in the mesh."""
     proposal = proposal_for(attachment)
     text = "" if proposal.ours else proposal.text
     topology = load_topology(proposal.ours) if proposal.ours else parse_topology(proposal.text, Path(FILE))
     contexts = [f"{cluster}={context}" for cluster, context in proposal.contexts]
-    # Clusters have other names now than those that were given; variables of the environment have had their say.
-    said = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
-    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **said}, root=Path())
+    # Clusters may now have other names than the given ones; environment variables are already evaluated.
+    detected = {PROVIDER.dest: ON_KUBECONFIG, KUBECONFIG.dest: str(attachment.kubeconfig), CONTEXT.dest: contexts}
+    again = read_settings({**values, **dict.fromkeys(_BY_PLACE), **detected}, root=Path())
     assert again.attachment is not None
     return topology, replace(again.attachment, source=attachment.source), text
 

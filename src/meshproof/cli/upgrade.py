@@ -1,4 +1,4 @@
-"""`meshproof upgrade ACTION`: what is to be known of a mesh before, during and after an upgrade of Istio."""
+"""`meshproof upgrade ACTION`: checks and records of a mesh for an upgrade of Istio."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from meshproof.cli import upgrade_check as check_command
 
 
 def add_parser(commands: Any) -> None:
-    """The sub-commands, on what `add_subparsers` returned."""
-    parser = commands.add_parser(
-        "upgrade", help="is a mesh ready for another version of Istio? what has changed with it?"
-    )
+    """Add the subcommands to the result of `add_subparsers`."""
+    parser = commands.add_parser("upgrade", help="check a mesh before an upgrade of Istio, and compare it afterwards")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check_command.add_parser(actions)
     record_command.add_parser(actions)

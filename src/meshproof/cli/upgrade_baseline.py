@@ -1,4 +1,4 @@
-"""`meshproof upgrade record` and `compare_records`: what a mesh is now, and what has become of it."""
+"""`meshproof upgrade record` and `compare`: record a mesh, and compare two records."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from meshproof.upgrade.baseline.render import comparison_text
 
 
 def add_parser(actions: Any) -> None:
-    """Both actions, on what `add_subparsers` returned."""
+    """Add both actions to the result of `add_subparsers`."""
     recording = actions.add_parser(
         "record",
-        help="what proxies hold and who decides it, as a file",
-        description="Asks one proxy of every workload, the istiods and the API servers, and changes nothing. "
+        help="record the configuration of proxies, istiods and clusters in a file",
+        description="Queries one proxy of every workload, the istiods and the API servers, and changes nothing. "
         "For example: meshproof upgrade record --lab-name=default -o before.json",
     )
     recording.add_argument("-o", "--output", type=Path, metavar="FILE.json", help="default: standard output")
     comparing = actions.add_parser(
         "compare",
-        help="two records: every difference with the rule that explains it, or red",
-        description="Exit code 0: every difference is explained; 1: some are not; 2: the input was wrong.",
+        help="compare two records: all differences with the rule that explains them, or red",
+        description="Exit codes: 0 all differences are explained; 1 some are not; 2 invalid input.",
     )
     comparing.add_argument("before", type=Path, metavar="BEFORE.json")
     comparing.add_argument("after", type=Path, nargs="?", metavar="AFTER.json", help="default: the mesh as it is now")
@@ -50,13 +50,13 @@ def _record(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         print_text(record_text(_taken(arguments)))
         return 0
-    writable_file(f"-o {arguments.output}", arguments.output)  # before a mesh is queried in vain
+    writable_file(f"-o {arguments.output}", arguments.output)  # before the mesh is queried in vain
     record = _taken(arguments)
     write_record(record, arguments.output)
-    asked = ", ".join(record.samples) or "nobody: no client or no demonstration service is there"
+    callers = ", ".join(record.samples) or "no client: client or demonstration service is missing"
     print(
         f"wrote {arguments.output}: {len(record.parts)} parts of {len(record.holders)} holders, "
-        f"Istio {', '.join(record.istiods) or 'unknown'}; requests from {asked}",
+        f"Istio {', '.join(record.istiods) or 'unknown'}; requests from {callers}",
         file=sys.stderr,
     )
     return 0
@@ -65,7 +65,7 @@ def _record(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     for flag, text in (("--from", arguments.version_from), ("--to", arguments.version_to)):
         if text and Version.parse(text) is None:
-            raise BadInput(f"{flag}={text}", "it is no version", "write it as 1.31 or 1.31.0")
+            raise BadInput(f"{flag}={text}", "not a version of Istio", "write it as 1.31 or 1.31.0")
     before = read_record(arguments.before)
     after = read_record(arguments.after) if arguments.after else _taken(arguments)
     found = compare_records(before, after, from_version=arguments.version_from, to_version=arguments.version_to)

@@ -24,21 +24,21 @@ from meshproof.upgrade.precheck.verdict import UpgradeOutcome, render_verdict
 
 FOLDER: Final = "upgrade-check"
 FOR_PROBES: Final = (CLIENT_IMAGE, APP_IMAGE, IMAGE_PULL_SECRET)
-"""Options of the claims, which make pods of their own."""
+"""Options of the claims, which create probe pods."""
 _EPILOG: Final = (
-    "Exit code "
+    "Exit codes: "
     + "; ".join(f"{outcome.exit_code}: {outcome}" for outcome in UpgradeOutcome)
-    + ", since claims were BROKEN or could not be run, or a cluster does not answer; 2: the input was wrong."
+    + ", since claims were BROKEN or could not be run, or a cluster does not respond; 2: invalid input."
 )
 
 
 def add_parser(actions: Any) -> None:
-    """The sub-command, on what `add_subparsers` returned."""
+    """Add the subcommand to the result of `add_subparsers`."""
     parser = actions.add_parser(
         "check",
         help="go or no-go for an upgrade of Istio, before it begins",
-        description="Reads every cluster of a mesh, judges it by what the target version wants and changes, runs "
-        "istioctl x precheck and analyze, and all claims that break nothing. Changes nothing but the claims' probes.",
+        description="Reads every cluster of a mesh, checks it against requirements and changes of the target version, "
+        "runs istioctl x precheck and analyze, and all non-disruptive claims. Creates only the claims' probes.",
         epilog=_EPILOG,
     )
     parser.add_argument("--to", required=True, metavar="VERSION", help="the version of Istio to upgrade to, as 1.31")
@@ -49,7 +49,7 @@ def add_parser(actions: Any) -> None:
         "--istioctl",
         type=Path,
         metavar="FILE",
-        help="the istioctl of the target, which knows what it wants (default: the lab's, or the one in PATH)",
+        help="the istioctl of the target version, for its precheck (default: the lab's, or the one in PATH)",
     )
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     parser.add_argument(
@@ -64,7 +64,7 @@ def add_parser(actions: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the verdict; the exit code says the same. Raises `BadInput` and `Broken` as every command does."""
+    """Prints the verdict, which is also the exit code. Raises `BadInput` and `Broken` like every command."""
     target = parse_target(arguments.to)
     istioctl = istioctl_file(arguments.istioctl) if arguments.istioctl else None
     named = f"{REPORT_DIR.flag}={arguments.report_dir}"
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = chosen_mesh(arguments, FOR_DETECTION)
     claims: SuiteRun | Broken | None = None
     if not arguments.no_claims:
-        with narrator.step("claims about the mesh as it is"):
+        with narrator.step("claims on the current mesh"):
             claims = _claims(chosen, folder, arguments)
     with narrator.step(f"rules for {target}"):
         mesh = _with_tool(chosen.mesh, istioctl)
@@ -95,10 +95,10 @@ def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
 
 
 def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun | Broken:
-    """As a user would run them; or why they could not be run, which takes nothing from what the rules say."""
+    """The result of the claims, run as by a user; or why they could not be run, which does not affect the rules."""
     if not (ROOT / "suites").is_dir():
-        where = "they come with a checkout, and this is an installed package"
-        return BadInput("the claims", where, "run it in a checkout, or use --no-claims for the rules alone")
+        where = "they are part of a checkout, and this is an installed package"
+        return BadInput("the claims", where, "run it in a checkout, or use --no-claims for the rules only")
     given = {option.flag: getattr(arguments, option.dest) for option in FOR_PROBES}
     options = (*chosen.options, *(f"{flag}={value}" for flag, value in given.items() if value))
     if chosen.text:

@@ -1,4 +1,4 @@
-"""Envoy's admin interface, asked from inside the proxy's container, parsed into records without private keys."""
+"""Envoy's admin interface, queried from inside the proxy's container, parsed into records without private keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meshproof.pki.verify import parse_chain
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Endpoint:
-    """One endpoint that a proxy may choose. `health` is Envoy's word (`HEALTHY`, `UNHEALTHY`, `DEGRADED`)."""
+    """One endpoint known to a proxy. `health` is Envoy's status (`HEALTHY`, `UNHEALTHY`, `DEGRADED`)."""
 
     address: str
     port: int
@@ -42,7 +42,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a proxy shows (its leaf and what it sends above it) and whom it trusts. No key."""
+    """The certificate chain that a proxy presents and the roots that it trusts. No key."""
 
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
@@ -54,7 +54,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """How a proxy speaks to an endpoint: with `tls`, with a certificate of its own (`mutual`), to whom (`sans`)."""
+    """How a proxy connects to an endpoint: with `tls`, with a client certificate (`mutual`), to which SANs (`sans`)."""
 
     tls: bool
     mutual: bool = False
@@ -78,8 +78,8 @@ class HostCounters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draining:
-    """What a proxy is draining: the old versions of listeners that have changed or gone, and, where a listener was
-    changed in place, of single filter chains. Envoy closes their connections at the end of its drain time."""
+    """What a proxy is draining: old versions of listeners that were changed or removed, and, where a listener was
+    changed in place, single filter chains. Envoy closes their connections at the end of its drain time."""
 
     listeners: int = 0
     filter_chains: int = 0
@@ -97,7 +97,7 @@ def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[En
 
 
 def security_of(kube: Kube, namespace: str, pod: str, cluster: str) -> Mapping[str, Security]:
-    """How the proxy speaks to each endpoint (`address:port`) of one cluster; empty if there are none."""
+    """How the proxy connects to each endpoint (`address:port`) of one cluster; empty if there are none."""
     clusters = _dump(kube, namespace, pod, "resource=dynamic_active_clusters", cluster)
     return parse_security(clusters, _dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
 
@@ -113,7 +113,7 @@ def weights_of_route(kube: Kube, namespace: str, pod: str, route: str, host: str
 
 
 def identity_of(kube: Kube, namespace: str, pod: str) -> Identity:
-    """Certificate chain and roots in use. Raises `Broken` if the proxy holds none."""
+    """Certificate chain and roots in use. Raises `Broken` if the proxy has none."""
     text = admin(kube, namespace, pod, "/config_dump?resource=dynamic_active_secrets")
     return parse_identity(text, f"{namespace}/{pod} on {kube.name}")
 
@@ -128,21 +128,21 @@ def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[Host
 
 
 def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
-    """Counters and gauges whose name matches the regular expression, as far as the stats matcher keeps them."""
+    """Counters and gauges whose name matches the regular expression, if the stats matcher includes it."""
     return parse_stats(admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
 
 
 def draining_of(kube: Kube, namespace: str, pod: str) -> Draining:
     """What a proxy is draining now (Envoy docs, Listener manager statistics).
 
-    Istio's stats matcher keeps them whatever else is set (istio/istio, pkg/bootstrap/config.go,
+    Istio's stats matcher always includes these statistics (istio/istio, pkg/bootstrap/config.go,
     `requiredEnvoyStatsMatcherInclusionPrefixes`).
     """
     return parse_draining(stats(kube, namespace, pod, f"^({'|'.join(map(re.escape, _DRAINING))})$"))
 
 
 def drain_time_s(kube: Kube, namespace: str, pod: str) -> float:
-    """How long a proxy drains before it closes connections, in seconds: `--drain-time-s`, which pilot-agent sets to
+    """A proxy's drain time in seconds: `--drain-time-s`, which pilot-agent sets to
     `drainDuration` of the ProxyConfig (45 s unless set)."""
     return parse_drain_time_s(admin(kube, namespace, pod, "/server_info"))
 
@@ -153,17 +153,19 @@ ROUTES: Final = "resource=dynamic_route_configs"
 
 
 def _dump(kube: Kube, namespace: str, pod: str, what: str, name: str) -> str:
-    """The part of the proxy's configuration that has exactly this name."""
+    """The resource of the proxy's configuration with exactly this name."""
     pattern = quote("^" + re.escape(name) + "$", safe="")
     return admin(kube, namespace, pod, f"/config_dump?{what}&name_regex={pattern}")
 
 
 def admin(kube: Kube, namespace: str, pod: str, path: str) -> str:
-    """What the admin interface answers. Raises `Broken` with what the proxy's agent says."""
+    """The admin interface's response. Raises `Broken` with the output of the proxy's agent."""
     answer = kube.exec(namespace, pod, ["pilot-agent", "request", "GET", path], container=PROXY)
     if answer.exit_code != 0:
-        said = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line]
-        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(said)[-500:])
+        output = [
+            line for line in (answer.stderr or answer.stdout).splitlines() if line.strip() and " INFO " not in line
+        ]
+        raise Broken(f"GET {path} of the proxy in {namespace}/{pod} on {kube.name}", "\n".join(output)[-500:])
     return answer.stdout
 
 
@@ -193,14 +195,14 @@ _MATCHED: Final = "envoy.transport_socket_match"
 
 
 def parse_security(clusters: str, endpoints: str, cluster: str) -> Mapping[str, Security]:
-    """From config dumps: each endpoint gets the first transport socket whose match its metadata fulfil (Envoy API,
+    """From config dumps: each endpoint has the first transport socket whose match fits its metadata (Envoy API,
     `Cluster.transport_socket_matches`), else the cluster's own, else none."""
     found: dict[str, Security] = {}
     configs = [c.get("cluster") or {} for c in _parse(clusters, "config_dump").get("configs") or []]
     config = next((c for c in configs if c.get("name") == cluster), {})
     for assignment in _parse(endpoints, "config_dump").get("configs") or []:
-        told = assignment.get("endpoint_config") or {}
-        for group in (told.get("endpoints") or []) if told.get("cluster_name") == cluster else []:
+        loads = assignment.get("endpoint_config") or {}
+        for group in (loads.get("endpoints") or []) if loads.get("cluster_name") == cluster else []:
             for endpoint in group.get("lb_endpoints") or []:
                 address = endpoint["endpoint"]["address"]["socket_address"]
                 metadata = ((endpoint.get("metadata") or {}).get("filter_metadata") or {}).get(_MATCHED) or {}
@@ -274,7 +276,7 @@ def parse_identity(text: str, whose: str) -> Identity:
     if not chain or not roots:
         missing = " and ".join(word for word, got in (("certificate", chain), ("root", roots)) if not got)
         raise Broken(
-            f"the proxy in {whose}", f"it holds no {missing} yet", "look at its log: it may not reach its istiod"
+            f"the proxy in {whose}", f"it has no {missing} yet", "check its log: it may be unable to reach its istiod"
         )
     return Identity(chain=chain, roots=roots)
 
@@ -290,7 +292,7 @@ def _pem(source: Json | None) -> tuple[x509.Certificate, ...]:
 
 
 def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
-    """From `/clusters?format=json`; Envoy leaves out values that are zero."""
+    """From `/clusters?format=json`; Envoy omits zero values."""
     found = []
     for status in _parse(text, "clusters").get("cluster_statuses") or []:
         name = status.get("name") or ""
@@ -317,21 +319,21 @@ def parse_stats(text: str) -> Mapping[str, int]:
 
 
 def parse_draining(gauges: Mapping[str, int]) -> Draining:
-    """From statistics. Raises `Broken` where a proxy does not report them: that nothing drains is then not known."""
+    """From statistics. Raises `Broken` where a proxy does not report them: whether it drains is then unknown."""
     if missing := [name for name in _DRAINING if name not in gauges]:
         raise Broken(
             "Envoy's statistics",
             f"without {' and '.join(missing)}",
-            "keep the prefix listener_manager in the stats matcher of a bootstrap of your own, as Istio's has it",
+            "include the prefix listener_manager in the stats matcher of your custom bootstrap, as Istio's does",
         )
     listeners, filter_chains = (gauges[name] for name in _DRAINING)
     return Draining(listeners=listeners, filter_chains=filter_chains)
 
 
 def parse_drain_time_s(text: str) -> float:
-    """From `/server_info`, where durations are texts in seconds (`45s`)."""
-    told = (_parse(text, "server_info").get("command_line_options") or {}).get("drain_time")
+    """From `/server_info`, where durations are strings in seconds (`45s`)."""
+    reported = (_parse(text, "server_info").get("command_line_options") or {}).get("drain_time")
     try:
-        return float(str(told).removesuffix("s"))
+        return float(str(reported).removesuffix("s"))
     except ValueError:
-        raise Broken("Envoy's server_info", f"command_line_options.drain_time is {told!r}, not seconds") from None
+        raise Broken("Envoy's server_info", f"command_line_options.drain_time is {reported!r}, not seconds") from None

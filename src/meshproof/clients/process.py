@@ -1,4 +1,4 @@
-"""Running a program to its end, with a deadline and an error that can be pasted into a shell."""
+"""Running a program to completion, with a deadline and a copy-pasteable error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str = "",
     cwd: Path | None = None,
-    telling: Collection[int] = (),
+    accepted_exit_codes: Collection[int] = (),
 ) -> str:
     """Run a program and return its standard output.
 
-    `telling` are exit codes that are an answer too, if something was printed. Raises `Broken` with the command line,
+    Non-zero `accepted_exit_codes` are a success if something was printed. Raises `Broken` with the command line,
     the exit code and the last lines of both outputs if it fails, cannot be started, or does not end within `timeout_s`
     seconds.
     """
@@ -33,12 +33,12 @@ def run(
     except FileNotFoundError as problem:
         raise Broken(command, f"cannot be started: {problem}") from None
     except subprocess.TimeoutExpired as problem:
-        # Even with text=True what was read until the deadline comes as bytes (subprocess.TimeoutExpired).
-        seen = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
-        raise Broken(command, f"no end within {timeout_s:g} s; last words: {_tail(seen)}") from None
-    if done.returncode != 0 and (done.returncode not in telling or not done.stdout.strip()):
+        # Even with text=True the output read until the deadline is bytes (subprocess.TimeoutExpired).
+        output = problem.stderr.decode(errors="replace") if isinstance(problem.stderr, bytes) else ""
+        raise Broken(command, f"did not finish within {timeout_s:g} s; last output: {_tail(output)}") from None
+    if done.returncode != 0 and (done.returncode not in accepted_exit_codes or not done.stdout.strip()):
         words = _tail(done.stderr if done.stderr else done.stdout)
-        raise Broken(command, f"exit code {done.returncode}; last words: {words}")
+        raise Broken(command, f"exit code {done.returncode}; last output: {words}")
     return done.stdout
 
 

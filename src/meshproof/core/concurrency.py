@@ -1,4 +1,4 @@
-"""Work at the same time, and where threads are that do it."""
+"""Running work in threads, and finding where a thread hangs."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 WIDTH: Final = 12
-"""Threads at most: an `exec` costs the API server and the kubelet a process each."""
+"""Maximum number of threads: an `exec` costs the API server and the kubelet a process each."""
 MOST_PLACES: Final = 3
 LIBRARIES: Final = (str(Path(threading.__file__).parent), "site-packages", "<frozen")
 
 
 class ChildThread(threading.Thread):
-    """A thread that knows which thread has made it, and is a daemon if that one is, unless told."""
+    """A thread that knows its parent thread, and is a daemon if the parent is one, unless `daemon` is given."""
 
     def __init__(self, work: Callable[[], None], *, name: str, daemon: bool | None = None) -> None:
         super().__init__(target=work, name=name, daemon=daemon)
@@ -36,7 +36,7 @@ class Pool:
     """Runs work in threads, each piece in a copy of the context in which it was submitted.
 
     `ThreadPoolExecutor` copies no context, and the interpreter joins its threads at exit even if daemons wait for them:
-    one request that hangs would keep the process for ever. What is no daemon's, such as the undoing of a fault, ends.
+    one hanging request would keep the process alive for ever. Threads that are not daemons (undoing a fault) do finish.
     """
 
     def __init__(self, width: int, *, name: str) -> None:
@@ -52,7 +52,7 @@ class Pool:
         def run() -> None:
             try:
                 future.set_result(context.run(work, argument))
-            except BaseException as problem:  # noqa: BLE001 - whoever waits for the result gets it
+            except BaseException as problem:  # noqa: BLE001 - re-raised to whoever waits for the result
                 future.set_exception(problem)
 
         self._queue.put(run)
@@ -108,11 +108,11 @@ def together(work: Callable[[A], B], items: Iterable[A], *, width: int = WIDTH) 
     raise first
 
 
-# -- where a thread is ------------------------------------------------------------------------------------------------
+# -- stacks of threads ------------------------------------------------------------------------------------------------
 
 
 def innermost_calls(thread: threading.Thread) -> list[str]:
-    """Where a thread is now, and the threads that it waits for: the innermost function of each that is no library's."""
+    """Where a thread and the threads that it waits for are now: the innermost function of each outside of libraries."""
     frames = sys._current_frames()
     everyone = [one for one in threading.enumerate() if one is thread or thread in _ancestors(one)]
     busy = {one: place for one in everyone if (place := _place(frames.get(one.ident or 0))) is not None}

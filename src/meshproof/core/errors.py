@@ -4,17 +4,17 @@ from __future__ import annotations
 
 
 class MeshproofError(Exception):
-    """Root of everything that meshproof raises on purpose."""
+    """Base of all exceptions that meshproof raises on purpose."""
 
 
 class ClaimFailed(MeshproofError, AssertionError):
-    """What a claim says does not hold: the mesh is wrong. Its text is what the user reads."""
+    """A claim does not hold: the mesh is wrong. Its text is what the user reads."""
 
 
 class Broken(MeshproofError):
-    """Our tool or its environment failed, so nothing can be said about the mesh.
+    """Our tool or its environment failed, so the claim has no result about the mesh.
 
-    `what` names the thing that failed, `reason` says why, `repair` what to do about it.
+    `what` names the thing that failed, `reason` is the cause, `repair` what to do about it.
     """
 
     def __init__(self, what: str, reason: str, repair: str = "") -> None:
@@ -33,12 +33,12 @@ class BadInput(Broken):
 
 
 class NotReady(Broken):
-    """Something that we wait for did not come in time, or reached a state from which it never will."""
+    """Something did not become ready in time, or reached a state from which it never will."""
 
 
 class Aborted(Broken):
-    """A step of a plan gave up since another one had failed."""
+    """A step of a plan was cancelled because another one had failed."""
 
 
 class Unavailable(Broken):
-    """This machine or provider cannot do what was asked; the claim that needs it is skipped with this text."""
+    """This machine or provider lacks a capability; the claim that needs it is skipped with this text."""

@@ -1,4 +1,4 @@
-"""Topology as data: which clusters, in which role, on which network, and who controls whom."""
+"""Topology as data: which clusters, in which role, on which network, with which control plane."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NetworkName = NewType("NetworkName", str)
 
 
 class Role(StrEnum):
-    """What a cluster is to the mesh: `primary` runs an istiod of its own, `remote` is controlled from a primary."""
+    """A cluster's role in the mesh: a `primary` runs its own istiod, a `remote` is controlled by a primary."""
 
     PRIMARY = "primary"
     REMOTE = "remote"
@@ -24,14 +24,14 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayRef:
-    """Where a gateway is: `name` is that of its Service, and of its Deployment where meshproof makes it."""
+    """A gateway: `name` is that of its Service, and of its Deployment where meshproof creates it."""
 
     namespace: str
     name: str
 
     @property
     def label(self) -> str:
-        """The label `istio` of its pods where nobody chose another (chart gateway, _helpers.tpl)."""
+        """The default value of the label `istio` of its pods (chart gateway, _helpers.tpl)."""
         return self.name.removeprefix("istio-")
 
     def __str__(self) -> str:
@@ -40,7 +40,7 @@ class GatewayRef:
 
 INGRESS = GatewayRef(names.SYSTEM_NAMESPACE, names.INGRESS)
 EAST_WEST = GatewayRef(names.SYSTEM_NAMESPACE, names.EAST_WEST)
-"""Where these gateways are unless a topology says otherwise."""
+"""The gateways' default locations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class ClusterSpec:
     `control_plane` is the cluster whose istiod controls this one: itself for a primary.
     `app_version` is the version of the demonstration service that runs here (`v1`, `v2`, ...).
     `pods` is the range of pod addresses (CIDR), if the topology fixes one. `revision` is that of the istiod that
-    controls this cluster. `context` is the context of a kubeconfig that leads to it, if the topology names one.
+    controls this cluster. `context` is its context in a kubeconfig, if the topology names one.
     `ingress` is its ingress gateway, None if it has none; `east_west` its east-west gateway, where the topology needs
     one.
     """
@@ -68,13 +68,13 @@ class ClusterSpec:
 
     @property
     def mesh_namespaces(self) -> tuple[str, ...]:
-        """Where istiod and the gateways are, each once."""
+        """The namespaces of istiod and the gateways, without duplicates."""
         ingress = (self.ingress.namespace,) if self.ingress else ()
         return tuple(dict.fromkeys((names.SYSTEM_NAMESPACE, *ingress, self.east_west.namespace)))
 
     @property
     def proxy_namespaces(self) -> tuple[str, ...]:
-        """Where proxies are that stay: gateways, the demonstration service, the client in the mesh; istiod as well."""
+        """The namespaces of long-lived proxies (gateways, demonstration service, in-mesh client) and of istiod."""
         return (*self.mesh_namespaces, names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
     @property
@@ -84,14 +84,14 @@ class ClusterSpec:
 
     @property
     def injection_labels(self) -> dict[str, str]:
-        """What a namespace must be labelled with, so that its pods get a sidecar."""
+        """The namespace labels that enable sidecar injection."""
         if self.revision == names.DEFAULT_REVISION:
             return {"istio-injection": "enabled"}
         return {names.REVISION_LABEL: self.revision}
 
 
-class Member(Protocol):
-    """What a cluster of a topology and a live one have in common."""
+class TopologyMember(Protocol):
+    """Attributes shared by a cluster of a topology and a live cluster."""
 
     @property
     def name(self) -> ClusterName: ...
@@ -103,11 +103,11 @@ class Member(Protocol):
     def control_plane(self) -> ClusterName: ...
 
 
-M = TypeVar("M", bound=Member)
+M = TypeVar("M", bound=TopologyMember)
 
 
 class Members(Generic[M]):
-    """Clusters, in the topology's order, and which of them have to do with each other."""
+    """Clusters, in the topology's order, and the relations between them."""
 
     __slots__ = ()
     clusters: tuple[M, ...]
@@ -131,7 +131,7 @@ class Members(Generic[M]):
         return self.cluster(cluster.control_plane)
 
     def controlled_by(self, primary: M) -> tuple[M, ...]:
-        """The clusters whose sidecars connect to `primary`'s istiod, `primary` included."""
+        """The clusters whose sidecars connect to `primary`'s istiod, including `primary`."""
         return tuple(c for c in self.clusters if c.control_plane == primary.name)
 
     def crosses_network(self, a: M, b: M) -> bool:
@@ -149,7 +149,7 @@ class Members(Generic[M]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology(Members[ClusterSpec]):
-    """A whole topology; loaded by `meshproof.core.topology.load_topology`, which has checked every rule below."""
+    """A whole topology; loaded by `meshproof.core.topology.load_topology`, which validates it."""
 
     name: str
     title: str
@@ -171,11 +171,11 @@ class Topology(Members[ClusterSpec]):
         return ((a, b) for a, b in self.pairs if not self.crosses_network(a, b))
 
     def exposes_services(self, cluster: ClusterSpec) -> bool:
-        """Whether 15443 must be open here: some other cluster is on another network."""
+        """Whether port 15443 must be open here: some other cluster is on another network."""
         return any(self.crosses_network(cluster, other) for other in self.clusters)
 
     def exposes_istiod(self, cluster: ClusterSpec) -> bool:
-        """Whether 15012 and 15017 must be open here: remotes dial in."""
+        """Whether ports 15012 and 15017 must be open here: remotes connect to this istiod."""
         return cluster.role is Role.PRIMARY and bool(self.remotes_of(cluster))
 
     def needs_east_west_gateway(self, cluster: ClusterSpec) -> bool:
@@ -184,7 +184,7 @@ class Topology(Members[ClusterSpec]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullSecret:
-    """A Secret by which images are pulled; its text is `NAMESPACE/NAME`."""
+    """An image pull secret; its string form is `NAMESPACE/NAME`."""
 
     namespace: str
     name: str

@@ -1,4 +1,4 @@
-"""Flags of the command line that texts quote where the options themselves are not known (`run/settings.py`)."""
+"""Command-line flags quoted by modules that cannot import the options themselves (`run/settings.py`)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files and folders that an option names: what cannot be used ends the command before anything is started.
+"""Files and folders named by options: an unusable one ends the command before anything is started.
 
-Every error is a `BadInput` with the option and its value, the reason, and the repair. Permissions are tried, not
-computed: root may write everywhere, and still not into /proc, a read-only file system, or a full one.
+Every error is a `BadInput` with the option and its value, the reason, and the repair. Permissions are tested by
+using them: even root cannot write to /proc, a read-only file system, or a full one.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from typing import Final
 
 from meshproof.core.errors import BadInput
 
-NAME_FOLDER: Final = "name a folder that can be written to"
-NAME_OUTPUT: Final = "name a file in a folder that exists"
+NAME_FOLDER: Final = "name a writable folder"
+NAME_OUTPUT: Final = "name a file in an existing folder"
 
 _REASONS: Final = {
-    errno.ENOENT: "there is no such file",
-    errno.EISDIR: "it is a folder, not a file",
-    errno.ENOTDIR: "a part of its path is a file, not a folder",
+    errno.ENOENT: "no such file",
+    errno.EISDIR: "is a folder, not a file",
+    errno.ENOTDIR: "a parent folder is a file, not a folder",
     errno.EACCES: "permission denied",
 }
 
 
 @contextmanager
 def usable(named: str, repair: str) -> Iterator[None]:
-    """Turns an `OSError` of the block into the `BadInput` about the option that `named` says, as `-o x.svg`."""
+    """Turn an `OSError` in the block into a `BadInput` about the option `named`, for example `-o x.svg`."""
     try:
         yield
     except OSError as problem:
@@ -53,51 +53,51 @@ def read_text(named: str, path: Path, repair: str) -> str:
 
 
 def readable_file(named: str, path: Path, repair: str) -> Path:
-    """A regular file that can be read, as often as needed; as an absolute path."""
+    """A readable regular file, as an absolute path."""
     with usable(named, repair):
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(kind):
-            raise BadInput(named, "it is no regular file", repair)
+            raise BadInput(named, "is not a regular file", repair)
         with path.open("rb") as file:
             file.read(1)
     return path.absolute()
 
 
 def program_file(named: str, path: Path, repair: str) -> Path:
-    """A regular file that can be executed; as an absolute path."""
+    """An executable regular file, as an absolute path."""
     found = readable_file(named, path, repair)
     if not os.access(found, os.X_OK):
-        raise BadInput(named, "it cannot be executed", f"chmod +x {path}, or {repair}")
+        raise BadInput(named, "is not executable", f"chmod +x {path}, or {repair}")
     return found
 
 
 def writable_folder(named: str, path: Path) -> Path:
-    """A folder to write to, which is made if it is not there; as an absolute path."""
+    """A writable folder, created if missing, as an absolute path."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise BadInput(named, "it is a file, not a folder", NAME_FOLDER) from None
+        raise BadInput(named, "is a file, not a folder", NAME_FOLDER) from None
     except OSError as problem:
-        raise BadInput(named, f"it cannot be made: {problem.strerror}", NAME_FOLDER) from None
+        raise BadInput(named, f"cannot be created: {problem.strerror}", NAME_FOLDER) from None
     try:
         with tempfile.TemporaryFile(dir=path) as trial:
             trial.write(b"-")
             trial.flush()
     except OSError as problem:
-        raise BadInput(named, f"it cannot be written to: {problem.strerror}", NAME_FOLDER) from None
+        raise BadInput(named, f"cannot be written to: {problem.strerror}", NAME_FOLDER) from None
     return path.absolute()
 
 
 def writable_file(named: str, path: Path) -> Path:
-    """A file that can be written: it is as it was before, and not there if it was not. A device may refuse later."""
+    """Check that a file can be written without changing or leaving it. A device may still refuse later."""
     with usable(named, NAME_OUTPUT):
         if not path.absolute().parent.is_dir():
-            raise BadInput(named, "there is no such folder", NAME_OUTPUT)
+            raise BadInput(named, "no such folder", NAME_OUTPUT)
         there = path.exists()
         if there and not path.is_file() and not path.is_dir():
-            return path  # to open a pipe would wait for its reader
+            return path  # opening a pipe would block until it has a reader
         with path.open("ab"):
             pass
         if not there:
@@ -106,15 +106,15 @@ def writable_file(named: str, path: Path) -> Path:
 
 
 def write_text(named: str, path: Path, text: str) -> None:
-    """Write a file that `writable_file` has found in order; disks become full all the same."""
+    """Write a file that `writable_file` has checked; the disk may be full by now."""
     with usable(named, NAME_OUTPUT):
         path.write_text(text, encoding="utf-8")
 
 
 def print_text(text: str) -> None:
-    """To standard output, which may be a full disk or a pipe that nobody reads."""
+    """Print to standard output, which may be a full disk or a closed pipe."""
     try:
-        with usable("standard output", "redirect it to a file that can be written"):
+        with usable("standard output", "redirect it to a writable file"):
             sys.stdout.write(text)
             sys.stdout.flush()
     except BadInput:

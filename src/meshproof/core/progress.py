@@ -1,4 +1,4 @@
-"""Telling what is going on: one line per step, with its time; plain text that suits a terminal and a CI log alike."""
+"""Progress output: one line per step with its time, as plain text for terminals and CI logs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from typing import Protocol
 
 
 class Narrator(Protocol):
-    """Where steps are told. Safe to call from several threads."""
+    """Receives progress. Safe to call from several threads."""
 
     def say(self, text: str) -> None:
-        """One line, now."""
+        """Print one line immediately."""
         ...
 
     def step(self, title: str) -> AbstractContextManager[None]:
-        """A context manager around one step: told when it ends, with its seconds, and told as failed if it raises."""
+        """A context manager around one step, which is reported when it ends, with its duration and whether it
+        failed."""
         ...
 
 
 class LineNarrator:
     """Writes `  12.3 s  + 4.1 s  title` lines through `write` (default: standard error).
 
-    The first column is the time since the narrator was made, or since `start` (monotonic), the second the step's own.
+    The first column is the time since the narrator was created, or since `start` (monotonic), the second the step's
+    own.
     """
 
     def __init__(self, write: Callable[[str], None] | None = None, *, start: float | None = None) -> None:
@@ -36,7 +38,7 @@ class LineNarrator:
 
     @property
     def going_on(self) -> str:
-        """The step that began last and has not ended; empty if there is none."""
+        """The latest step that is still running; empty if there is none."""
         steps = tuple(self._open)
         return steps[-1] if steps else ""
 
@@ -69,7 +71,7 @@ class LineNarrator:
 
 
 class Silent:
-    """Tells nothing; for tests and for callers that have nobody to tell."""
+    """Prints nothing; for tests and for callers without an audience."""
 
     def say(self, text: str) -> None: ...
 

@@ -1,7 +1,7 @@
-"""What a process inherits of signals from whatever started it, set to what our processes need.
+"""Resets signal handling that a process inherits from its parent to what our processes need.
 
 A non-interactive shell starts background jobs with SIGINT ignored (POSIX, Shell Command Language, 2.11), and execve(2)
-passes ignored and blocked signals on: Python then installs no handler for Ctrl-C, nor does any child of it.
+passes ignored and blocked signals on: Python then installs no handler for Ctrl-C, and neither do its children.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import threading
 def reset_inherited_signals() -> None:
     """Let SIGINT raise KeyboardInterrupt and SIGTERM end this process again, and block no signal.
 
-    Handlers that somebody has installed stay. Children begin with the defaults, since exec resets what is handled. An
-    ignored SIGCHLD would let every child seem to have succeeded (waitpid(2), ECHILD). SIGHUP stays ignored: nohup does
-    that on purpose. Does nothing outside of the main thread, where no signal can be handled.
+    Installed handlers stay. Children begin with the defaults, since exec resets handled signals. An
+    ignored SIGCHLD would make every child appear successful (waitpid(2), ECHILD). SIGHUP stays ignored: nohup does
+    that on purpose. Does nothing outside of the main thread, which alone can handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         return

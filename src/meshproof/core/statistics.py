@@ -1,4 +1,4 @@
-"""Whether counts of answers fit the shares that endpoint weights promise: one sample, one test, a stated alpha."""
+"""Whether counts of responses match the shares expected from endpoint weights: one sample, one test, a stated alpha."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Final
 from meshproof.core.errors import BadInput
 
 ALPHA: Final = 1e-6
-"""Chance that a fair mesh is called unfair in one test: once in a million tests, so a red one is no accident."""
+"""Probability of a false alarm in one test: once in a million tests, so a failure is not chance."""
 
 _MOST_OUTCOMES: Final = 200_000
-"""Up to so many outcomes the multinomial test is exact (a fraction of a second); beyond, chi-square is close enough."""
+"""Up to this many outcomes the multinomial test is exact (a fraction of a second); beyond, chi-square is accurate
+enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareTest:
-    """Counts per category, the shares they were tested against, and how likely such counts are if those are true."""
+    """Counts per category, the shares they were tested against, and the p-value of these counts."""
 
     counts: Mapping[str, int]
     expected: Mapping[str, float]
@@ -33,7 +34,7 @@ class ShareTest:
 
     @property
     def ok(self) -> bool:
-        """Whether the counts are likely enough (p at least alpha)."""
+        """Whether the counts match the shares (p at least alpha)."""
         return self.p_value >= self.alpha
 
     def __str__(self) -> str:
@@ -49,15 +50,15 @@ def expected_shares(weights: Mapping[str, int]) -> dict[str, float]:
     """
     total = sum(weights.values())
     if any(weight < 0 for weight in weights.values()) or total <= 0:
-        raise BadInput(f"weights {dict(weights)}", "they must not be negative, and one must be positive")
+        raise BadInput(f"weights {dict(weights)}", "weights must not be negative, and one must be positive")
     return {name: weight / total for name, weight in weights.items()}
 
 
 def test_shares(observed: Mapping[str, int], expected: Mapping[str, float], alpha: float = ALPHA) -> ShareTest:  # noqa: PT028
-    """Test counts against shares, two-sided: exact for two categories, and for more while that is affordable.
+    """Test counts against shares, two-sided: exact for two categories, and for more where that is affordable.
 
-    A category that was observed with an expected share of zero, or with none at all, makes p zero: it cannot happen.
-    An expected category that was not observed counts as zero. No observation at all makes p one: nothing speaks
+    An observed category whose expected share is zero or missing makes p zero: it is impossible.
+    An expected category that was not observed counts as zero. An empty sample makes p one: there is no evidence
     against the shares, so callers fix the size of their sample first (`smallest_sample`).
     Raises `BadInput` if the shares do not sum to 1 or a count is negative.
     """
@@ -81,8 +82,8 @@ test_shares.__test__ = False  # type: ignore[attr-defined]  # pytest would colle
 
 
 def power(n: int, p_null: float, p_true: float, alpha: float = ALPHA) -> float:
-    """Chance that `n` answers expose a share of `p_true` where `p_null` is promised (exact, two categories)."""
-    from scipy.stats import binom  # slow to import, and most runs of the command line need no statistics
+    """Probability that `n` responses expose a share of `p_true` where `p_null` is expected (exact, two categories)."""
+    from scipy.stats import binom  # slow to import, and most commands need no statistics
 
     low, high = _acceptance(n, p_null, alpha)
     accepted = float(binom.cdf(high, n, p_true) - binom.cdf(low - 1, n, p_true))
@@ -92,10 +93,10 @@ def power(n: int, p_null: float, p_true: float, alpha: float = ALPHA) -> float:
 def smallest_sample(p_null: float, p_true: float, alpha: float = ALPHA, power: float = 0.99) -> int:
     """The smallest n from which on the test's power stays at least `power`. Raises `BadInput` if the shares are equal.
 
-    The power of an exact test rises like a saw, so the first n that reaches it is not yet enough.
+    The power of an exact test is not monotonic in n (a sawtooth), so the first n that reaches it is not yet enough.
     """
     if p_null == p_true:
-        raise BadInput(f"share {p_true}", "no sample tells it from itself")
+        raise BadInput(f"share {p_true}", "equals the expected share, so no sample can distinguish them")
     reaches = _power  # the parameter hides the function's name
     low, high = 0, 1
     while reaches(high, p_null, p_true, alpha) < power:
@@ -103,7 +104,7 @@ def smallest_sample(p_null: float, p_true: float, alpha: float = ALPHA, power: f
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reaches(middle, p_null, p_true, alpha) >= power else (middle, high)
-    # Some crossing, maybe of a single tooth: the last n below `power` is at most a few teeth further on.
+    # The first crossing, maybe of a single tooth: the last n below `power` is at most a few teeth later.
     n = high + high // 8 + 64
     while n > 1 and reaches(n - 1, p_null, p_true, alpha) >= power:
         n -= 1

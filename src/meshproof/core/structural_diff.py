@@ -1,4 +1,4 @@
-"""Where two values of JSON differ, as paths to it with what is there in both."""
+"""Differences between two JSON values: the path and both values of each."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from operator import eq
 from typing import Any
 
 Change = tuple[str, Any, Any]
-"""A path, what is there in the first and what in the second value; None for nothing."""
+"""A path, and what the first and the second value have there; None if absent."""
 Inner = Callable[[Any, Any, str], Iterator[Change]]
 ListRule = Callable[[list[Any], list[Any], str, Inner], Iterator[Change]]
-"""How two lists are compared that are not the same. It is given the comparison of their items."""
+"""How two different lists are compared; receives the function that compares their items."""
 
 
 def by_position(before: list[Any], after: list[Any], path: str, inner: Inner) -> Iterator[Change]:
-    """Item by item; lists of different lengths are different as a whole."""
+    """Item by item; lists of different lengths differ as a whole."""
     if len(before) != len(after):
         yield path, before, after
         return
@@ -30,7 +30,7 @@ def differences(
     lists: ListRule = by_position,
     same: Callable[[Any, Any], bool] = eq,
 ) -> Iterator[Change]:
-    """The innermost differences below `path`, in the order of keys; what is `same` is not looked into."""
+    """The innermost differences below `path`, in the order of keys; values that are `same` are skipped."""
 
     def inner(before: Any, after: Any, path: str) -> Iterator[Change]:
         if same(before, after):

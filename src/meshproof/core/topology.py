@@ -1,4 +1,4 @@
-"""Topology files: a strict loader that says file, line, reason and repair for everything that is wrong with one."""
+"""Topology files: a strict loader whose errors name file, line, reason and repair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meshproof.core.model import EAST_WEST, INGRESS, ClusterName, ClusterSpec, G
 from meshproof.core.path_options import read_text
 
 TOPOLOGIES: Final = Path(__file__).resolve().parents[1] / "topologies"
-"""The topologies that come with meshproof, one YAML file each. In a checkout a link to those at its top."""
+"""The topologies that come with meshproof, one YAML file each. In a checkout the top-level folder links here."""
 
 _TOP_KEYS: Final = ("title", "mesh_id", "trust_domain", "clusters")
 _CLUSTER_KEYS: Final = ("name", "role", "network", "app_version")
@@ -30,7 +30,7 @@ _TRUST_DOMAIN: Final = re.compile(r"[a-z0-9._-]{1,255}")
 """SPIFFE ID, section 2.1: lower-case letters, digits, dots, dashes and underscores, at most 255 bytes."""
 
 NONE: Final = "none"
-"""What a topology says in place of a gateway's name if the cluster has no such gateway."""
+"""Value of a gateway's key in a topology if the cluster has no such gateway."""
 
 _NO_GATEWAYS: Final = (names.APP_NAMESPACE, names.CLIENT_NAMESPACE)
 
@@ -43,26 +43,26 @@ def available(folder: Path = TOPOLOGIES) -> tuple[str, ...]:
 
 
 def called(topology: Topology) -> str:
-    """How `--topology` names it: one of ours by its name, another by its file."""
+    """Its value for `--topology`: a built-in one's name, or the path of another's file."""
     return topology.name if topology.name in available() else str(topology.source.absolute())
 
 
 def load_topology(name_or_path: str, *, folder: Path = TOPOLOGIES) -> Topology:
     """Load and check a topology by its name in `folder`, or by the path of a YAML file.
 
-    Raises `BadInput` that says which file and line, what is wrong there, and how to repair it.
+    Raises `BadInput` with file and line, what is wrong there, and how to repair it.
     """
     path = _find(name_or_path, folder)
     return _Loader(path).load(read_text(f"--topology={name_or_path}", path, "name a readable YAML file"))
 
 
 def parse_topology(text: str, path: Path) -> Topology:
-    """The same from the text of a file that need not be there; errors name `path`."""
+    """The same from the text of a file that need not exist; errors name `path`."""
     return _Loader(path).load(text)
 
 
 def as_yaml(topology: Topology) -> str:
-    """The text of its file, which a reader of docs/writing-a-topology.md would write: without what is usual."""
+    """Its YAML text as docs/writing-a-topology.md has it, without default values."""
     head = {"title": topology.title, "mesh_id": topology.mesh_id, "trust_domain": topology.trust_domain}
     clusters = [_cluster_as_yaml(cluster) for cluster in topology.clusters]
     return yaml.safe_dump({**head, "clusters": clusters}, sort_keys=False, allow_unicode=True)
@@ -94,7 +94,7 @@ def _find(name_or_path: str, folder: Path) -> Path:
     legal = f"use one of {', '.join(there)}" if there else f"put one into {folder}"
     raise BadInput(
         f"--topology={name_or_path}",
-        "there is no topology of that name",
+        "no such topology",
         f"{_suggestion(name_or_path, there)}{legal}, or the path of a YAML file (./my-mesh.yaml)",
     )
 
@@ -105,7 +105,7 @@ def _suggestion(word: str, legal: Sequence[str]) -> str:
 
 
 def _shown(path: Path) -> str:
-    """The path as a user would type it."""
+    """The path relative to the working directory, if below it."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
@@ -114,7 +114,7 @@ def _shown(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fields:
-    """The values of one YAML mapping by key, with the mapping itself for its line. `owner` is how errors call it."""
+    """The values of one YAML mapping by key, with the mapping node for its line. `owner` names it in errors."""
 
     owner: str
     node: yaml.Node
@@ -127,7 +127,7 @@ class _Gateways(TypedDict):
 
 
 class _Loader:
-    """Checks one file from top to bottom; the first thing that is wrong ends it."""
+    """Checks one file from top to bottom and stops at the first error."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -137,7 +137,7 @@ class _Loader:
         entries = top.values["clusters"]
         if not isinstance(entries, yaml.SequenceNode):
             self._wrong(
-                entries, f"'clusters' must be a list, it is {_kind(entries)}", "begin each cluster with '- name: …'"
+                entries, f"'clusters' must be a list, not {_kind(entries)}", "begin each cluster with '- name: …'"
             )
         if not entries.value:
             self._wrong(entries, "'clusters' is empty", "list at least one primary cluster")
@@ -171,7 +171,7 @@ class _Loader:
             mark = getattr(problem, "problem_mark", None)
             place = f"{_shown(self._path)}:{mark.line + 1}" if mark else _shown(self._path)
             reason = getattr(problem, "problem", None) or str(problem).splitlines()[0]
-            raise BadInput(place, f"not valid YAML: {reason}", "mind indentation, colons and quotes") from None
+            raise BadInput(place, f"not valid YAML: {reason}", "check indentation, colons and quotes") from None
         if node is None:
             raise BadInput(_shown(self._path), "the file is empty", f"give it {', '.join(_TOP_KEYS)}")
         return node
@@ -179,17 +179,17 @@ class _Loader:
     def _fields(self, node: yaml.Node, owner: str, required: tuple[str, ...], extras: tuple[str, ...]) -> _Fields:
         legal = required + extras
         if not isinstance(node, yaml.MappingNode):
-            self._wrong(node, f"{owner} must be a mapping, it is {_kind(node)}", f"give it {', '.join(legal)}")
+            self._wrong(node, f"{owner} must be a mapping, not {_kind(node)}", f"give it {', '.join(legal)}")
         values: dict[str, yaml.Node] = {}
         for key, value in node.value:
             word = key.value if isinstance(key, yaml.ScalarNode) else _kind(key)
             if word not in legal:
-                repair = f"{_suggestion(word, legal)}legal keys are {', '.join(legal)}"
+                repair = f"{_suggestion(word, legal)}valid keys are {', '.join(legal)}"
                 self._wrong(key, f"unknown key '{word}' in {owner}", repair)
             if word in values:
                 first = values[word].start_mark.line + 1
                 self._wrong(
-                    key, f"key '{word}' of {owner} is there twice (first in line {first})", "remove one of the two"
+                    key, f"key '{word}' of {owner} is duplicated (first in line {first})", "remove one of the two"
                 )
             values[word] = value
         for word in required:
@@ -208,18 +208,16 @@ class _Loader:
         node = fields.values[key]
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             word = f" ({node.value})" if isinstance(node, yaml.ScalarNode) and node.value else ""
-            self._wrong(
-                node, f"'{key}' of {fields.owner} must be text, it is {_kind(node)}{word}", "put it into quotes"
-            )
+            self._wrong(node, f"'{key}' of {fields.owner} must be text, not {_kind(node)}{word}", "put it in quotes")
         text: str = node.value.strip()
         if not text:
-            self._wrong(node, f"'{key}' of {fields.owner} is empty", "say something there")
+            self._wrong(node, f"'{key}' of {fields.owner} is empty", "give it a value")
         return text
 
     def _named(self, fields: _Fields, key: str, pattern: re.Pattern[str] = _DNS_LABEL, repair: str = _NAME_RULE) -> str:
         text = self._text(fields, key)
         if not pattern.fullmatch(text):
-            self._wrong(fields.values[key], f"'{key}' of {fields.owner} is not a legal name: '{text}'", repair)
+            self._wrong(fields.values[key], f"'{key}' of {fields.owner} is not a valid name: '{text}'", repair)
         return text
 
     # -- from fields to clusters ----------------------------------------------------------------------------------
@@ -263,7 +261,11 @@ class _Loader:
         if found["ingress"] == found["east_west"]:
             key = "east_west" if "east_west" in fields.values else "ingress"
             reason = f"both gateways of {fields.owner} are {found['ingress']}"
-            self._wrong(fields.values[key], reason, "name two: clients must not reach what is for clusters")
+            self._wrong(
+                fields.values[key],
+                reason,
+                "name two gateways: clients must not reach the ports meant for other clusters",
+            )
         return found
 
     def _has_no(self, fields: _Fields, key: str) -> bool:
@@ -280,7 +282,7 @@ class _Loader:
             repair = f"write NAMESPACE/NAME of its Service: istio-ingress/istio-ingress{other}"
             self._wrong(fields.values[key], reason, repair)
         if namespace in _NO_GATEWAYS or namespace.startswith(names.NAMESPACE_PREFIX):
-            reason = f"'{key}' of {fields.owner} is in namespace {namespace}, which is for probes"
+            reason = f"'{key}' of {fields.owner} is in namespace {namespace}, which is reserved for probes"
             self._wrong(fields.values[key], reason, "name a gateway in another namespace, such as istio-system")
         return GatewayRef(namespace, name)
 
@@ -292,7 +294,7 @@ class _Loader:
                 self._wrong(fields.values["control_plane"], reason, "remove the key, or make the role 'remote'")
             return name
         if "control_plane" not in fields.values:
-            reason = f"{fields.owner} is a remote and has no 'control_plane'"
+            reason = f"{fields.owner} is a remote but has no 'control_plane'"
             self._wrong(fields.node, reason, "add 'control_plane: …' with the name of a primary")
         return self._text(fields, "control_plane")
 
@@ -303,8 +305,8 @@ class _Loader:
         except ValueError as problem:
             self._wrong(
                 fields.values["pods"],
-                f"'pods' of {fields.owner} is not a range of addresses: {problem}",
-                "write it as CIDR, for example 10.10.0.0/16",
+                f"'pods' of {fields.owner} is not an address range: {problem}",
+                "write it in CIDR notation, for example 10.10.0.0/16",
             )
 
     # -- rules between clusters -----------------------------------------------------------------------------------
@@ -315,19 +317,21 @@ class _Loader:
         roles = {c.name: c.role for c in clusters}
         primaries = [c.name for c in clusters if c.role is Role.PRIMARY]
         if not primaries:
-            self._wrong(entries, "no cluster is a primary, so nothing controls the mesh", "make one 'role: primary'")
+            self._wrong(
+                entries, "no cluster is a primary, so the mesh has no control plane", "make one 'role: primary'"
+            )
         for cluster, own in zip(clusters, fields, strict=True):
             wanted = cluster.control_plane
             if roles.get(wanted) is Role.PRIMARY:
                 continue
-            why = "which is a remote itself" if wanted in roles else "which is not in this file"
+            why = "which is itself a remote" if wanted in roles else "which is not in this file"
             reason = f"the control plane of {own.owner} is '{wanted}', {why}"
             guess = "" if wanted in roles else _suggestion(wanted, primaries)
             repair = f"{guess}name a primary: {', '.join(primaries)}"
             self._wrong(own.values["control_plane"], reason, repair)
 
     def _check_pod_ranges(self, clusters: Sequence[ClusterSpec], fields: Sequence[_Fields]) -> None:
-        """Pods of one network dial each other by address: none may be in two clusters (istio.io, deployment models)."""
+        """Pods on one network connect by address, so ranges must not overlap (istio.io, deployment models)."""
         seen: list[tuple[ClusterSpec, IPv4Network | IPv6Network]] = []
         for cluster, own in zip(clusters, fields, strict=True):
             if "pods" not in own.values:
@@ -338,13 +342,13 @@ class _Loader:
                     self._wrong(
                         own.values["pods"],
                         f"'pods' of {own.owner} ({mine}) overlaps that of cluster '{other.name}' ({theirs}), "
-                        f"and both are on {cluster.network}",
-                        "give them separate ranges, or separate networks",
+                        f"and both clusters are on {cluster.network}",
+                        "use disjoint ranges, or different networks",
                     )
             seen.append((cluster, mine))
 
     def _with_revisions(self, clusters: Sequence[ClusterSpec], fields: Sequence[_Fields]) -> tuple[ClusterSpec, ...]:
-        """A remote has the revision of the istiod that controls it."""
+        """A remote's revision is that of the istiod that controls it."""
         revisions = {cluster.name: cluster.revision for cluster in clusters}
         for cluster, own in zip(clusters, fields, strict=True):
             wanted = revisions[cluster.control_plane]
@@ -353,7 +357,7 @@ class _Loader:
                     f"{own.owner} has the revision '{cluster.revision}', its control plane '{cluster.control_plane}' "
                     f"has '{wanted}'"
                 )
-                self._wrong(own.values["revision"], reason, "remove the key: a remote has its primary's revision")
+                self._wrong(own.values["revision"], reason, "remove the key: a remote uses its primary's revision")
         return tuple(replace(cluster, revision=revisions[cluster.control_plane]) for cluster in clusters)
 
 
@@ -366,7 +370,7 @@ def _overlap(a: IPv4Network | IPv6Network, b: IPv4Network | IPv6Network) -> bool
 _TAGS: Final[Mapping[str, str]] = {
     "int": "a number",
     "float": "a number",
-    "bool": "a truth value",
+    "bool": "a boolean",
     "null": "empty",
     "timestamp": "a date",
     "str": "text",
@@ -374,7 +378,7 @@ _TAGS: Final[Mapping[str, str]] = {
 
 
 def _kind(node: yaml.Node) -> str:
-    """What YAML makes of a node, in words."""
+    """The type of a YAML node, in words."""
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):

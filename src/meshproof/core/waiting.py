@@ -1,7 +1,8 @@
-"""The only place that waits: `eventually`, on tenacity, `settled` and `pause`; the last observation is kept.
+"""All waiting is done here: `eventually`, on tenacity, `poll_until_clean` and `pause`; the last observation is kept for
+the error text.
 
-A check is a callable that returns an observation, or raises `NotYet` with what it saw. Any other exception ends the
-wait at once: a known-bad state must not cost the whole deadline (raise `Broken` or `ClaimFailed` for it).
+A check is a callable that returns an observation, or raises `NotYet` with the current state. Any other exception ends
+the wait at once: for a known-bad state raise `Broken` or `ClaimFailed`, so that it does not cost the whole deadline.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ T = TypeVar("T")
 
 
 class NotYet(MeshproofError):
-    """A check's way of saying that it must be asked again; its text is the observation."""
+    """Raised by a check that must be retried; its text is the observation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a wait saw: attempts made, seconds spent, the last observation and when it last changed (seconds in)."""
+class WaitOutcome:
+    """Result of a wait: attempts, duration in seconds, the last observation, and when it last changed (seconds after
+    the start)."""
 
     attempts: int
     elapsed_s: float
@@ -49,8 +51,8 @@ class _Watcher:
             self.last = text
             self.changed_s = time.monotonic() - self.start
 
-    def outcome(self) -> Outcome:
-        return Outcome(
+    def outcome(self) -> WaitOutcome:
+        return WaitOutcome(
             attempts=self.attempts,
             elapsed_s=time.monotonic() - self.start,
             last=self.last,
@@ -59,7 +61,7 @@ class _Watcher:
 
 
 def _pace(poll_s: float) -> wait_base:
-    """Quick at first, then no slower than `poll_s`: most waits here end within a second."""
+    """Short intervals at first, then `poll_s`: most waits here end within a second."""
     return wait_exponential(multiplier=min(0.05, poll_s), max=poll_s, exp_base=1.6)
 
 
@@ -72,7 +74,7 @@ def eventually(
     repair: str = "",
     error: type[NotReady] | type[ClaimFailed] = NotReady,
 ) -> T:
-    """Ask `check` until it stops raising `NotYet`, and return what it returned.
+    """Call `check` until it stops raising `NotYet`, and return its result.
 
     Raises `error` after `timeout_s` seconds, with the last observation, when it last changed, and the attempts.
     """
@@ -103,14 +105,14 @@ def eventually(
 
 
 def pause(seconds: float) -> None:
-    """Let `seconds` pass, for code whose subject is time itself (a request rate, a grace period)."""
+    """Let `seconds` pass, where time itself matters (a request rate, a grace period)."""
     time.sleep(seconds)
 
 
-def settled(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration_s) -> list[str]:
-    """Ask for problems until there are none, or `timeout_s` is over; returns the last ones.
+def poll_until_clean(problems: Callable[[], list[str]], *, timeout_s: float = DEADLINES.configuration_s) -> list[str]:
+    """Poll until there are no problems, or for `timeout_s` seconds; returns the last problems.
 
-    For what follows configuration that was just applied: the bound is part of what is claimed, the problems are told.
+    For effects of configuration that was just applied: the bound is part of the claim, and the problems are reported.
     """
     last: list[str] = []
 

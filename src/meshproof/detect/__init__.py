@@ -1,1 +1,1 @@
-"""What mesh is on clusters, read from the clusters themselves, without a topology."""
+"""Detects the mesh on existing clusters, without a topology."""

@@ -1,4 +1,4 @@
-"""Whether a topology is about the mesh that is there. What clusters do not say, or say in two ways, claims judge."""
+"""Compares a topology with the detected mesh. Missing or contradictory settings are left to the claims."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.model import INGRESS, ClusterSpec, Role, Topology
 from meshproof.core.progress import Narrator
-from meshproof.detect.infer import Found, described, find, gateways_of
+from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters, gateway_candidates
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
 from meshproof.mesh.handles import Cluster, Mesh
 
 
 def must_agree(mesh: Mesh, narrator: Narrator) -> None:
-    """Say what is on the clusters. Raises `BadInput` with every difference if the topology says something else."""
-    with narrator.step("what is there, from the clusters themselves"):
-        found = find(cluster.kube for cluster in mesh.clusters)
-    for line in described(found):
+    """Report the detected mesh. Raises `BadInput` with all differences if it does not match the topology."""
+    with narrator.step("mesh detected on the clusters"):
+        found = find_clusters(cluster.kube for cluster in mesh.clusters)
+    for line in describe_clusters(found):
         narrator.say(f"  {line}")
-    if wrong := differences(mesh.topology, found):
+    if wrong := topology_differences(mesh.topology, found):
         lines = "".join(f"\n  - {line}" for line in wrong)
         raise BadInput(
             f"--topology={mesh.topology.name}",
-            f"the clusters say otherwise:{lines}",
-            "correct the topology or the contexts, or repair the mesh; `meshproof detect` prints a topology of what "
-            "is there",
+            f"it does not match the clusters:{lines}",
+            "correct the topology or the contexts, or repair the mesh; `meshproof detect` prints the topology of the "
+            "mesh on the clusters",
         )
 
 
-def differences(topology: Topology, found: Sequence[Found]) -> list[str]:
-    """What the clusters say against a topology, one line each; `found` is in the order of its clusters."""
+def topology_differences(topology: Topology, found: Sequence[FoundCluster]) -> list[str]:
+    """Differences between a topology and the clusters, one line each; `found` is in the order of its clusters."""
     by_context = {each.context: spec for spec, each in zip(topology.clusters, found, strict=True)}
     return [
         f"{spec.name} (context {each.context}): {text}"
@@ -43,7 +43,7 @@ def differences(topology: Topology, found: Sequence[Found]) -> list[str]:
 
 
 def _of_cluster(
-    topology: Topology, spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]
+    topology: Topology, spec: ClusterSpec, each: FoundCluster, by_context: dict[str, ClusterSpec]
 ) -> Iterator[str]:
     yield from _role(spec, each, by_context)
     wanted = {
@@ -57,38 +57,38 @@ def _of_cluster(
         values = each.values(what)
         if values and value not in values:
             called = {CLUSTER: "its name in Istio", MESH: "mesh ID"}.get(what, what)
-            yield f"{called}: the topology says {value}, there it is {each.places(what)}"
+            yield f"{called}: the topology has {value}, the cluster has {each.places(what)}"
     for istiod in each.reading.istiods:
         if istiod.domain != names.CLUSTER_DOMAIN:
-            told = f"Services have names in {istiod.domain} (Deployment {istiod.name}, --domain)"
-            yield f"{told}; meshproof knows only those in {names.CLUSTER_DOMAIN}"
+            names_in = f"the cluster domain is {istiod.domain} (Deployment {istiod.name}, --domain)"
+            yield f"{names_in}; meshproof supports only {names.CLUSTER_DOMAIN}"
     yield from _gateways(topology, spec, each)
     version = each.reading.app_version
     if version and version != spec.app_version:
-        yield f"app_version: the topology says {spec.app_version}, in namespace {names.APP_NAMESPACE} it is {version}"
+        yield f"app_version: the topology has {spec.app_version}, namespace {names.APP_NAMESPACE} has {version}"
 
 
-def _gateways(topology: Topology, spec: ClusterSpec, each: Found) -> Iterator[str]:
-    """Those that the topology names and that are not there, if others may be what is meant; an ingress gateway that is
-    named and not there, or that is there though the topology says that there is none."""
+def _gateways(topology: Topology, spec: ClusterSpec, each: FoundCluster) -> Iterator[str]:
+    """Gateways of the topology that do not exist, if there are other candidates; an ingress gateway that is
+    named but does not exist, or that exists though the topology has none."""
     needed = (spec.ingress, spec.east_west if topology.needs_east_west_gateway(spec) else None)
-    for wanted, (what, usual, candidates) in zip(needed, gateways_of(each.reading), strict=True):
+    for wanted, (what, usual, candidates) in zip(needed, gateway_candidates(each.reading), strict=True):
         there = " or ".join(map(str, candidates))
         if wanted and wanted not in each.reading.there and candidates:
-            yield f"{what}: the topology says {wanted}, which is not there; {there} is"
+            yield f"{what}: the topology has {wanted}, which does not exist; the cluster has {there}"
         elif wanted and wanted not in each.reading.there and usual == INGRESS != wanted:
-            yield f"{what}: the topology says {wanted}, which is not there, and nothing else that may be one"
+            yield f"{what}: the topology has {wanted}, which does not exist, and the cluster has no other candidate"
         elif usual == INGRESS and wanted is None and candidates:
-            yield f"{what}: the topology says that there is none, {there} is there"
+            yield f"{what}: the topology has none, the cluster has {there}"
 
 
 def as_found(mesh: Mesh, narrator: Narrator) -> Mesh:
-    """The mesh as it is there: without the ingress gateway of a cluster that has none, if the topology names no other
-    than the usual one. Of a mesh that meshproof did not install nobody knows that there should be one."""
+    """The mesh without the ingress gateways of clusters that have none, if the topology names no other
+    than the default one: in a mesh that meshproof did not install, an ingress gateway is optional."""
     named = [cluster for cluster in mesh.clusters if cluster.spec.ingress == INGRESS]
     without = [c.name for c, has in zip(named, together(_has_ingress, named), strict=True) if not has]
     for name in without:
-        narrator.say(f"{name} has no ingress gateway: what is proven through one is skipped there")
+        narrator.say(f"{name} has no ingress gateway: checks through one are skipped there")
     specs = [replace(c.spec, ingress=None) if c.name in without else c.spec for c in mesh.clusters]
     return replace(
         mesh,
@@ -98,29 +98,29 @@ def as_found(mesh: Mesh, narrator: Narrator) -> Mesh:
 
 
 def _has_ingress(cluster: Cluster) -> bool:
-    """Whether the Service of the usual one is there, or that of another gateway which may be meant."""
+    """Whether the default ingress gateway's Service exists, or that of another candidate."""
     if cluster.kube.find("Service", INGRESS.name, INGRESS.namespace) is not None:
         return True
     return bool(read(cluster.kube).ingresses)
 
 
-def _role(spec: ClusterSpec, each: Found, by_context: dict[str, ClusterSpec]) -> Iterator[str]:
+def _role(spec: ClusterSpec, each: FoundCluster, by_context: dict[str, ClusterSpec]) -> Iterator[str]:
     what = f"a remote of {spec.control_plane}" if spec.role is Role.REMOTE else "a primary"
     if each.role is None:
-        where = "no istiod is there, and no webhook that injects" if each.reading.has_namespace else "there is no mesh"
-        yield f"the topology says it is {what}, {where}"
+        where = "it has no istiod and no injection webhook" if each.reading.has_namespace else "it has no mesh"
+        yield f"the topology has {what}, but {where}"
         return
     controllers = [str(by_context[context].name) for context in each.controlled_by]
     if each.role is not spec.role:
-        yield f"the topology says it is {what}, {_really(each, controllers)}"
+        yield f"the topology has {what}, but {_really(each, controllers)}"
     elif each.role is Role.REMOTE and controllers and spec.control_plane not in controllers:
-        yield f"the topology says it is {what}, it is one of {' or '.join(controllers)}: {each.why}"
+        yield f"the topology has {what}, but its control plane is {' or '.join(controllers)}: {each.why}"
 
 
-def _really(each: Found, controllers: Sequence[str]) -> str:
+def _really(each: FoundCluster, controllers: Sequence[str]) -> str:
     if each.role is Role.PRIMARY:
         return f"it is a primary (Deployment {', '.join(istiod.name for istiod in each.reading.istiods)})"
     if not each.reading.dials and not each.reading.controllers:
-        return "no istiod is there"  # its webhooks alone may be what a primary has left
+        return "it has no istiod"  # its webhooks may be leftovers of a primary
     whose = " or ".join(controllers) or "an istiod that is not in the topology"
-    return f"no istiod is there: it is a remote of {whose}"
+    return f"it has no istiod: it is a remote of {whose}"

@@ -1,4 +1,4 @@
-"""A topology from what is on clusters: one of ours by its name, else the text of a file."""
+"""Proposes a topology for detected clusters: a built-in one by its name, or the text of a file."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from meshproof.core.errors import BadInput
 from meshproof.core.model import ClusterName, ClusterSpec, NetworkName, Role, Topology
 from meshproof.core.names import DEFAULT_REVISION
 from meshproof.core.topology import as_yaml, available, load_topology, parse_topology
-from meshproof.detect.infer import Found, described, find, gateways_of
+from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters, gateway_candidates
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.discovery.naming import MESH, NETWORK
 from meshproof.providers.contexts import Attachment
 from meshproof.providers.kubeconfig import greeted
 
 FILE: Final = "mesh.yaml"
-"""How a proposed file is called."""
+"""Name of a proposed file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What was found, in lines; the text of a topology file of it; and the name of one of ours that is the same."""
+    """What was found, in lines; its topology as the text of a file; and the name of an equal built-in topology."""
 
     lines: tuple[str, ...]
     text: str
@@ -34,54 +34,54 @@ class Proposal:
 
     @property
     def command(self) -> str:
-        """How to prove it with one of ours; contexts are by name, since its clusters may be in another order."""
+        """The command to verify it with a built-in topology; contexts are by name, since its clusters may be in another
+        order."""
         named = [f"--context={cluster}={context}" for cluster, context in self.contexts]
         return shlex.join(["pytest", f"--topology={self.ours}", *named])
 
     def as_error(self) -> BadInput:
-        """For a run that was told no topology."""
-        told = "".join(f"\n  {line}" for line in self.lines)
+        """The error for a run without a topology."""
+        listed = "".join(f"\n  {line}" for line in self.lines)
         if self.ours:
             return BadInput(
                 "--topology is missing",
-                f"this is there, and {self.ours} says the same:{told}",
-                f"if that is what the mesh should be: {self.command}",
+                f"the clusters have this mesh, which is {self.ours}:{listed}",
+                f"if this is the intended mesh: {self.command}",
             )
         return BadInput(
             "--topology is missing",
-            f"this is there:{told}",
-            f"if that is what the mesh should be, save this as {FILE}, and run `pytest --topology={FILE}`:\n\n"
-            f"{self.text}",
+            f"the clusters have this mesh:{listed}",
+            f"if this is the intended mesh, save this as {FILE}, and run `pytest --topology={FILE}`:\n\n{self.text}",
         )
 
 
 def proposal_for(attachment: Attachment) -> Proposal:
-    """Look at the clusters of these contexts. Raises `BadInput` if they are no mesh, with what is there instead."""
+    """Read the clusters of these contexts. Raises `BadInput` with what was found if they are not a mesh."""
     if not attachment.contexts:
         raise BadInput(
-            "the clusters to look at",
+            "the clusters",
             "no option names their contexts",
             "name them with --cluster1-context and --cluster2-context, or with --context=CLUSTER=CONTEXT",
         )
     kubes = greeted(attachment, tuple(attachment.contexts), FOR_DETECTION)
-    return propose(find(kubes))
+    return propose(find_clusters(kubes))
 
 
-def propose(found: Sequence[Found]) -> Proposal:
-    """Raises `BadInput` with everything that keeps this from being a topology."""
-    lines = tuple(described(found))
+def propose(found: Sequence[FoundCluster]) -> Proposal:
+    """Raises `BadInput` with all reasons why this is not a topology."""
+    lines = tuple(describe_clusters(found))
     if problems := [problem for each in found for problem in _problems(each, found)]:
-        told = "".join(f"\n  {line}" for line in lines)
+        listed = "".join(f"\n  {line}" for line in lines)
         raise BadInput(
             "the clusters of these contexts",
-            f"no topology follows from what is there:{told}\n  since {'; '.join(problems)}",
-            "name the topology that is meant (pytest --topology=…): then all that differs from it is told",
+            f"their topology cannot be determined:{listed}\n  since {'; '.join(problems)}",
+            "name the intended topology (pytest --topology=…), then all differences from it are listed",
         )
     text = as_yaml(_topology(found))
     try:
         topology = parse_topology(text, Path(FILE))
     except BadInput as problem:
-        raise BadInput("a topology of what is there", f"{problem.reason} ({problem.what})", problem.repair) from None
+        raise BadInput("the detected topology", f"{problem.reason} ({problem.what})", problem.repair) from None
     return Proposal(
         lines=lines,
         text=text,
@@ -90,13 +90,13 @@ def propose(found: Sequence[Found]) -> Proposal:
     )
 
 
-def _problems(each: Found, found: Sequence[Found]) -> list[str]:
+def _problems(each: FoundCluster, found: Sequence[FoundCluster]) -> list[str]:
     who = f"context {each.context}"
     if each.role is None:
         return [f"{who} has no part of a mesh"]
     problems = []
     if each.role is Role.REMOTE and len(each.controlled_by) != 1:
-        problems.append(f"nothing tells whose remote {who} is")
+        problems.append(f"the primary of {who} is unknown")
     if each.role is Role.PRIMARY and len(each.values(REVISION)) > 1:
         problems.append(f"{who} has several revisions: {', '.join(each.values(REVISION))}")
     if each.role is Role.PRIMARY and not each.values(MESH):
@@ -104,14 +104,14 @@ def _problems(each: Found, found: Sequence[Found]) -> list[str]:
     if others := {id_ for other in found for id_ in other.values(MESH)} - {*each.values(MESH)}:
         problems += [f"{who} has another mesh ID than {', '.join(sorted(others))}"] if each.values(MESH) else []
     if not each.values(NETWORK) and any(other.values(NETWORK) for other in found):
-        problems.append(f"{who} has no network, and others have one")
+        problems.append(f"{who} has no network, but others have one")
     if [other.name for other in found].count(each.name) > 1:
-        problems.append(f"{who} has the name {each.name} in Istio, and another one has it as well")
+        problems.append(f"{who} has the name {each.name} in Istio, like another cluster")
     return problems
 
 
-def _topology(found: Sequence[Found]) -> Topology:
-    """What was found as a topology, with names that nobody has checked."""
+def _topology(found: Sequence[FoundCluster]) -> Topology:
+    """The detected topology, with unvalidated names."""
     first = next(each for each in found if each.role is Role.PRIMARY)
     names = {each.context: each.name for each in found}
     versions = [each.reading.app_version for each in found]
@@ -127,16 +127,16 @@ def _topology(found: Sequence[Found]) -> Topology:
     )
 
 
-def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec:
+def _cluster(each: FoundCluster, version: str, names: Mapping[str, str]) -> ClusterSpec:
     ingress, east_west = (
-        candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateways_of(each.reading)
+        candidates[0] if len(candidates) == 1 else usual for _, usual, candidates in gateway_candidates(each.reading)
     )
-    has_ingress = bool(next(candidates for _, _, candidates in gateways_of(each.reading)))
+    has_ingress = bool(next(candidates for _, _, candidates in gateway_candidates(each.reading)))
     remote = each.role is Role.REMOTE
     return ClusterSpec(
         name=ClusterName(each.name),
         role=Role.REMOTE if remote else Role.PRIMARY,
-        # Without any name all are on one network (istio.io, Deployment models).
+        # Without names all are on one network (istio.io, Deployment models).
         network=NetworkName(each.first(NETWORK) or "network1"),
         control_plane=ClusterName(names[each.controlled_by[0]] if remote else each.name),
         app_version=version,
@@ -148,7 +148,7 @@ def _cluster(each: Found, version: str, names: Mapping[str, str]) -> ClusterSpec
 
 
 def _one_of_ours(topology: Topology, *, with_app: bool) -> str:
-    """The name of a topology of ours that says the same, in whatever order; empty if there is none."""
+    """The name of an equal built-in topology, with clusters in any order; empty if there is none."""
     for name in available():
         if _essence(load_topology(name), with_app=with_app) == _essence(topology, with_app=with_app):
             return name

@@ -1,4 +1,4 @@
-"""What one cluster says about its part in a mesh. Seven requests that read; nothing is concluded here."""
+"""Reads one cluster's part in a mesh with seven read requests, without inferring anything."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from meshproof.mesh.webhooks import Webhook, parse_webhook
 TRUST_DOMAIN: Final = "trust domain"
 REVISION: Final = "revision"
 ISTIO_TRUST_DOMAIN: Final = "cluster.local"
-"""What an istiod takes that was told none (mesh configuration, `trustDomain`)."""
+"""istiod's default trust domain (mesh configuration, `trustDomain`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One of a cluster's traits as it is written at one place."""
+class Trait:
+    """A setting of a cluster, with the place where it was found."""
 
     what: str
     value: str
@@ -36,8 +36,8 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Istiod:
-    """One Deployment of istiod; `image` is its container's, `domain` that of the names of Services in its cluster."""
+class IstiodDeployment:
+    """One Deployment of istiod; `image` is its container's, `domain` the cluster domain."""
 
     name: str
     revision: str
@@ -47,19 +47,19 @@ class Istiod:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One cluster. `said` has what is written about it in itself, the weightiest place first.
+class ClusterReading:
+    """One cluster. `traits` are its settings, the most authoritative place first.
 
-    `hooks` inject its pods; `dials` are the addresses behind Services of istiod that no pod of its own is behind, and
-    in URLs of webhooks. `controllers` is the annotation that says which clusters' istiods may control it. `services`
-    are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is what the API server
-    said if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
+    `hooks` inject its pods; `dials` are the addresses behind istiod Services without pods, and those
+    in URLs of webhooks. `controllers` is the annotation with the clusters whose istiods may control it. `services`
+    are those of all namespaces, `fronts` the ones whose pods are gateways. `secrets_withheld` is the API server's
+    traits if remote secrets may not be read. `app_version` is that of the demonstration service, if it runs.
     """
 
     kube: Kube
     has_namespace: bool
-    istiods: tuple[Istiod, ...]
-    said: tuple[Said, ...]
+    istiods: tuple[IstiodDeployment, ...]
+    traits: tuple[Trait, ...]
     hooks: tuple[Webhook, ...]
     dials: tuple[str, ...]
     controllers: tuple[str, ...]
@@ -71,33 +71,33 @@ class Reading:
 
     @property
     def gateways(self) -> tuple[ServiceFacts, ...]:
-        """Services by which other clusters get in, and where."""
+        """Services for traffic from other clusters."""
         return tuple(service for service in self.services if service.addresses and _is_for_clusters(service))
 
     @property
     def there(self) -> frozenset[GatewayRef]:
-        """All Services, as a topology would name them if they were gateways'."""
+        """All Services as gateway references."""
         return frozenset(service.ref for service in self.services)
 
     @property
     def east_wests(self) -> tuple[ServiceFacts, ...]:
-        """Which Services in front of gateways may be the east-west gateway's."""
+        """The Services that may be the east-west gateway's."""
         return tuple(service for service in self.fronts if _is_for_clusters(service))
 
     @property
     def ingresses(self) -> tuple[ServiceFacts, ...]:
-        """Which may be the ingress gateway's: they have port 80, and are not for other clusters."""
+        """The Services that may be the ingress gateway's: they have port 80, and are not for other clusters."""
         return tuple(s for s in self.fronts if names.PORT_INGRESS in s.port_numbers and not _is_for_clusters(s))
 
 
 def _is_for_clusters(service: ServiceFacts) -> bool:
-    """It has a port of the multi-cluster ones, or a network."""
+    """Whether it has a multi-cluster port, or a network."""
     wanted = {names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK}
     return bool(wanted & service.port_numbers) or names.NETWORK_LABEL in service.labels
 
 
-def read(kube: Kube) -> Reading:
-    """Read one cluster. What is not there, or cannot be parsed, is left out."""
+def read(kube: Kube) -> ClusterReading:
+    """Read one cluster. Missing or unparsable settings are omitted."""
     system = names.SYSTEM_NAMESPACE
     namespace = kube.find("Namespace", system)
     everywhere = kube.list("Deployment")
@@ -109,19 +109,19 @@ def read(kube: Kube) -> Reading:
     meta: Json = (namespace or {}).get("metadata") or {}
     network = (meta.get("labels") or {}).get(names.NETWORK_LABEL, "")
     place = f"label {names.NETWORK_LABEL} of namespace {system}"
-    said = [
+    traits = [
         *_of_istiods(deployments),
         *_of_config_maps(kube.list("ConfigMap", system), {_revision(d) for d in deployments}),
         *_of_webhooks(configurations, is_primary=bool(deployments)),
-        Said(what=NETWORK, value=network, place=place),
+        Trait(what=NETWORK, value=network, place=place),
     ]
     hooks = tuple(parse_webhook(hook) for found in configurations for hook in found.get("webhooks") or [])
     by_url = {hook.host: None for hook in hooks if not hook.host.endswith(".svc")}
-    return Reading(
+    return ClusterReading(
         kube=kube,
         has_namespace=namespace is not None,
         istiods=tuple(_istiod(deployment) for deployment in deployments),
-        said=tuple(each for each in dict.fromkeys(said) if each.value),
+        traits=tuple(each for each in dict.fromkeys(traits) if each.value),
         hooks=hooks,
         dials=(*_dialled(_in(system, services), kube.list("EndpointSlice", system)), *by_url),
         controllers=_listed((meta.get("annotations") or {}).get(names.CONTROL_PLANES_ANNOTATION, "")),
@@ -148,9 +148,9 @@ def _revision(thing: Json) -> str:
     return str(labels_of(thing).get(names.REVISION_LABEL) or names.DEFAULT_REVISION)
 
 
-def _istiod(deployment: Json) -> Istiod:
+def _istiod(deployment: Json) -> IstiodDeployment:
     containers = deployment["spec"]["template"]["spec"]["containers"]
-    return Istiod(
+    return IstiodDeployment(
         name=deployment["metadata"]["name"],
         revision=_revision(deployment),
         image=str(containers[0].get("image", "")),
@@ -160,23 +160,23 @@ def _istiod(deployment: Json) -> Istiod:
 
 
 def _domain(arguments: Sequence[str]) -> str:
-    """Of istiod's arguments (chart istio-discovery, `global.proxy.clusterDomain`)."""
+    """The cluster domain from istiod's arguments (chart istio-discovery, `global.proxy.clusterDomain`)."""
     joined = next((a.partition("=")[2] for a in arguments if a.startswith("--domain=")), "")
     after = next((value for flag, value in pairwise(arguments) if flag == "--domain"), "")
     return joined or after or names.CLUSTER_DOMAIN
 
 
-def _of_istiods(deployments: Iterable[Json]) -> Iterator[Said]:
+def _of_istiods(deployments: Iterable[Json]) -> Iterator[Trait]:
     for deployment in deployments:
         place = f"Deployment {deployment['metadata']['name']}"
         containers = deployment["spec"]["template"]["spec"]["containers"]
         env = {e["name"]: e.get("value", "") for c in containers for e in c.get("env") or []}
-        yield Said(what=CLUSTER, value=env.get("CLUSTER_ID", ""), place=f"{place}, CLUSTER_ID")
-        yield Said(what=REVISION, value=_revision(deployment), place=f"{place}, label {names.REVISION_LABEL}")
+        yield Trait(what=CLUSTER, value=env.get("CLUSTER_ID", ""), place=f"{place}, CLUSTER_ID")
+        yield Trait(what=REVISION, value=_revision(deployment), place=f"{place}, label {names.REVISION_LABEL}")
 
 
-def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Said]:
-    """The mesh configuration and the injector's values of the istiods that are there: others' may be left over."""
+def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterator[Trait]:
+    """Settings in mesh configuration and injector values of existing istiods: others may be leftovers."""
     meshes = {names.of_revision(names.MESH_CONFIG, revision) for revision in revisions}
     injectors = {names.of_revision(INJECTOR_MAP, revision) for revision in revisions}
     for found in config_maps:
@@ -185,31 +185,31 @@ def _of_config_maps(config_maps: Iterable[Json], revisions: set[str]) -> Iterato
         if name in injectors:
             values = _mapping(data.get("values")).get("global") or {}
             cluster = (values.get("multiCluster") or {}).get("clusterName") or ""
-            yield Said(what=CLUSTER, value=cluster, place=f"{place}, global.multiCluster.clusterName")
-            yield Said(what=NETWORK, value=values.get("network") or "", place=f"{place}, global.network")
-            yield Said(what=MESH, value=values.get("meshID") or "", place=f"{place}, global.meshID")
+            yield Trait(what=CLUSTER, value=cluster, place=f"{place}, global.multiCluster.clusterName")
+            yield Trait(what=NETWORK, value=values.get("network") or "", place=f"{place}, global.network")
+            yield Trait(what=MESH, value=values.get("meshID") or "", place=f"{place}, global.meshID")
         if name in meshes:
             mesh = _mapping(data.get("mesh"))
             domain = mesh.get("trustDomain") or ISTIO_TRUST_DOMAIN
-            yield Said(what=TRUST_DOMAIN, value=str(domain), place=f"{place}, trustDomain")
+            yield Trait(what=TRUST_DOMAIN, value=str(domain), place=f"{place}, trustDomain")
             for alias in mesh.get("trustDomainAliases") or []:
-                yield Said(what=TRUST_DOMAIN, value=str(alias), place=f"{place}, trustDomainAliases")
+                yield Trait(what=TRUST_DOMAIN, value=str(alias), place=f"{place}, trustDomainAliases")
 
 
-def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Said]:
-    """In a remote the webhook's path tells istiod whose pods they are."""
+def _of_webhooks(configurations: Iterable[Json], *, is_primary: bool) -> Iterator[Trait]:
+    """In a remote the webhook's path names cluster and network."""
     for configuration in configurations:
         if is_primary or names.TAG_LABEL in (configuration["metadata"].get("labels") or {}):
             continue
         place = f"webhook {configuration['metadata']['name']}"
         for hook in configuration.get("webhooks") or []:
             for each in of_injection_path(parse_webhook(hook)):
-                yield Said(what=each.what, value=each.value, place=f"{place}, injection path")
-        yield Said(what=REVISION, value=_revision(configuration), place=f"{place}, label {names.REVISION_LABEL}")
+                yield Trait(what=each.what, value=each.value, place=f"{place}, injection path")
+        yield Trait(what=REVISION, value=_revision(configuration), place=f"{place}, label {names.REVISION_LABEL}")
 
 
 def _mapping(text: str | None) -> Mapping[str, Any]:
-    """JSON or YAML text that should be a mapping; an empty one if it is none."""
+    """The mapping in JSON or YAML text; an empty one if it is something else."""
     try:
         found = json.loads(text or "")
     except ValueError:
@@ -221,7 +221,7 @@ def _mapping(text: str | None) -> Mapping[str, Any]:
 
 
 def _dialled(services: Iterable[Json], slices: Iterable[Json]) -> Iterator[str]:
-    """Where Services of istiod lead that select no pods (chart istio-discovery, remote-istiod-service.yaml)."""
+    """The endpoints of istiod Services without a selector (chart istio-discovery, remote-istiod-service.yaml)."""
     foreign = set()
     for service in services:
         spec, name = service.get("spec") or {}, service["metadata"]["name"]
@@ -242,7 +242,7 @@ def _in(namespace: str, items: Iterable[Json]) -> list[Json]:
 
 
 def _fronts(services: Iterable[ServiceFacts], deployments: Iterable[Json]) -> Iterator[ServiceFacts]:
-    """Services whose pods are gateways: injected by that template, or with a proxy that is told to be a router."""
+    """Services whose pods are gateways: injected by that template, or with a proxy in router mode."""
     gateways = [d for d in deployments if _is_gateway(d["spec"]["template"])]
     behind = [(d["metadata"]["namespace"], labels_of(d["spec"]["template"])) for d in gateways]
     for service in services:

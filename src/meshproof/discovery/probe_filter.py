@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from meshproof.clients.istio.config_dump import Held
+from meshproof.clients.istio.config_dump import ProxyConfig
 from meshproof.core import names
 
 
@@ -23,7 +23,7 @@ def is_of_probes(item: object) -> bool:
     return mentions_probe(str(item.get("name", ""))) or any(mentions_probe(str(server)) for server in servers)
 
 
-def without_probes(held: Held) -> dict[str, Any]:
+def without_probes(held: ProxyConfig) -> dict[str, Any]:
     """The same without probes: whole parts that mention one, and their hosts and chains in shared parts.
 
     A listener belongs to probes if its routes do.

@@ -14,7 +14,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import NotReady
-from meshproof.core.waiting import NotYet, eventually, settled
+from meshproof.core.waiting import NotYet, eventually, poll_until_clean
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
@@ -51,7 +51,9 @@ def endpoints_returned(mesh: Mesh, timeout_s: float) -> dict[str, list[str]]:
 def _each(snapshot: Snapshot, expected: Callable[[Cluster], Snapshot], timeout_s: float) -> dict[str, list[str]]:
     def look(viewer: Cluster) -> list[str]:
         pod, wanted = snapshot.of(viewer).client, expected(viewer)
-        return settled(lambda: endpoint_problems(wanted, viewer, app_endpoints(viewer, pod)), timeout_s=timeout_s)
+        return poll_until_clean(
+            lambda: endpoint_problems(wanted, viewer, app_endpoints(viewer, pod)), timeout_s=timeout_s
+        )
 
     clusters = snapshot.mesh.clusters
     return {f"client of {c}": found for c, found in zip(clusters, together(look, clusters), strict=True)}

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshproof.clients.istio import config_dump as xds_dump
+from meshproof.clients.istio import config_dump
 from meshproof.clients.istio import istiod_debug as istiod
-from meshproof.clients.istio.config_dump import Held, difference
+from meshproof.clients.istio.config_dump import ProxyConfig, difference
 from meshproof.core.concurrency import together
 from meshproof.core.versions import Version
 from meshproof.discovery.probe_filter import without_probes
@@ -31,14 +31,14 @@ def xds_problems(snapshot: Snapshot) -> dict[str, list[str]]:
         if problems := proxy.problems(snapshot.mesh.control_plane_of(proxy.cluster)):
             return problems
         home, replica, sync = proxy.homes[0]
-        wants = xds_dump.wanted(home.kube, replica.name, sync.proxy)
-        holds = xds_dump.held(proxy.cluster.kube, proxy.pod.namespace, proxy.pod.name)
+        wants = config_dump.istiod_config(home.kube, replica.name, sync.proxy)
+        holds = config_dump.proxy_config(proxy.cluster.kube, proxy.pod.namespace, proxy.pod.name)
         return config_differences(wants, holds, contents=Version.parse(sync.version) == versions[f"{home} {replica}"])
 
     return {str(proxy): found for proxy, found in zip(proxies, together(look, proxies), strict=True)}
 
 
-def config_differences(wants: Held, holds: Held, *, contents: bool = True) -> list[str]:
+def config_differences(wants: ProxyConfig, holds: ProxyConfig, *, contents: bool = True) -> list[str]:
     """What is missing, left over, or (`contents`) in another form.
 
     A proxy of another version than its istiod may render the same content with other fields. What our own probes left

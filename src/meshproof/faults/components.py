@@ -28,7 +28,7 @@ Pair = tuple[Cluster, Cluster]
 def kill_east_west(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """Kill the pods of the east-west gateway; recovered when their replacements are ready."""
     gateway = cluster.spec.east_west
-    pods = gateways.pods_of(cluster, gateway)
+    pods = gateways.gateway_pods(cluster, gateway)
     return _kill_pods(fault_context, cluster, gateway.name, pods, "envoy", f"east-west gateway of {cluster} killed")
 
 

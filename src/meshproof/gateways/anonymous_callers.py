@@ -5,13 +5,13 @@ from __future__ import annotations
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.mtls_clients import Attempt, Reply, call_from_pod
+from meshproof.probes.mtls_clients import Attempt, AttemptReply, attempts_from_pod
 from meshproof.probes.tls import ISTIO_ALPN, sni_of
 
 
 def call_services_behind(
     snapshot: Snapshot, client: Cluster, server: Cluster, *, everything: bool
-) -> list[tuple[Attempt, Reply]]:
+) -> list[tuple[Attempt, AttemptReply]]:
     """Call every port of every Service that any cluster has, offering Istio's ALPN and those that servers know.
 
     One client calls `everything` behind a gateway, the others the application only: a gateway treats them alike, and
@@ -31,13 +31,13 @@ def call_services_behind(
         for address in snapshot.of(server).gateway_addresses
         for sni in server_names
     ]
-    return list(zip(attempts, call_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
+    return list(zip(attempts, attempts_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))
 
 
-def anonymous_caller_problems(reply: Reply) -> list[str]:
+def anonymous_caller_problems(reply: AttemptReply) -> list[str]:
     """A handshake that requests a certificate and is then not answered is a rejection."""
     if reply.answered:
         return [f"it answered HTTP {reply.status} without a client certificate"]
-    if reply.tls.completed and not reply.tls.asks_client:
+    if reply.tls.completed and not reply.tls.requests_client_certificate:
         return [f"{reply.tls}: it accepts clients without a certificate"]
     return []

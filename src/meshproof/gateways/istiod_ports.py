@@ -6,14 +6,14 @@ from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import Webhook
-from meshproof.probes.istiod_api import SERVICES, Call, call_istiod, review, token_of
+from meshproof.probes.istiod_api import SERVICES, IstiodReply, call_istiod, review, token_of
 
 NO_TOKEN = "no token"
 BAD_TOKEN = "a made-up token"
 VALID_TOKEN = "its pod's token"
 
 
-def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: str, caller: str) -> Call:
+def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: str, caller: str) -> IstiodReply:
     """Call a `service` of istiod behind `address` from a remote's outside pod, as NO_TOKEN, BAD_TOKEN or
     VALID_TOKEN."""
     facts = snapshot.of(remote)
@@ -37,7 +37,7 @@ def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: st
     )
 
 
-def token_problems(caller: str, call: Call) -> list[str]:
+def token_problems(caller: str, call: IstiodReply) -> list[str]:
     """What is wrong with the answer to that caller: with a valid token an empty request fails for another reason."""
     if call.error:
         return [str(call)]
@@ -46,7 +46,7 @@ def token_problems(caller: str, call: Call) -> list[str]:
     return [] if call.refused else [f"was not rejected ({call})"]
 
 
-def call_webhook_port(snapshot: Snapshot, remote: Cluster, hook: Webhook, address: str, ca: str) -> Call:
+def call_webhook_port(snapshot: Snapshot, remote: Cluster, hook: Webhook, address: str, ca: str) -> IstiodReply:
     """Call the webhook behind `address` as the remote's API server would, trusting `ca`."""
     return call_istiod(
         remote.kube,

@@ -33,7 +33,7 @@ def passthrough_problems(answer: TlsAnswer, prefix: str) -> list[str]:
     problems = [] if answer.completed else [str(answer)]
     for leaf in answer.chain[:1]:
         problems += [] if any(i.startswith(prefix) for i in spiffe_ids(leaf)) else [f"presents {subject(leaf)}"]
-        problems += [] if answer.asks_client else ["it does not request a client certificate"]
+        problems += [] if answer.requests_client_certificate else ["it does not request a client certificate"]
     return problems
 
 

@@ -77,7 +77,7 @@ def follow(snapshot: Snapshot, client: Cluster, server: Cluster) -> PathCount:
 
 def gateway_connections(cluster: Cluster) -> int:
     """Connections that the east-west gateway's pods of now have carried to the application."""
-    metas = [pod["metadata"] for pod in gateways.pods_of(cluster, cluster.spec.east_west)]
+    metas = [pod["metadata"] for pod in gateways.gateway_pods(cluster, cluster.spec.east_west)]
     found = together(lambda m: envoy.host_counters(cluster.kube, m["namespace"], m["name"], APP_SNI), metas)
     return sum(host.cx_total for hosts in found for host in hosts)
 

@@ -15,7 +15,7 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import dns_names
-from meshproof.probes.mtls_clients import Attempt, Reply, call_from_pod
+from meshproof.probes.mtls_clients import Attempt, AttemptReply, attempts_from_pod
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, tls_from_runner
 
@@ -25,7 +25,7 @@ CROSS_CLUSTER: Final = frozenset({names.PORT_SERVICES, names.PORT_XDS, names.POR
 """What only an east-west gateway may expose."""
 ISTIOD_SNI: Final = f"{names.ISTIOD}.{names.SYSTEM_NAMESPACE}.svc"
 RUNNER: Final = "the runner"
-Seen = tuple[dict[str, list[TcpAnswer]], dict[int, Reply]]
+Seen = tuple[dict[str, list[TcpAnswer]], dict[int, AttemptReply]]
 """Which client could connect to which port of an address, and the replies of surplus ports."""
 
 
@@ -43,7 +43,7 @@ def spec_problems(spec: ClusterSpec, service: ServiceFacts, needed: frozenset[in
 
 
 def port_notes(
-    service: ServiceFacts, surplus: frozenset[int], accepting: Set[int], replies: Mapping[int, Reply]
+    service: ServiceFacts, surplus: frozenset[int], accepting: Set[int], replies: Mapping[int, AttemptReply]
 ) -> list[str]:
     """Advice about surplus ports of a Service that are no failure."""
     found: dict[str, list[str]] = {}
@@ -72,23 +72,23 @@ def connect_everywhere(
 
 def request_without_certificate(
     snapshot: Snapshot, answers: Mapping[str, Sequence[TcpAnswer]], allowed: frozenset[int]
-) -> dict[int, Reply]:
+) -> dict[int, AttemptReply]:
     """Replies to requests over TLS without a client certificate, by port.
 
     Covers ports that accept connections and are not `allowed`, except istiod's plain ones; each is called from where it
     accepted a connection: from a client outside the mesh if one can. From here it is a handshake only, whose end shows
     whether a certificate is required.
     """
-    found: dict[int, Reply] = {}
+    found: dict[int, AttemptReply] = {}
     for who, got in sorted(answers.items(), key=lambda item: item[0] == RUNNER):
         wanted = [a for a in got if a.accepted and a.port not in allowed | ISTIOD_PLAIN | found.keys()]
         attempts = [Attempt(address=a.address, port=a.port, sni=_sni(a.port), alpn=_alpn(a.port)) for a in wanted]
         if who == RUNNER:
             tls = [tls_from_runner(each.address, each.port, sni=each.sni, alpn=each.alpn) for each in attempts]
-            replies = [Reply(tls=each, status=0, reason=each.reason) for each in tls]
+            replies = [AttemptReply(tls=each, status=0, reason=each.reason) for each in tls]
         else:
             facts = snapshot.of(snapshot.mesh.cluster(who))
-            replies = call_from_pod(facts.cluster.kube, facts.outside, attempts) if attempts else []
+            replies = attempts_from_pod(facts.cluster.kube, facts.outside, attempts) if attempts else []
         found |= {attempt.port: reply for attempt, reply in zip(attempts, replies, strict=True)}
     return found
 
@@ -105,7 +105,7 @@ def _alpn(port: int) -> tuple[str, ...]:
     return ("h2", "http/1.1") if port in (names.PORT_XDS, names.PORT_WEBHOOK) else ("http/1.1",)
 
 
-def harmless(port: int, reply: Reply) -> str:
+def harmless(port: int, reply: AttemptReply) -> str:
     """Why a port is no way in for unauthenticated clients although it accepts connections; empty if it is, or may be.
 
     The server behind it requested a client certificate and did not answer without one; or it is istiod, which serves
@@ -117,12 +117,12 @@ def harmless(port: int, reply: Reply) -> str:
         quiet = port in CROSS_CLUSTER and _NO_ANSWER.search(reply.tls.reason)
         return "connections there are closed without an answer" if quiet else ""
     is_istiod = port in (names.PORT_XDS, names.PORT_WEBHOOK) and ISTIOD_SNI in dns_names(reply.tls.chain[0])
-    if is_istiod or (reply.tls.asks_client and not reply.answered):
+    if is_istiod or (reply.tls.requests_client_certificate and not reply.answered):
         return "clients must authenticate there"
     return ""
 
 
-_NO_ANSWER: Final = re.compile(r"errno=|unexpected.eof|no end within|reset|timed out|closed", re.IGNORECASE)
+_NO_ANSWER: Final = re.compile(r"errno=|unexpected.eof|finish within|reset|timed out|closed", re.IGNORECASE)
 """How a handshake ends if the other side has not sent a byte; an answer that is not TLS gives another reason."""
 
 
@@ -130,7 +130,7 @@ def wire_problems(
     answers: Sequence[TcpAnswer],
     allowed: frozenset[int],
     needed: frozenset[int],
-    replies: Mapping[int, Reply] = MappingProxyType({}),
+    replies: Mapping[int, AttemptReply] = MappingProxyType({}),
 ) -> list[str]:
     """Ports that answer and should not, or should and do not. `replies` are those of ports that are not `allowed`."""
     accepted = {answer.port for answer in answers if answer.accepted}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from meshproof.clients.istio import istiod_debug as istiod
-from meshproof.clients.kubernetes.rollout import missing
+from meshproof.clients.kubernetes.rollout import rollout_problem
 from meshproof.controlplane.leader_election import LEADER, leader_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -74,7 +74,7 @@ def rollouts(snapshot: Snapshot) -> Iterator[str]:
     for facts, deployments in zip(snapshot.facts, found, strict=True):
         for deployment in deployments:
             meta = deployment["metadata"]
-            if meta["namespace"] in facts.cluster.spec.proxy_namespaces and missing(deployment):
+            if meta["namespace"] in facts.cluster.spec.proxy_namespaces and rollout_problem(deployment):
                 yield f"{facts.cluster} {meta['namespace']}/{meta['name']} is being rolled out"
 
 

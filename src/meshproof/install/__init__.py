@@ -1,1 +1,1 @@
-"""The steps that turn clusters into a mesh; each can be repeated, undone, and is timed and reported in one line."""
+"""The steps that turn clusters into a mesh; each is idempotent, undoable, timed and reported in one line."""

@@ -1,4 +1,4 @@
-"""Attaching to a mesh that is there: nothing is installed, repaired or removed, except probe namespaces of our own."""
+"""Attaching to an existing mesh: nothing is installed, repaired or removed, except our own probe namespaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meshproof.install.injection import InjectorState, RemoteEvidence, injector_
 from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
 from meshproof.install.removal import remove_these_namespaces
-from meshproof.install.steps import SETTLED_S, Build
+from meshproof.install.steps import OBJECTS_S, Build
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.probes.admission import DryRun
 
@@ -25,13 +25,13 @@ PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 
 
 def recognise(mesh: Mesh) -> None:
-    """Look whether there is a mesh, and the one that is meant. Raises `BadInput` if not."""
+    """Check that there is a mesh, and that it is the expected one. Raises `BadInput` if not."""
     for cluster in mesh.clusters:
         if cluster.kube.find("Namespace", names.SYSTEM_NAMESPACE) is None:
             raise BadInput(
                 f"--mesh=existing: {cluster}",
                 f"it has no namespace {names.SYSTEM_NAMESPACE}, so there is no mesh to verify",
-                "name the clusters that have one; on the lab leave --mesh away to have one installed",
+                "name the clusters that have one; on the lab omit --mesh to have one installed",
             )
     marked = marked_topology(cluster.kube for cluster in mesh.clusters)
     if marked is not None and marked not in (mesh.topology.name, str(mesh.topology.source)):
@@ -43,11 +43,11 @@ NEEDED_IN: Final = {
     names.CLIENT_NAMESPACE: ("Deployment", names.CLIENT_POD),
     names.OUTSIDE_NAMESPACE: ("Deployment", names.CLIENT_POD),
 }
-"""By which object a probe namespace is known."""
+"""The object that identifies a probe namespace."""
 
 
-def refuse_strangers(mesh: Mesh) -> None:
-    """Raise `BadInput` if a namespace has the name of a probe namespace and is somebody else's: it stays as it is."""
+def refuse_foreign_namespaces(mesh: Mesh) -> None:
+    """Raise `BadInput` if somebody else's namespace has the name of a probe namespace; it is not changed."""
     for cluster in mesh.clusters:
         for namespace, (kind, name) in NEEDED_IN.items():
             if _is_for_us_to_make(cluster.kube.find("Namespace", namespace)):
@@ -55,13 +55,13 @@ def refuse_strangers(mesh: Mesh) -> None:
             if cluster.kube.find(kind, name, namespace) is None:
                 raise BadInput(
                     f"namespace {namespace} on {cluster}",
-                    f"it is there without the {kind} {name} that probes need, so it is not meshproof's to use",
-                    f"rename it, or put the {kind} there; docs/attach.md says what probes need",
+                    f"it exists without the {kind} {name} that probes need, so meshproof does not use it",
+                    f"rename it, or create the {kind} in it; docs/attach.md lists what probes need",
                 )
 
 
-def attach(mesh: Mesh) -> Installed:
-    """What there is to know about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
+def attach_to_mesh(mesh: Mesh) -> Installed:
+    """Facts about a mesh that we did not install. Needs the probe namespaces (`add_probes`)."""
     begin = time.monotonic()
     return Installed(
         remotes=tuple(together(_evidence, mesh.remotes)),
@@ -71,7 +71,7 @@ def attach(mesh: Mesh) -> Installed:
 
 
 def _evidence(cluster: Cluster) -> RemoteEvidence:
-    """How injection is now. How it was before the remote secret nobody can tell any more."""
+    """The current state of injection. The state before the remote secret is unknown."""
     state = _injection_now(cluster.kube)
     return RemoteEvidence(cluster=cluster.name, secret_was_there=True, before=state, after=state)
 
@@ -85,17 +85,18 @@ def _injection_now(kube: Kube) -> InjectorState:
         return InjectorState(ca_bundles=(), pod=DryRun.REFUSED, words=str(problem))
 
 
-# -- probes of our own ------------------------------------------------------------------------------------------------
+# -- our own probes ------------------------------------------------------------------------------------------------
 
 
 MADE_FOR_A_RUN: Final = "meshproof/made-for-a-run"
-"""Annotation of probe namespaces that go with the run: what a killed one leaves is known by it."""
+"""Annotation of probe namespaces that are removed with the run; identifies those that a killed run left."""
 
 
 def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
-    """Make the namespaces with the demonstration service and the clients where they are missing; says what was made.
+    """Create the namespaces with the demonstration service and the clients where they are missing; returns the created
+    ones.
 
-    Those that a killed run has left are completed, and count as made. If it fails, what was made is removed.
+    Those that a killed run has left are completed, and count as created. On failure the created ones are removed.
     """
     build = Build(mesh)
     missing = {
@@ -108,14 +109,14 @@ def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]
         with narrator.step("probe namespaces"):
             together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
     except BaseException:
-        build.aborted.set()  # after an interrupt others still wait for pods, and the process would wait for them
+        build.aborted.set()  # after an interrupt other threads still wait for pods, and the process would wait for them
         remove_probes(missing, narrator)
         raise
     return missing
 
 
 def _is_for_us_to_make(namespace: Json | None) -> bool:
-    """Not there, on its way out, or left by a run that was killed."""
+    """Missing, terminating, or left by a killed run."""
     if namespace is None or "deletionTimestamp" in namespace["metadata"]:
         return True
     return MADE_FOR_A_RUN in (namespace["metadata"].get("annotations") or {})
@@ -127,8 +128,8 @@ def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> Non
             manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
             build.apply_namespace(cluster, manifest)
     injected = tuple(name for name in missing if name in INJECTED_NAMESPACES)
-    if injected:  # a pod that is made before istiod's root is in its namespace waits long for it
-        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=build.aborted)
+    if injected:  # a pod created before istiod's root is in its namespace waits long for it
+        wait_for_injection(cluster.kube, injected, timeout_s=OBJECTS_S, aborted=build.aborted)
     if names.APP_NAMESPACE in missing:
         build.start_app(cluster)
         if cluster.is_primary:
@@ -140,7 +141,7 @@ def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> Non
 
 
 def remove_probes(made: dict[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
-    """Take away what `add_probes` made."""
+    """Remove what `add_probes` created."""
     if not any(made.values()):
         return
     with narrator.step("probe namespaces removed"):

@@ -1,4 +1,4 @@
-"""The plug-in CAs of a mesh: those that its clusters hold already if they fit together, else new ones."""
+"""The plug-in CAs of a mesh: those already in its clusters if they are consistent, else new ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from meshproof.pki import verify as certificates
 def ca_bundles(mesh: Mesh) -> dict[ClusterName, pki.CaBundle]:
     """One bundle for each cluster, all under one root.
 
-    What is there is kept: istiod does not change its root by itself. Raises `Broken` if what is there does not fit
-    together while an istiod runs on it.
+    Existing CAs are kept: istiod does not change its root by itself. Raises `Broken` if they are inconsistent
+    while an istiod uses them.
     """
     found = {cluster.name: cluster.kube.find("Secret", CACERTS, SYSTEM_NAMESPACE) for cluster in mesh.clusters}
     present = {name: bundle_of_secret(secret) for name, secret in found.items() if secret is not None}
@@ -31,7 +31,7 @@ def ca_bundles(mesh: Mesh) -> dict[ClusterName, pki.CaBundle]:
     if running:
         raise Broken(
             f"secrets {CACERTS}",
-            f"{'; '.join(problems)}, and istiod is installed in {', '.join(running)}",
+            f"{'; '.join(problems)}, and istiod is already installed in {', '.join(running)}",
             "remove the mesh, then install it again: a root cannot be replaced under a running mesh",
         )
     root = pki.make_root()
@@ -54,7 +54,7 @@ def bundle_of_secret(secret: Json) -> pki.CaBundle:
 
 
 def consistency_problems(bundles: Mapping[ClusterName, pki.CaBundle]) -> list[str]:
-    """What keeps these bundles from being one mesh's CAs: one that does not verify by itself, or different roots."""
+    """Why these bundles cannot be one mesh's CAs: one that does not verify, or different roots."""
     now = datetime.now(UTC)
     problems = []
     roots: dict[str, list[ClusterName]] = {}
@@ -71,7 +71,7 @@ def consistency_problems(bundles: Mapping[ClusterName, pki.CaBundle]) -> list[st
 
 
 def cacerts_secret(bundle: pki.CaBundle) -> Json:
-    """The secret that istiod reads its CA from (istio.io, "Plug in CA Certificates")."""
+    """The secret from which istiod reads its CA (istio.io, "Plug in CA Certificates")."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

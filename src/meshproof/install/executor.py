@@ -1,4 +1,4 @@
-"""Runs a plan: every step as soon as what it needs is done, in parallel, until the first failure."""
+"""Runs a plan: every step as soon as the steps that it needs are done, in parallel, until the first failure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WORKERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One thing to do. `needs` are the names of the steps that must be done before; `cluster` is where it happens."""
+class InstallStep:
+    """One step of a plan. `needs` are the names of the steps that must be done before; `cluster` is where it runs."""
 
     name: str
     cluster: ClusterName | None = None
@@ -28,17 +28,17 @@ class Step:
 
 
 class StepFailed(Broken):
-    """A step of a plan failed; `__cause__` is its error, and steps that had not begun were left out."""
+    """A step of a plan failed; `__cause__` is its error, and steps that had not begun were cancelled."""
 
-    def __init__(self, step: Step, reason: str) -> None:
+    def __init__(self, step: InstallStep, reason: str) -> None:
         self.step = step
         super().__init__(f"step '{step.name}'", reason)
 
 
-def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
-    """The steps so that each comes after all that it needs, otherwise in the plan's order.
+def in_order(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
+    """The steps in topological order, otherwise in the plan's order.
 
-    Raises `ValueError` if a name occurs twice, is needed but unknown, or if steps need each other in a circle.
+    Raises `ValueError` if a name occurs twice, is needed but unknown, or if there is a cycle.
     """
     names = [step.name for step in plan]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -46,28 +46,28 @@ def in_order(plan: Sequence[Step]) -> tuple[Step, ...]:
     for step in plan:
         if unknown := set(step.needs) - set(names):
             raise ValueError(f"step '{step.name}' needs unknown steps: {', '.join(sorted(unknown))}")
-    ordered: list[Step] = []
+    ordered: list[InstallStep] = []
     done: set[str] = set()
     left = list(plan)
     while left:
         ready = [step for step in left if done.issuperset(step.needs)]
         if not ready:
-            raise ValueError(f"steps need each other in a circle: {', '.join(step.name for step in left)}")
+            raise ValueError(f"the plan has a cycle: {', '.join(step.name for step in left)}")
         ordered.append(ready[0])
         done.add(ready[0].name)
         left.remove(ready[0])
     return tuple(ordered)
 
 
-def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
-    """The plan that takes back what `plan` does: a step is undone after all that needed it, directly or not."""
+def undo_of(plan: Sequence[InstallStep]) -> tuple[InstallStep, ...]:
+    """The plan that undoes `plan`: a step is undone after all that needed it, directly or not."""
     ordered = in_order(plan)
     above: dict[str, set[str]] = {}
     for step in ordered:
         above[step.name] = set(step.needs).union(*(above[name] for name in step.needs))
     undoable = [step for step in reversed(ordered) if step.undo is not None]
     return tuple(
-        Step(
+        InstallStep(
             name=f"undo {step.name}",
             cluster=step.cluster,
             needs=tuple(f"undo {other.name}" for other in undoable if step.name in above[other.name]),
@@ -79,7 +79,7 @@ def undo_of(plan: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def run_plan(
-    plan: Sequence[Step],
+    plan: Sequence[InstallStep],
     narrator: Narrator,
     *,
     aborted: threading.Event | None = None,
@@ -87,15 +87,15 @@ def run_plan(
 ) -> dict[str, float]:
     """Run all steps and return the seconds that each took, by name.
 
-    At the first failure no further step begins, `aborted` is set so that waiting steps can give up, the steps that run
-    are awaited, and `StepFailed` is raised. An interrupt ends a plan the same way.
+    At the first failure no further step begins, `aborted` is set so that waiting steps can give up, running steps
+    are awaited, and `StepFailed` is raised. An interrupt ends a plan in the same way.
     """
     ordered = in_order(plan)
     stop = aborted or threading.Event()
     done: dict[str, float] = {}
     waiting = list(ordered)
-    running: dict[Future[float], Step] = {}
-    failures: list[tuple[Step, BaseException]] = []
+    running: dict[Future[float], InstallStep] = {}
+    failures: list[tuple[InstallStep, BaseException]] = []
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="step") as pool:
         try:
             while running or (waiting and not failures):
@@ -121,20 +121,20 @@ def run_plan(
     return done
 
 
-def _timed(step: Step, narrator: Narrator) -> float:
+def _timed(step: InstallStep, narrator: Narrator) -> float:
     begin = time.monotonic()
     with narrator.step(step.name):
         step.run()
     return time.monotonic() - begin
 
 
-def _cancel(running: dict[Future[float], Step]) -> None:
-    """Take back what no thread has begun."""
+def _cancel(running: dict[Future[float], InstallStep]) -> None:
+    """Cancel the steps that have not begun."""
     for future in [future for future in running if future.cancel()]:
         del running[future]
 
 
-def _failure(failures: Sequence[tuple[Step, BaseException]], left_out: Sequence[Step]) -> StepFailed:
+def _failure(failures: Sequence[tuple[InstallStep, BaseException]], left_out: Sequence[InstallStep]) -> StepFailed:
     step, problem = failures[0]
     error = StepFailed(step, str(problem) or type(problem).__name__)
     for other, also in failures[1:]:

@@ -1,7 +1,7 @@
-"""Gateways by injection, with exactly the ports that a topology needs, and the Istio configuration that opens them.
+"""Gateways by injection, with exactly the ports that a topology needs, and the Istio configuration for them.
 
 The manifests follow Istio's `gateway` chart (manifests/charts/gateway) and samples/multicluster: istiod fills in the
-container, since the pods ask for the injection template `gateway`.
+container, since the pods use the injection template `gateway`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from meshproof.core.names import (
     APP_SERVICE,
     CROSS_NETWORK_GATEWAY,
     DEFAULT_REVISION,
+    DIAGNOSTIC_HEADERS,
     ISTIOD_GATEWAY,
     NETWORK_LABEL,
     PORT_SERVICES,
@@ -29,7 +30,6 @@ from meshproof.core.names import (
     PROXY,
     REVISION_LABEL,
     SYSTEM_NAMESPACE,
-    TELLING_HEADERS,
     fqdn,
 )
 
@@ -38,7 +38,7 @@ PORT_STATUS = 15021
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySpec:
-    """One gateway: its ports by name, and its network if services of other networks are reached through it.
+    """One gateway: its ports by name, and its network if it is a cross-network gateway.
 
     `revision` is that of the istiod that injects it.
     """
@@ -62,12 +62,12 @@ class GatewaySpec:
 
     @property
     def labels(self) -> dict[str, str]:
-        """With the network label istiod takes the Service's addresses for that network's gateways."""
+        """The network label makes the Service's addresses the network's gateways."""
         return self.selector | ({NETWORK_LABEL: self.network} if self.network else {})
 
 
 def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, ...]:
-    """The gateways of a cluster: ingress if it has one, east-west where somebody outside needs a port."""
+    """The gateways of a cluster: ingress if it has one, east-west where another cluster needs a port."""
     ingress: tuple[GatewaySpec, ...] = ()
     if cluster.ingress:
         ports = {"status-port": PORT_STATUS, "http2": 80}
@@ -84,7 +84,7 @@ def gateways_of(topology: Topology, cluster: ClusterSpec) -> tuple[GatewaySpec, 
 
 
 def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
-    """What can exist before istiod does: the Service (its address takes time), the account and its rights."""
+    """Objects that can exist before istiod: the Service (its address takes time), the account and its rights."""
     meta = metadata(gateway.name, gateway.namespace, labels=gateway.labels)
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": meta}
     ports = [
@@ -105,7 +105,7 @@ def gateway_services(gateway: GatewaySpec) -> tuple[Json, ...]:
 
 
 def gateway_deployment(gateway: GatewaySpec) -> Json:
-    """The gateway's pods; they can only be made where injection works."""
+    """The gateway's Deployment, whose pods need working injection."""
     view = [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": gateway.network}] if gateway.network else []
     ready = {"httpGet": {"path": "/healthz/ready", "port": PORT_STATUS}, "periodSeconds": 1, "timeoutSeconds": 3}
     container = {
@@ -116,7 +116,7 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
         "env": view,
         "ports": [{"containerPort": 15090, "protocol": "TCP", "name": "http-envoy-prom"}],
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}},
-        # The template asks every 15 s only; sidecars have this startup probe, gateways do not.
+        # The template's readiness probe runs every 15 s; sidecars have this startup probe, gateways do not.
         "startupProbe": ready | {"failureThreshold": 600},
         "securityContext": {
             "capabilities": {"drop": ["ALL"]},
@@ -128,11 +128,11 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
     }
     pod = {
         "serviceAccountName": gateway.name,
-        # The proxy is not root, and binds port 80 (a safe sysctl since Kubernetes 1.22).
+        # Lets the non-root proxy bind port 80 (a safe sysctl since Kubernetes 1.22).
         "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
         "containers": [container],
     }
-    # Its namespace is not labelled for injection, so the pods say whose they are.
+    # Its namespace is not labelled for injection, so the pods name the revision.
     revision = {} if gateway.revision == DEFAULT_REVISION else {REVISION_LABEL: gateway.revision}
     wishes = {"sidecar.istio.io/inject": "true", "istio.io/dataplane-mode": "none", **revision}
     return deployment(
@@ -147,7 +147,7 @@ def gateway_deployment(gateway: GatewaySpec) -> Json:
 
 
 def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, ...]:
-    """What must be applied in a config cluster: istiod reads configuration there and nowhere else."""
+    """Objects to apply in a config cluster, the only cluster where istiod reads configuration."""
     controlled = topology.controlled_by(primary)
     return (
         *_cross_network_gateways(topology, primary),
@@ -158,20 +158,20 @@ def mesh_configuration(topology: Topology, primary: ClusterSpec) -> tuple[Json, 
 
 
 def _errors_logged() -> Json:
-    """Every proxy writes down the requests that end badly, and why: `meshproof.report.proxy_logs` reads it."""
+    """Makes every proxy log failed requests with the reason, for `meshproof.report.proxy_logs`."""
     logging = {"providers": [{"name": "envoy"}], "filter": {"expression": "response.code >= 500"}}
     return istio("Telemetry", "errors-are-logged", SYSTEM_NAMESPACE, {"accessLogging": [logging]})
 
 
 def cross_network_gateway_of(topology: Topology, cluster: ClusterSpec) -> str:
-    """The name of the Gateway that opens 15443 at a cluster's east-west gateway. `KeyError` if nothing does."""
+    """The name of the Gateway that opens 15443 at a cluster's east-west gateway. `KeyError` if there is none."""
     found = _cross_network_gateways(topology, topology.control_plane_of(cluster))
     wanted = {item["spec"]["selector"]["istio"]: str(item["metadata"]["name"]) for item in found}
     return wanted[cluster.east_west.label]
 
 
 def _cross_network_gateways(topology: Topology, primary: ClusterSpec) -> tuple[Json, ...]:
-    """samples/multicluster/expose-services.yaml: TLS of the mesh goes through to the service that its SNI names."""
+    """samples/multicluster/expose-services.yaml: passes mesh TLS through to the service named by SNI."""
     server = {
         "port": {"number": PORT_SERVICES, "name": "tls", "protocol": "TLS"},
         "tls": {"mode": "AUTO_PASSTHROUGH"},
@@ -182,14 +182,15 @@ def _cross_network_gateways(topology: Topology, primary: ClusterSpec) -> tuple[J
 
 
 def by_label(gateways: Iterable[GatewayRef]) -> list[dict[str, str]]:
-    """What selects the pods of these gateways, as we install them; each once."""
+    """The pod selectors of these gateways as we install them, without duplicates."""
     return [{"istio": label} for label in dict.fromkeys(gateway.label for gateway in gateways)]
 
 
 def istiod_exposed(revisions: Sequence[ClusterSpec]) -> tuple[Json, ...]:
-    """samples/multicluster/expose-istiod.yaml: xDS and injection of the remotes, of one revision of a primary or more.
+    """samples/multicluster/expose-istiod.yaml: xDS and injection for the remotes, for one or more revisions of a
+    primary.
 
-    Of several, the name that a client calls says which one it means: that of its Service.
+    With several, the SNI selects the revision by its Service name.
     """
     names = {PORT_XDS: "tls-istiod", PORT_WEBHOOK: "tls-istiodwebhook"}
     targets = {PORT_XDS: PORT_XDS, PORT_WEBHOOK: 443}
@@ -222,13 +223,13 @@ def _host_of(primary: ClusterSpec) -> str:
 
 
 def app_exposed(selectors: Sequence[Mapping[str, str]]) -> tuple[Json, ...]:
-    """The book's Gateway and VirtualService for mockshop.com, at the ingress gateways whose pods these select."""
-    if not selectors:  # a VirtualService without gateways is one of sidecars
+    """The Gateways and VirtualService for mockshop.com on the ingress gateways with these selectors."""
+    if not selectors:  # a VirtualService without gateways would apply to sidecars
         return ()
     destination = {"host": APP_FQDN, "port": {"number": APP_PORT}}
     opening = opened(f"{APP_SERVICE}-gateway", APP_NAMESPACE, selectors, [ingress_server([APP_HOST])])
-    # The added headers let a history tell why a request failed, and how often the gateway tried.
-    route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(TELLING_HEADERS)}}}
+    # The added headers report why a request failed, and the number of attempts.
+    route = {"route": [{"destination": destination}], "headers": {"response": {"add": dict(DIAGNOSTIC_HEADERS)}}}
     return (
         *opening,
         istio(

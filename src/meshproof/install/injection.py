@@ -1,4 +1,4 @@
-"""Sidecar injection as a cluster's API server sees it: the webhooks' trust, and what happens to a new pod."""
+"""Sidecar injection as a cluster's API server sees it: the webhooks' CA, and what happens to a new pod."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.probes.admission import DryRun, dry_run
 
 ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
-"""istiod writes it into every namespace; a pod made before it is there hangs in the kubelet's mount back-off."""
+"""istiod writes it into every namespace; a pod created before hangs in the kubelet's mount back-off."""
 
 ROOT_CONFIGMAP_REPAIR: Final = (
-    "istiod writes it: look at its log; for a remote cluster it needs the remote secret, and the annotation "
+    "istiod creates it: check its log; for a remote cluster it needs the remote secret, and the annotation "
     "topology.istio.io/controlPlaneClusters on the remote's istio-system"
 )
 
@@ -29,7 +29,7 @@ class InjectorState:
     """Injection in one cluster at one moment.
 
     `ca_bundles` are the different caBundles of its injection webhooks, base64 as the API gives them; empty before an
-    istiod has patched them. `words` is what the API server said where the pod was refused.
+    istiod has patched them. `words` is the API server's message if the pod was denied.
     """
 
     ca_bundles: tuple[str, ...]
@@ -39,9 +39,9 @@ class InjectorState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteEvidence:
-    """What was seen in a remote cluster before and after its primary got the remote secret (for CONTROL-01).
+    """State of injection in a remote cluster before and after its primary got the remote secret (for CONTROL-01).
 
-    `secret_was_there` says that the secret existed before this install, so that `before` proves nothing.
+    With `secret_was_there` the secret existed before this install, so `before` proves nothing.
     """
 
     cluster: ClusterName
@@ -51,10 +51,10 @@ class RemoteEvidence:
 
 
 def injector_state(kube: Kube) -> InjectorState:
-    """Read the webhooks' caBundles, and ask for a pod in a dry run. Raises `NotReady` without an injection webhook."""
+    """Read the webhooks' caBundles, and create a pod in a dry run. Raises `NotReady` without an injection webhook."""
     webhooks = _webhooks(kube)
     if not webhooks:
-        raise NotReady(f"injection webhook on {kube.name}", "there is none", "look at what istioctl install printed")
+        raise NotReady(f"injection webhook on {kube.name}", "does not exist", "check the output of istioctl install")
     bundles = (webhook["clientConfig"].get("caBundle") for webhook in webhooks)
     pod, words = new_pod(kube)
     return InjectorState(ca_bundles=tuple(dict.fromkeys(b for b in bundles if b)), pod=pod, words=words)
@@ -66,9 +66,9 @@ def _webhooks(kube: Kube) -> list[Json]:
 
 
 def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[DryRun, str]:
-    """What would happen to a new pod: a dry run, so nothing is created, but webhooks are called.
+    """What would happen to a new pod, from a dry run that calls webhooks but creates nothing.
 
-    Raises `NotYet` if it is refused for a reason that has nothing to do with injection (an account not yet made).
+    Raises `NotYet` if it is denied for another reason than injection (a missing service account).
     """
     pod = {
         "apiVersion": "v1",
@@ -86,12 +86,12 @@ def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[DryRun, str]
 
 
 def state_before(kube: Kube, *, aborted: threading.Event) -> InjectorState:
-    """The state of injection now, as soon as the namespace can take pods at all."""
+    """The current state of injection, as soon as the namespace accepts pods."""
     return _eventually(kube, lambda: injector_state(kube), what="state of injection", timeout_s=30, aborted=aborted)
 
 
 def wait_for_injection(kube: Kube, namespaces: tuple[str, ...], *, timeout_s: float, aborted: threading.Event) -> None:
-    """Wait until pods can be made: istiod's root is in the namespaces, and a dry run gets a sidecar."""
+    """Wait until pods can be created: istiod's root is in the namespaces, and a dry run adds a sidecar."""
     for namespace in namespaces:
         until(
             kube,
@@ -119,7 +119,7 @@ def _eventually(
 ) -> InjectorState:
     def unless_aborted() -> InjectorState:
         if aborted.is_set():
-            raise Aborted(f"{what} on {kube.name}", "given up, since another step had failed")
+            raise Aborted(f"{what} on {kube.name}", "cancelled because another step had failed")
         return check()
 
     return eventually(unless_aborted, what=f"{what} on {kube.name}", timeout_s=timeout_s, poll_s=0.3)

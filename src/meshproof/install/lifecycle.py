@@ -1,4 +1,4 @@
-"""Making and taking away the mesh of a topology on clusters that run."""
+"""Installing and removing the mesh of a topology on running clusters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshproof.clients.kubernetes.manifests import is_ours
+from meshproof.clients.kubernetes.manifests import managed_by_meshproof
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.progress import Narrator
@@ -22,9 +22,9 @@ from meshproof.mesh.handles import Cluster, Mesh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """What an install saw on its way, kept for claims; times are in seconds.
+    """Observations made during an install, kept for claims; times are in seconds.
 
-    `remotes` has one entry for each remote cluster, in the topology's order, and `steps_s` the time of each step.
+    `remotes` has one entry for each remote cluster, in the topology's order, and `steps_s` the duration of each step.
     """
 
     remotes: tuple[RemoteEvidence, ...]
@@ -33,10 +33,10 @@ class Installed:
 
 
 def install_mesh(mesh: Mesh, narrator: Narrator) -> Installed:
-    """Make the mesh of `mesh.topology`, with the demonstration service and client pods; returns when all is ready.
+    """Install the mesh of `mesh.topology` with the demonstration service and client pods; returns when all is ready.
 
-    What is there already is kept, so a half-done install is completed. Raises `StepFailed` naming the step, or
-    `BadInput` for a gateway in a namespace that is not ours: all of it would go with the mesh.
+    Existing objects are kept, so a partial install is completed. Raises `StepFailed` naming the step, or
+    `BadInput` for a gateway in a namespace that is not ours, which would be removed with the mesh.
     """
     begin = time.monotonic()
     together(_refuse_foreign_namespaces, mesh.clusters)
@@ -47,24 +47,24 @@ def install_mesh(mesh: Mesh, narrator: Narrator) -> Installed:
 
 
 def uninstall_mesh(mesh: Mesh, narrator: Narrator) -> None:
-    """Take everything away that an install made, whichever topology it had, in all clusters of `mesh` at once.
+    """Remove everything that an install of any topology created, in all clusters of `mesh` at once.
 
     Raises `StepFailed` naming the step, or `NotReady` listing what is left.
     """
     build = Build(mesh)
     run_plan(undo_of(plan_for(mesh, build)), narrator, aborted=build.aborted)
-    with narrator.step("nothing is left"):
+    with narrator.step("no leftovers"):
         eventually(lambda: _nothing_left(mesh), what="uninstall", timeout_s=30.0, poll_s=0.3)
 
 
 def _refuse_foreign_namespaces(cluster: Cluster) -> None:
     for name in cluster.spec.mesh_namespaces[1:]:
         namespace = cluster.kube.find("Namespace", name)
-        if namespace is not None and not is_ours(namespace):
+        if namespace is not None and not managed_by_meshproof(namespace):
             raise BadInput(
                 f"gateways of {cluster} in namespace {name}",
-                "meshproof did not make that namespace, and would remove it with the mesh",
-                "name another namespace in the topology's file",
+                "meshproof did not create that namespace, and would remove it with the mesh",
+                "name another namespace in the topology file",
             )
 
 

@@ -1,4 +1,4 @@
-"""Which topology was installed: a ConfigMap in every cluster that says so, and goes with its namespace."""
+"""The marker of the installed topology: a ConfigMap in every cluster, removed with its namespace."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ MARKER: Final = "meshproof-topology"
 
 
 def write_markers(mesh: Mesh) -> None:
-    """Say in every cluster which topology it has."""
+    """Write the topology's name into every cluster."""
     together(lambda cluster: cluster.kube.apply(marker(mesh.topology)), mesh.clusters)
 
 
 def remove_markers(mesh: Mesh) -> None:
-    """Take that back: whatever is there from now on is not what was installed."""
+    """Remove the markers: from now on the mesh differs from what was installed."""
     together(lambda cluster: cluster.kube.delete("ConfigMap", MARKER, names.OUTSIDE_NAMESPACE), mesh.clusters)
 
 
 def is_marked(mesh: Mesh) -> bool:
-    """Whether every cluster says that it has this very topology."""
+    """Whether every cluster is marked with exactly this topology."""
     digest = marker(mesh.topology)["data"]["digest"]
     found = [_data(cluster.kube) for cluster in mesh.clusters]
     return all(data.get("digest") == digest for data in found)
 
 
 def marked_topology(kubes: Iterable[Kube]) -> str | None:
-    """What the first cluster that has a marker says it is: a name, or the file of a topology of one's own."""
+    """The content of the first marker found: a built-in topology's name, or the path of a file."""
     for kube in kubes:
         data = _data(kube)
         if data:
@@ -52,8 +52,8 @@ def running_topology(kubes: Iterable[Kube]) -> Topology:
     if name is None:
         raise BadInput(
             "the running mesh",
-            "no marker says which topology it has",
-            "name it with --topology, or install one: meshproof lab up --topology=NAME",
+            "it has no marker with its topology",
+            "name it with --topology, or install a mesh: meshproof lab up --topology=NAME",
         )
     return load_topology(name)
 

@@ -1,4 +1,4 @@
-"""The IstioOperator of each cluster, from the topology alone."""
+"""The IstioOperator of each cluster, derived from the topology."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPERATOR = "meshproof"
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
-    """`base` with `over` laid on it: mappings are merged key by key, everything else is replaced. Changes neither."""
+    """`base` overlaid with `over`: mappings are merged by key, everything else is replaced. Changes neither."""
     result: Json = dict(base)
     for key, value in over.items():
         below = result.get(key)
@@ -24,7 +24,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
 
 
 def injection_path(cluster: ClusterSpec) -> str:
-    """Where a remote's webhook asks for sidecars; cluster and network end up in the pods' environment."""
+    """The injection path of a remote's webhook; cluster and network end up in the pods' environment."""
     return f"/inject/cluster/{cluster.name}/net/{cluster.network}"
 
 
@@ -56,11 +56,11 @@ def _common(topology: Topology, cluster: ClusterSpec, toolbox: Toolbox) -> Json:
                 "meshID": topology.mesh_id,
                 "multiCluster": {"clusterName": cluster.name},
                 "network": cluster.network,
-                # Small, since the mesh is there to be proven, and without limits, so that start-up is not throttled.
+                # Small, since the mesh is for tests only, and without limits, so that start-up is not throttled.
                 "proxy": {
                     "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": None},
-                    # The chart asks every 15 s, and a kubelet that has just started puts the first probe off by a
-                    # random part of that (pkg/kubelet/prober/worker.go). The threshold keeps a minute of patience.
+                    # The chart probes every 15 s, and a kubelet that has just started delays the first probe by a
+                    # random part of that (pkg/kubelet/prober/worker.go). The threshold keeps it at one minute.
                     "readinessPeriodSeconds": 2,
                     "readinessFailureThreshold": 30,
                 },
@@ -75,7 +75,7 @@ def _primary(topology: Topology, cluster: ClusterSpec, _: str | None) -> Json:
         "components": {
             "pilot": {
                 "k8s": {
-                    # The chart's probe waits 1 s and asks every 3 s: that is what an install waits for.
+                    # The chart's probe waits 1 s and runs every 3 s, and the install waits for it.
                     "readinessProbe": {
                         "httpGet": {"path": "/ready", "port": 8080},
                         "initialDelaySeconds": 0,
@@ -98,7 +98,7 @@ def _primary(topology: Topology, cluster: ClusterSpec, _: str | None) -> Json:
 
 def _remote(_: Topology, cluster: ClusterSpec, address: str | None) -> Json:
     if not address:
-        raise ValueError(f"{cluster.name} is a remote: the address of its primary's east-west gateway is needed")
+        raise ValueError(f"{cluster.name} is a remote: the address of its primary's east-west gateway is required")
     return {
         "profile": "remote",
         "values": {

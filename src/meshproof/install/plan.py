@@ -1,6 +1,6 @@
-"""The plan of a mesh: which steps, where, and in which order, from the topology alone. Nothing is contacted to make it.
+"""The install plan of a mesh: steps, clusters and order, from the topology only, without contacting a cluster.
 
-Where a step must wait for another is a fact about Istio, said beside it; everything else runs in parallel.
+Dependencies between steps have their reason in Istio, stated next to them; everything else runs in parallel.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 
-from meshproof.install.executor import Step, in_order
+from meshproof.install.executor import InstallStep, in_order
 from meshproof.install.gateways import gateways_of
 from meshproof.install.removal import remove_control_plane, remove_namespaces
 from meshproof.install.steps import Build
@@ -19,7 +19,7 @@ ROOT = "certificates under one root"
 
 
 class StepName(StrEnum):
-    """What a step does, which with the cluster (or two) that it concerns is its name."""
+    """A step's action; with one or two clusters it forms the step's name."""
 
     NAMESPACES = "namespaces in {}"
     CACERTS = "cacerts in {}"
@@ -42,22 +42,22 @@ class StepName(StrEnum):
 
 
 def control_plane_step(made: Build, cluster: Cluster) -> str:
-    """The step that gives a cluster its istiod, or a pointer to that of another."""
+    """The step that gives a cluster its istiod, or the configuration to use another cluster's."""
     step = StepName.ISTIOD if cluster.is_primary else StepName.POINTER
     return step.of(cluster, made.mesh.control_plane_of(cluster))
 
 
-def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[Step, ...]:
-    """The steps that make the mesh, each after all that it needs. `build` collects what they find out."""
+def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[InstallStep, ...]:
+    """The steps that install the mesh, each after all that it needs. `build` collects their results."""
     made = build or Build(mesh)
-    steps = [Step(name=ROOT, run=made.make_certificates)]
+    steps = [InstallStep(name=ROOT, run=made.make_certificates)]
     for cluster in mesh.clusters:
         steps += _foundation(made, cluster)
         steps.append(_control_plane(made, cluster))
         steps += _discovery(made, cluster)
         if cluster.is_primary:
             steps.append(
-                Step(
+                InstallStep(
                     name=StepName.CONFIGURATION.of(cluster),
                     cluster=cluster.name,
                     needs=(control_plane_step(made, cluster),),
@@ -68,8 +68,8 @@ def plan_for(mesh: Mesh, build: Build | None = None) -> tuple[Step, ...]:
     return in_order(steps)
 
 
-def describe(plan: Sequence[Step]) -> str:
-    """The plan as text, one step a line, with what each waits for."""
+def describe_plan(plan: Sequence[InstallStep]) -> str:
+    """The plan as text, one step per line, with its dependencies."""
     ordered = in_order(plan)
     width = max((len(step.name) for step in ordered), default=0)
     lines = []
@@ -79,17 +79,17 @@ def describe(plan: Sequence[Step]) -> str:
     return "\n".join(lines)
 
 
-def _foundation(made: Build, cluster: Cluster) -> list[Step]:
-    """What needs no istiod. Gateway Services come first, since a load balancer takes its time."""
+def _foundation(made: Build, cluster: Cluster) -> list[InstallStep]:
+    """Steps that need no istiod. Gateway Services come first, since load balancers are slow."""
     first = (StepName.NAMESPACES.of(cluster),)
     gateways = [
-        Step(
+        InstallStep(
             name=StepName.SERVICES.of(cluster),
             cluster=cluster.name,
             needs=first,
             run=partial(made.apply_gateway_services, cluster),
         ),
-        Step(
+        InstallStep(
             name=StepName.ADDRESSES.of(cluster),
             cluster=cluster.name,
             needs=(StepName.SERVICES.of(cluster),),
@@ -97,20 +97,20 @@ def _foundation(made: Build, cluster: Cluster) -> list[Step]:
         ),
     ]
     return [
-        Step(
+        InstallStep(
             name=StepName.NAMESPACES.of(cluster),
             cluster=cluster.name,
             run=partial(made.apply_namespaces, cluster),
             undo=partial(remove_namespaces, cluster.kube, aborted=made.aborted),
         ),
-        Step(
+        InstallStep(
             name=StepName.CACERTS.of(cluster),
             cluster=cluster.name,
             needs=(ROOT, *first),
             run=partial(made.apply_cacerts, cluster),
         ),
         *(gateways if gateways_of(made.mesh.topology, cluster.spec) else ()),
-        Step(
+        InstallStep(
             name=StepName.OUTSIDE.of(cluster),
             cluster=cluster.name,
             needs=first,
@@ -119,10 +119,10 @@ def _foundation(made: Build, cluster: Cluster) -> list[Step]:
     ]
 
 
-def _control_plane(made: Build, cluster: Cluster) -> Step:
-    """cacerts come before istiod, which reads them at its start; a remote must know where its istiod is reached."""
+def _control_plane(made: Build, cluster: Cluster) -> InstallStep:
+    """cacerts come before istiod, which reads them at its start; a remote needs the address of its istiod."""
     away = () if cluster.is_primary else (StepName.ADDRESSES.of(made.mesh.control_plane_of(cluster)),)
-    return Step(
+    return InstallStep(
         name=control_plane_step(made, cluster),
         cluster=cluster.name,
         needs=(StepName.CACERTS.of(cluster), *away),
@@ -131,12 +131,12 @@ def _control_plane(made: Build, cluster: Cluster) -> Step:
     )
 
 
-def _discovery(made: Build, cluster: Cluster) -> list[Step]:
-    """Every primary reads every other cluster. What a remote is like before that is evidence: look first."""
+def _discovery(made: Build, cluster: Cluster) -> list[InstallStep]:
+    """Every primary reads every other cluster. A remote's state before that is evidence, so it is recorded first."""
     watchers = [primary for primary in made.mesh.primaries if primary is not cluster]
     if not watchers:
         return []
-    credentials = Step(
+    credentials = InstallStep(
         name=StepName.CREDENTIALS.of(cluster),
         cluster=cluster.name,
         needs=(StepName.NAMESPACES.of(cluster),),
@@ -145,7 +145,7 @@ def _discovery(made: Build, cluster: Cluster) -> list[Step]:
     looks = []
     if not cluster.is_primary:
         looks = [
-            Step(
+            InstallStep(
                 name=StepName.BEFORE.of(cluster),
                 cluster=cluster.name,
                 needs=(control_plane_step(made, cluster),),
@@ -153,7 +153,7 @@ def _discovery(made: Build, cluster: Cluster) -> list[Step]:
             )
         ]
     secrets = [
-        Step(
+        InstallStep(
             name=StepName.SECRET.of(cluster, primary),
             cluster=primary.name,
             needs=(credentials.name, control_plane_step(made, primary), *(look.name for look in looks)),
@@ -165,7 +165,7 @@ def _discovery(made: Build, cluster: Cluster) -> list[Step]:
     return [credentials, *looks, *secrets]
 
 
-def _workloads(made: Build, cluster: Cluster) -> list[Step]:
+def _workloads(made: Build, cluster: Cluster) -> list[InstallStep]:
     """Pods with proxies. A remote's are injected by the primary's istiod, through the primary's east-west gateway."""
     needs = [control_plane_step(made, cluster)]
     if not cluster.is_primary:
@@ -175,27 +175,27 @@ def _workloads(made: Build, cluster: Cluster) -> list[Step]:
             StepName.CONFIGURATION.of(primary),
             StepName.GATEWAYS.of(primary),
         ]
-    gateways = Step(
+    gateways = InstallStep(
         name=StepName.GATEWAYS.of(cluster),
         cluster=cluster.name,
         needs=(StepName.INJECTION.of(cluster), StepName.SERVICES.of(cluster)),
         run=partial(made.start_gateways, cluster),
     )
     return [
-        Step(
+        InstallStep(
             name=StepName.INJECTION.of(cluster),
             cluster=cluster.name,
             needs=tuple(needs),
             run=partial(made.await_injection, cluster),
         ),
         *((gateways,) if gateways_of(made.mesh.topology, cluster.spec) else ()),
-        Step(
+        InstallStep(
             name=StepName.APP.of(cluster),
             cluster=cluster.name,
             needs=(StepName.INJECTION.of(cluster),),
             run=partial(made.start_app, cluster),
         ),
-        Step(
+        InstallStep(
             name=StepName.CLIENT.of(cluster),
             cluster=cluster.name,
             needs=(StepName.INJECTION.of(cluster),),

@@ -1,8 +1,8 @@
-"""Taking a mesh away, fast and whole, and the proof that nothing of it is left.
+"""Fast and complete removal of a mesh, and the check for leftovers.
 
 `istioctl uninstall --purge` keeps the CRDs' configuration, namespaces, secrets and what istiod wrote into other
-namespaces, and the pods' grace then holds up the namespaces. Here every namespace is told to go first (so that nothing
-new starts in it), and its pods go without grace.
+namespaces, and the pods' grace period delays the namespaces. Here every namespace is deleted first (so that nothing
+new starts in it), and its pods without a grace period.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ RIGHTS: Final = ("ClusterRoleBinding", "ClusterRole")
 
 _OPERATOR_LABELS: Final = ("operator.istio.io/component", "install.operator.istio.io/owning-resource")
 _ISTIO_NAME: Final = re.compile(r"istiod?-")
-"""Names of Istio's cluster-wide objects: istioctl 1.31 puts its labels on all, Helm and older ones on some only."""
+"""Names of Istio's cluster-wide objects: istioctl 1.31 labels all of them, Helm and older versions only some."""
 _CRD_NAME: Final = re.compile(r"\.istio\.io$")
 _WRITTEN_BY_ISTIOD: Final = "istio.io/config=true"
 """Label of the ConfigMaps (istio-ca-root-cert) that istiod writes into every namespace (namespacecontroller.go)."""
 
 
 def remove_control_plane(kube: Kube) -> None:
-    """Delete Istio's webhooks, rights and CRDs. Its rights go early: a dying istiod must not write anything again."""
+    """Delete Istio's webhooks, rights and CRDs. Rights go early, so that a terminating istiod cannot recreate
+    anything."""
     for kinds in (WEBHOOKS, RIGHTS, ("CustomResourceDefinition",)):
         _delete_all(kube, [(kind, meta["name"]) for kind, meta in _cluster_wide(kube, kinds)])
 
 
 def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
-    """Delete the namespaces of a mesh of ours with all in them, wait for their end, and remove_stale_probes what istiod wrote into
-    others.
+    """Delete our mesh's namespaces, wait until they are gone, and delete what istiod wrote into other namespaces.
 
-    Raises `NotReady`, saying what holds the namespace up, after 90 s.
+    Raises `NotReady` with what blocks the deletion after 90 s.
     """
     remove_these_namespaces(kube, _namespaces(kube), aborted=aborted)
     written = kube.list("ConfigMap", labels=_WRITTEN_BY_ISTIOD)
@@ -53,14 +53,14 @@ def remove_namespaces(kube: Kube, *, aborted: threading.Event) -> None:
 
 
 def _namespaces(kube: Kube) -> list[str]:
-    """Those of every mesh, and all that carry our label, such as those of gateways: the topology is not known."""
+    """Those of every mesh, and all with our label, such as those of gateways: the topology is unknown."""
     ours = kube.list("Namespace", labels=label_selector(MANAGED_BY))
     labelled = [namespace["metadata"]["name"] for namespace in ours]
     return list(dict.fromkeys((*NAMESPACES, *labelled)))
 
 
 def remove_these_namespaces(kube: Kube, namespaces: Iterable[str], *, aborted: threading.Event) -> None:
-    """Delete namespaces with all in them and wait for their end. Raises `NotReady`, saying what holds them up."""
+    """Delete namespaces and wait until they are gone. Raises `NotReady` with what blocks the deletion."""
     there = [name for name in namespaces if kube.delete("Namespace", name)]
     for name in there:
         _kill_pods(kube, name)
@@ -76,29 +76,29 @@ def _await_end(kube: Kube, name: str, aborted: threading.Event) -> None:
             name,
             None,
             lambda found: True if found is None else None,
-            what=f"end of namespace {name}",
+            what=f"deletion of namespace {name}",
             timeout_s=GONE_S,
             aborted=aborted,
             look=partial(_kill_pods, kube, name),
             repair=f"kubectl --context {kube.context} get namespace {name} -o yaml",
         )
     except NotReady as problem:
-        why = _what_holds(kube.find("Namespace", name))
+        why = _deletion_blockers(kube.find("Namespace", name))
         raise NotReady(problem.what, f"{problem.reason}{why}", problem.repair) from None
 
 
 def leftovers(mesh: Mesh) -> list[str]:
-    """What of a mesh is still in its clusters, in words; empty after an uninstall."""
+    """Descriptions of mesh objects that are still in its clusters; empty after an uninstall."""
     with ThreadPoolExecutor(max_workers=len(mesh.clusters)) as pool:
         return [text for found in pool.map(lambda cluster: leftovers_in(cluster.kube), mesh.clusters) for text in found]
 
 
 def leftovers_in(kube: Kube) -> list[str]:
-    """What of a mesh is still in one cluster: `cluster1: ClusterRole istiod-clusterrole-istio-system`."""
+    """Mesh objects that are still in one cluster: `cluster1: ClusterRole istiod-clusterrole-istio-system`."""
     found = []
     for name in _namespaces(kube):
         if (namespace := kube.find("Namespace", name)) is not None:
-            found.append(f"Namespace {name}{_what_holds(namespace)}")
+            found.append(f"Namespace {name}{_deletion_blockers(namespace)}")
     kinds = (*WEBHOOKS, *RIGHTS, "CustomResourceDefinition")
     found += [f"{kind} {meta['name']}" for kind, meta in _cluster_wide(kube, kinds)]
     found += [
@@ -109,7 +109,7 @@ def leftovers_in(kube: Kube) -> list[str]:
 
 
 def is_istio(kind: str, meta: Json) -> bool:
-    """Whether a cluster-wide object belongs to Istio, by its labels or else its name."""
+    """Whether a cluster-wide object belongs to Istio, by its labels or its name."""
     name = meta["name"]
     if kind == "CustomResourceDefinition":
         return bool(_CRD_NAME.search(name))
@@ -131,7 +131,7 @@ def _delete_all(kube: Kube, objects: list[tuple[str, str]]) -> None:
 
 
 def _kill_pods(kube: Kube, namespace: str) -> None:
-    """Take all pods of a namespace out of the API at once; the kubelet ends their containers within a second or two."""
+    """Force-delete all pods of a namespace; the kubelet ends their containers within a second or two."""
     try:
         kube.request("DELETE", path_of("Pod", namespace), query={"gracePeriodSeconds": "0"})
     except ApiError as problem:
@@ -139,10 +139,10 @@ def _kill_pods(kube: Kube, namespace: str) -> None:
             raise
 
 
-def _what_holds(namespace: Json | None) -> str:
-    """Why a namespace that is being deleted is still there, from its conditions."""
+def _deletion_blockers(namespace: Json | None) -> str:
+    """Why a terminating namespace still exists, from its conditions."""
     if namespace is None or not namespace["metadata"].get("deletionTimestamp"):
         return ""
     conditions = namespace.get("status", {}).get("conditions") or []
-    held = [str(c.get("message", "")) for c in conditions if c.get("status") == "True"]
-    return f" (being deleted{': ' if held else ''}{'; '.join(held)})"
+    reasons = [str(c.get("message", "")) for c in conditions if c.get("status") == "True"]
+    return f" (being deleted{': ' if reasons else ''}{'; '.join(reasons)})"

@@ -1,4 +1,4 @@
-"""What the steps of a plan do. Each is idempotent: it applies what should be there, and waits until it is."""
+"""The actions of a plan's steps. Each is idempotent: it applies objects, and waits until they are ready."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from meshproof.workloads.app import app_deployment_name, app_manifests, client_m
 from meshproof.workloads.ephemeral import give_pull_secret
 
 READY_S: Final = 180.0
-"""How long anything with pods may take: on a real cluster images are pulled, and nodes may be added."""
+"""Deadline for anything with pods: on a real cluster images are pulled, and nodes may be added."""
 ADDRESS_S: Final = 300.0
-"""Clouds take minutes to make a load balancer."""
-SETTLED_S: Final = 60.0
-"""How long the API server and istiod may take for what needs no pods."""
+"""Clouds take minutes to create a load balancer."""
+OBJECTS_S: Final = 60.0
+"""Deadline for the API server and istiod where no pods are involved."""
 
 
 class Build:
-    """The steps of one mesh's plan, and what they find out. Every method is safe to call from several threads."""
+    """The steps of one mesh's plan, and their results. Every method is safe to call from several threads."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.mesh = mesh
@@ -53,7 +53,7 @@ class Build:
         self._after: dict[ClusterName, InjectorState] = {}
 
     def evidence(self) -> tuple[RemoteEvidence, ...]:
-        """What was seen in each remote, in the topology's order; complete once the plan has run."""
+        """The evidence of each remote, in the topology's order; complete once the plan has run."""
         return tuple(
             RemoteEvidence(
                 cluster=cluster.name,
@@ -73,12 +73,12 @@ class Build:
         self._bundles = ca_bundles(self.mesh)
 
     def apply_namespaces(self, cluster: Cluster) -> None:
-        """Apply the namespaces; where one is just being deleted, wait for its end first."""
+        """Apply the namespaces; where one is being deleted, wait for that first."""
         for manifest in namespaces(cluster.spec):
             self.apply_namespace(cluster, manifest)
 
     def apply_namespace(self, cluster: Cluster, manifest: Json) -> None:
-        """Apply one namespace, after the end of an old one of that name that is just being deleted."""
+        """Apply one namespace, after an old one that is being deleted is gone."""
         name = manifest["metadata"]["name"]
         until(
             cluster.kube,
@@ -86,8 +86,8 @@ class Build:
             name,
             None,
             lambda found: None if found and found["metadata"].get("deletionTimestamp") else True,
-            what=f"end of the old namespace {name}",
-            timeout_s=SETTLED_S,
+            what=f"deletion of the old namespace {name}",
+            timeout_s=OBJECTS_S,
             aborted=self.aborted,
         )
         cluster.kube.apply(manifest)
@@ -101,7 +101,7 @@ class Build:
             self._apply_all(cluster, gateway_services(gateway))
 
     def await_addresses(self, cluster: Cluster) -> None:
-        """Wait until every gateway's Service has an external address, and keep them."""
+        """Wait until every gateway's Service has an external address, and store them."""
         found = {
             gateway.ref: external_address(
                 cluster.kube, gateway.namespace, gateway.name, timeout_s=ADDRESS_S, aborted=self.aborted
@@ -117,7 +117,7 @@ class Build:
     # -- istiod and discovery -------------------------------------------------------------------------------------
 
     def install_control_plane(self, cluster: Cluster) -> None:
-        """`istioctl install`: an istiod, or for a remote the webhook and Service that point to its primary's."""
+        """`istioctl install`: an istiod, or for a remote the webhook and Service that point to its primary's istiod."""
         address = None
         if not cluster.is_primary:
             primary = self.mesh.topology.control_plane_of(cluster.spec)
@@ -126,7 +126,7 @@ class Build:
         self.istioctl(cluster).install(operator, timeout_s=READY_S)
 
     def make_credentials(self, cluster: Cluster) -> None:
-        """The secret with which istiods elsewhere read this cluster, kept in memory for them."""
+        """Create the remote secret with which other istiods read this cluster, and keep it in memory."""
         until(
             cluster.kube,
             "ServiceAccount",
@@ -136,14 +136,14 @@ class Build:
             what=f"ServiceAccount {READER_ACCOUNT}",
             timeout_s=READY_S,
             aborted=self.aborted,
-            repair="istioctl install makes it",
+            repair="istioctl install creates it",
         )
         secret = self.istioctl(cluster).create_remote_secret(cluster.name, cluster.access.server_for_peers)
         with self._lock:
             self._remote_secrets[cluster.name] = secret
 
     def look_before_secret(self, cluster: Cluster) -> None:
-        """Note what injection is like in a remote that its primary does not know yet."""
+        """Record the state of injection in a remote that its primary does not read yet."""
         primary = self.mesh.control_plane_of(cluster)
         known = primary.kube.find("Secret", remote_secret_name(cluster), SYSTEM_NAMESPACE) is not None
         state = state_before(cluster.kube, aborted=self.aborted)
@@ -157,11 +157,12 @@ class Build:
         primary.kube.delete("Secret", remote_secret_name(cluster), SYSTEM_NAMESPACE)
 
     def apply_mesh_configuration(self, cluster: Cluster) -> None:
-        """Apply the Gateways and VirtualServices. istiod's validation may be called before its Service is reached."""
+        """Apply the Gateways and VirtualServices. istiod's validation webhook may be called before its Service is
+        reachable."""
         self._apply_configuration(cluster, mesh_configuration(self.mesh.topology, cluster.spec))
 
     def apply_app_configuration(self, cluster: Cluster) -> None:
-        """Only what exposes the demonstration service at the ingress gateways, whoever made these."""
+        """Apply only the configuration that exposes the demonstration service at the ingress gateways."""
         self._apply_configuration(cluster, app_exposed(ingress_selectors(self.mesh, cluster)))
 
     def _apply_configuration(self, cluster: Cluster, manifests: tuple[Json, ...]) -> None:
@@ -169,16 +170,16 @@ class Build:
             eventually(
                 _unless_webhook_fails(partial(cluster.kube.apply, manifest)),
                 what=f"{manifest['kind']} {manifest['metadata']['name']} on {cluster}",
-                timeout_s=SETTLED_S,
+                timeout_s=OBJECTS_S,
                 poll_s=0.3,
             )
 
     # -- pods with proxies ----------------------------------------------------------------------------------------
 
     def await_injection(self, cluster: Cluster) -> None:
-        """Wait until a new pod gets a sidecar; for a remote note the webhooks' state as evidence."""
+        """Wait until a new pod gets a sidecar; for a remote record the webhooks' state as evidence."""
         injected = (*cluster.spec.mesh_namespaces, *INJECTED_NAMESPACES)
-        wait_for_injection(cluster.kube, injected, timeout_s=SETTLED_S, aborted=self.aborted)
+        wait_for_injection(cluster.kube, injected, timeout_s=OBJECTS_S, aborted=self.aborted)
         if not cluster.is_primary:
             state = injector_state(cluster.kube)
             with self._lock:

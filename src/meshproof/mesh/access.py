@@ -1,4 +1,4 @@
-"""What every provider hands over, and what it may be asked to do."""
+"""How to access a cluster, and the tools that fit it, as every provider returns them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class ClusterAccess:
     """How to reach one cluster.
 
     `kubeconfig` (one file, or several joined as in the variable KUBECONFIG) holds `context`; `server_for_peers` is
-    the API server's URL as dialled from inside the other clusters (it goes into remote secrets); `istioctl` in
-    `Toolbox` is run with this kubeconfig. `kube` is a client that is open already, if there is one. `pull_secret` is
-    there if probe pods need one.
+    the API server's URL as reached from the other clusters (for remote secrets); `istioctl` in
+    `Toolbox` is run with this kubeconfig. `kube` is an open client, if there is one. `pull_secret` is
+    set if probe pods need one.
     """
 
     name: ClusterName
@@ -28,18 +28,18 @@ class ClusterAccess:
     pull_secret: PullSecret | None = None
 
     def client(self) -> Kube:
-        """The client that is open already, or a new one."""
+        """The open client, or a new one."""
         return self.kube or Kube(self.kubeconfig, self.context, name=self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolbox:
-    """Programs and images that fit the clusters.
+    """Programs and images for the clusters.
 
     `images` maps a purpose (`app`, `client`) to an image reference that the clusters can run.
     `istio_values` is merged into every IstioOperator (`meshConfig`, `values`, `components`); the lab uses it for
-    the settings that upstream Envoy needs. `data_plane` says in words what the data plane is. `istioctl` is None
-    where there is none; `istioctls` are those of all releases that are at hand, by number (`1.31`).
+    the settings that upstream Envoy needs. `data_plane` describes the data plane. `istioctl` is None
+    if unavailable; `istioctls` are those of all available releases, by number (`1.31`).
     """
 
     istioctl: Path | None
@@ -52,7 +52,7 @@ class Toolbox:
     istioctls: dict[str, Path] = field(default_factory=dict)
 
     def require_istioctl(self) -> Path:
-        """The program. Raises `Unavailable` if there is none."""
+        """Path of istioctl. Raises `Unavailable` if there is none."""
         if self.istioctl is None:
-            raise Unavailable("istioctl", "there is none in PATH", "name one with --istioctl")
+            raise Unavailable("istioctl", "not in PATH", "name one with --istioctl")
         return self.istioctl

@@ -1,4 +1,4 @@
-"""Istio's configuration objects of ours on a cluster, for the time of a probe."""
+"""Applies temporary Istio configuration objects for the duration of a probe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meshproof.mesh.handles import Cluster
 
 @contextmanager
 def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
-    """These objects, for the time of the block; all are removed afterwards, even if only some could be applied."""
+    """Apply these objects for the duration of the block; removes all of them, even if only some could be applied."""
     everything = list(wanted)
     try:
         together(lambda item: apply_config(*item), everything)
@@ -23,16 +23,17 @@ def applied(wanted: Iterable[tuple[Cluster, Json]]) -> Iterator[None]:
 
 
 def apply_config(cluster: Cluster, item: Json) -> None:
-    """Apply an object of Istio's configuration. Raises `ClaimFailed` if admission refuses it, or cannot be asked."""
+    """Apply an object of Istio's configuration. Raises `ClaimFailed` if admission denies it, or its webhook does not
+    respond."""
     try:
         cluster.kube.apply(item)
     except ApiError as problem:
         if "webhook" not in problem.reason:
             raise
-        text = f"{cluster}: configuration cannot be changed, so nothing can be proven by it; see CONTROL-07"
+        text = f"{cluster}: configuration cannot be changed, so this claim cannot be tested; see CONTROL-07"
         raise ClaimFailed(f"{text}\n  last seen   {problem.reason}") from None
 
 
 def removed(cluster: Cluster, item: Json) -> None:
-    """Delete an object that may not be there."""
+    """Delete an object that may not exist."""
     cluster.kube.delete(item["kind"], item["metadata"]["name"], item["metadata"]["namespace"])

@@ -1,4 +1,4 @@
-"""Gateways as clusters have them: found by their Service, whatever their pods are labelled with."""
+"""Gateways of live clusters, found by their Service, independent of pod labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from meshproof.mesh.handles import Cluster, Mesh
 
 
 def selector_of(cluster: Cluster, gateway: GatewayRef) -> dict[str, str]:
-    """The labels by which a gateway's Service selects its pods. Raises `Broken` if there is no such Service."""
+    """The selector of a gateway's Service. Raises `Broken` if there is no such Service."""
     service = cluster.kube.find("Service", gateway.name, gateway.namespace)
     selector: dict[str, str] = ((service or {}).get("spec") or {}).get("selector") or {}
     if not selector:
-        reason = "it selects no pods" if service else "it is not there"
-        raise Broken(f"Service {gateway} on {cluster}", reason, "name the cluster's gateways in the topology's file")
+        reason = "it has no pod selector" if service else "it does not exist"
+        raise Broken(f"Service {gateway} on {cluster}", reason, "name the cluster's gateways in the topology file")
     return selector
 
 
-def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
+def gateway_pods(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
     """The pods behind a gateway's Service."""
     return cluster.kube.list("Pod", gateway.namespace, labels=label_selector(selector_of(cluster, gateway)))
 
@@ -30,13 +30,13 @@ def pods_of(cluster: Cluster, gateway: GatewayRef) -> list[Json]:
 def opened_at_ingress(
     mesh: Mesh, primary: Cluster, name: str, namespace: str, hosts: Sequence[str]
 ) -> tuple[Json, ...]:
-    """What opens the ingress gateways of all clusters that `primary` controls for requests to these hosts; nothing if
-    none of them has one."""
+    """The Gateway objects for requests to these hosts on the ingress gateways of all clusters that `primary` controls;
+    none if none of them has an ingress gateway."""
     return opened(name, namespace, ingress_selectors(mesh, primary), [ingress_server(hosts)])
 
 
 def ingress_selectors(mesh: Mesh, primary: Cluster) -> list[dict[str, str]]:
-    """What selects the pods of the ingress gateways of all clusters that `primary` controls; each once."""
+    """The pod selectors of the ingress gateways of all clusters that `primary` controls, without duplicates."""
     found: list[dict[str, str]] = []
     gateways = [(c, c.spec.ingress) for c in mesh.controlled_by(primary) if c.spec.ingress]
     for selector in together(lambda item: selector_of(*item), gateways):

@@ -1,4 +1,4 @@
-"""Live handles: the clusters of a topology, each with its API server, and the questions that claims ask of them."""
+"""Live handles: the clusters of a topology with their API servers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mesh(Members[Cluster]):
-    """The clusters of one topology. Order is the topology's order."""
+    """The clusters of one topology. In the topology's order."""
 
     topology: Topology
     clusters: tuple[Cluster, ...]
@@ -52,7 +52,7 @@ class Mesh(Members[Cluster]):
 
     @classmethod
     def of(cls, topology: Topology, accesses: tuple[ClusterAccess, ...], toolbox: Toolbox) -> Mesh:
-        """Handles for `topology`, cluster by cluster in order; opens no connection yet."""
+        """Handles for the clusters of `topology`, in order; opens no connection yet."""
         by_name = {access.name: access for access in accesses}
         return cls(
             topology=topology,

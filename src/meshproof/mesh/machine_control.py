@@ -1,4 +1,4 @@
-"""What only an owner of the machines can do."""
+"""Actions that need control of the clusters' machines."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from meshproof.core.model import ClusterName
 
 
 class MachineControl(Protocol):
-    """What only an owner of the machines can do: cut links, end processes."""
+    """Actions that need control of the clusters' machines: cut links, end processes."""
 
     def block(self, client: ClusterName, server: ClusterName, ports: tuple[int, ...]) -> None:
-        """Drop packets from one cluster to another: to these TCP ports of its gateways, or if none to its pods."""
+        """Drop packets from one cluster to another: to these TCP ports of its gateways, or without ports to its
+        pods."""
         ...
 
     def unblock(self) -> None:
-        """Open all links again."""
+        """Restore all links."""
         ...
 
     def restart_api_server(self, cluster: ClusterName) -> None:
-        """End a cluster's API server and start it again; every watch on it is cut."""
+        """Restart a cluster's API server; this breaks every watch on it."""
         ...
 
     @property
     def identity(self) -> str:
-        """What tells these machines from others, and from later ones of the same names, without asking a cluster."""
+        """Identifies these machines, also against later ones of the same names, without contacting a cluster."""
         ...
 
     def cut(self, a: ClusterName, b: ClusterName, *, one_way: bool) -> None:
-        """Drop all packets between two clusters, or only what `a` sends in connections that `a` has opened."""
+        """Drop all packets between two clusters, or only those that `a` sends in connections opened by `a`."""
         ...
 
     def stop_api_server(self, cluster: ClusterName) -> None:
-        """Kill a cluster's API server; it stays away until it is started."""
+        """Kill a cluster's API server; it stays down until it is started."""
         ...
 
     def start_api_server(self, cluster: ClusterName) -> None:
@@ -40,11 +41,11 @@ class MachineControl(Protocol):
         ...
 
     def kill_in_pod(self, cluster: ClusterName, pod: str, program: str) -> int:
-        """SIGKILL the processes of that name in a pod, as a crash would end them; says how many there were."""
+        """SIGKILL the processes of that name in a pod, as in a crash; returns their number."""
         ...
 
     def freeze(self, cluster: ClusterName) -> None:
-        """SIGSTOP every process of a cluster: its connections stay open, and nobody answers."""
+        """SIGSTOP every process of a cluster: its connections stay open, but nothing responds."""
         ...
 
     def thaw(self, cluster: ClusterName) -> None:

@@ -1,4 +1,4 @@
-"""Kubernetes objects reduced to what claims ask of them: parsed once, frozen, without secrets."""
+"""Kubernetes objects reduced to what claims need: parsed once, frozen, without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
     """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none. `istiod_env`
-    is that of istiod's, empty where it is none.
+    is that of istiod's container, empty without one.
 
     `revision` is the control plane's: injected pods of Istio 1.31 carry it as an annotation, istiod as a label.
     """
@@ -46,7 +46,7 @@ class PodFacts:
 
     @property
     def live(self) -> bool:
-        """Running and not on its way out."""
+        """Running and not terminating."""
         return self.phase == "Running" and not self.leaving
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class PodFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortFacts:
-    """One port of a Service; `name` may be empty. `target` is the port of its pods, 0 if that is said by name."""
+    """One port of a Service; `name` may be empty. `target` is the port of its pods, 0 if that is a named port."""
 
     name: str
     number: int
@@ -64,8 +64,8 @@ class PortFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFacts:
-    """A Service. `addresses` are those that lead there from outside, IP addresses or host names: of its load balancer,
-    and `externalIPs`, as istiod takes them too (kube/conversion.go). Pods with all labels of the `selector` are behind
+    """A Service. `addresses` are its external IP addresses or host names: of its load balancer,
+    and `externalIPs`, as in istiod (kube/conversion.go). Pods with all labels of the `selector` are behind
     it; without one, none are."""
 
     namespace: str
@@ -82,12 +82,12 @@ class ServiceFacts:
 
     @property
     def ref(self) -> GatewayRef:
-        """How a topology names the gateway that is behind it, if one is."""
+        """The topology's reference to the gateway behind it, if it is a gateway's."""
         return GatewayRef(self.namespace, self.name)
 
     @property
     def leads_in(self) -> bool:
-        """Whether it is meant for clients outside of its cluster."""
+        """Whether it is reachable from outside of its cluster."""
         return self.kind == "LoadBalancer" or bool(self.addresses)
 
     def __str__(self) -> str:
@@ -157,7 +157,7 @@ def labels_of(thing: Json) -> dict[str, str]:
 
 
 def live_services(slices: Iterable[Json]) -> frozenset[str]:
-    """`namespace/name` of the Services that have an endpoint which is ready, as `endpoint_facts` sees it."""
+    """`namespace/name` of the Services with a ready endpoint, as defined by `endpoint_facts`."""
     return frozenset(
         f"{part['metadata']['namespace']}/{labels_of(part).get(SERVICE_OF_SLICE)}"
         for part in slices
@@ -166,7 +166,7 @@ def live_services(slices: Iterable[Json]) -> frozenset[str]:
 
 
 def endpoint_facts(slices: list[Json], port_name: str) -> tuple[EndpointFacts, ...]:
-    """The endpoints of the port of that name, each once, sorted.
+    """The endpoints of the port of that name, sorted, without duplicates.
 
     An endpoint without conditions counts as ready (Kubernetes API reference: "a nil value … should be interpreted as
     ready").
@@ -186,8 +186,10 @@ def endpoint_facts(slices: list[Json], port_name: str) -> tuple[EndpointFacts, .
 
 
 def cluster_uid(kube: Kube) -> str:
-    """What tells a cluster from others: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
+    """A cluster's identity: the UID of kube-system (as OpenTelemetry's `k8s.cluster.uid`)."""
     namespace = kube.find("Namespace", "kube-system")
     if namespace is None:
-        raise Broken(f"namespace kube-system on {kube.name}", "is not there", "is this a Kubernetes cluster?")
+        raise Broken(
+            f"namespace kube-system on {kube.name}", "does not exist", "check that this is a Kubernetes cluster"
+        )
     return str(namespace["metadata"]["uid"])

@@ -1,4 +1,4 @@
-"""One reading of both clusters, shared by all claims that judge the same moment."""
+"""A snapshot of all clusters, shared by the claims that check the same moment."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from meshproof.mesh.objects import (
 from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 
 ROOT_KEY: Final = "root-cert.pem"
-"""The ConfigMap, and its key, from which every proxy of a namespace takes the root that it trusts."""
+"""The ConfigMap, and its key, from which the proxies of a namespace get their trusted root."""
 
 
-NAME_AN_INGRESS: Final = "name an ingress gateway that takes them in the topology's file (docs/attach.md)"
+NAME_AN_INGRESS: Final = "name an ingress gateway that accepts them in the topology file (docs/attach.md)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CaFiles:
-    """The decoded files of a secret `cacerts`. `repr` shows nothing of them, since one is a private key."""
+    """The decoded files of a secret `cacerts`. `repr` omits them, since one is a private key."""
 
     files: Mapping[str, bytes]
 
@@ -62,15 +62,15 @@ class CaFiles:
         try:
             return parse_chain(self.files.get(name, b""))
         except ValueError:
-            raise ClaimFailed(f"{name} of secret {names.CACERTS} holds no certificate") from None
+            raise ClaimFailed(f"{name} of secret {names.CACERTS} contains no certificate") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
-    """What one cluster holds. `root_maps` is the text of `istio-ca-root-cert` per namespace.
+    """The state of one cluster. `root_maps` is the text of `istio-ca-root-cert` per namespace.
 
-    `ca_withheld` is what the API server said if the user may not read the plug-in CA. `ingress_shut` says why the
-    ingress gateway takes no configuration of ours, if it does not.
+    `ca_withheld` is the API server's message if the user may not read the plug-in CA. `ingress_shut` is why the
+    ingress gateway ignores our configuration, if it does.
     """
 
     cluster: Cluster
@@ -83,7 +83,7 @@ class ClusterFacts:
     ingress_shut: str = ""
 
     def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
-        """The live pods of a namespace that carry all these labels."""
+        """The live pods of a namespace with all these labels."""
         return tuple(
             pod
             for pod in self.pods
@@ -98,7 +98,7 @@ class ClusterFacts:
         raise Broken(
             f"pod {label_selector(labels)} in {namespace} on {self.cluster}",
             "none is ready",
-            "kubectl describe it; install the mesh again",
+            "check it with kubectl describe, or install the mesh again",
         )
 
     @property
@@ -117,14 +117,14 @@ class ClusterFacts:
 
     @property
     def ingress_unusable(self) -> str:
-        """Why no request of ours can go through an ingress gateway here; empty if one can."""
+        """Why our requests cannot pass an ingress gateway here; empty if they can."""
         if self.cluster.spec.ingress is None:
             return f"{self.cluster} has no ingress gateway"
         return self.ingress_shut
 
     @property
     def callers(self) -> tuple[PodFacts, ...]:
-        """A pod of each kind whose proxy calls the application: client, and ingress gateway where there is one.
+        """One pod of each kind that calls the application: client, and ingress gateway where there is one.
 
         Raises `Broken` if one of them is not ready.
         """
@@ -137,12 +137,12 @@ class ClusterFacts:
             if pod.ready:
                 return pod
         what = f"pod of {self.cluster.spec.ingress} on {self.cluster}"
-        raise Broken(what, "none is ready", "kubectl describe it; install the mesh again")
+        raise Broken(what, "none is ready", "check it with kubectl describe, or install the mesh again")
 
     @property
     def ingress_route(self) -> str:
-        """What Envoy calls the routes of the ingress gateway's port 80: by the port of its pods, which is another
-        where the Service says so (8080 with istioctl's own gateways). Raises `Unavailable` if none can be ours."""
+        """Envoy's name of the ingress gateway's route configuration for port 80: by the port of its pods, which differs
+        with a target port (8080 with istioctl's own gateways). Raises `Unavailable` if our routes cannot be there."""
         self._must_take_routes()
         ports = self.ingress.ports if self.ingress else ()
         target = next((port.target for port in ports if port.number == names.PORT_INGRESS), 0)
@@ -163,7 +163,7 @@ class ClusterFacts:
 
     @property
     def proxies(self) -> tuple[PodFacts, ...]:
-        """Every live pod with a proxy: sidecars and gateways. Probes of ours come and go, and are left out."""
+        """Every live pod with a proxy: sidecars and gateways, without our temporary probes."""
         return tuple(p for p in self.pods if p.live and p.has_proxy and not names.is_probe_namespace(p.namespace))
 
     @property
@@ -186,21 +186,21 @@ class ClusterFacts:
         return self.service(gateway.namespace, gateway.name)
 
     def is_gateway(self, service: ServiceFacts) -> bool:
-        """Whether gateways are reached by a Service from outside: the topology's, or any other beside istiod."""
+        """Whether a Service exposes gateways: one of the topology's, or any other except istiod."""
         named = service in (self.ingress, self.east_west)
         return service.leads_in and (named or service.namespace == names.SYSTEM_NAMESPACE)
 
     @property
     def ingress_address(self) -> str:
         """The first external address of the ingress gateway. Raises `Broken` if it has none, and `Unavailable` if
-        requests of ours would find no route there."""
+        our requests would have no route there."""
         self._must_take_routes()
         service = self.ingress
         if service is None or not service.addresses:
             raise Broken(
                 f"Service {self.cluster.spec.ingress} on {self.cluster}",
-                "it has no external address" if service else "it is not there",
-                "check what assigns addresses to Services of type LoadBalancer, or give it externalIPs",
+                "it has no external address" if service else "it does not exist",
+                "check the cluster's load balancer implementation, or set externalIPs",
             )
         return service.addresses[0]
 
@@ -215,7 +215,7 @@ class ClusterFacts:
         return self.east_west.addresses if self.east_west else ()
 
     def ca_files(self) -> CaFiles:
-        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod signs with a CA of its own.
+        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod uses a self-signed CA.
 
         Raises `Unavailable` if the user may not read it.
         """
@@ -223,7 +223,7 @@ class ClusterFacts:
             raise Unavailable(
                 f"secret {names.SYSTEM_NAMESPACE}/{names.CACERTS} of {self.cluster}",
                 self.ca_withheld,
-                "ask for the right to get it (docs/attach.md)",
+                "grant the right to get it (docs/attach.md)",
             )
         if self.ca is None:
             raise ClaimFailed(f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS}")
@@ -232,7 +232,7 @@ class ClusterFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """Both clusters at one moment, and what proxies hold, read when it is first asked for."""
+    """All clusters at one moment, and the certificates of their proxies, read on first use."""
 
     mesh: Mesh
     facts: tuple[ClusterFacts, ...]
@@ -241,7 +241,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, mesh: Mesh) -> Snapshot:
-        """Read all clusters at once: six requests per cluster, however many pods there are."""
+        """Read all clusters at once: six requests per cluster, for any number of pods."""
         found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
         primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
         looked = (replace(each, ingress_shut=_why_shut(each, primaries[name])) for name, each in found.items())
@@ -252,12 +252,12 @@ class Snapshot:
 
     @property
     def with_ingress(self) -> tuple[Cluster, ...]:
-        """The clusters through whose ingress gateway requests of ours can go."""
+        """The clusters whose ingress gateway can be used for our requests."""
         return tuple(facts.cluster for facts in self.facts if not facts.ingress_unusable)
 
     @property
     def without_ingress(self) -> Mapping[str, str]:
-        """Why they cannot in the others, by what is therefore not examined."""
+        """The ingress gateways that are not tested, and why."""
         return {f"ingress gateway of {f.cluster}": f.ingress_unusable for f in self.facts if f.ingress_unusable}
 
     def issuer_of(self, cluster: Cluster) -> CaFiles:
@@ -265,9 +265,9 @@ class Snapshot:
         return self.of(self.mesh.control_plane_of(cluster)).ca_files()
 
     def identities(self) -> tuple[tuple[Cluster, PodFacts, Identity], ...]:
-        """Certificate and root of every proxy, as the proxies hold them; one `exec` each, once per snapshot.
+        """Certificate and root in use by every proxy; one `exec` each, once per snapshot.
 
-        A pod that has left since the snapshot was taken is left out.
+        Pods deleted since the snapshot are omitted.
         """
         wanted = [(facts.cluster, pod) for facts in self.facts for pod in facts.proxies]
         with self._lock:
@@ -282,19 +282,19 @@ OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
 STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
 """Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
 TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
-"""How Go writes truth values (strconv.ParseBool), whatever the case."""
+"""Go's spellings of booleans (strconv.ParseBool), in any case."""
 MANAGED: Final = "gateway.istio.io/managed"
-"""Label of pods that istiod makes for a Gateway of the Gateway API (kube-gateway.yaml)."""
+"""Label of pods that istiod creates for a Gateway API Gateway (kube-gateway.yaml)."""
 
 
 def _why_shut(facts: ClusterFacts, primary: ClusterFacts) -> str:
-    """Why the ingress gateway's istiod gives it no Gateway of other namespaces, such as ours; empty if it does."""
+    """Why the ingress gateway does not accept Gateway objects of other namespaces, such as ours; empty if it does."""
     switches = [pod.istiod_env for pod in primary.istiods]
     if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in switches):
-        return f"istiod of {primary.cluster} gives gateways what is in their own namespace only ({OWN_NAMESPACE_ONLY})"
+        return f"istiod of {primary.cluster} limits gateways to Gateways of their own namespace ({OWN_NAMESPACE_ONLY})"
     managed = any(MANAGED in pod.labels for pod in facts.ingress_pods)
     if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in switches):
-        return f"Istio made it for the Gateway API, and such take no Gateway of another namespace ({STRICT_MERGING})"
+        return f"it was created by the Gateway API, and ignores Gateways of other namespaces ({STRICT_MERGING})"
     return ""
 
 
@@ -340,7 +340,7 @@ def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
 
 
 def ca_of(kube: Kube) -> tuple[CaFiles | None, str]:
-    """The plug-in CA, or why the API server does not let us read it."""
+    """The plug-in CA, or the API server's message if it may not be read."""
     try:
         secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
     except ApiError as problem:

@@ -1,4 +1,5 @@
-"""The injection webhooks of a cluster: what its API server dials, under which name, and whom it trusts there."""
+"""The injection webhooks of a cluster: the address and server name that its API server uses, and the CA that it
+trusts."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ DEFAULT_PORT: Final = 443
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """Where one injection webhook leads. `ca` is its caBundle as PEM, empty if it has none (or one that is no text)."""
+    """The target of one injection webhook. `ca` is its caBundle as PEM, empty if it has none or it cannot be
+    decoded."""
 
     name: str
     host: str
@@ -29,7 +31,7 @@ class Webhook:
 
 
 def injection_webhooks(kube: Kube) -> tuple[Webhook, ...]:
-    """Each target once, whatever the number of webhooks (one per label that selects pods) that lead there."""
+    """The targets without duplicates (there are several webhooks, one per pod selector)."""
     found = [
         parse_webhook(webhook)
         for configuration in kube.list("MutatingWebhookConfiguration", labels=INJECTOR_LABEL)
@@ -39,7 +41,7 @@ def injection_webhooks(kube: Kube) -> tuple[Webhook, ...]:
 
 
 def parse_webhook(webhook: Json) -> Webhook:
-    """A service is dialled as `<name>.<namespace>.svc` (Kubernetes API reference, WebhookClientConfig)."""
+    """The server name of a Service is `<name>.<namespace>.svc` (Kubernetes API reference, WebhookClientConfig)."""
     config = webhook.get("clientConfig") or {}
     try:
         ca = base64.b64decode(config.get("caBundle") or "", validate=True).decode()

@@ -1,1 +1,1 @@
-"""Certificates: verifying the chains of a mesh, and issuing what probes and the lab need."""
+"""Certificates: verifying a mesh's certificate chains, and issuing certificates for probes and the lab."""

@@ -1,4 +1,4 @@
-"""Plug-in CAs in the form that Istio reads: a root, and an intermediate for each cluster, as in the book."""
+"""Plug-in CAs in Istio's format: one root, and an intermediate CA for each cluster."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, fingerprint, parse_chain, subject
-from meshproof.pki.verify import CA_KEY as CA_KEY  # callers.py takes it from here
+from meshproof.pki.verify import CA_KEY as CA_KEY  # re-exported for probes
 
 ROOT_LIFE: Final = timedelta(days=3650)
 INTERMEDIATE_LIFE: Final = timedelta(days=730)
 BACKDATE: Final = timedelta(minutes=5)
-"""How far validity begins in the past: the clusters' clocks may be a little behind the runner's."""
+"""Backdating of `notBefore`: the clusters' clocks may be a little behind the runner's."""
 
 KEY_BITS: Final = 2048
-"""RSA, in PKCS #1: every istiod reads it. The book's 4096 takes seconds to make, and the mesh lives for minutes."""
+"""RSA in PKCS #1, which every istiod reads. 4096 bits take seconds to generate, for a mesh that lives for minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Authority:
-    """A certificate that may sign, with its private key and the certificates above it (nearest first)."""
+    """A CA certificate with its private key and its issuers (nearest first)."""
 
     cert: x509.Certificate
     key: rsa.RSAPrivateKey
@@ -38,7 +38,7 @@ class Authority:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class CaBundle:
-    """The four PEM files of a plug-in CA. `repr` shows no key."""
+    """The four PEM files of a plug-in CA. `repr` omits the key."""
 
     ca_cert: bytes
     ca_key: bytes
@@ -46,7 +46,7 @@ class CaBundle:
     root_cert: bytes
 
     def files(self) -> dict[str, bytes]:
-        """The files by the names that Istio looks for."""
+        """The files by the names that Istio expects."""
         return {
             CA_CERT: self.ca_cert,
             CA_KEY: self.ca_key,
@@ -66,7 +66,7 @@ class CaBundle:
 def make_root(
     *, common_name: str = "Root CA", life: timedelta = ROOT_LIFE, now: datetime | None = None, bits: int = KEY_BITS
 ) -> Authority:
-    """A self-signed root, O=Istio and CN=Root CA as in the book. `now` must carry a time zone."""
+    """A self-signed root, O=Istio and CN=Root CA. `now` must have a time zone."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     name = _name(common_name)
     builder = _dated(_ca_builder(name, name, key.public_key(), key.public_key(), path_length=None), now, life)
@@ -85,7 +85,7 @@ def make_intermediate(
 ) -> Authority:
     """A cluster's intermediate: O=Istio, CN=Intermediate CA, L=the cluster's name.
 
-    `path_length` 0 means that it signs workloads and no further CA. Ends no later than its issuer.
+    `path_length` 0 means that it signs workload certificates but no further CA. Expires no later than its issuer.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
     builder = _ca_builder(
@@ -96,7 +96,7 @@ def make_intermediate(
 
 
 def bundle_of(authority: Authority) -> CaBundle:
-    """The files for an authority; the chain is its own certificate and all above it, root included, as in the book."""
+    """The files for an authority; the chain is its own certificate and all its issuers including the root."""
     chain = (authority.cert, *authority.above)
     return CaBundle(
         ca_cert=pem_of(authority.cert),
@@ -119,10 +119,10 @@ def make_workload(
     now: datetime | None = None,
     key: rsa.RSAPrivateKey | None = None,
 ) -> tuple[bytes, bytes]:
-    """Certificate chain and key (PEM) as istiod would give a workload, for callers that probe the mesh from outside.
+    """Certificate chain and key (PEM) as istiod would issue them to a workload, for clients that probe the mesh.
 
-    The subject is empty and the only SAN is the URI `spiffe_id`, which is critical then (RFC 5280, 4.1.2.6). Without a
-    `key` a new one is made, which takes a tenth of a second and more.
+    The subject is empty and the only SAN is the URI `spiffe_id`, which is then critical (RFC 5280, 4.1.2.6). Without a
+    `key` a new one is generated, which takes at least a tenth of a second.
     """
     key = key or rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     builder = (
@@ -169,7 +169,7 @@ def _dated(
 
 
 def key_usage(*, for_ca: bool) -> x509.KeyUsage:
-    """Key usage of a CA (signs certificates and lists) or of an end of a TLS connection (RFC 5280, 4.2.1.3)."""
+    """Key usage of a CA (signs certificates and CRLs) or of a TLS endpoint (RFC 5280, 4.2.1.3)."""
     return x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,

@@ -1,6 +1,6 @@
-"""Offline verification of the certificates that a mesh presents and of the CAs behind them.
+"""Offline verification of the certificates that a mesh presents and of their CAs.
 
-Checks return what is wrong in words, so that a claim can report all of it at once; an empty list is a pass.
+Checks return problems as texts, so that a claim can report all of them at once; an empty list is a pass.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def fingerprint(cert: x509.Certificate) -> str:
 
 
 def subject(cert: x509.Certificate) -> str:
-    """How people recognise the certificate: its subject, or its first SAN if the subject is empty (workloads)."""
+    """The certificate's name for humans: its subject, or its first SAN if the subject is empty (workloads)."""
     named = cert.subject.rfc4514_string()
     if named:
         return named
@@ -56,7 +56,7 @@ def spiffe_ids(cert: x509.Certificate) -> tuple[str, ...]:
 
 
 def dns_names(cert: x509.Certificate) -> tuple[str, ...]:
-    """The DNS SANs, which clients compare with the name that they dial (RFC 9525, section 6)."""
+    """The DNS SANs, which clients compare with the server name (RFC 9525, section 6)."""
     san = _extension(cert, x509.SubjectAlternativeName)
     return tuple(san.get_values_for_type(x509.DNSName)) if san else ()
 
@@ -72,7 +72,7 @@ def _extension(cert: x509.Certificate, kind: type[E]) -> E | None:
 
 
 def check_ca_bundle(files: Mapping[str, bytes], now: datetime, horizon: timedelta) -> list[str]:
-    """What is wrong with the decoded data of a secret `cacerts`; `horizon` is how far ahead all of it must be valid."""
+    """Problems of the decoded data of a secret `cacerts`; all of it must remain valid for at least `horizon`."""
     problems = [f"{name} is missing" for name in (CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT) if not files.get(name)]
     if problems:
         return problems
@@ -86,7 +86,9 @@ def check_ca_bundle(files: Mapping[str, bytes], now: datetime, horizon: timedelt
         return problems
     cert = chains[CA_CERT][0]
     if len(chains[CA_CERT]) > 1:
-        problems.append(f"{CA_CERT} holds {len(chains[CA_CERT])} certificates, istiod signs with the first only")
+        problems.append(
+            f"{CA_CERT} holds {len(chains[CA_CERT])} certificates, but istiod signs with the first one only"
+        )
     problems += _key_problems(files[CA_KEY], cert)
     if chains[CERT_CHAIN][0] != cert:
         problems.append(
@@ -106,11 +108,11 @@ def verify_chain(
     *,
     horizon: timedelta = timedelta(0),
 ) -> list[str]:
-    """What is wrong with the path from `leaf` to one of `roots`.
+    """Problems of the path from `leaf` to one of `roots`.
 
     Checks signatures, validity from now to the horizon, basicConstraints with path length, keyCertSign, digests and
-    key sizes. `leaf` may be a CA itself. It is written here because `cryptography`'s own verifier, like most, wants a
-    DNS name or address, which Istio's workloads do not have.
+    key sizes. `leaf` may be a CA itself. Hand-written because `cryptography`'s own verifier, like most, requires a
+    DNS name or IP address, which Istio's workload certificates do not have.
     """
     path, stop = _build_path(leaf, intermediates, roots)
     problems = [stop] if stop else []
@@ -124,7 +126,7 @@ def verify_chain(
 def _build_path(
     leaf: x509.Certificate, intermediates: Iterable[x509.Certificate], roots: Sequence[x509.Certificate]
 ) -> tuple[list[x509.Certificate], str]:
-    """The path up to a root; if there is none, as far as it goes and why it stops there."""
+    """The path up to a root; if there is none, its longest part and why it stops there."""
     anchors = set(roots)
     pool = [cert for cert in dict.fromkeys((*roots, *intermediates)) if cert != leaf]
     best, why = [leaf], ""
@@ -153,7 +155,7 @@ def _why_stopped(cert: x509.Certificate, namesakes: Sequence[x509.Certificate]) 
     if namesakes:
         others = ", ".join(f"SHA-256 {fingerprint(other)}" for other in namesakes)
         return f"the signature on {subject(cert)} does not verify with {subject(namesakes[0])} ({others})"
-    return f"the issuer of {subject(cert)} is not there: {cert.issuer.rfc4514_string()}"
+    return f"the issuer of {subject(cert)} is missing: {cert.issuer.rfc4514_string()}"
 
 
 def _signed_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -167,7 +169,8 @@ def _signed_by(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _signed_with_old_digest(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """`cryptography` refuses SHA-1 and MD5 here; look anyway, so that the digest is blamed and not the key."""
+    """`cryptography` rejects SHA-1 and MD5 signatures here; check for them, so that the digest is reported and not the
+    key."""
     key, digest = issuer.public_key(), _digest(cert)
     if not isinstance(key, rsa.RSAPublicKey) or not isinstance(digest, hashes.SHA1 | hashes.MD5):
         return False
@@ -179,7 +182,7 @@ def _signed_with_old_digest(cert: x509.Certificate, issuer: x509.Certificate) ->
 
 
 def _digest(cert: x509.Certificate) -> hashes.HashAlgorithm | None:
-    """What the signature digests with; None if the algorithm has no digest of its own (Ed25519) or is unknown."""
+    """The signature's digest; None if the algorithm has no separate digest (Ed25519) or is unknown."""
     try:
         return cert.signature_hash_algorithm
     except UnsupportedAlgorithm:
@@ -192,14 +195,14 @@ def _is_ca(cert: x509.Certificate) -> bool:
 
 
 def _issuer_problems(cert: x509.Certificate, cas_below: int) -> list[str]:
-    """RFC 5280, 4.2.1.3 and 4.2.1.9: what a certificate needs that has others below it."""
+    """RFC 5280, 4.2.1.3 and 4.2.1.9: what an issuing certificate needs."""
     constraints = _extension(cert, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
-        return [f"{subject(cert)} signs others but is not a CA (basicConstraints CA:TRUE is missing)"]
+        return [f"{subject(cert)} signs certificates but is not a CA (basicConstraints CA:TRUE is missing)"]
     problems = []
     allowed = constraints.path_length
     if allowed is not None and allowed < cas_below:
-        problems.append(f"{subject(cert)} allows {allowed} CAs below itself (pathlen), there are {cas_below}")
+        problems.append(f"{subject(cert)} allows {allowed} CAs below it (pathlen), but there are {cas_below}")
     usage = _extension(cert, x509.KeyUsage)
     if usage is not None and not usage.key_cert_sign:
         problems.append(f"{subject(cert)} may not sign certificates (keyUsage lacks keyCertSign)")
@@ -209,7 +212,7 @@ def _issuer_problems(cert: x509.Certificate, cas_below: int) -> list[str]:
 def _validity_problems(cert: x509.Certificate, now: datetime, horizon: timedelta) -> list[str]:
     begin, end = cert.not_valid_before_utc, cert.not_valid_after_utc
     if now < begin:
-        return [f"{subject(cert)} is not valid before {begin:%Y-%m-%d %H:%M} UTC; look at the clocks"]
+        return [f"{subject(cert)} is not valid before {begin:%Y-%m-%d %H:%M} UTC; check the clocks"]
     if now > end:
         return [f"{subject(cert)} expired at {end:%Y-%m-%d %H:%M} UTC"]
     if now + horizon > end:
@@ -224,23 +227,23 @@ def _strength_problems(cert: x509.Certificate) -> list[str]:
         problems.append(f"{subject(cert)} is signed with {digest.name.upper()}")
     key = cert.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < SMALLEST_RSA_BITS:
-        problems.append(f"{subject(cert)} has an RSA key of {key.key_size} bits, at least {SMALLEST_RSA_BITS} are safe")
+        problems.append(f"{subject(cert)} has an RSA key of {key.key_size} bits, the minimum is {SMALLEST_RSA_BITS}")
     if isinstance(key, ec.EllipticCurvePublicKey) and key.key_size < SMALLEST_EC_BITS:
-        problems.append(f"{subject(cert)} has an EC key of {key.key_size} bits, at least {SMALLEST_EC_BITS} are safe")
+        problems.append(f"{subject(cert)} has an EC key of {key.key_size} bits, the minimum is {SMALLEST_EC_BITS}")
     return problems
 
 
 def _key_problems(pem: bytes, cert: x509.Certificate) -> list[str]:
-    """Says nothing of what is in the file: parse errors could quote it."""
+    """Error texts never quote the file: parser errors could."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
-        why = "it is encrypted" if isinstance(problem, TypeError) else "it is not a private key in PEM"
+        why = "it is encrypted" if isinstance(problem, TypeError) else "it is not a PEM private key"
         return [f"{CA_KEY} cannot be read: {why}"]
-    return [] if key.public_key() == cert.public_key() else [f"{CA_KEY} does not fit {CA_CERT} ({subject(cert)})"]
+    return [] if key.public_key() == cert.public_key() else [f"{CA_KEY} does not match {CA_CERT} ({subject(cert)})"]
 
 
-# -- what a workload's certificate must say ---------------------------------------------------------------------------
+# -- requirements for workload certificates ---------------------------------------------------------------------------
 
 
 def san_problems(leaf: x509.Certificate, expected: str) -> list[str]:
@@ -258,13 +261,13 @@ def san_problems(leaf: x509.Certificate, expected: str) -> list[str]:
 
 
 def key_usage_problems(leaf: x509.Certificate) -> list[str]:
-    """digitalSignature, serverAuth and clientAuth, and no CA: a workload is both ends of mutual TLS."""
+    """digitalSignature, serverAuth and clientAuth, and not a CA: a workload is client and server in mutual TLS."""
     problems = []
     usage = _extension(leaf, x509.KeyUsage)
     if usage is None or not usage.digital_signature:
         problems.append("keyUsage lacks digitalSignature")
     if usage is not None and usage.key_cert_sign:
-        problems.append("keyUsage has keyCertSign, which is for CAs only")
+        problems.append("keyUsage has keyCertSign, which only CAs may have")
     extended = _extension(leaf, x509.ExtendedKeyUsage)
     purposes = set(extended) if extended else set()
     for purpose, name in (
@@ -279,14 +282,14 @@ def key_usage_problems(leaf: x509.Certificate) -> list[str]:
 
 
 def lifetime_problems(leaf: x509.Certificate, issuer: x509.Certificate, *, longest: timedelta) -> list[str]:
-    """Not past its issuer's end, and not longer than `longest` (istiod's `MAX_WORKLOAD_CERT_TTL` is 90 days)."""
+    """No later than its issuer's expiry, and no longer than `longest` (istiod's `MAX_WORKLOAD_CERT_TTL` is 90 days)."""
     problems = []
     if leaf.not_valid_after_utc > issuer.not_valid_after_utc:
         problems.append(
-            f"it ends at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, after its issuer {subject(issuer)} "
+            f"it expires at {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC, after its issuer {subject(issuer)} "
             f"({issuer.not_valid_after_utc:%Y-%m-%d %H:%M} UTC)"
         )
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     if life > longest:
-        problems.append(f"it lives for {life}, longer than {longest}")
+        problems.append(f"its lifetime is {life}, longer than {longest}")
     return problems

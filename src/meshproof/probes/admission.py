@@ -1,4 +1,4 @@
-"""What a cluster's admission says to a new pod of an injected namespace and to Istio configuration, asked by dry runs.
+"""Admission results for a new pod in an injected namespace and for Istio configuration, from server-side dry runs.
 
 A dry run goes through the same webhooks (they declare `sideEffects: None`) and stores nothing.
 """
@@ -18,11 +18,11 @@ from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import SERVICE_OF_SLICE, live_services, pod_facts
 
 VALIDATOR: Final = "validation.istio.io"
-"""Webhook by which istiod validates all configuration (chart base); that of a revision sees labelled objects only."""
+"""Webhook by which istiod validates all configuration (chart base); a revision's webhook gets labelled objects only."""
 
 
 class DryRun(StrEnum):
-    """What became of a dry run. `BARE` is a pod that would have started without a proxy."""
+    """Result of a dry run. `BARE` is a pod that would start without a proxy."""
 
     ACCEPTED = "accepted"
     BARE = "accepted without a proxy"
@@ -31,14 +31,14 @@ class DryRun(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A verdict and the API server's words if it refused."""
+    """A dry run's result, and the API server's message if it was denied."""
 
     verdict: DryRun
     words: str = ""
 
     @property
     def by_webhook(self) -> bool:
-        """Whether a webhook could not be asked (k8s.io/apiserver, pkg/admission/plugin/webhook/errors)."""
+        """Whether a webhook could not be called (k8s.io/apiserver, pkg/admission/plugin/webhook/errors)."""
         return self.verdict is DryRun.REFUSED and "failed calling webhook" in self.words
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """One cluster's answers. `guarded` tells whether a validation webhook of istiod is set to fail closed there.
+    """One cluster's results. `guarded` is whether a validation webhook of istiod fails closed there.
 
     istiod sets the webhook of its own cluster to `Fail`; that of a remote stays `Ignore`, and configuration written
     there has no effect anyway.
@@ -60,7 +60,7 @@ class Admission:
 
     @classmethod
     def ask(cls, cluster: Cluster, image: str) -> Admission:
-        """Ask all at once: a webhook behind which nobody answers has a time limit of 10 s each."""
+        """Run all dry runs at once: each call of an unresponsive webhook has a timeout of 10 s."""
         kube = cluster.kube
         good = _rule("meshproof-good", {"tcp": {"maxConnections": 100}})
         bad = _rule("meshproof-bad", {"tcp": {"maxConnections": -1}})
@@ -70,7 +70,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigAdmission:
-    """One cluster's word on a valid and an invalid object, and where Istio's validation webhooks point.
+    """One cluster's results for a valid and an invalid object, and the targets of Istio's validation webhooks.
 
     `targets` maps each webhook to its service (`namespace/name` or a URL); `dead` has those without ready endpoints.
     """
@@ -114,7 +114,7 @@ def _is_live(kube: Kube, service: str) -> bool:
 
 
 def dry_run(kube: Kube, manifest: Json) -> Answer:
-    """Send it to be created as a dry run. Raises `ApiError` for what is not admission's word (HTTP 401, 429)."""
+    """Create it in a dry run. Raises `ApiError` for errors other than admission's (HTTP 401, 429)."""
     path = path_of(manifest["kind"], manifest["metadata"]["namespace"])
     try:
         answer = json.loads(kube.request("POST", path, body=manifest, query={"dryRun": "All"}, timeout_s=30))
@@ -146,7 +146,7 @@ def _pod(image: str) -> Json:
 
 
 def _rule(name: str, pool: Json) -> Json:
-    """A DestinationRule for a host that nobody has; a negative number passes the CRD's schema but not istiod."""
+    """A DestinationRule for an unused host; a negative number passes the CRD's schema but not istiod."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "DestinationRule",

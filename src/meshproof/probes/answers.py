@@ -1,4 +1,4 @@
-"""What became of one HTTP request, and failures of probes in words."""
+"""The result of one HTTP request, and error texts of probes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Final
 import requests
 
 VERSION_HEADER: Final = "x-app-version"
-"""Who answered: the application tells its version, a probe of the test bed its cluster."""
+"""Identifies the server: the application sends its version, a probe of the test bed its cluster."""
 PROTOCOL_HEADER: Final = "x-meshproof-protocol"
-"""In which protocol the request reached the probe service itself, past all proxies."""
+"""The protocol in which the request reached the probe service, behind all proxies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpAnswer:
-    """One request. `status` 0 means that there was no answer, and `error` says why; `version` is the app's header."""
+    """One request. `status` 0 means that there was no response, and `error` why; `version` is the app's header."""
 
     status: int
     version: str
@@ -29,19 +29,19 @@ class HttpAnswer:
 
     @property
     def outcome(self) -> str:
-        """In a word, for tables: who answered, or what went wrong."""
+        """For tables: the server's version, or the error."""
         if self.ok:
-            return self.version or f"an answer without {VERSION_HEADER}"
-        return f"HTTP {self.status}" if self.status else self.error or "no answer"
+            return self.version or f"a response without {VERSION_HEADER}"
+        return f"HTTP {self.status}" if self.status else self.error or "no response"
 
 
 def bracketed(address: str) -> str:
-    """An address as URLs have it: IPv6 in brackets."""
+    """An address for a URL: IPv6 in brackets."""
     return f"[{address}]" if ":" in address else address
 
 
 def curl_problem(code: int, message: str) -> str:
-    """Why curl failed: its message, or at least its exit code. Empty if it did not."""
+    """Why curl failed: its message, or its exit code. Empty if it succeeded."""
     return (message.strip() or f"curl exit code {code}") if code else ""
 
 
@@ -50,9 +50,9 @@ _ADDRESS_IN_MEMORY: Final = re.compile(r"<[^<>]* at 0x[0-9a-f]+>:? ?")
 
 
 def words(problem: BaseException) -> str:
-    """An exception in words that are the same each time, so that equal failures can be counted together."""
+    """A normalized text of an exception, so that equal failures can be counted together."""
     if isinstance(problem, requests.RequestException) and problem.args:
-        # The reason alone: around it requests writes the URL, and how often it was to be tried (never again).
+        # The reason only: requests adds the URL and the number of retries (none).
         problem = getattr(problem.args[0], "reason", problem.args[0])
     text = _ADDRESS_IN_MEMORY.sub("", str(problem)).rpartition(_CONNECTING)[2] or type(problem).__name__
     if isinstance(problem, TimeoutError) or "timed out" in text:

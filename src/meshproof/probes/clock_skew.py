@@ -1,4 +1,4 @@
-"""Clocks of API servers and nodes against the runner's."""
+"""Clocks of API servers and nodes compared with the runner's."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from meshproof.mesh.objects import PodFacts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skew:
-    """How far a clock is ahead of the runner's, in seconds: at least and at most. Negative is behind.
+    """How far a clock is ahead of the runner's, in seconds: minimum and maximum. Negative is behind.
 
-    Clocks tell whole seconds, and their answer takes a while: the truth is anywhere in between.
+    Clocks have a resolution of a second, and responses are delayed: the true value is in between.
     """
 
     least_s: float
     most_s: float
 
     @classmethod
-    def of(cls, second: int, *, asked: float, answered: float) -> Skew:
-        """A clock that said `second` (Unix time) somewhere between two moments of the runner's."""
-        return cls(least_s=second - answered, most_s=second + 1 - asked)
+    def of(cls, second: int, *, sent: float, received: float) -> Skew:
+        """A clock that returned `second` (Unix time) between two moments of the runner's clock."""
+        return cls(least_s=second - received, most_s=second + 1 - sent)
 
     def problems(self, bound_s: float) -> list[str]:
-        """Only what is certain: the whole range is outside of the bound."""
+        """A problem only if the whole range is outside of the bound."""
         if self.least_s > bound_s:
             return [f"at least {self.least_s:.1f} s ahead of the runner"]
         if self.most_s < -bound_s:
@@ -36,7 +36,7 @@ class Skew:
         return []
 
     def apart(self, other: Skew) -> float:
-        """How far two clocks are apart at least, in seconds; 0 if they may be equal."""
+        """Minimum difference of two clocks in seconds; 0 if they may be equal."""
         return max(0.0, self.least_s - other.most_s, other.least_s - self.most_s)
 
     def __str__(self) -> str:
@@ -45,21 +45,21 @@ class Skew:
 
 def server_skew(kube: Kube) -> Skew:
     """From the header `Date` (RFC 9110, 6.6.1)."""
-    asked = time.time()
-    told = kube.clock()
-    answered = time.time()
+    sent = time.time()
+    date = kube.clock()
+    received = time.time()
     try:
-        second = int(parsedate_to_datetime(told).timestamp())
+        second = int(parsedate_to_datetime(date).timestamp())
     except ValueError:
-        raise Broken(f"the clock of the API server of {kube.name}", f"Date: {told!r}") from None
-    return Skew.of(second, asked=asked, answered=answered)
+        raise Broken(f"the clock of the API server of {kube.name}", f"Date: {date!r}") from None
+    return Skew.of(second, sent=sent, received=received)
 
 
 def node_skew(kube: Kube, pod: PodFacts) -> Skew:
     """The clock of the node on which a client pod runs: containers have no clock of their own."""
-    asked = time.time()
+    sent = time.time()
     answer = kube.exec(pod.namespace, pod.name, ["date", "+%s"], container=names.CLIENT_POD)
-    answered = time.time()
+    received = time.time()
     if not answer.stdout.strip().isdigit():
         raise Broken(f"date in {pod} on {kube.name}", f"{answer.stdout!r} {answer.stderr!r}")
-    return Skew.of(int(answer.stdout), asked=asked, answered=answered)
+    return Skew.of(int(answer.stdout), sent=sent, received=received)

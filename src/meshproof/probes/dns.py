@@ -1,4 +1,4 @@
-"""What a client pod gets for a name."""
+"""DNS lookups from client pods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.probes.pod_script import exec_in_pod
 
 
 def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
-    """The addresses that a client pod gets for a name; empty if it gets none. The name is taken as complete."""
+    """The addresses that a client pod resolves a fully qualified name to; empty if there are none."""
     answer = exec_in_pod(kube, pod, ["nslookup", f"{name}."])
     if "not found" in answer.stderr:
         raise Broken(f"nslookup in {pod} on {kube.name}", answer.stderr.strip()[-200:], "use an image with nslookup")
@@ -19,7 +19,7 @@ def resolve_from_pod(kube: Kube, pod: PodFacts, name: str) -> tuple[str, ...]:
 
 
 def parse_nslookup(text: str) -> tuple[str, ...]:
-    """The addresses behind the first `Name:`; what is above it is the server's (BusyBox, ISC)."""
+    """The addresses behind the first `Name:`; the lines before are about the server (BusyBox, ISC)."""
     _, _, answers = text.partition("\nName:")
     found = re.findall(r"^Address(?: \d+)?:\s*(\S+)", answers, re.MULTILINE)
     return tuple(sorted(set(found)))

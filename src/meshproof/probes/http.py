@@ -1,4 +1,4 @@
-"""Requests from client pods and from this machine, and what became of them."""
+"""HTTP requests from client pods and from this machine, and their results."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def http_from_pod(
 
     curl keeps its connection to the sidecar, which balances request by request. One at a time, since with several in
     flight its least-request balancing prefers the endpoint that answers sooner. The sample ends with the first request
-    that gets no answer at all: it is red already, and a dropped path would cost a deadline for each of the others.
-    With `through` that address is dialled, whatever the URL's host is: so an ingress gateway is asked.
+    that gets no response: it has failed already, and a dropped path would cost a timeout for each of the others.
+    With `through` curl connects to that address for any host of the URL, for example an ingress gateway.
     """
     argv = curl(f"{url}?n=[1-{count}]", "--fail-early", *dialling(through), timeout_s=timeout_s)
     return _sample(kube, pod, argv, count, timeout_s=DEADLINES.batch_s)
@@ -39,7 +39,7 @@ def _sample(kube: Kube, pod: PodFacts, argv: list[str], count: int, *, timeout_s
 
 
 def dialling(address: str) -> list[str]:
-    """curl's option to dial this address for every host, at the port of the URL; none if it is empty."""
+    """curl's option to connect to this address for every host, at the URL's port; empty without an address."""
     return ["--connect-to", f"::{bracketed(address)}:"] if address else []
 
 
@@ -50,7 +50,7 @@ def answer_of(result: CurlResult) -> HttpAnswer:
 
 
 def app_url() -> str:
-    """The application as mesh clients call it."""
+    """The application's URL for mesh clients."""
     return f"http://{names.APP_FQDN}:{names.APP_PORT}/"
 
 
@@ -69,11 +69,11 @@ def http_from_runner(
     port: int = 80,
     timeout_s: float = DEADLINES.answer_s,
 ) -> list[HttpAnswer]:
-    """Send `count` GET requests to an ingress gateway, one at a time, in turn over a few kept-alive connections.
+    """Send `count` GET requests to an ingress gateway, one at a time, alternating between a few kept-alive connections.
 
     The gateway balances request by request. One at a time, since with several in flight its least-request balancing
     prefers the endpoint that answers sooner, so that shares would depend on the distance. The sample ends with the
-    first request that gets no answer at all, as in `http_from_pod`.
+    first request that gets no response, as in `http_from_pod`.
     """
     answers: list[HttpAnswer] = []
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ _CONNECTIONS: Final = 4
 
 
 def _answer(session: requests.Session, address: str, host: str, path: str, port: int, timeout_s: float) -> HttpAnswer:
-    """One request over that connection, which is opened if it is not, or no longer."""
+    """One request over that session, which reconnects if necessary."""
     start = time.monotonic()
     try:
         answer = get(session, address, host=host, path=path, port=port, timeout_s=timeout_s)
@@ -100,15 +100,15 @@ def _answer(session: requests.Session, address: str, host: str, path: str, port:
 
 
 def plain_session(connections: int = 1) -> requests.Session:
-    """A client that sends exactly what it is given, once: no retry, no cookie, no proxy of the environment.
+    """A client without retries, cookies, or proxies from the environment.
 
-    It keeps up to `connections` open. More requests at once than that open others, which are closed after use.
+    It keeps up to `connections` open. More concurrent requests open further ones, which are closed after use.
     """
     session = requests.Session()
     session.trust_env = False
     session.headers.clear()
     session.headers["Accept-Encoding"] = "identity"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # one would bind a client to one endpoint
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # a cookie could bind a client to one endpoint
     session.mount("http://", HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0))
     return session
 
@@ -123,9 +123,10 @@ def get(
     timeout_s: float,
     close: bool = False,
 ) -> requests.Response:
-    """Send a GET request to `address:port`, and read the whole response. `close` forbids to keep the connection.
+    """Send a GET request to `address:port`, and read the whole response. `close` disables keep-alive.
 
-    `timeout_s` is for connecting, and for each wait for data. Raises `OSError`, `requests.RequestException` included.
+    `timeout_s` applies to connecting, and to each wait for data. Raises `OSError`, `requests.RequestException`
+    included.
     """
     headers = {"Host": host} | ({"Connection": "close"} if close else {})
     url = f"http://{bracketed(address)}:{port}{path}"

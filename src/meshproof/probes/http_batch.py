@@ -1,4 +1,4 @@
-"""Calls of every kind from a client pod: one `exec`, one curl, any number of different requests."""
+"""Batches of different HTTP requests from a client pod in one `exec`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from meshproof.probes.pod_script import REQUEST, CurlResult, parse_curls, reques
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One kind of request, sent `count` times; `fresh` means over a new connection each time."""
+class HttpCall:
+    """One kind of request, sent `count` times; with `fresh` over a new connection each time."""
 
     url: str
     count: int = 1
@@ -39,8 +39,8 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply(HttpAnswer):
-    """One answer, with what else its headers tell."""
+class HttpReply(HttpAnswer):
+    """One response, with further headers."""
 
     protocol: str = ""
     grpc_status: str = ""
@@ -48,17 +48,17 @@ class Reply(HttpAnswer):
 
     @property
     def server(self) -> str:
-        """The cluster of the probe that answered: probes tell it as their version."""
+        """The cluster of the responding probe, which it sends as its version."""
         return self.version
 
 
-def call_from_pod(
-    kube: Kube, pod: PodFacts, calls: Sequence[Call], *, timeout_s: float = DEADLINES.answer_s
-) -> list[list[Reply]]:
-    """Send all calls at once from a client pod, the requests of each one after the other; the replies of each call.
+def http_calls_from_pod(
+    kube: Kube, pod: PodFacts, calls: Sequence[HttpCall], *, timeout_s: float = DEADLINES.answer_s
+) -> list[list[HttpReply]]:
+    """Send all calls concurrently from a client pod, the requests of each call sequentially; the replies of each call.
 
-    A call ends with the first request that gets no answer at all: it is red already, and a dropped path would cost a
-    time limit for each of the others. Raises `NotReady` if curl reported fewer requests than that.
+    A call ends with the first request that gets no response: it has failed already, and a dropped path would cost a
+    timeout for each of the others. Raises `NotReady` if curl reported fewer requests than that.
     """
     commands = [call.command(timeout_s) for call in calls]
     outputs = run(kube, pod, commands, what=f"{len(calls)} calls", timeout_s=DEADLINES.batch_s, functions=REQUEST)
@@ -69,9 +69,9 @@ def call_from_pod(
     ]
 
 
-def reply_of(result: CurlResult) -> Reply:
+def reply_of(result: CurlResult) -> HttpReply:
     headers = result.headers
-    return Reply(
+    return HttpReply(
         status=result.status,
         version=headers[VERSION_HEADER],
         seconds=result.seconds,
@@ -82,7 +82,7 @@ def reply_of(result: CurlResult) -> Reply:
     )
 
 
-def told_replies(replies: Iterable[Reply]) -> str:
+def summarize_replies(replies: Iterable[HttpReply]) -> str:
     """Replies in one line: `cluster1 x3, HTTP 403 x1`."""
     counts = Counter(reply.outcome for reply in replies)
     return ", ".join(f"{outcome} x{count}" for outcome, count in sorted(counts.items())) or "nothing"

@@ -1,4 +1,4 @@
-"""Bodies there and back: what was sent to an echo and what came back, compared by hash."""
+"""Echoed bodies: sent and returned content, compared by hash."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ SIZES: Final = (1024, 16 * 1024, 64 * 1024, 256 * 1024, 1024 * 1024)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyAnswer:
-    """One body that was sent; hashes are SHA-256 in hex. `error` says why there was no answer, or what a refusal says:
-    Envoy tells in words what became of the connection."""
+    """One body that was sent; hashes are SHA-256 in hex. `error` is why there was no response, or the body of an error
+    response, in which Envoy describes the connection's failure."""
 
     size: int
     status: int
@@ -37,14 +37,14 @@ class BodyAnswer:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, or None."""
+        """The problem, or None."""
         if self.status != 200:
             refusal = f"HTTP {self.status}, {self.error}".removesuffix(", ")
             return f"{self.size} bytes: {refusal if self.status else self.error}"
         return None if self.sent == self.returned else f"{self.size} bytes came back changed"
 
 
-# Hashes by openssl, which other probes need as well; -r prints the hash first.
+# Hashes by openssl, which other probes need too; -r prints the hash first.
 _POST: Final = """
 post() {
   file=$1 size=$2; shift 2
@@ -61,10 +61,10 @@ post() {
 def bodies_from_pod(
     kube: Kube, pod: PodFacts, urls: Sequence[str], sizes: Sequence[int] = SIZES, *, through: str = ""
 ) -> list[list[BodyAnswer]]:
-    """POST random bodies of each size to each URL from a client pod, to all at once; the answers of each URL.
+    """POST random bodies of each size to each URL from a client pod, to all URLs concurrently; the results by URL.
 
-    With `through` that address is dialled, whatever the URLs' hosts are: so an ingress gateway is asked.
-    Those of a URL end with the first body that gets no answer at all.
+    With `through` curl connects to that address for any host of the URLs, for example an ingress gateway.
+    Those of a URL end with the first body that gets no response.
     """
     options = ["-H", "Expect:", "-H", "Content-Type: application/octet-stream", *dialling(through)]
     commands = []
@@ -83,10 +83,10 @@ def bodies_from_pod(
 
 
 def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
-    """From the output of the script above, four lines each: curl's, two hashes, and what a refusal says."""
+    """From the output of the script above, four lines each: curl's, two hashes, and the body of an error response."""
     lines = text.splitlines()
     found = []
-    for size, row, sent, back, said in zip(sizes, lines[0::4], lines[1::4], lines[2::4], lines[3::4], strict=False):
+    for size, row, sent, back, refusal in zip(sizes, lines[0::4], lines[1::4], lines[2::4], lines[3::4], strict=False):
         result = parse_curl(row)
         found.append(
             BodyAnswer(
@@ -95,14 +95,14 @@ def parse_bodies(text: str, sizes: Sequence[int]) -> list[BodyAnswer]:
                 server=result.headers[VERSION_HEADER],
                 sent=sent.partition(" ")[0],
                 returned=back.partition(" ")[0],
-                error=(result.error + said).strip(),
+                error=(result.error + refusal).strip(),
             )
         )
     return found
 
 
 def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] = SIZES) -> list[BodyAnswer]:
-    """POST random bodies of each size to an ingress gateway over one connection, until one gets no answer."""
+    """POST random bodies of each size to an ingress gateway over one connection, until one gets no response."""
     found = []
     with urllib3.HTTPConnectionPool(address, 80, maxsize=1, retries=False, timeout=DEADLINES.call_s) as pool:
         for size in sizes:
@@ -127,11 +127,11 @@ def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] 
 
 
 def body_problems(answers: Iterable[BodyAnswer], server: str) -> list[str]:
-    """What is wrong with bodies that should have come back from the probe of one cluster."""
+    """Problems of bodies that one cluster's probe should have returned."""
     problems = []
     for answer in answers:
         if answer.problem:
             problems.append(answer.problem)
         elif answer.server != server:
-            problems.append(f"{answer.size} bytes were answered by {answer.server or 'nobody known'}")
+            problems.append(f"{answer.size} bytes were answered by {answer.server or 'an unknown server'}")
     return problems

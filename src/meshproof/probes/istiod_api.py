@@ -1,4 +1,4 @@
-"""Calls to an istiod as proxies and API servers make them, from a client pod, with curl: gRPC and admission reviews.
+"""Calls to istiod from a client pod with curl, like those of proxies (gRPC) and API servers (admission reviews).
 
 Tokens go into the pod by standard input only (`meshproof.probes.pod_script`).
 """
@@ -27,43 +27,43 @@ UNAUTHENTICATED: Final = 16
 """gRPC status (google.golang.org/grpc/codes)."""
 
 AUDIENCE: Final = "istio-ca"
-"""Of the tokens that proxies show to istiod (chart istio-discovery, volume `istio-token`)."""
+"""Audience of the tokens that proxies send to istiod (chart istio-discovery, volume `istio-token`)."""
 TOKEN_LIFE_S: Final = 600
-"""The shortest that Kubernetes gives."""
+"""The minimum that Kubernetes allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """What a call came to: HTTP status (0: no answer), gRPC status (None: not told), and what was said.
+class IstiodReply:
+    """The result of a call: HTTP status (0: no response), gRPC status (None: absent), and the error message.
 
-    `error` is curl's: with it TLS or the connection failed.
+    `error` is curl's, if TLS or the connection failed.
     """
 
     http: int
     grpc: int | None
-    said: str
+    message: str
     error: str = ""
     body: str = ""
 
     @property
     def refused(self) -> bool:
-        """istiod answered, and wants to know who asks."""
+        """istiod rejected the caller as unauthenticated."""
         return self.grpc == UNAUTHENTICATED
 
     @property
     def let_in(self) -> bool:
-        """istiod answered with something else than that: the caller was taken for somebody."""
+        """istiod responded otherwise: it accepted the caller."""
         return self.http == 200 and self.grpc != UNAUTHENTICATED
 
     def __str__(self) -> str:
         if self.error:
-            return f"no answer ({self.error})"
+            return f"no response ({self.error})"
         status = f"gRPC status {self.grpc}" if self.grpc is not None else f"HTTP {self.http}"
-        return f"{status}{f': {self.said[:160]}' if self.said else ''}"
+        return f"{status}{f': {self.message[:160]}' if self.message else ''}"
 
 
 def token_of(kube: Kube, pod: PodFacts) -> str:
-    """A token of the pod's account as its proxy has one. Nothing is stored by asking for it (TokenRequest API)."""
+    """A token for the pod's service account like its proxy's. The TokenRequest API stores nothing."""
     path = f"{path_of('ServiceAccount', pod.namespace, pod.account)}/token"
     body = {
         "apiVersion": "authentication.k8s.io/v1",
@@ -74,7 +74,7 @@ def token_of(kube: Kube, pod: PodFacts) -> str:
         answer = json.loads(kube.request("POST", path, body=body))
     except ApiError as problem:
         raise Broken(
-            f"a token for {pod} on {kube.name}", problem.reason, "the right to create tokens is needed"
+            f"a token for {pod} on {kube.name}", problem.reason, "grant the right to create serviceaccounts/token"
         ) from None
     return str(answer["status"]["token"])
 
@@ -92,10 +92,10 @@ def call_istiod(
     body: Json | None = None,
     empty_message: bool = False,
     timeout_s: float = DEADLINES.call_s,
-) -> Call:
-    """POST to `https://host:port/path` at the address `target`, trusting `ca` only, and verify the name.
+) -> IstiodReply:
+    """POST to `https://host:port/path` at the address `target`, trusting only `ca`, and verify the server name.
 
-    Without a body it is a gRPC call, with an empty message or with none.
+    Without a body it is a gRPC call, with an empty message or without one.
     """
     kind = "application/json" if body is not None else "application/grpc"
     wanted = {"content-type": kind, "te": "trailers", "expect": "", **headers}
@@ -107,7 +107,7 @@ def call_istiod(
     argv = ["curl", "-s", "-S", "--http2", "--max-time", f"{timeout_s:g}", "--cacert", "ca", "-K", "headers"]
     argv += ["--connect-to", f"{host}:{port}:{bracketed(target[0])}:{target[1]}", "-X", "POST"]
     argv += ["--data-binary", "@body"] if body is not None or empty_message else []
-    # Trailers are where the status of gRPC is; only `-D` writes them.
+    # The gRPC status is in the trailers, which only `-D` writes.
     command = shlex.join([*argv, "-D", "head", "-o", "answer", f"https://{host}:{port}{path}"])
     if empty_message:
         command = f"printf '\\000\\000\\000\\000\\000' >body; {command}"
@@ -125,20 +125,20 @@ def call_istiod(
 
 _STATUS: Final = re.compile(r"^HTTP/\S+ (\d{3})", re.MULTILINE)
 _GRPC: Final = re.compile(r"^grpc-status: *(\d+)", re.MULTILINE | re.IGNORECASE)
-_SAID: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
+_MESSAGE: Final = re.compile(r"^grpc-message: *(.*?)\r?$", re.MULTILINE | re.IGNORECASE)
 
 
-def parse_call(done: Output, head: str, body: str, what: str) -> Call:
-    """From curl's exit code and complaint, headers with trailers, and body."""
+def parse_call(done: Output, head: str, body: str, what: str) -> IstiodReply:
+    """From curl's exit code and error, headers with trailers, and body."""
     if done.exit_code == 127:
         raise Broken(what, f"curl did not run: {done.text.strip()[-200:]!r}", "the client image needs curl with HTTP/2")
     body = body.strip()
-    status, grpc, said = _STATUS.findall(head), _GRPC.search(head), _SAID.search(head)
+    status, grpc, message = _STATUS.findall(head), _GRPC.search(head), _MESSAGE.search(head)
     http = int(status[-1]) if status else 0
-    return Call(
+    return IstiodReply(
         http=http,
         grpc=int(grpc[1]) if grpc else None,
-        said=said[1] if said else body[:160] if http >= 400 else "",
+        message=message[1] if message else body[:160] if http >= 400 else "",
         error="" if http else next(iter(done.text.splitlines()), "")[:200] or f"curl exit code {done.exit_code}",
         body=body,
     )
@@ -148,7 +148,7 @@ def parse_call(done: Output, head: str, body: str, what: str) -> Call:
 
 
 def review(namespace: str) -> Json:
-    """An admission review of a pod that is to be injected, as an API server sends it."""
+    """An admission review for injecting a pod, as an API server sends it."""
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -167,14 +167,14 @@ def review(namespace: str) -> Json:
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
 
-def review_problems(call: Call) -> list[str]:
-    """Why an answer is no injection; empty if it is one."""
+def review_problems(call: IstiodReply) -> list[str]:
+    """Why a response is not an injection; empty if it is."""
     if call.error or call.http != 200:
         return [str(call)]
     try:
         response = json.loads(call.body).get("response") or {}
     except (ValueError, AttributeError):
-        return [f"answers something else than an admission review: {call.body[:100]!r}"]
+        return [f"the response is not an admission review: {call.body[:100]!r}"]
     if not response.get("allowed"):
-        return [f"refuses: {(response.get('status') or {}).get('message', 'without a reason')}"]
-    return [] if response.get("patch") else ["answers without a patch: the pod would start without a sidecar"]
+        return [f"denied: {(response.get('status') or {}).get('message', 'without a reason')}"]
+    return [] if response.get("patch") else ["the response has no patch: the pod would start without a sidecar"]

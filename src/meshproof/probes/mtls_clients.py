@@ -1,7 +1,7 @@
-"""Callers with certificates of their own: who they say they are, and what servers answer them.
+"""TLS clients with various certificates, and how servers respond to them.
 
-Keys go into the pod by standard input only, lie there in a folder that only its user can read for as long as the
-probe runs, and are nowhere else: not in arguments, not in texts, not in evidence.
+Keys are sent to the pod by standard input only and stored in a folder that only its user can read, for as long as the
+probe runs. They are never in arguments, texts or evidence.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from meshproof.probes.pod_script import s_client
 from meshproof.probes.pod_script import stdin_of as stdin_of
 from meshproof.probes.tls import TlsAnswer, handshakes, parse_s_client
 
-# -- who calls --------------------------------------------------------------------------------------------------------
+# -- clients --------------------------------------------------------------------------------------------------------
 
-PROPER: Final = "a proper certificate"
-"""The positive control: signed by the cluster's own CA, as a sidecar's is."""
-WRONG_ROOT: Final = "another root"
+PROPER: Final = "a valid certificate"
+"""The positive control: signed by the cluster's own CA, like a sidecar's."""
+WRONG_ROOT: Final = "an unknown root"
 EXPIRED: Final = "an expired certificate"
 OTHER_DOMAIN: Final = "another trust domain"
 NOBODY: Final = "no certificate"
@@ -42,7 +42,7 @@ LIFE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
-    """A client certificate (leaf), the certificates above it, and its key, all PEM. `repr` shows none of them."""
+    """A client certificate (leaf), the certificates above it, and its key, all PEM. `repr` omits them."""
 
     leaf: str
     above: str
@@ -53,27 +53,29 @@ class Credentials:
 
 
 def authority_of(ca: CaFiles) -> Authority:
-    """The plug-in CA as a signer. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
+    """The plug-in CA for signing. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
     try:
         key = serialization.load_pem_private_key(ca.files.get(CA_KEY, b""), password=None)
     except (ValueError, TypeError):
         raise ClaimFailed(f"{CA_KEY} of secret {names.CACERTS} cannot be read") from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise Broken(f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys can be tried so far")
+        raise Broken(
+            f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys are supported by this probe"
+        )
     return Authority(cert=ca.issuer, key=key, above=tuple(cert for cert in ca.chain if cert != ca.issuer))
 
 
 def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
-    """The proper caller and those that must be refused, each wrong in one thing only; None has no certificate."""
+    """The valid client and those that must be refused, each invalid in one way only; None has no certificate."""
     proper = authority_of(ca)
     who = f"spiffe://{trust_domain}/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
     elsewhere = f"spiffe://meshproof.invalid/ns/{names.OUTSIDE_NAMESPACE}/sa/meshproof-probe"
-    stranger = make_root(common_name="Another Root CA")
-    key = stranger.key  # one for all: certificates differ, and keys take time
+    foreign_root = make_root(common_name="Another Root CA")
+    key = foreign_root.key  # shared by all certificates, since generating keys takes time
     long_ago = datetime.now(UTC) - timedelta(days=2)
     return {
         PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
-        WRONG_ROOT: _credentials(make_workload(stranger, who, life=LIFE, key=key)),
+        WRONG_ROOT: _credentials(make_workload(foreign_root, who, life=LIFE, key=key)),
         EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
         OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE, key=key)),
         NOBODY: None,
@@ -86,7 +88,7 @@ def _credentials(made: tuple[bytes, bytes]) -> Credentials:
     return Credentials(leaf=first + end, above=rest, key=key.decode())
 
 
-# -- what they are answered -------------------------------------------------------------------------------------------
+# -- attempts -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +103,8 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What became of an attempt. `status` is that of the HTTP answer, 0 if there was none, and `reason` says why."""
+class AttemptReply:
+    """The result of an attempt. `status` is that of the HTTP response, 0 if there was none; then `reason` is why."""
 
     tls: TlsAnswer
     status: int
@@ -116,32 +118,33 @@ class Reply:
         if self.answered:
             return f"answered HTTP {self.status}"
         if self.tls.completed:
-            return f"{self.tls}, and did not answer ({self.reason})"
+            return f"{self.tls}, and did not respond ({self.reason})"
         return str(self.tls)
 
 
 MOST_AT_ONCE: Final = 24
-"""Attempts in one `exec`: each is a process of its own in the client pod."""
+"""Attempts per `exec`: each is a process in the client pod."""
 
 
-def call_from_pod(
+def attempts_from_pod(
     kube: Kube,
     pod: PodFacts,
     attempts: Sequence[Attempt],
     credentials: Mapping[str, Credentials | None] | None = None,
     *,
     timeout_s: float = DEADLINES.call_s,
-) -> list[Reply]:
-    """Make all attempts from a client pod, some at once, and tell their replies in order."""
+) -> list[AttemptReply]:
+    """Make all attempts from a client pod, some at a time, and return their results in order."""
     known = credentials or {}
     numbers = {name: str(number) for number, name in enumerate(known)}
-    replies: list[Reply] = []
+    replies: list[AttemptReply] = []
     for start in range(0, len(attempts), MOST_AT_ONCE):
         batch = attempts[start : start + MOST_AT_ONCE]
         files = {"request": "GET / HTTP/1.1\r\nHost: meshproof\r\nConnection: close\r\n\r\n"}
         commands = []
         for attempt in batch:
-            # In TLS 1.3 the client is done before the server has seen its certificate: only an answer tells.
+            # In TLS 1.3 the client finishes before the server has seen its certificate: only a response shows
+            # acceptance.
             options = ["-servername", attempt.sni, "-alpn", ",".join(attempt.alpn), "-ign_eof"]
             found = known.get(attempt.caller)
             if found is not None:
@@ -160,12 +163,12 @@ _ALERT: Final = re.compile(r"^SSL3 alert read:fatal:(.+)$", re.MULTILINE)
 _ERROR: Final = re.compile(r"SSL routines:[^:]*:([^:\n]+)")
 
 
-def parse_reply(text: str) -> Reply:
+def parse_reply(text: str) -> AttemptReply:
     """From the output of `openssl s_client -showcerts -state` into which a request was piped."""
     tls = parse_s_client(text)
     status = _STATUS.search(text)
     if status:
-        return Reply(tls=tls, status=int(status[1]))
+        return AttemptReply(tls=tls, status=int(status[1]))
     limit, alert, error = (pattern.search(text) for pattern in (_LIMIT, _ALERT, _ERROR))
     words = limit[1] if limit else f"alert: {alert[1]}" if alert else error[1] if error else "the connection was closed"
-    return Reply(tls=tls, status=0, reason=words.strip())
+    return AttemptReply(tls=tls, status=0, reason=words.strip())

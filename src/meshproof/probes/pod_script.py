@@ -1,8 +1,8 @@
-"""Shell scripts that run in a client pod by one `exec`, and the format in which their commands report.
+"""Shell scripts that run in a client pod by one `exec`, and the format of their output.
 
-They need `sh` (dash and BusyBox will do), `mkdir`, `rm`, `cat`, `sleep`, and what their commands name. Secrets go into
-a pod as files by standard input only: arguments stand in audit logs and in failures. They lie in a folder that only the
-pod's user can read for as long as the script runs.
+They need `sh` (dash and BusyBox will do), `mkdir`, `rm`, `cat`, `sleep`, and the programs of their commands. Secrets go
+into a pod as files by standard input only: arguments appear in audit logs and error texts. They are in a folder that
+only the pod's user can read for as long as the script runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ mkdir "$work" && cd "$work" || exit 97
 trap 'rm -rf "$work"' EXIT; trap 'exit 98' HUP INT TERM
 """
 
-# Reads files from standard input until the last line (which is why nothing here may need its end).
+# Reads files from standard input until the last line (nothing here may wait for its end).
 STDIN_FILES: Final = (
     _FOLDER
     + """
@@ -46,10 +46,10 @@ limited() {
   (sleep "$limit"; kill "$probe") >/dev/null 2>&1 & watch=$!
   wait "$probe" 2>/dev/null; code=$?
   kill "$watch" 2>/dev/null
-  [ "$code" -le 128 ] || echo "meshproof: no end within $limit s"
+  [ "$code" -le 128 ] || echo "meshproof: did not finish within $limit s"
 }
 """
-"""`limited SECONDS INPUT COMMAND…`: a connection that is dropped on the way would hang in openssl for minutes, and not
+"""`limited SECONDS INPUT COMMAND…`: openssl would hang for minutes on a dropped connection, and not
 every image has `timeout`."""
 
 _END: Final = re.compile(r"\nmeshproof exit (\d+)\n")
@@ -64,7 +64,7 @@ class Output:
 
 
 def stdin_of(files: Mapping[str, str]) -> str:
-    """Text files in the form that `STDIN_FILES` reads."""
+    """Text files in the format that `STDIN_FILES` reads."""
     parts = [
         f"meshproof file {name}\n{text if text.endswith(chr(10)) else text + chr(10)}" for name, text in files.items()
     ]
@@ -79,7 +79,7 @@ def exec_in_pod(
 
 
 def script(commands: Sequence[str], *, then: Sequence[str] = (), functions: str = "", files: bool = False) -> str:
-    """Run shell commands at the same time, `then` others one after the other, and print the output of each in this
+    """A script that runs shell commands concurrently, `then` others sequentially, and prints the output of each in this
     order, with its exit code.
     """
     framed = [f"{{ {command}\nprintf '\\nmeshproof exit %s\\n' \"$?\"; }} </dev/null" for command in (*commands, *then)]
@@ -96,7 +96,7 @@ def script(commands: Sequence[str], *, then: Sequence[str] = (), functions: str 
 
 
 def parse(text: str) -> list[Output]:
-    """From what such a script printed."""
+    """Parse the output of such a script."""
     pieces = _END.split(text)
     return [Output(text=text, exit_code=int(code)) for text, code in zip(pieces[0::2], pieces[1::2], strict=False)]
 
@@ -113,17 +113,17 @@ def run(
     files: Mapping[str, str] | None = None,
     needs: str = "",
 ) -> list[Output]:
-    """Run shell commands in a client pod at the same time, and `then` others one after the other; the output of each.
+    """Run shell commands in a client pod concurrently, and `then` others sequentially; the output of each.
 
-    `files` lie in their working directory. Raises `NotReady` if not all reported, naming what the image `needs`.
+    `files` are in their working directory. Raises `NotReady` if some did not report, naming what the image `needs`.
     """
     argv = ["sh", "-c", script(commands, then=then, functions=functions, files=files is not None)]
     answer = exec_in_pod(kube, pod, argv, timeout_s=timeout_s, stdin=stdin_of(files) if files is not None else None)
     outputs = parse(answer.stdout)
     wanted = len(commands) + len(then)
     if len(outputs) != wanted:
-        said = (answer.stderr or answer.stdout).strip()[-300:]
-        reason = f"{len(outputs)} of {wanted} commands reported (exit code {answer.exit_code}): {said!r}"
+        tail = (answer.stderr or answer.stdout).strip()[-300:]
+        reason = f"{len(outputs)} of {wanted} commands reported (exit code {answer.exit_code}): {tail!r}"
         raise NotReady(f"{what} from {pod} on {kube.name}", reason, needs)
     return outputs
 
@@ -134,7 +134,7 @@ def run(
 def s_client(address: str, port: int, *options: str, limit_s: float, request: str = "/dev/null") -> str:
     """A command of a script with the function `LIMITED`: a TLS handshake, whose messages and chain are printed.
 
-    `request` is the file that is sent afterwards.
+    The file `request` is sent afterwards.
     """
     argv = ["openssl", "s_client", "-connect", f"{bracketed(address)}:{port}", "-showcerts", "-state", *options]
     return shlex.join(["limited", f"{limit_s:g}", request, *argv])
@@ -152,8 +152,8 @@ HEADERS: Final = (
 )
 """Response headers that curl reports."""
 
-# One short line for each request, since a load in a pod appends lines of many processes to one file. JSON (`%{json}`)
-# has no headers, and its lines are longer than what musl's stdio writes at once (1,024 bytes): they would mix.
+# One short line per request, since a load generator in a pod appends lines of many processes to one file. JSON
+# (`%{json}`) has no headers, and its lines are longer than musl's stdio buffer (1,024 bytes): they would interleave.
 WRITE_OUT: Final = "\\t".join(
     (
         "%{http_code}",
@@ -164,12 +164,12 @@ WRITE_OUT: Final = "\\t".join(
         "%{errormsg}\\n",
     )
 )
-"""curl's option `-w`. Tabs are in no header that is reported."""
+"""curl's option `-w`. No reported header contains tabs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurlResult:
-    """One request of curl. `connect_s` is when TCP was connected, 0 if it never was; `error` says why none answered."""
+    """One request of curl. `connect_s` is when TCP was connected, 0 if never; `error` is why there was no response."""
 
     status: int
     seconds: float
@@ -182,16 +182,16 @@ _CURL: Final = ("curl", "-s", "-w", WRITE_OUT)
 REQUEST: Final = f"""
 request() {{ {shlex.join(_CURL)} "$@"; }}
 """
-"""`request OPTIONS URL`: the format once, and not in each command; what is run by `exec` stands in a URL."""
+"""`request OPTIONS URL`: the format once, not in each command, since commands of an `exec` are part of a URL."""
 
 
 def curl(url: str, *options: str, timeout_s: float) -> list[str]:
-    """The command that reports each request in one line, and nothing of what is answered."""
+    """The command that reports each request in one line and discards the response body."""
     return [*_CURL, *_arguments(url, options, timeout_s)]
 
 
 def request(url: str, *options: str, timeout_s: float, output: str = "/dev/null") -> list[str]:
-    """The same in a script with the function `REQUEST`, with what is answered in the file `output`."""
+    """The same in a script with the function `REQUEST`, with the response body in the file `output`."""
     return ["request", *_arguments(url, options, timeout_s, output)]
 
 
@@ -200,7 +200,7 @@ def _arguments(url: str, options: Sequence[str], timeout_s: float, output: str =
 
 
 def parse_curl(row: str) -> CurlResult:
-    """One line of `WRITE_OUT`. Raises `Broken` if it is none, as that of a curl too old."""
+    """One line of `WRITE_OUT`. Raises `Broken` if it is invalid, for example from an old curl."""
     parts = row.split("\t", len(HEADERS) + 4)
     if len(parts) != len(HEADERS) + 5 or "%header{" in row:
         raise Broken("curl's output", f"unexpected line {row!r}", "the client image needs curl 7.84 or newer")
@@ -215,8 +215,8 @@ def parse_curl(row: str) -> CurlResult:
 
 
 def parse_curls(output: Output, count: int, what: str) -> list[CurlResult]:
-    """The results of `count` requests, one after the other. Raises `NotReady` if there are fewer, and the last of them
-    was answered: only a request without an answer ends them.
+    """The results of `count` sequential requests. Raises `NotReady` if there are fewer, and the last of them
+    got a response: only a request without a response ends them early.
     """
     results = [parse_curl(row) for row in output.text.splitlines() if row]
     if len(results) != count and not (results and results[-1].error):

@@ -1,4 +1,4 @@
-"""Which gateways this machine can reach, and who asks those from which a firewall keeps it out."""
+"""Which gateways this machine can reach, and which pods stand in for it where a firewall blocks it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,31 @@ from meshproof.probes.tcp import tcp_from_pod, tcp_from_runner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerAccess:
-    """How ingress gateways are asked as by users.
+    """How requests of external users are sent to ingress gateways.
 
-    `shut` are gateways that pods can connect to and the runner cannot: their names by address; empty where all is healthy.
-    `instead` has for each of these addresses the cluster whose client outside the mesh asks in the runner's place.
+    `shut` are the gateways that pods can connect to but the runner cannot: names by address; empty if there are none.
+    `instead` maps these addresses to the cluster whose client outside the mesh sends requests instead of the runner.
     """
 
     shut: Mapping[str, str]
     instead: Mapping[str, ClusterFacts] = field(default_factory=dict)
 
     def require(self, what: str) -> None:
-        """Raises `Unavailable` if the runner is kept out, since then `what` cannot be seen from here."""
+        """Raises `Unavailable` if the runner is blocked, since then `what` cannot be observed from here."""
         if self.shut:
             gateways = ", ".join(f"{name} ({address})" for address, name in self.shut.items())
             raise Unavailable(
-                what, f"pods can connect to {gateways}, this machine cannot", "run it where the gateways can be reached"
+                what,
+                f"pods can connect to {gateways}, this machine cannot",
+                "run it on a machine that can reach the gateways",
             )
 
     @property
-    def told(self) -> tuple[str, ...]:
-        """Who asks which gateway in the runner's place, in a line each."""
+    def descriptions(self) -> tuple[str, ...]:
+        """Which client stands in for the runner at which gateway, one line each."""
         return tuple(
-            f"{name} ({address}) is asked by the client outside the mesh in {self.instead[address].cluster}: this "
-            "machine cannot connect to it, pods can"
+            f"{name} ({address}) is called by the client outside the mesh in {self.instead[address].cluster}: this "
+            "machine cannot connect to it, but pods can"
             for address, name in self.shut.items()
         )
 
@@ -73,14 +75,14 @@ class RunnerAccess:
 
 
 EVERYWHERE: Final = RunnerAccess(shut={})
-"""For clusters whose network is ours."""
+"""For clusters on our own network."""
 
 
 def look(snapshot: Snapshot) -> RunnerAccess:
-    """Connect to every external address of every gateway, and where that fails ask pods whether they can.
+    """Connect to every external address of every gateway, and where that fails, try it from pods.
 
-    An address that nobody can connect to is not listed: then the mesh is wrong, or the network between all of it, and
-    claims must say so. In the runner's place a pod of another cluster asks, if one can: it comes from outside, too.
+    An address that neither can connect to is not listed: then the mesh or the network is broken, and
+    claims must report it. A pod of another cluster is preferred as stand-in, since it is external, too.
     """
     gateways = {
         address: (facts, service.name, [(address, port) for port in sorted(service.port_numbers)])
@@ -91,10 +93,10 @@ def look(snapshot: Snapshot) -> RunnerAccess:
     }
     targets = [target for _, _, wanted in gateways.values() for target in wanted]
     reached = {answer.address for answer in tcp_from_runner(targets) if answer.accepted}
-    asked = [target for address, (_, _, wanted) in gateways.items() if address not in reached for target in wanted]
-    if not asked:
+    unreached = [target for address, (_, _, wanted) in gateways.items() if address not in reached for target in wanted]
+    if not unreached:
         return EVERYWHERE
-    answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, asked), snapshot.facts)
+    answers = together(lambda facts: tcp_from_pod(facts.cluster.kube, facts.outside, unreached), snapshot.facts)
     instead: dict[str, ClusterFacts] = {}
     for facts, found in zip(snapshot.facts, answers, strict=True):
         for address in {answer.address for answer in found if answer.accepted}:

@@ -50,7 +50,7 @@ def tcp_from_pod(
 ) -> list[TcpAnswer]:
     """Connect to each `(address, port)` from a client pod: one `exec`, all at once.
 
-    `time_connect` stays 0 until the TCP handshake is done, whatever is said (or not said) after it. Not with https:
+    `time_connect` stays 0 until the TCP handshake is done, whatever is sent after it. Not with https:
     there curl 7.88 leaves it at 0 when TLS fails.
     """
     wanted = list(dict.fromkeys(targets))
@@ -68,7 +68,7 @@ def parse_tcp(text: str, address: str, port: int) -> TcpAnswer:
     """From curl's line about one connection."""
     row = text.strip("\n")
     if "\t" not in row:
-        raise Broken(f"probing {address}:{port} from a pod", f"no answer from its curl: {row[-300:]!r}")
+        raise Broken(f"probing {address}:{port} from a pod", f"no output from curl: {row[-300:]!r}")
     result = parse_curl(row)
     accepted = result.connect_s > 0
     return TcpAnswer(address=address, port=port, accepted=accepted, reason="" if accepted else result.error)

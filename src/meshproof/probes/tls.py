@@ -1,4 +1,4 @@
-"""What a server presents in a TLS handshake, and whether it asks for a client certificate."""
+"""What a server presents in a TLS handshake, and whether it requests a client certificate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from meshproof.probes.answers import words
 from meshproof.probes.pod_script import LIMITED, run, s_client
 
 ISTIO_ALPN: Final = "istio"
-"""What sidecars offer towards 15443, whose filter chains match nothing else (pilot/pkg/networking/util)."""
+"""ALPN protocol that sidecars offer to port 15443, whose filter chains match nothing else
+(pilot/pkg/networking/util)."""
 
 
 def sni_of(service: str, namespace: str, port: int) -> str:
@@ -34,14 +35,13 @@ APP_SNI: Final = sni_of(names.APP_SERVICE, names.APP_NAMESPACE, names.APP_PORT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsAnswer:
-    """What a TLS handshake came to.
+    """The result of a TLS handshake.
 
-    `chain` is what the server presented (leaf first), empty if it refused; `asks_client` whether it asked for a client
-    certificate; `reason` is why there is no certificate.
+    `chain` is what the server presented (leaf first), empty if it refused; `reason` is why there is no certificate.
     """
 
     chain: tuple[x509.Certificate, ...]
-    asks_client: bool
+    requests_client_certificate: bool
     reason: str = ""
 
     @property
@@ -51,14 +51,13 @@ class TlsAnswer:
     def __str__(self) -> str:
         if not self.chain:
             return f"refused ({self.reason})"
-        return (
-            f"presented {subject(self.chain[0])}, {'asks' if self.asks_client else 'asks not'} for a client certificate"
-        )
+        verb = "requests" if self.requests_client_certificate else "does not request"
+        return f"presented {subject(self.chain[0])}, {verb} a client certificate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What a client says when it dials `address:port`; None leaves it unsaid."""
+    """What a client sends when it connects to `address:port`; None omits it."""
 
     address: str
     port: int
@@ -83,21 +82,23 @@ def tls_from_runner(
         ):
             presented = wrapped.getpeercert(binary_form=True)
             leaf = x509.load_der_x509_certificate(presented) if presented else None
-            # In TLS 1.3 the client is done first; the server's demand for a certificate arrives as an alert.
+            # In TLS 1.3 the client finishes first; the server's demand for a certificate arrives as an alert.
             wrapped.settimeout(1.0)
             wrapped.recv(1)
-            return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason="no certificate was presented")
+            return TlsAnswer(
+                chain=(leaf,) if leaf else (), requests_client_certificate=False, reason="no certificate was presented"
+            )
     except ssl.SSLError as problem:
-        asks = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
-        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=asks, reason=words(problem))
+        requested = "CERTIFICATE_REQUIRED" in (problem.reason or "").upper().replace(" ", "_")
+        return TlsAnswer(chain=(leaf,) if leaf else (), requests_client_certificate=requested, reason=words(problem))
     except OSError as problem:
-        return TlsAnswer(chain=(leaf,) if leaf else (), asks_client=False, reason=words(problem))
+        return TlsAnswer(chain=(leaf,) if leaf else (), requests_client_certificate=False, reason=words(problem))
 
 
 def tls_from_pod(
     kube: Kube, pod: PodFacts, hellos: Sequence[Hello], *, timeout_s: float = DEADLINES.call_s
 ) -> list[TlsAnswer]:
-    """Handshakes from a client pod, without a client certificate, with the whole chains that were presented.
+    """Handshakes from a client pod, without a client certificate, with the complete presented chains.
 
     One `exec`, all at once.
     """
@@ -114,7 +115,7 @@ def tls_from_pod(
 def handshakes(
     kube: Kube, pod: PodFacts, commands: Sequence[str], *, timeout_s: float, files: Mapping[str, str] | None = None
 ) -> list[str]:
-    """What openssl printed for each of these commands in a client pod. Raises `Broken` if there is no openssl."""
+    """The output of each of these openssl commands in a client pod. Raises `Broken` if there is no openssl."""
     what, needs = f"{len(commands)} TLS handshakes", "the client image needs sh and openssl 1.1.1 or newer"
     outputs = run(kube, pod, commands, what=what, timeout_s=timeout_s, functions=LIMITED, files=files, needs=needs)
     if any("openssl: not found" in output.text for output in outputs):
@@ -128,14 +129,14 @@ _PEM: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE---
 def parse_s_client(text: str) -> TlsAnswer:
     """From the output of `openssl s_client -showcerts -state`.
 
-    `-state` tells of a certificate request as it is read; the list of signature algorithms is printed only if there
+    `-state` reports a certificate request when it is read; the list of signature algorithms is printed only if there
     was one (OpenSSL, apps/lib/s_cb.c, `ssl_print_sigalgs`).
     """
     # -showcerts prints every certificate once; the "Server certificate" section repeats the leaf in older versions.
     blocks = list(dict.fromkeys(_PEM.findall(text)))
     chain = parse_chain("\n".join(blocks)) if blocks else ()
-    asks = "read server certificate request" in text or "Requested Signature Algorithms" in text
-    return TlsAnswer(chain=chain, asks_client=asks, reason="" if chain else _s_client_reason(text))
+    requested = "read server certificate request" in text or "Requested Signature Algorithms" in text
+    return TlsAnswer(chain=chain, requests_client_certificate=requested, reason="" if chain else _s_client_reason(text))
 
 
 def _s_client_reason(text: str) -> str:

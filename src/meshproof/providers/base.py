@@ -1,4 +1,4 @@
-"""What every provider of clusters has."""
+"""The interface of providers of clusters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meshproof.mesh.machine_control import MachineControl
 
 
 class Provider(Protocol):
-    """A source of clusters. `clusters` is ordered as the topology's clusters are."""
+    """A source of clusters. `clusters` are in the topology's order."""
 
     name: str
 
@@ -22,13 +22,13 @@ class Provider(Protocol):
 
     @property
     def links(self) -> MachineControl | None:
-        """None where machines and networks are not ours to break."""
+        """None if machines and networks must not be disrupted."""
         ...
 
     def connect(self, topology: Topology) -> None:
-        """Open the routes between pod ranges that clusters on one network need, and close all others."""
+        """Open routes between pod ranges of clusters on one network, and close all others."""
         ...
 
     def problems(self) -> tuple[str, ...]:
-        """What went wrong underneath since the start (a process that exited, with its last log lines)."""
+        """Problems of the infrastructure since the start (a process that exited, with its last log lines)."""
         ...

@@ -1,4 +1,4 @@
-"""Which clusters of a kubeconfig a run is for, as the options and the environment name them. Nothing is read here."""
+"""Which clusters of a kubeconfig a run is for, from options and the environment, without reading the kubeconfig."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meshproof.core.path_options import readable_file
 
 KUBECONFIG_VARIABLE: Final = "KUBECONFIG"
 CONTEXT_VARIABLE: Final = "CTX_CLUSTER"
-"""With the cluster's place in the topology behind it: CTX_CLUSTER1, as in Istio's documentation."""
+"""Followed by the cluster's position in the topology: CTX_CLUSTER1, as in Istio's documentation."""
 DEFAULT_KUBECONFIG: Final = "~/.kube/config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedContext:
-    """A context of a kubeconfig, and who named it, for error texts: `--context=cluster1=east`."""
+    """A context of a kubeconfig, and its origin for error texts: `--context=cluster1=east`."""
 
     name: str
     source: str
@@ -28,12 +28,12 @@ class NamedContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """Clusters that exist, and what is needed to look at them.
+    """Existing clusters, and what is needed to access them.
 
-    `files` are kubeconfigs in the order in which kubectl would merge them, `source` says who named them. A cluster
-    that is not in `contexts` has the context of its own name. `istioctl` None: look for one. `images` has those that
-    were given, by purpose. `istio_values` are laid over the spec of each IstioOperator, if a mesh is installed.
-    `pull_secret` is that of probe pods, if one was named.
+    `files` are kubeconfigs in kubectl's merge order, `source` is where they were named. A cluster
+    that is not in `contexts` has the context of its own name. `istioctl` None: search for one. `images` are those that
+    were given, by purpose. `istio_values` are merged into the spec of each IstioOperator, if a mesh is installed.
+    `pull_secret` is that of probe pods, if given.
     """
 
     files: tuple[Path, ...]
@@ -46,14 +46,14 @@ class Attachment:
 
     @property
     def kubeconfig(self) -> Path:
-        """As `Kube` takes it: one file, or several joined as in KUBECONFIG."""
+        """The argument for `Kube`: one file, or several joined as in KUBECONFIG."""
         return Path(os.pathsep.join(str(file) for file in self.files))
 
 
 def kubeconfig_files(given: str | None, environment: Mapping[str, str]) -> tuple[tuple[Path, ...], str]:
-    """The kubeconfigs to read, and who named them: the option, else KUBECONFIG, else the default, as kubectl does.
+    """The kubeconfigs, and where they were named: the option, else KUBECONFIG, else the default, as in kubectl.
 
-    Raises `BadInput` if a file that the option names is not there, or none of those of KUBECONFIG.
+    Raises `BadInput` if a file that the option names is missing, or all of those of KUBECONFIG.
     """
     if given is not None:
         files, source = _split(given), f"--kubeconfig={given}"
@@ -61,11 +61,11 @@ def kubeconfig_files(given: str | None, environment: Mapping[str, str]) -> tuple
     else:
         listed = environment.get(KUBECONFIG_VARIABLE)
         files, source = _split(listed or DEFAULT_KUBECONFIG), f"{KUBECONFIG_VARIABLE}={listed}" if listed else ""
-        # kubectl does not mind that some of a list are not there
+        # kubectl ignores missing files of a list
         there = [file for file in files if os.path.lexists(file)] or files
     what, repair = source or f"kubeconfig {DEFAULT_KUBECONFIG}", f"name one with --kubeconfig, or {KUBECONFIG_VARIABLE}"
     if not there:
-        raise BadInput(what, "there is no file in it", repair)
+        raise BadInput(what, "none of its files exists", repair)
     for file in there:
         readable_file(what if len(there) == 1 else f"{what}: {file}", file, repair)
     return tuple(there), source or DEFAULT_KUBECONFIG
@@ -81,12 +81,12 @@ def named_contexts(
     by_place: Mapping[int, tuple[str, str | None]],
     environment: Mapping[str, str],
 ) -> dict[ClusterName, NamedContext]:
-    """The contexts that were named, by cluster.
+    """The given contexts, by cluster.
 
-    `named` are `CLUSTER=CONTEXT`; `by_place` has the option's flag and value for a place in the (first) topology, from
-    1. Where no option speaks, the topology's file or CTX_CLUSTER<place> does. Without a topology clusters have the
-    names that are given to them, or `cluster<place>`. Raises `BadInput` for a cluster that the topologies do not have,
-    for two words about one cluster, and for one context for two clusters.
+    `named` are `CLUSTER=CONTEXT`; `by_place` has an option's flag and value for a position in the (first) topology,
+    from 1. Without an option the topology file or CTX_CLUSTER<place> is used. Without a topology clusters have the
+    given names, or `cluster<place>`. Raises `BadInput` for a cluster that the topologies do not have, for two contexts
+    of one cluster, and for one context for two clusters.
     """
     known = list(dict.fromkeys(cluster.name for topology in topologies for cluster in topology.clusters))
     places = [cluster.name for cluster in topologies[0].clusters] if topologies else _PLACES
@@ -124,7 +124,7 @@ def _parsed(text: str, known: Sequence[ClusterName]) -> tuple[ClusterName, Named
     cluster, _, context = text.partition("=")
     source = f"--context={text}"
     if not cluster or not context:
-        raise BadInput(source, "it does not say which cluster has which context", "use --context=CLUSTER=CONTEXT")
+        raise BadInput(source, "the cluster's name is missing", "use --context=CLUSTER=CONTEXT")
     if known and cluster not in known:
         raise BadInput(source, f"the topology has no cluster {cluster}", f"use one of {', '.join(known)}")
     return ClusterName(cluster), NamedContext(name=context, source=source)
@@ -132,16 +132,16 @@ def _parsed(text: str, known: Sequence[ClusterName]) -> tuple[ClusterName, Named
 
 def _at(places: Sequence[ClusterName], place: int, flag: str) -> ClusterName:
     if place > len(places):
-        raise BadInput(flag, f"the topology has {len(places)} clusters", f"leave {flag} away")
+        raise BadInput(flag, f"the topology has {len(places)} clusters", f"omit {flag}")
     return places[place - 1]
 
 
 def _add(found: dict[ClusterName, NamedContext], cluster: ClusterName, context: NamedContext) -> None:
     if not context.name:
-        raise BadInput(context.source, "it names no context", f"name the context of {cluster}")
+        raise BadInput(context.source, "the context is empty", f"name the context of {cluster}")
     if cluster in found:
         raise BadInput(
-            context.source, f"{found[cluster].source} names the context of {cluster} already", "use one of the two"
+            context.source, f"{found[cluster].source} already names the context of {cluster}", "use one of the two"
         )
     found[cluster] = context
 
@@ -152,6 +152,8 @@ def _must_differ(found: Mapping[ClusterName, NamedContext]) -> None:
         if context.name in by_context:
             other = by_context[context.name]
             raise BadInput(
-                context.source, f"{found[other].source} has the same context", f"{other} and {cluster} are two clusters"
+                context.source,
+                f"{found[other].source} has the same context",
+                f"name different contexts for {other} and {cluster}",
             )
         by_context[context.name] = cluster

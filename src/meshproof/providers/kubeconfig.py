@@ -1,4 +1,4 @@
-"""Clusters that exist, by the contexts of a kubeconfig: found, greeted, and left as they are."""
+"""Existing clusters, by the contexts of a kubeconfig: checked for access, and left unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
-from meshproof.clients.kubernetes.rbac import NEEDED, Rule, missing_rights
+from meshproof.clients.kubernetes.rbac import NEEDED, AccessRule, missing_rights
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
@@ -29,7 +29,7 @@ NAME: Final = "kubeconfig"
 
 
 class KubeconfigClusters:
-    """Clusters of a kubeconfig; a `Provider` that neither makes nor changes them."""
+    """Clusters of a kubeconfig; a `Provider` that neither creates nor changes them."""
 
     name = NAME
 
@@ -42,10 +42,10 @@ class KubeconfigClusters:
         return None
 
     def connect(self, topology: Topology) -> None:
-        """Nothing: the network between these clusters is their owner's."""
+        """Does nothing: the network between these clusters is their owner's."""
 
     def problems(self) -> tuple[str, ...]:
-        """Nothing: what runs beneath these clusters cannot be seen from here."""
+        """Nothing: the infrastructure of these clusters is not visible from here."""
         return ()
 
 
@@ -55,13 +55,13 @@ def open_kubeconfig(
     topology: Topology,
     narrator: Narrator,
     *,
-    rules: Sequence[Rule] = NEEDED,
+    rules: Sequence[AccessRule] = NEEDED,
     installs: bool = False,
 ) -> Iterator[KubeconfigClusters]:
-    """The clusters of `topology` as `attachment` names them, all reachable, all different, with all rights.
+    """The clusters of `topology` from `attachment`, checked to be reachable, distinct, and with all rights.
 
-    With `installs` the toolbox is that of the release that will be installed, else what fits the mesh that is there.
-    Raises `BadInput` that names the context, what is wrong, and the repair.
+    With `installs` the toolbox is that of the release to be installed, else that of the existing mesh.
+    Raises `BadInput` with the context, the reason, and the repair.
     """
     with narrator.step(f"clusters of {attachment.source}"):
         kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
@@ -76,10 +76,10 @@ def open_kubeconfig(
     yield KubeconfigClusters(accesses, toolbox)
 
 
-def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[Rule] = ()) -> list[Kube]:
-    """A client for each cluster; all answer, know us, and grant `rules`, and no two are the same.
+def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequence[AccessRule] = ()) -> list[Kube]:
+    """A client for each cluster, checked to respond, authenticate us, grant `rules`, and be distinct.
 
-    Raises `BadInput` that lists all rights that are missing, of all clusters.
+    Raises `BadInput` with all missing rights of all clusters.
     """
     kubes = _kubes(attachment, clusters)
     missing = together(lambda kube: _greet(kube, rules), kubes)
@@ -90,7 +90,7 @@ def greeted(attachment: Attachment, clusters: Sequence[ClusterName], rules: Sequ
 
 
 def access_of(kube: Kube, *, server_for_peers: str = "", pull_secret: PullSecret | None = None) -> ClusterAccess:
-    """How a cluster is reached through that client; peers dial what the kubeconfig says if nothing else is given."""
+    """The access to a cluster through that client; peers use the kubeconfig's server if no other is given."""
     return ClusterAccess(
         name=ClusterName(kube.name),
         kubeconfig=kube.kubeconfig,
@@ -101,7 +101,8 @@ def access_of(kube: Kube, *, server_for_peers: str = "", pull_secret: PullSecret
     )
 
 
-# -- which ------------------------------------------------------------------------------------------------------------
+# -- contexts
+# ------------------------------------------------------------------------------------------------------------
 
 
 def _kubes(attachment: Attachment, clusters: Iterable[ClusterName]) -> list[Kube]:
@@ -114,9 +115,7 @@ def _context(attachment: Attachment, cluster: ClusterName, known: Sequence[str])
     there = f"contexts in {attachment.source}: {', '.join(known) or 'none'}"
     chosen = attachment.contexts.get(cluster)
     if chosen is None and cluster not in known:
-        raise BadInput(
-            f"cluster {cluster}", "nothing says which context it is", f"use --context={cluster}=CONTEXT; {there}"
-        )
+        raise BadInput(f"cluster {cluster}", "its context is unknown", f"use --context={cluster}=CONTEXT; {there}")
     chosen = chosen or NamedContext(name=cluster, source=f"cluster {cluster}")
     if chosen.name not in known:
         raise BadInput(chosen.source, f"there is no context {chosen.name}", f"name another; {there}")
@@ -133,39 +132,40 @@ def contexts_in(files: Iterable[Path]) -> list[str]:
         except (OSError, UnicodeDecodeError) as problem:
             raise BadInput(f"kubeconfig {file}", f"cannot be read: {problem}", "name another one") from None
         except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-            # What is in it stays there: the parser's words may quote a key or a token.
+            # Its content is not quoted: parser errors may contain a key or a token.
             raise BadInput(f"kubeconfig {file}", "it is not a kubeconfig", "name another one") from None
     return list(found)
 
 
-# -- greeting ---------------------------------------------------------------------------------------------------------
+# -- access checks
+# ---------------------------------------------------------------------------------------------------------
 
 
-def _greet(kube: Kube, rules: Sequence[Rule]) -> list[str]:
-    """Prove that an API server answers and knows us; what of a run's rights it does not grant."""
+def _greet(kube: Kube, rules: Sequence[AccessRule]) -> list[str]:
+    """Check that an API server responds and authenticates us; returns the missing rights."""
     what = f"context {kube.context} for {kube.name}"
-    by_hand = f"see what `kubectl --context={kube.context} get namespaces` says"
+    by_hand = f"check with `kubectl --context={kube.context} get namespaces`"
     try:
         kube.get("/version")
         return missing_rights(kube, rules)
     except NotReady as problem:
-        reason = f"its API server {kube.server} does not answer: {problem.reason.removeprefix('no answer: ')}"
-        raise BadInput(what, reason, f"{by_hand}: VPN, proxy, or a cluster that is gone?") from None
+        reason = f"its API server {kube.server} does not respond: {problem.reason.removeprefix('no response: ')}"
+        raise BadInput(what, reason, f"{by_hand}: VPN, proxy, or a deleted cluster?") from None
     except ApiError as problem:
         if problem.status not in (401, FORBIDDEN):
             raise
-        reason = f"its API server {kube.server} does not take these credentials ({problem.reason})"
+        reason = f"its API server {kube.server} rejects these credentials ({problem.reason})"
         raise BadInput(what, reason, f"log in again; {by_hand}") from None
 
 
 def _lacking(rights: Mapping[Kube, list[str]]) -> BadInput:
-    """All in one error: who has to ask others for rights asks once."""
-    told = "".join(
+    """All in one error, so that they can be requested at once."""
+    listed = "".join(
         f"\n  - context {kube.context} for {kube.name} may not {', '.join(missing)}" for kube, missing in rights.items()
     )
     return BadInput(
-        "rights that a run needs",
-        f"some are missing:{told}",
+        "rights on the clusters",
+        f"some are missing:{listed}",
         "apply deploy/clusterrole.yaml (docs/attach.md)",
     )
 
@@ -175,12 +175,12 @@ def _must_have(kube: Kube, secret: PullSecret | None) -> None:
         raise BadInput(
             f"--image-pull-secret={secret}",
             f"{kube.name} has no such secret",
-            "make it in every cluster, or leave it away",
+            "create it in every cluster, or omit the option",
         )
 
 
 def _must_be_different(kubes: Sequence[Kube]) -> None:
-    """Two contexts may lead to one cluster; a mesh of that and itself would prove nothing."""
+    """Two contexts may be of one cluster; a mesh of a cluster with itself would prove nothing."""
     uids = together(_uid, kubes)
     seen: dict[str, Kube] = {}
     for kube, uid in zip(kubes, uids, strict=True):
@@ -188,7 +188,7 @@ def _must_be_different(kubes: Sequence[Kube]) -> None:
         if other is not kube:
             raise BadInput(
                 f"contexts {other.context} and {kube.context}",
-                f"both lead to one cluster, and {other.name} and {kube.name} are two",
+                f"both are the same cluster, but {other.name} and {kube.name} must be different",
                 f"name the contexts with --context={kube.name}=CONTEXT",
             )
 
@@ -207,7 +207,7 @@ _SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     ),
     "app": ((names.APP_NAMESPACE, f"app={names.APP_SERVICE}", names.APP_SERVICE),),
 }
-"""Where pods run whose images probes can use: namespace, label, container."""
+"""Pods whose images probes can use: namespace, label, container."""
 
 
 def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
@@ -215,7 +215,7 @@ def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str])
 
 
 def reading_toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
-    """For who only reads: without images, since no probe is made."""
+    """The toolbox for read-only commands: without images, since there are no probes."""
     hub, tag = _istiod_image(kubes, revisions)
     return Toolbox(
         istioctl=attachment.istioctl or _find_istioctl(),
@@ -224,7 +224,7 @@ def reading_toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Se
         tag=tag,
         images={},
         istio_values={},
-        data_plane="as it runs on these clusters",
+        data_plane="as installed on these clusters",
     )
 
 
@@ -242,8 +242,8 @@ def _images(attachment: Attachment, kubes: Sequence[Kube]) -> dict[str, str]:
         flags = " and ".join(f"{_FLAGS[purpose]}=IMAGE" for purpose in missing)
         raise BadInput(
             f"images of the {' and '.join(missing)} probes",
-            "no pod on these clusters shows which image they could run",
-            f"use {flags} (pytest --help says what must be in it)",
+            "no pod on these clusters has a suitable image",
+            f"use {flags} (pytest --help lists what must be in it)",
         )
     return images
 
@@ -265,8 +265,8 @@ def images_of(pods: Iterable[Json], container: str) -> list[str]:
 
 
 def _istiod_image(kubes: Sequence[Kube], revisions: Set[str]) -> tuple[str, str]:
-    """Hub and tag of an istiod that runs, of these revisions first; empty if there is none: whether there must be one
-    is for others to say."""
+    """Hub and tag of a running istiod, preferably of these revisions; empty if there is none: whether that
+    is an error is decided elsewhere."""
     pods = _pods(kubes, names.SYSTEM_NAMESPACE, "app=istiod")
     pods.sort(key=lambda pod: (pod["metadata"].get("labels") or {}).get(names.REVISION_LABEL) not in revisions)
     found = images_of(pods, "discovery")
@@ -277,6 +277,6 @@ _IMAGE: Final = re.compile(r"(?:(?P<hub>.*)/)?[^/:@]+(?::(?P<tag>[^/@]+))?(?:@(?
 
 
 def hub_and_tag(image: str) -> tuple[str, str]:
-    """`registry/istio/pilot:1.31.0` is `registry/istio` and `1.31.0`; without a tag its digest stands for it."""
+    """`registry/istio/pilot:1.31.0` is `registry/istio` and `1.31.0`; without a tag its digest is used."""
     match = _IMAGE.fullmatch(image)
     return (match["hub"] or "", match["tag"] or match["digest"] or "") if match else ("", "")

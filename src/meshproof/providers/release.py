@@ -1,4 +1,4 @@
-"""What fits clusters on which Istio is installed: a release, as istioctl knows it."""
+"""The toolbox for clusters on which Istio is to be installed, from istioctl's release."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from meshproof.mesh.access import Toolbox
 
 ISTIO_HUB: Final = "docker.io/istio"
 PUBLISHED: Final = re.compile(r"\d+\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?")
-"""Versions of Istio that have images in its hub."""
+"""Versions of Istio with published images."""
 NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 def release_toolbox(
     istioctl: Path | None, images: Mapping[str, str], values: Mapping[str, object] = NOTHING
 ) -> Toolbox:
-    """The images of istioctl's release, or those that `hub` and `tag` in `values` name.
+    """The images of istioctl's release, or those of `hub` and `tag` in `values`.
 
-    `values` are laid over the spec of each IstioOperator. Istio's proxy image has envoy, and in its default build also
-    sh, curl and openssl, so it serves the probes too. Raises `BadInput` if there is no istioctl, or none with images.
+    `values` are merged into the spec of each IstioOperator. Istio's proxy image has envoy, and in its default build
+    also sh, curl and openssl, so probes use it too. Raises `BadInput` if there is no istioctl, or none with images.
     """
     found = istioctl or shutil.which("istioctl")
     if found is None:
@@ -35,7 +35,7 @@ def release_toolbox(
     if hub == ISTIO_HUB and "tag" not in values and not PUBLISHED.fullmatch(tag):
         raise BadInput(
             f"istioctl {found}",
-            f"its version is {version}, and {ISTIO_HUB} has images of releases only",
+            f"its version is {version}, but {ISTIO_HUB} has images of releases only",
             "name the istioctl of a release with --istioctl",
         )
     proxy = f"{hub}/proxyv2:{tag}"

@@ -1,1 +1,1 @@
-"""What a run leaves: failure texts, the verdict, summaries, charts and pictures."""
+"""A run's output: failure texts, the verdict, summaries, charts and diagrams."""

@@ -1,4 +1,4 @@
-"""A history chart: requests of each second by outcome, failed and slow ones as marks by reason, outages shaded."""
+"""A history chart: requests per second by outcome, failed and slow ones marked by reason, outages shaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 BIN_S: Final = 1.0
 BY_CLUSTER: Final = ("#a9c3dc", "#b5d8b5", "#dcc3a9", "#c9bbd9")
-"""Colours of answers by cluster, in the topology's order: pale, so that failures stand out."""
+"""Colours of responses by cluster, in the topology's order: pale, so that failures stand out."""
 OTHERS: Final = {
     "answered, by an unknown cluster": "#cccccc",
     str(RequestOutcome.REFUSED): "#e0a000",
@@ -23,13 +23,14 @@ OTHERS: Final = {
 OUTAGE: Final = "#f6d5d5"
 SLOW: Final = f"slower than {SLOW_S:g} s"
 MOST_REASONS: Final = 6
-"""So many reasons have a row of their own in a panel; the rarest share one."""
+"""Maximum number of rows for reasons in a panel; the rarest reasons share one."""
 OF_SLOW: Final = "#7030a0"
 SECONDS: Final = {0.001: "1 ms", 0.01: "10 ms", 0.1: "100 ms", 1: "1 s", 10: "10 s", 100: "100 s"}
 
 
 def binned(requests: Sequence[Request], window: Window, clusters: Sequence[str]) -> dict[str, list[int]]:
-    """Requests per bin of `BIN_S` seconds of sending, by who answered or what became of them; all series as long."""
+    """Requests per bin of `BIN_S` seconds of sending, by responding cluster or outcome; all series have the same
+    length."""
     count = max(1, int(window.seconds / BIN_S) + 1)
     series = {name: [0] * count for name in (*(f"answered by {c}" for c in clusters), *OTHERS)}
     for request in requests:
@@ -45,8 +46,8 @@ def _series_of(request: Request, clusters: Sequence[str]) -> str:
     return f"answered by {request.cluster}" if request.cluster in clusters else next(iter(OTHERS))
 
 
-def reason_of(request: Request) -> str:
-    """Why a request deserves a mark: `503 UF`, `timeout`, slow; empty for one that was answered in time."""
+def mark_reason(request: Request) -> str:
+    """The label of a request's mark: `503 UF`, `timeout`, slow; empty for one that was answered in time."""
     if request.is_bad:
         what = str(request.status) if request.status else request.error or str(request.outcome)
         flags = request.flags.strip("-")
@@ -60,13 +61,13 @@ def _in_short(text: str, most: int = 32) -> str:
 
 
 def by_reason(requests: Sequence[Request]) -> dict[str, list[Request]]:
-    """Requests that deserve a mark, by their reasons, the most frequent first and slow ones last; the rarest together.
+    """Marked requests by reason, the most frequent first and slow ones last; the rarest together.
 
-    So a legend has at most `MOST_REASONS` of them, whatever became of the requests.
+    So a legend has at most `MOST_REASONS` entries.
     """
     found: dict[str, list[Request]] = {}
     for request in requests:
-        if reason := reason_of(request):
+        if reason := mark_reason(request):
             found.setdefault(reason, []).append(request)
     ordered = sorted(found, key=lambda reason: (reason == SLOW, -len(found[reason]), reason))
     if len(ordered) <= MOST_REASONS:
@@ -87,11 +88,11 @@ def history_chart(
     clusters: Sequence[str],
     outages: Sequence[Window] = (),
 ) -> str:
-    """An SVG with a panel for each group of requests, and beneath it how long their answers took.
+    """An SVG with a panel for each group of requests, and their latencies below.
 
-    `marks` are moments of the monotonic clock with what happened then, `outages` the spans to shade.
+    `marks` are labelled moments of the monotonic clock, `outages` the spans to shade.
     """
-    import matplotlib as mpl  # a second and a half, only where something is drawn
+    import matplotlib as mpl  # takes 1.5 s, so only where something is drawn
     from matplotlib.figure import Figure
 
     with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none", "font.size": 8}):
@@ -130,7 +131,7 @@ def _draw_counts(axes: Axes, name: str, series: Mapping[str, list[int]], outages
         if any(counts):
             top = [below + count for below, count in zip(base, counts, strict=True)]
             bars = axes.stairs(top, edges, baseline=base, fill=True, color=colours[what], linewidth=0)
-            bars.set_antialiased(False)  # else what is beneath shines through the seams
+            bars.set_antialiased(False)  # else seams between bars are visible
             shown.append(Patch(color=colours[what], label=f"{what}: {sum(counts)}"))
             base = top
     if not any(base):
@@ -143,7 +144,7 @@ def _draw_counts(axes: Axes, name: str, series: Mapping[str, list[int]], outages
 
 
 def _draw_marks(axes: Axes, reasons: Mapping[str, Sequence[Request]], window: Window) -> None:
-    """A row for each reason, named at its end, with a mark for every request."""
+    """A labelled row for each reason, with a mark for every request."""
     for row, (reason, requests) in enumerate(reasons.items()):
         colour = OF_SLOW if reason == SLOW else OTHERS[str(requests[0].outcome)]
         moments = [request.sent_s - window.begin_s for request in requests]
@@ -156,8 +157,8 @@ def _draw_marks(axes: Axes, reasons: Mapping[str, Sequence[Request]], window: Wi
 def _draw_latencies(axes: Axes, requests: Sequence[Request], window: Window) -> None:
     """A dot for each request, in the colour of its mark if it has one."""
     for colour, size, chosen in (
-        ("#404040", 1.5, [r for r in requests if r.is_known and not reason_of(r)]),
-        (OF_SLOW, 4, [r for r in requests if reason_of(r) == SLOW]),
+        ("#404040", 1.5, [r for r in requests if r.is_known and not mark_reason(r)]),
+        (OF_SLOW, 4, [r for r in requests if mark_reason(r) == SLOW]),
         *(
             (OTHERS[str(o)], 4, [r for r in requests if r.outcome is o])
             for o in (RequestOutcome.REFUSED, RequestOutcome.LOST)
@@ -191,9 +192,9 @@ TIER_INCHES: Final = 0.14
 
 
 def placed(marks: Sequence[tuple[float, str]], window: Window) -> list[tuple[float, int, str]]:
-    """Where the label of each moment begins, as a share of the panel's width, in which line over it, and its text.
+    """The labels of moments: start as a share of the panel's width, line above the panel, and text.
 
-    No two labels of a line overlap, and none leaves the panel. Lines are counted from 0.
+    Labels of a line do not overlap or leave the panel. Lines are counted from 0.
     """
     ends: list[float] = []
     labels = []
@@ -207,7 +208,7 @@ def placed(marks: Sequence[tuple[float, str]], window: Window) -> list[tuple[flo
 
 
 def width_of(text: str) -> float:
-    """What a label takes of the panel's width, generously: a letter of 8 points is at most 0.07 of 9 inches wide."""
+    """Upper bound of a label's share of the panel's width: a letter of 8 points is at most 0.07 of 9 inches wide."""
     return 0.01 + 0.008 * len(text)
 
 

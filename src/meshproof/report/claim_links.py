@@ -1,4 +1,4 @@
-"""Where a reader of a report finds docs/claims.md on the web."""
+"""Links from a report to docs/claims.md on the web."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ VARIABLE: Final = "MESHPROOF_CLAIMS_URL"
 
 
 def claim_url(code: str, environment: Mapping[str, str]) -> str | None:
-    """The claim's row in the document that `MESHPROOF_CLAIMS_URL` names; on GitHub or GitLab, if their CI runs us, that
-    of the run's commit; else None, since Allure makes links to the web only.
+    """The claim's row in the document that `MESHPROOF_CLAIMS_URL` names; in CI of GitHub or GitLab that
+    of the run's commit; else None, since Allure supports web links only.
     """
     document = environment.get(VARIABLE) or _of_forge(environment)
     return f"{document}#{code}" if document else None

@@ -1,4 +1,4 @@
-"""What a drill leaves in a report: its history as a table and as a chart, and its figures."""
+"""A drill's report: its history as a table and as a chart, and its figures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
 
 
-def attach(evidence: Evidence, drill: Drill, name: str) -> None:
+def attach_drill(evidence: Evidence, drill: Drill, name: str) -> None:
     """CSV and SVG of the whole history, and figures by target."""
     moments = drill.moments
     assert moments.heal is not None

@@ -1,4 +1,4 @@
-"""One line at the bottom of a terminal that tells what is going on, rewritten in place until something else is told."""
+"""A status line at the bottom of a terminal, rewritten in place until other output follows."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 CLEAR: Final = "\r\x1b[K"
-"""Back to the beginning of the line, and nothing on it (ECMA-48, EL)."""
+"""Carriage return and erase line (ECMA-48, EL)."""
 
 
 class Terminal(Protocol):
-    """Where it is written: what leaves the line alone while others write to it has a `fresh_line` to begin on."""
+    """The output of the status line."""
 
     def write(self, text: str) -> None:
-        """Text as it is, at once."""
+        """Write text unchanged and flush it."""
         ...
 
     def fresh_line(self) -> None:
-        """Go to the beginning of a line, if somebody has left one half full."""
+        """Begin a new line if the current one is not empty."""
         ...
 
 
 class LiveLine:
-    """Tells `words()` and the seconds so far once a second, for what takes longer than `patience_s`.
+    """Shows `words()` and the elapsed seconds once a second, for steps that take longer than `patience_s`.
 
-    Between `begin` and `end` it may write at any time; whoever writes to the terminal meanwhile does it inside
+    Between `begin` and `end` it may write at any time; others must write to the terminal inside
     `aside`. Safe to call from several threads.
     """
 
@@ -47,12 +47,12 @@ class LiveLine:
         self._thread.start()
 
     def begin(self) -> None:
-        """Something begins that may take long."""
+        """A step begins that may take long."""
         with self._lock:
             self._since = time.monotonic()
 
     def end(self) -> None:
-        """It has ended: the line goes, and does not come back before the next `begin`."""
+        """The step has ended: the line is removed until the next `begin`."""
         with self._lock:
             self._since = None
             self._clear()
@@ -64,7 +64,7 @@ class LiveLine:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """The line is away while somebody else writes."""
+        """Remove the line while others write."""
         with self._lock:
             self._clear()
             yield
@@ -74,7 +74,7 @@ class LiveLine:
             self.draw()
 
     def draw(self) -> None:
-        """Write the line now, if it is time for it."""
+        """Write the line if it is due."""
         with self._lock:
             if self._since is None or (spent := time.monotonic() - self._since) < self._patience_s:
                 return

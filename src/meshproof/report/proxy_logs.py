@@ -1,4 +1,4 @@
-"""What proxies have logged of requests for the application that ended badly: who saw it knows the reason."""
+"""Access log entries of proxies about failed requests for the application, with the reasons."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
 
 LINES: Final = 500
-"""Of the end of each log."""
+"""Number of lines read from the end of each log."""
 MOST_TOLD: Final = 40
 
 
 def proxy_errors(mesh: Mesh) -> dict[str, list[str]]:
-    """By proxy (`cluster namespace/pod`) the last lines of its access log that name the application.
+    """The last access log entries about the application, by proxy (`cluster namespace/pod`).
 
-    Empty where no access log is kept, or it may not be read. Raises nothing: it is asked for when all has gone wrong.
+    Empty without an access log, or if it may not be read. Raises nothing, since it runs after failures.
     """
     try:
         proxies = [(facts.cluster, pod) for facts in Snapshot.take(mesh).facts for pod in facts.proxies]
     except Broken:
         return {}
-    told = together(_lines, proxies)
-    return {f"{cluster} {pod}": lines for (cluster, pod), lines in zip(proxies, told, strict=True) if lines}
+    logs = together(_lines, proxies)
+    return {f"{cluster} {pod}": lines for (cluster, pod), lines in zip(proxies, logs, strict=True) if lines}
 
 
 def _lines(proxy: tuple[Cluster, PodFacts]) -> list[str]:
     cluster, pod = proxy
     try:
         text = cluster.kube.logs(pod.namespace, pod.name, container=PROXY, tail_lines=LINES)
-    except Broken:  # no right to read logs, or a pod that has just gone
+    except Broken:  # no right to read logs, or a pod that was just deleted
         return []
     return [line for line in text.splitlines() if is_entry(line)][-MOST_TOLD:]
 
 
 def is_entry(line: str) -> bool:
-    """Whether it is a line of an access log, which begins with its time in brackets, about the application: its name is
-    in all of its hosts. Other people's requests are nobody's business."""
+    """Whether a line is an access log entry (it begins with a time in brackets) about the application, whose name is
+    in all of its hosts. Other requests must not be reported."""
     return line.startswith("[") and '"' in line and names.APP_SERVICE in line

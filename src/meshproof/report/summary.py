@@ -1,4 +1,4 @@
-"""The end of a run on a terminal: what failed and what to try, then a table of topologies and families."""
+"""The summary of a run for terminals: failures with hints, then a table of topologies and families."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from meshproof.claims.results import ClaimResult, Ledger, Result
 
 
 def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:
-    """Failures first with their hints, then notes and shortfalls, then the table."""
+    """Failures with their hints, then notes and missing results, then the table."""
     lines: list[str] = []
     for result in ledger.bad:
         lines.append(f"{result.result:<7} {result.code} on {result.topology}: {result.reason}")
@@ -23,7 +23,7 @@ def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:
 
 
 def _notes(ledger: Ledger) -> dict[tuple[str, str], list[str]]:
-    """Which claims have each note, by topology."""
+    """The claims with each note, by topology."""
     found: dict[tuple[str, str], list[str]] = {}
     for result in ledger:
         for note in result.notes:

@@ -1,4 +1,4 @@
-"""What an upgrade leaves in a report: a page, its history as a table and as a chart, and its figures."""
+"""An upgrade's report: a page, its history as a table and as a chart, and its figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.timeline import page
 
 
-def attach(evidence: Evidence, rehearsal: Rehearsal) -> None:
+def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
     """The page, CSV and SVG of the whole history, and figures by step."""
     clusters = [str(cluster.name) for cluster in rehearsal.mesh.clusters]
     requests = rehearsal.history.sent_in(rehearsal.window)

@@ -11,14 +11,14 @@ Schema `meshproof/verdict/1` (fields are only ever added):
     istio: 1.31.0
     data_plane: Envoy 1.40.0 (upstream)
     kubernetes: {cluster1: v1.36.1, cluster2: v1.36.1}
-    asked_from_pods: []            # gateways that pods asked in the place of this machine, which cannot reach them
+    asked_from_pods: []            # gateways that pods called because this machine cannot reach them
     api_requests:                  # made to the clusters' API servers by this run, set-up and clean-up included
       total: 812
       clusters: {cluster1: 430, cluster2: 382}
       verbs: {DELETE: 12, EXEC: 240, GET: 420, PATCH: 60, POST: 50, WATCH: 30}
     counts: {SUCCEEDED: 18, NOT_APPLICABLE: 2, SKIPPED: 0, FAILED: 0, BROKEN: 0}
     missing: []                    # why the run is not green although no test failed
-    rebuilt: []                    # why the mesh had to be made anew: it did not heal after a fault
+    rebuilt: []                    # why the mesh was reinstalled: it did not heal after a fault
     topologies:
       multi-primary-multinet:
         counts: {…}
@@ -27,36 +27,36 @@ Schema `meshproof/verdict/1` (fields are only ever added):
           CONTROL-01: {result: NOT_APPLICABLE, reason: "…", duration_s: 0.0}
           FAILOVER-01: {result: SUCCEEDED, duration_s: 0.0, figures: {…}}
 
-`notes` are lines that a reader should know whatever became of the claim, where there are any: what could not be
-examined and why, and advice about what is not broken.
+`notes` are remarks that are independent of the claim's result, where there are any: what could not be
+examined and why, and advice about what is not a failure.
 
-`figures` are what a FAILOVER claim has measured, by fault, from all sources of requests that it judges:
+`figures` are the measurements of a FAILOVER claim, by fault, from all sources of requests that it judges:
 
     requests    sent from the fault until the load ended
-    lost        of these, refused or without an answer
-    unknown     of these, those of which nobody knows what became: neither lost nor answered
-    slowest_s   the longest that an answer took
+    lost        of these, refused or without a response
+    unknown     of these, those without a known result
+    slowest_s   the longest latency of a response
     detect_s    from the fault until the last request was sent, before healing, that was lost or took more than 1 s:
-                so long a user felt it before the mesh went around the dead part; 0 if no user did
+                how long users were affected before the mesh routed around the fault; 0 if they were not
     recover_s   the same from the order to heal on
     healed_s    from the order to heal until the mesh was proven healthy
-    late_s      how long after its time a request was sent at worst: what is wrong when this is more than 1 s is BROKEN,
-                since the machine may be to blame (but where the sender itself was struck)
+    late_s      maximum delay of a request behind its schedule: failures with more than 1 s are BROKEN,
+                since the load generator was starved of CPU (unless the fault hit the sender itself)
 
 of UPGRADE-03 and UPGRADE-04, by step:
 
-    took_s      what was done: an install, a restart of pods until they are ready
+    took_s      duration of the step: an install, a restart of pods until they are ready
     healthy_s      from then until the mesh was proven healthy; absent if it was not
     requests, slowest_s    as above, of all requests from a second before the step until a second after all that
     lost        refused or without an answer, with resilience settings (docs/failover.md)
     lost_by_default        the same with Istio's default settings
-    claims_s    how long the pass of claims took that followed; absent where none did
+    claims_s    duration of the pass of claims that followed; absent without one
 
 and of FAILOVER-13, by outage:
 
-    least_left_h              hours that the certificate which ends first has left: so long the mesh needs no istiod
-    without_certificate       requests that clients sent while istiod was down, after their certificate had ended
-    without_certificate_lost  of these, refused or without an answer
+    least_left_h              hours until the first certificate expires: so long the mesh works without istiod
+    without_certificate       requests that clients sent while istiod was down, after their certificate had expired
+    without_certificate_lost  of these, refused or without a response
     renewed_s                 from istiod being back until the last of these clients had a new certificate
 """
 
@@ -78,11 +78,11 @@ from meshproof.core.path_options import read_text
 from meshproof.report.diagram.model import Proof
 
 SCHEMA: Final = "meshproof/verdict/1"
-REPAIR: Final = "name a verdict.yaml that a run has written, for example reports/verdict.yaml"
+REPAIR: Final = "name a verdict.yaml written by a run, for example reports/verdict.yaml"
 
 
-class Asker(Protocol):
-    """Who makes requests to a cluster's API server: a `Kube`, or the `Tally` of another process."""
+class RequestCounter(Protocol):
+    """A counter of requests to a cluster's API server: a `Kube`, or the `Tally` of another process."""
 
     @property
     def name(self) -> str: ...
@@ -93,7 +93,7 @@ class Asker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Requests to a cluster's API server that another process has made."""
+    """The number of another process' requests to a cluster's API server."""
 
     name: str
     requests: Mapping[str, int]
@@ -101,7 +101,7 @@ class Tally:
 
 @dataclass(slots=True, kw_only=True)
 class RunFacts:
-    """What a run was about; filled in as it becomes known."""
+    """Facts about a run, filled in during the run."""
 
     started: datetime
     provider: str = ""
@@ -110,21 +110,21 @@ class RunFacts:
     kubernetes: dict[str, str] = field(default_factory=dict)
     rebuilt: list[str] = field(default_factory=list)
     asked_from_pods: list[str] = field(default_factory=list)
-    kubes: list[Asker] = field(default_factory=list)
+    kubes: list[RequestCounter] = field(default_factory=list)
     """The clients whose requests are counted."""
 
-    def count(self, kubes: Iterable[Asker]) -> None:
+    def count(self, kubes: Iterable[RequestCounter]) -> None:
         """Count the requests of these clients; topologies of one run may share some."""
         for kube in kubes:
             if kube not in self.kubes:
                 self.kubes.append(kube)
 
     def detached(self) -> RunFacts:
-        """A copy for another process: clients are replaced by what they have requested so far."""
+        """A copy for another process: clients are replaced by their request counts."""
         return replace(self, kubes=[Tally(name=kube.name, requests=dict(kube.requests)) for kube in self.kubes])
 
     def add(self, other: RunFacts) -> None:
-        """Add those of a worker, which are about other topologies of the same run."""
+        """Add the facts of a worker, which ran other topologies of the same run."""
         self.provider, self.istio = self.provider or other.provider, self.istio or other.istio
         self.data_plane = self.data_plane or other.data_plane
         self.kubernetes |= other.kubernetes
@@ -160,8 +160,8 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
     }
 
 
-def api_requests(kubes: Iterable[Asker]) -> dict[str, Any]:
-    """How many requests clients have made: in all, by cluster, and by verb."""
+def api_requests(kubes: Iterable[RequestCounter]) -> dict[str, Any]:
+    """The numbers of requests of clients: in total, by cluster, and by verb."""
     clusters: Counter[str] = Counter()
     verbs: Counter[str] = Counter()
     for kube in kubes:
@@ -171,14 +171,14 @@ def api_requests(kubes: Iterable[Asker]) -> dict[str, Any]:
     return {"total": clusters.total(), "clusters": dict(clusters), "verbs": dict(sorted(verbs.items()))}
 
 
-def requests_line(kubes: Iterable[Asker]) -> str:
-    """The same for the end of a run on a terminal, in a line."""
-    told = api_requests(kubes)
-    return f"API requests: {told['total']} ({', '.join(f'{name} {n}' for name, n in told['clusters'].items())})"
+def requests_line(kubes: Iterable[RequestCounter]) -> str:
+    """The same as one line for the summary."""
+    requests = api_requests(kubes)
+    return f"API requests: {requests['total']} ({', '.join(f'{name} {n}' for name, n in requests['clusters'].items())})"
 
 
 def write_verdict(folder: Path, data: Mapping[str, Any]) -> Path:
-    """Write it into `folder`, which is made if need be; returns the file."""
+    """Write it into `folder`, which is created if missing; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILE_NAME
     path.write_text(yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=120))
@@ -210,18 +210,18 @@ class ReadVerdict:
     kubernetes: Mapping[str, str]
 
     def of(self, topology: str) -> tuple[Proof, ...]:
-        """Raises `BadInput` if the run was about other topologies."""
+        """Raises `BadInput` if the run was for other topologies."""
         if topology not in self.topologies:
             raise BadInput(
                 f"--verdict={self.path}",
-                f"it says nothing about {topology}",
+                f"it has no results for {topology}",
                 f"use --topology={' | '.join(self.topologies)}, or run the claims on {topology}",
             )
         return self.topologies[topology]
 
 
 def read_verdict(path: Path) -> ReadVerdict:
-    """Raises `BadInput` if it cannot be read, is no verdict, or holds no result."""
+    """Raises `BadInput` if it cannot be read, is not a verdict, or has no results."""
     text = read_text(f"--verdict={path}", path, REPAIR)
     try:
         data = yaml.safe_load(text)
@@ -232,12 +232,12 @@ def read_verdict(path: Path) -> ReadVerdict:
     if schema != SCHEMA:
         raise BadInput(f"--verdict={path}", f"its schema is {schema}, not {SCHEMA}", REPAIR)
     try:
-        topologies = {str(name): _proofs(told["claims"]) for name, told in data["topologies"].items()}
+        topologies = {str(name): _proofs(entry["claims"]) for name, entry in data["topologies"].items()}
         kubernetes = {str(name): str(version) for name, version in (data.get("kubernetes") or {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise BadInput(f"--verdict={path}", f"it is damaged: {problem!r}", REPAIR) from None
     if not topologies:
-        raise BadInput(f"--verdict={path}", "it holds no result", REPAIR)
+        raise BadInput(f"--verdict={path}", "it has no results", REPAIR)
     return ReadVerdict(path=path, topologies=topologies, kubernetes=kubernetes)
 
 

@@ -1,1 +1,1 @@
-"""A run: its settings, what it may do, its clusters, and the life of a mesh on them."""
+"""A run: its settings, permissions, clusters, and the lifecycle of the mesh on them."""

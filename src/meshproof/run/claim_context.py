@@ -1,4 +1,4 @@
-"""What a concurrent claim is given: its only argument."""
+"""The only argument of a concurrent claim."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from meshproof.workloads.testbed.shared import SharedTestBed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimContext:
-    """The mesh, what was read of it, and what claims share; `evidence` and `now` (its beginning) are the claim's own.
+    """The mesh, a snapshot of it, and what claims share; `evidence` and `now` (its start) are the claim's own.
 
-    `snapshot` is one reading of all clusters. `runner_access` is how gateways are called from outside of the mesh.
+    `snapshot` is of all clusters. `runner_access` calls gateways from outside of the mesh.
     """
 
     mesh: Mesh
@@ -34,13 +34,13 @@ class ClaimContext:
 
     @property
     def test_bed(self) -> TestBed:
-        """Services of our own with a probe in each cluster, when they are there.
+        """The test bed: our own Services with a probe in each cluster. Waits until it is ready.
 
-        Raises `ClaimFailed` if the mesh lets none be made, and `Broken` without `Isolation.PUSHES_CONFIG`.
+        Raises `ClaimFailed` if it cannot be created in this mesh, and `Broken` without `Isolation.PUSHES_CONFIG`.
         """
         return self.shared.test_bed()
 
     @property
     def fresh_pods(self) -> FreshPods:
-        """A new pod in each cluster, on their way. Raises `Broken` without `Isolation.PUSHES_CONFIG`."""
+        """A new pod in each cluster, being created. Raises `Broken` without `Isolation.PUSHES_CONFIG`."""
         return self.shared.fresh_pods()

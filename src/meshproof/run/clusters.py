@@ -1,4 +1,4 @@
-"""The clusters of a run: opened once, whatever the number of topologies."""
+"""The clusters of a run, opened once for all topologies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_INSTALLING,
     FOR_PULL_SECRET,
     NEEDED,
-    Rule,
+    AccessRule,
 )
 from meshproof.core.errors import BadInput
 from meshproof.core.progress import Narrator
@@ -27,7 +27,7 @@ from meshproof.run.settings import Settings
 
 @dataclass(slots=True, kw_only=True)
 class Clusters:
-    """The clusters, whether they end with the run, and the mesh that is on them now."""
+    """The clusters, whether they outlive the run, and the mesh that is on them."""
 
     provider: Provider
     ephemeral: bool
@@ -35,7 +35,7 @@ class Clusters:
 
 
 def open_provider(settings: Settings, narrator: Narrator) -> AbstractContextManager[Provider]:
-    """The provider that was chosen, as a context manager."""
+    """The chosen provider as a context manager."""
     if settings.attachment is not None:
         return open_kubeconfig(
             settings.attachment,
@@ -46,7 +46,7 @@ def open_provider(settings: Settings, narrator: Narrator) -> AbstractContextMana
         )
     if settings.making is not None:
         return open_maker(settings, settings.making, narrator)
-    from meshproof.providers.lab.api import open_lab  # needs pyroute2, which is not where we run inside a cluster
+    from meshproof.providers.lab.api import open_lab  # needs pyroute2, which is absent from the in-cluster image
 
     return open_lab(
         settings.lab_name,
@@ -59,14 +59,14 @@ def open_provider(settings: Settings, narrator: Narrator) -> AbstractContextMana
 
 
 def lab_releases(settings: Settings) -> tuple[Release, ...]:
-    """The releases of Istio that a lab must have for this run, first the one to be installed; none if all will do."""
+    """The releases of Istio that a lab must have for this run, first the one to be installed; empty if any will do."""
     target = find_release(settings.upgrade_to) if settings.upgrade_to else None
     start = find_release(settings.istio_version) if settings.istio_version else target and before(target)
     return tuple(dict.fromkeys(release for release in (start, target) if release))
 
 
-def rules_for(settings: Settings) -> tuple[Rule, ...]:
-    """The rights without which a run with these options cannot begin on clusters of others."""
+def rules_for(settings: Settings) -> tuple[AccessRule, ...]:
+    """The rights that a run with these options needs on existing clusters."""
     if settings.installs:
         return FOR_INSTALLING
     pulls = settings.attachment is not None and settings.attachment.pull_secret is not None
@@ -79,7 +79,7 @@ def rules_for(settings: Settings) -> tuple[Rule, ...]:
 
 
 def is_up_already(settings: Settings, narrator: Narrator) -> bool:
-    """Whether the clusters were there before this run."""
+    """Whether the clusters existed before this run."""
     if settings.attachment is not None:
         return True
     if settings.making is not None:
@@ -94,26 +94,26 @@ def no_mesh_to_verify(settings: Settings) -> BadInput:
     if settings.making is not None:
         return BadInput(
             f"--mesh=existing: {settings.provider} clusters of --lab-name={settings.lab_name}",
-            "no run has left them, so there is no mesh to verify",
-            "leave --mesh away, and keep the clusters for the next run with --keep",
+            "no earlier run has kept them, so there is no mesh to verify",
+            "omit --mesh, and keep the clusters for the next run with --keep",
         )
     return BadInput(
         f"--mesh=existing: lab {settings.lab_name}",
         "is not up, so there is no mesh to verify",
-        "start it with `meshproof lab up --topology=NAME`, or leave --mesh away",
+        "start it with `meshproof lab up --topology=NAME`, or omit --mesh",
     )
 
 
 @contextmanager
 def open_clusters(settings: Settings, narrator: Narrator) -> Iterator[Clusters]:
-    """Clusters for all topologies of the run. Where they outlive the run, the mesh does so only with `--keep`.
+    """Clusters for all topologies of the run. If they outlive the run, the mesh does so only with `--keep`.
 
-    Raises `BadInput` for settings that only the clusters show to be wrong.
+    Raises `BadInput` for settings that do not fit the clusters.
     """
     is_up = is_up_already(settings, narrator)
     if not settings.installs and not is_up:
         raise no_mesh_to_verify(settings)
-    # Clusters that were there before outlive the run, but those of kind and gke only with `--keep`.
+    # Clusters that existed before outlive the run, but those of kind and gke only with `--keep`.
     ephemeral = not settings.keep and (settings.making is not None or not is_up)
     with open_provider(settings, narrator) as provider:
         here = Clusters(provider=provider, ephemeral=ephemeral)

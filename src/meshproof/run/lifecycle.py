@@ -1,4 +1,4 @@
-"""The mesh of a topology on the clusters of a run: found or made, healed before, and left as a run leaves it."""
+"""The mesh of a topology on the clusters of a run: prepared, found or installed, and removed or kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.progress import Narrator
 from meshproof.detect.compare import as_found, must_agree
 from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
-from meshproof.install.attach import add_probes, attach, recognise, refuse_strangers, remove_probes
+from meshproof.install.attach import add_probes, attach_to_mesh, recognise, refuse_foreign_namespaces, remove_probes
 from meshproof.install.lifecycle import Installed, install_mesh, uninstall_mesh
 from meshproof.install.marker import is_marked
 from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
@@ -30,17 +30,17 @@ def connected_mesh(
     narrator: Narrator,
     facts: RunFacts,
 ) -> Mesh:
-    """Handles on the clusters: connected as the topology says, old faults healed, foreign meshes removed.
+    """Handles on the clusters: networks connected for the topology, old faults healed, other meshes removed.
 
-    With `--mesh=existing` they are left exactly as they are, but for an istiod that a killed run of ours has stopped.
-    What is there goes into `facts`. Raises `BadInput` where the clusters are not those of the topology.
+    With `--mesh=existing` they stay unchanged, except for an istiod that a killed run has stopped.
+    Fills in `facts`. Raises `BadInput` if the clusters are not those of the topology.
     """
     accesses = clusters.provider.clusters
     if missing := {c.name for c in topology.clusters} - {access.name for access in accesses}:
         raise BadInput(
             f"topology {topology.name}",
-            f"it wants cluster {', '.join(sorted(missing))}, there is {', '.join(a.name for a in accesses)}",
-            "run it by itself, or give the clusters the same names in all topologies",
+            f"it needs cluster {', '.join(sorted(missing))}, there is {', '.join(a.name for a in accesses)}",
+            "run it separately, or use the same cluster names in all topologies",
         )
     mesh = Mesh.of(topology, accesses, clusters.provider.toolbox)
     if not settings.installs:
@@ -52,7 +52,7 @@ def connected_mesh(
         for line in heal_leftovers(mesh, journal, clusters.provider.links):
             narrator.say(line)
         if _is_foreign(mesh):
-            with narrator.step("the mesh that was there is removed"):
+            with narrator.step("previous mesh removed"):
                 uninstall_mesh(mesh, narrator)
         clusters.provider.connect(topology)
     elif settings.attachment is not None:
@@ -65,7 +65,7 @@ def connected_mesh(
 
 @contextmanager
 def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narrator: Narrator) -> Iterator[Installed]:
-    """What the install saw on its way; of an existing mesh what there is to see now."""
+    """The observations of the install; for an existing mesh those of its current state."""
     if settings.installs:
         clusters.mesh = bare_mesh
         with narrator.step(f"mesh {bare_mesh.topology.name}"):
@@ -74,23 +74,23 @@ def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narr
         return
     if settings.attachment is not None:
         must_agree(bare_mesh, narrator)
-        refuse_strangers(bare_mesh)
+        refuse_foreign_namespaces(bare_mesh)
     else:
         recognise(bare_mesh)
     made = add_probes(bare_mesh, narrator)
     try:
-        yield attach(bare_mesh)
+        yield attach_to_mesh(bare_mesh)
     finally:
         remove_probes(made, narrator)
 
 
 def _start_what_we_stopped(mesh: Mesh, journal: Journal, settings: Settings, narrator: Narrator) -> None:
-    """On clusters of others an outage that was not healed ends now, or the run does."""
+    """On existing clusters, end an outage that was not healed, or end the run."""
     left = stopped_by_a_killed_run(mesh, journal)
     if left and not settings.may_disrupt:
         raise BadInput(
             f"istiod of {', '.join(left)}",
-            "a run that was killed has stopped it, and it was not started again",
+            "a killed run has stopped it and not started it again",
             f"run with {ALLOW_DISRUPTIVE.flag}, which starts it first",
         )
     for line in heal_leftovers(mesh, journal) if left else ():
@@ -98,7 +98,7 @@ def _start_what_we_stopped(mesh: Mesh, journal: Journal, settings: Settings, nar
 
 
 def _announce(mesh: Mesh, settings: Settings, narrator: Narrator) -> None:
-    """On clusters of others nothing is installed over what is there, and nothing without being told before."""
+    """On existing clusters, refuse to install over foreign objects, and announce what will be created."""
     refuse_foreign(mesh)
     must_be_dialled_from_elsewhere(mesh)
     for line in what_will_be_made(mesh.topology, keep=settings.keep):
@@ -106,5 +106,5 @@ def _announce(mesh: Mesh, settings: Settings, narrator: Narrator) -> None:
 
 
 def _is_foreign(mesh: Mesh) -> bool:
-    """Whether something is there that was not installed for this very topology."""
+    """Whether the clusters have a mesh other than exactly this topology's."""
     return not is_marked(mesh) and bool(leftovers(mesh))

@@ -1,4 +1,4 @@
-"""What a run was told of claims: which it is asked for at all, and what they may do on clusters that are not ours."""
+"""Which claims a run includes, and what they may do on existing clusters."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from meshproof.run.settings import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, UPGRADE_
 
 
 def unasked(claim: Claim, settings: Settings) -> str | None:
-    """Why nothing asks for a claim that says nothing without an option; None if it is asked for."""
+    """Why a claim that needs an option is not part of the run; None if it is."""
     return f"no {claim.option}" if claim.option == UPGRADE_TO.flag and not settings.upgrade_to else None
 
 
 def withheld(claim: Claim, settings: Settings) -> Unavailable | None:
-    """Why the user has not allowed the proof of a claim, with the option that would; None if it may be tried."""
+    """The error for a claim that the user has not allowed, naming the option; None if it may run."""
     if claim.disruptive and not settings.may_disrupt:
         return Unavailable(
-            f"breaking clusters that meshproof did not make, as {claim.code} must",
-            "it was not allowed",
+            f"breaking clusters that meshproof did not create, as {claim.code} must",
+            "not allowed by the options",
             ALLOW_DISRUPTIVE.flag,
         )
     if claim.credentials and not settings.may_make_credentials:
         return Unavailable(
-            f"{claim.credentials}, on clusters that meshproof did not make",
-            "it was not allowed",
+            f"{claim.credentials}, on clusters that meshproof did not create",
+            "not allowed by the options",
             ALLOW_CREDENTIALS.flag,
         )
     return None

@@ -1,4 +1,4 @@
-"""Every option once, as a record; help, checks and errors derive from it."""
+"""All options as records, from which help, checks and errors derive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KIND: Final = "kind"
 GKE: Final = "gke"
 PROVIDERS: Final = (LAB, ON_KUBECONFIG, KIND, GKE)
 MAKERS: Final = (KIND, GKE)
-"""Providers that make clusters with the command-line tools of others."""
+"""Providers that create clusters with other command-line tools."""
 INSTALL: Final = "install"
 EXISTING: Final = "existing"
 MESHES: Final = (INSTALL, EXISTING)
@@ -37,9 +37,9 @@ MESHES: Final = (INSTALL, EXISTING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option. An empty `metavar` means a switch; `default` None that it must be given or is derived.
+    """One option. An empty `metavar` means a switch; `default` None that it is required or derived.
 
-    A `repeated` one may be given several times; its value is a list.
+    A `repeated` option may be given several times; its value is a list.
     """
 
     flag: str
@@ -50,7 +50,7 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """The name under which pytest keeps its value; prefixed, since other plugins have options too."""
+        """The name under which pytest stores its value; prefixed, since other plugins have options too."""
         return "meshproof_" + self.flag.lstrip("-").replace("-", "_")
 
     @property
@@ -61,37 +61,37 @@ class Option:
 TOPOLOGY: Final = Option(
     flag="--topology",
     metavar="NAME|FILE|all",
-    help=f"which mesh to build and prove: {', '.join(available())}, a YAML file of your own, or all of these in turn "
-    "on the same clusters",
+    help=f"which mesh to build and verify: {', '.join(available())}, a YAML file of your own, or all of these "
+    "one after the other on the same clusters",
 )
 PROVIDER: Final = Option(
     flag="--provider",
     metavar="NAME",
-    help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} takes those that exist, {KIND} "
-    f"and {GKE} make them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options, or with "
-    "contexts in the topology's file)",
+    help=f"where clusters come from: {LAB} starts them on this machine, {ON_KUBECONFIG} uses existing ones, {KIND} "
+    f"and {GKE} create them with kind and gcloud (default: {LAB}, or {ON_KUBECONFIG} with one of its options, or with "
+    "contexts in the topology file)",
 )
 LAB_NAME: Final = Option(
     flag="--lab-name",
     metavar="NAME",
     default="default",
-    help=f"which lab to use; a lab that is up is used as it is. With {KIND} and {GKE}: a part of the clusters' names",
+    help=f"which lab to use; a running lab is used unchanged. With {KIND} and {GKE}: part of the clusters' names",
 )
 ISTIO_VERSION: Final = Option(
     flag=ISTIO_VERSION_FLAG,
     metavar="VERSION",
-    help="which of the releases of Istio that the lab can build is installed, for example 1.30 or 1.30.4 (default: "
-    "that of a lab that is up, the newest, or the one before the version of --upgrade-to)",
+    help="which release of Istio the lab builds and installs, for example 1.30 or 1.30.4 (default: "
+    "that of a running lab, the newest, or the one before the version of --upgrade-to)",
 )
 UPGRADE_TO: Final = Option(
     flag=UPGRADE_TO_FLAG,
     metavar="VERSION",
-    help="the version of Istio that UPGRADE claims are about: the check before it, and on the lab the upgrade itself, "
+    help="the target version of UPGRADE claims: the check before an upgrade, and on the lab the upgrade itself, "
     "in place and by revision, under load",
 )
-KEEP: Final = Option(flag=KEEP_FLAG, help="leave clusters and mesh for the next run")
+KEEP: Final = Option(flag=KEEP_FLAG, help="keep clusters and mesh for the next run")
 PLAN: Final = Option(
-    flag="--plan", help="print every command that would be run to get the clusters, and what for, and start nothing"
+    flag="--plan", help="print all commands that would create the clusters, with their purpose, and start nothing"
 )
 GKE_PROJECT: Final = Option(
     flag="--gke-project", metavar="ID", help=f"the project of the clusters of {GKE} (default: that of gcloud config)"
@@ -110,14 +110,14 @@ OUTAGE: Final = Option(
 MESH: Final = Option(
     flag="--mesh",
     metavar="install|existing",
-    help="install: make the mesh, or complete it, and remove it in the end; existing: verify what is there, and change "
-    "nothing but probe namespaces, which are removed again "
+    help="install: install or complete the mesh, and remove it at the end; existing: verify the mesh as it is, and "
+    "change nothing except probe namespaces, which are removed afterwards "
     f"(default: {EXISTING} on a kubeconfig, {INSTALL} on all others)",
 )
 KUBECONFIG: Final = Option(
     flag="--kubeconfig",
     metavar="FILE",
-    help="where the contexts are; several files joined as in the variable KUBECONFIG (default: KUBECONFIG, or "
+    help="file with the contexts; several files joined as in the variable KUBECONFIG (default: KUBECONFIG, or "
     "~/.kube/config)",
 )
 CLUSTER1_CONTEXT: Final = Option(
@@ -138,7 +138,7 @@ CONTEXT: Final = Option(
 ISTIOCTL: Final = Option(
     flag="--istioctl",
     metavar="FILE",
-    help="the istioctl that CONTROL-06 judges on a kubeconfig (default: the one in PATH, or the lab's), and that "
+    help="the istioctl that CONTROL-06 checks on a kubeconfig (default: the one in PATH, or the lab's), and that "
     f"installs on {KIND}, {GKE}, and with --mesh={INSTALL} on a kubeconfig, in its own version (default: the one in "
     "PATH)",
 )
@@ -146,33 +146,33 @@ CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    "client pods that are there; where a mesh is installed Istio's proxyv2)",
+    "existing client pods; when a mesh is installed Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    "are there; where a mesh is installed Istio's proxyv2)",
+    "exist; when a mesh is installed Istio's proxyv2)",
 )
 ISTIO_VALUES: Final = Option(
     flag="--istio-values",
     metavar="FILE",
-    help=f"for --mesh={INSTALL} on a kubeconfig: YAML that is laid over the spec of each cluster's IstioOperator, for "
-    "example hub and tag of a registry of one's own, or values.global.imagePullSecrets",
+    help=f"for --mesh={INSTALL} on a kubeconfig: YAML that is merged into the spec of each cluster's IstioOperator, "
+    "for example hub and tag of your own registry, or values.global.imagePullSecrets",
 )
 IMAGE_PULL_SECRET: Final = Option(
     flag="--image-pull-secret",
     metavar="NAMESPACE/NAME",
     help="the secret with which probe pods on a kubeconfig pull their images; it must be in every cluster, and is "
-    "copied into the namespaces that meshproof makes",
+    "copied into the namespaces that meshproof creates",
 )
 ALLOW_DISRUPTIVE: Final = Option(
     flag="--allow-disruptive",
-    help="let FAILOVER claims stop control planes of clusters that meshproof did not make",
+    help="let FAILOVER claims stop control planes of clusters that meshproof did not create",
 )
 ALLOW_CREDENTIALS: Final = Option(
     flag="--allow-credentials",
-    help="on clusters that meshproof did not make: let claims make credentials of the mesh for themselves, namely "
+    help="on clusters that meshproof did not create: let claims create mesh credentials for themselves, namely "
     "certificates signed with the key in secret cacerts, and tokens of service accounts",
 )
 MUTANTS: Final = Option(
@@ -183,13 +183,13 @@ MUTANTS: Final = Option(
 SLICE: Final = Option(
     flag="--slice",
     metavar="N",
-    help="for tests/sensitivity: N mutants, other ones each day, so that all have their turn on every topology",
+    help="for tests/sensitivity: N mutants, different ones each day, so that all are run on every topology over time",
 )
 PASSES: Final = Option(
     flag="--passes",
     metavar="N",
     default="1",
-    help="for tests/sensitivity: how often the claims are run on the mesh without a fault in the end",
+    help="for tests/sensitivity: how often the claims are run on the mesh without a fault at the end",
 )
 
 ATTACHING: Final = (
@@ -203,9 +203,9 @@ ATTACHING: Final = (
     IMAGE_PULL_SECRET,
     ISTIO_VALUES,
 )
-"""Options that mean nothing with the lab."""
+"""Options that do not apply to the lab."""
 CHOOSING: Final = (KUBECONFIG, CLUSTER1_CONTEXT, CLUSTER2_CONTEXT, CONTEXT)
-"""Those among them that say which clusters, and so which provider. A variable of the environment never does."""
+"""Those that select clusters, and so the provider. Environment variables never do."""
 FOR_GKE: Final = (GKE_PROJECT, GKE_ZONE)
 
 OPTIONS: Final = (
@@ -231,9 +231,9 @@ OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The options' values, checked. `topologies` is empty if none was chosen.
+    """The validated values of the options. `topologies` is empty if none was chosen.
 
-    `attachment` is there for clusters of a kubeconfig only, `making` for kind and gke only.
+    `attachment` is set for clusters of a kubeconfig only, `making` for kind and gke only.
     """
 
     topologies: tuple[Topology, ...]
@@ -258,7 +258,7 @@ class Settings:
 
     @property
     def again(self) -> str:
-        """What a command needs besides topology and claim to ask the same clusters once more."""
+        """The options for a further command on the same clusters, without topology and claim."""
         target = [f"{UPGRADE_TO.flag}={self.upgrade_to}"] if self.upgrade_to else []
         return " ".join([*target, self._where])
 
@@ -268,23 +268,23 @@ class Settings:
             return self._again_there(self.making)
         if self.attachment is None:
             return KEEP.flag
-        said = [f"{PROVIDER.flag}={self.provider}"]
-        said += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
-        said += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
-        return shlex.join(said)
+        flags = [f"{PROVIDER.flag}={self.provider}"]
+        flags += [self.attachment.source] if self.attachment.source.startswith(KUBECONFIG.flag) else []
+        flags += [f"{CONTEXT.flag}={name}={context.name}" for name, context in self.attachment.contexts.items()]
+        return shlex.join(flags)
 
     def _again_there(self, making: Making) -> str:
         named = {GKE_PROJECT: making.project, GKE_ZONE: making.zone}
         if self.lab_name != LAB_NAME.default:
             named[LAB_NAME] = self.lab_name
-        said = [f"{option.flag}={value}" for option, value in named.items() if value]
-        return shlex.join([f"{PROVIDER.flag}={self.provider}", *said, KEEP.flag])
+        flags = [f"{option.flag}={value}" for option, value in named.items() if value]
+        return shlex.join([f"{PROVIDER.flag}={self.provider}", *flags, KEEP.flag])
 
 
 def read_settings(
     values: Mapping[str, object], *, root: Path, environment: Mapping[str, str] = MappingProxyType({})
 ) -> Settings:
-    """Check the values (by `Option.dest`). Raises `BadInput` that names the option, the value and the legal ones."""
+    """Validate the values (by `Option.dest`). Raises `BadInput` with the option, the value and the valid ones."""
 
     def text(option: Option) -> str | None:
         value = values.get(option.dest)
@@ -295,12 +295,12 @@ def read_settings(
     ours = provider != ON_KUBECONFIG
     mesh = text(MESH) or (INSTALL if ours else EXISTING)
     if mesh not in MESHES:
-        raise BadInput(f"--mesh={mesh}", "there is no such way to get a mesh", f"use one of {', '.join(MESHES)}")
+        raise BadInput(f"--mesh={mesh}", "not a valid value", f"use one of {', '.join(MESHES)}")
     if _given((ISTIO_VALUES,), values) and (ours or mesh != INSTALL):
         raise BadInput(
             f"{ISTIO_VALUES.flag} with --provider={provider} --mesh={mesh}",
-            "nothing is installed with it there",
-            f"use --provider={ON_KUBECONFIG} --mesh={INSTALL}, or leave {ISTIO_VALUES.flag} away",
+            "it has no effect there",
+            f"use --provider={ON_KUBECONFIG} --mesh={INSTALL}, or omit {ISTIO_VALUES.flag}",
         )
     folder = text(REPORT_DIR)
     return Settings(
@@ -324,15 +324,15 @@ def read_settings(
 
 
 def _istio_version(values: Mapping[str, object], provider: str) -> str:
-    """What the lab is to install, as the number of one of its releases; empty if nothing is said."""
+    """The release for the lab to install, by its number; empty if not given."""
     given = values.get(ISTIO_VERSION.dest)
     if given is None:
         return ""
     if provider != LAB:
         raise BadInput(
             f"{ISTIO_VERSION.flag} with --provider={provider}",
-            "only the lab builds Istio; elsewhere the version is that of the mesh, or of istioctl",
-            f"name an istioctl of that version with {ISTIOCTL.flag}, or leave {ISTIO_VERSION.flag} away",
+            "only the lab builds Istio; with other providers the version is that of the mesh, or of istioctl",
+            f"name an istioctl of that version with {ISTIOCTL.flag}, or omit {ISTIO_VERSION.flag}",
         )
     return release_of(str(given), ISTIO_VERSION.flag).number
 
@@ -342,7 +342,7 @@ def _upgrade_to(given: str | None) -> str:
 
 
 def _provider(named: str | None, values: Mapping[str, object], topologies: tuple[Topology, ...]) -> str:
-    """The provider that was named, or the one that other options, or contexts in the topology's file, speak of."""
+    """The given provider, or the one implied by other options or by contexts in the topology file."""
     if named is not None and named not in PROVIDERS:
         raise BadInput(f"--provider={named}", "there is no such provider", f"use one of {', '.join(PROVIDERS)}")
     with_contexts = any(cluster.context for topology in topologies for cluster in topology.clusters)
@@ -351,14 +351,14 @@ def _provider(named: str | None, values: Mapping[str, object], topologies: tuple
     if given := _given(strange, values):
         raise BadInput(
             f"{given[0].flag} with --provider={provider}",
-            f"it speaks of clusters that exist, and {provider} makes its own",
-            f"use --provider={ON_KUBECONFIG}, or leave {given[0].flag} away",
+            f"it applies to existing clusters only, and {provider} creates its own",
+            f"use --provider={ON_KUBECONFIG}, or omit {given[0].flag}",
         )
     if provider != GKE and (given := _given(FOR_GKE, values)):
         raise BadInput(
             f"{given[0].flag} with --provider={provider}",
-            f"it means something for {GKE} only",
-            f"use --provider={GKE}, or leave {given[0].flag} away",
+            f"it applies to {GKE} only",
+            f"use --provider={GKE}, or omit {given[0].flag}",
         )
     return provider
 
@@ -395,7 +395,7 @@ def _pull_secret(values: Mapping[str, object]) -> PullSecret | None:
         return None
     namespace, _, name = str(given).partition("/")
     if not namespace or not name or "/" in name:
-        raise BadInput(f"{IMAGE_PULL_SECRET.flag}={given}", "it names no secret", "write it as NAMESPACE/NAME")
+        raise BadInput(f"{IMAGE_PULL_SECRET.flag}={given}", "not the name of a secret", "write it as NAMESPACE/NAME")
     return PullSecret(namespace=namespace, name=name)
 
 
@@ -410,7 +410,7 @@ def _istio_values(values: Mapping[str, object]) -> Mapping[str, object]:
         reason = str(problem).splitlines()[0]
         raise BadInput(f"{ISTIO_VALUES.flag}={given}", reason, "name a readable YAML file") from None
     if not isinstance(found, dict):
-        raise BadInput(f"{ISTIO_VALUES.flag}={given}", "it is no mapping", "write it as the spec of an IstioOperator")
+        raise BadInput(f"{ISTIO_VALUES.flag}={given}", "not a YAML mapping", "write it as the spec of an IstioOperator")
     return found
 
 
@@ -430,7 +430,7 @@ def _istioctl(values: Mapping[str, object]) -> Path | None:
 
 
 def istioctl_file(given: Path) -> Path:
-    """The program that was named. Raises `BadInput` if it is none."""
+    """The given program. Raises `BadInput` if it is not executable."""
     return program_file(f"{ISTIOCTL.flag}={given}", given, f"name the program istioctl, or omit {ISTIOCTL.flag}")
 
 
@@ -443,7 +443,7 @@ _BY_PLACE: Final = (CLUSTER1_CONTEXT, CLUSTER2_CONTEXT)
 
 
 def choose_topology() -> BadInput:
-    """The error for a run that needs a mesh and was not told which."""
+    """The error for a run that needs a mesh but has no --topology."""
     return BadInput(
         "--topology is missing", "there is no default mesh", f"use --topology={' | '.join((*available(), ALL))}"
     )
@@ -456,7 +456,7 @@ def _topologies(value: str | None) -> tuple[Topology, ...]:
         return (load_topology(value),)
     loaded = tuple(load_topology(name) for name in available())
     if not loaded:
-        raise BadInput(f"--topology={ALL}", "there is no topology", "put one into topologies/")
+        raise BadInput(f"--topology={ALL}", "there is no topology", "put a file into topologies/")
     return loaded
 
 
@@ -466,7 +466,7 @@ def _outage(value: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 5 <= seconds <= 3600:
-        raise BadInput(f"--outage={value}", "not a number of seconds that makes sense here", "use 5 to 3600")
+        raise BadInput(f"--outage={value}", "not a valid number of seconds", "use 5 to 3600")
     return seconds
 
 

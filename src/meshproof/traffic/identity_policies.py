@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from meshproof.probes.http_batch import Reply, told_replies
+from meshproof.probes.http_batch import HttpReply, summarize_replies
 from meshproof.workloads.testbed.names import GUARDED
 
 # Status below `/guarded`: a policy there allows or denies the client's own identity, or another one.
@@ -17,10 +17,10 @@ MEANING = {
 }
 
 
-def guard_problems(replies: Sequence[Sequence[Reply]]) -> list[str]:
+def guard_problems(replies: Sequence[Sequence[HttpReply]]) -> list[str]:
     """Judge the replies to each guarded path, in the order of `EXPECTED`."""
     problems = []
     for (path, status), got in zip(EXPECTED.items(), replies, strict=True):
         if {reply.status for reply in got} != {status}:
-            problems.append(f"{GUARDED}/{path} ({MEANING[path]}): {told_replies(got)}, expected HTTP {status}")
+            problems.append(f"{GUARDED}/{path} ({MEANING[path]}): {summarize_replies(got)}, expected HTTP {status}")
     return problems

@@ -13,7 +13,7 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.http_batch import Call, Reply, call_from_pod, told_replies
+from meshproof.probes.http_batch import HttpCall, HttpReply, http_calls_from_pod, summarize_replies
 from meshproof.workloads.testbed.configuration import EJECTED_AFTER, EJECTED_S, EJECTION_LAG_S
 from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import FAIL_HEADER, FAILOVER, PORT_HTTP
@@ -30,19 +30,19 @@ def drill_failover(snapshot: Snapshot, test_bed: TestBed, cluster: Cluster) -> l
     """Requests while all is healthy, while the own cluster's probe fails for this client, and afterwards."""
     pod, url, count = snapshot.of(cluster).client, test_bed.url(FAILOVER), SAMPLES.local
     must_prefer_its_own(test_bed, cluster, pod)
-    (healthy,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=count)])
-    failing_call = Call(
+    (healthy,) = http_calls_from_pod(cluster.kube, pod, [HttpCall(url=url, count=count)])
+    failing_call = HttpCall(
         url=url,
         count=SAMPLES.failing,
         headers={FAIL_HEADER: cluster.name},
         options=("--rate", f"{SAMPLES.failing_rate_hz:g}/s"),
     )
-    (failing,) = call_from_pod(cluster.kube, pod, [failing_call])
+    (failing,) = http_calls_from_pod(cluster.kube, pod, [failing_call])
 
     def back() -> None:
-        (seen,) = call_from_pod(cluster.kube, pod, [Call(url=url, count=SAMPLES.repeated)])
+        (seen,) = http_calls_from_pod(cluster.kube, pod, [HttpCall(url=url, count=SAMPLES.repeated)])
         if {reply.outcome for reply in seen} != {cluster.name}:
-            raise NotYet(f"{told_replies(seen)}")
+            raise NotYet(f"{summarize_replies(seen)}")
 
     problems = failover_problems(cluster.name, healthy, failing)
     what = f"{cluster}'s own endpoints serve again after their errors have ended"
@@ -64,7 +64,7 @@ def must_prefer_its_own(test_bed: TestBed, cluster: Cluster, pod: PodFacts) -> N
     eventually(check, what=what, timeout_s=DEADLINES.configuration_s, error=ClaimFailed)
 
 
-def failover_problems(own: str, healthy: Sequence[Reply], failing: Sequence[Reply]) -> list[str]:
+def failover_problems(own: str, healthy: Sequence[HttpReply], failing: Sequence[HttpReply]) -> list[str]:
     """Judge replies before and during the fault: as many errors as outlier detection needs, then none."""
     strayed = [reply.outcome for reply in healthy if reply.outcome != own]
     problems = (
@@ -74,7 +74,9 @@ def failover_problems(own: str, healthy: Sequence[Reply], failing: Sequence[Repl
     )
     first = failing[:EJECTED_AFTER]
     if [reply.status for reply in first] != [500] * len(first):
-        problems.append(f"the first {len(first)} requests during the fault did not go to {own}: {told_replies(first)}")
+        problems.append(
+            f"the first {len(first)} requests during the fault did not go to {own}: {summarize_replies(first)}"
+        )
     rest = sent_between(EJECTION_LAG_S, EJECTED_S, failing[EJECTED_AFTER:])
     lag = f"{EJECTION_LAG_S:g} s after {EJECTED_AFTER} errors"
     if kept := [reply.outcome for reply in rest if not reply.ok or reply.server == own]:
@@ -84,7 +86,7 @@ def failover_problems(own: str, healthy: Sequence[Reply], failing: Sequence[Repl
     return problems
 
 
-def sent_between(after_s: float, before_s: float, replies: Sequence[Reply]) -> list[Reply]:
+def sent_between(after_s: float, before_s: float, replies: Sequence[HttpReply]) -> list[HttpReply]:
     """The replies to requests that were sent within that time, at a constant rate or as soon as there was an answer."""
     found, begun = [], 0.0
     for reply in replies:

@@ -9,7 +9,7 @@ from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.http_batch import Call, Reply, call_from_pod
+from meshproof.probes.http_batch import HttpCall, HttpReply, http_calls_from_pod
 from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import LISTEN_HTTP, LISTEN_OPEN, service_of
 
@@ -21,9 +21,9 @@ def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, serve
     refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
     refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
     serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
-    calls = [Call(url=f"http://{target}/") for target in (*refusing, *serving)]
-    plain = call_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect_s)
-    (meshed,) = call_from_pod(client.kube, facts.client, [Call(url=test_bed.url(service_of(server)))])
+    calls = [HttpCall(url=f"http://{target}/") for target in (*refusing, *serving)]
+    plain = http_calls_from_pod(client.kube, facts.outside, calls, timeout_s=DEADLINES.connect_s)
+    (meshed,) = http_calls_from_pod(client.kube, facts.client, [HttpCall(url=test_bed.url(service_of(server)))])
     return strict_problems(
         dict(zip(refusing, (replies[0] for replies in plain), strict=False)),
         dict(zip(serving, (replies[0] for replies in plain[len(refusing) :]), strict=True)),
@@ -32,7 +32,9 @@ def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, serve
     )
 
 
-def strict_problems(refusing: dict[str, Reply], serving: dict[str, Reply], meshed: Reply, server: str) -> list[str]:
+def strict_problems(
+    refusing: dict[str, HttpReply], serving: dict[str, HttpReply], meshed: HttpReply, server: str
+) -> list[str]:
     """Judge plain text to strict and to open ports, and the mesh client's request."""
     problems = [f"plain text to {where} was answered: {r.outcome}" for where, r in refusing.items() if r.status]
     problems += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from meshproof.core.deadlines import SAMPLES
-from meshproof.probes.http_batch import Call, Reply, told_replies
+from meshproof.probes.http_batch import HttpCall, HttpReply, summarize_replies
 from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import PORT_GRPC, PORT_HTTP, PORT_TCP
 
@@ -13,24 +13,26 @@ from meshproof.workloads.testbed.names import PORT_GRPC, PORT_HTTP, PORT_TCP
 PROTOCOLS: Mapping[str, str] = {"http": "HTTP/1.1", "grpc": "HTTP/2", "tcp": "HTTP/1.1"}
 
 
-def protocol_calls(test_bed: TestBed, service: str, count: int = SAMPLES.repeated) -> dict[str, Call]:
+def protocol_calls(test_bed: TestBed, service: str, count: int = SAMPLES.repeated) -> dict[str, HttpCall]:
     """One call per protocol. A TCP connection is balanced once, so each request there has one of its own."""
     post = ("--http2-prior-knowledge", "-X", "POST", "-H", "content-type: application/grpc", "-H", "te: trailers")
     return {
-        "http": Call(url=test_bed.url(service, port=PORT_HTTP), count=count),
-        "grpc": Call(url=test_bed.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True),
-        "tcp": Call(url=test_bed.url(service, port=PORT_TCP), count=count, fresh=True),
+        "http": HttpCall(url=test_bed.url(service, port=PORT_HTTP), count=count),
+        "grpc": HttpCall(
+            url=test_bed.url(service, "/probe/Ask", port=PORT_GRPC), count=count, options=post, fresh=True
+        ),
+        "tcp": HttpCall(url=test_bed.url(service, port=PORT_TCP), count=count, fresh=True),
     }
 
 
-def protocol_problems(seen: Mapping[str, Sequence[Reply]], servers: set[str]) -> list[str]:
+def protocol_problems(seen: Mapping[str, Sequence[HttpReply]], servers: set[str]) -> list[str]:
     """Judge replies by protocol: answered by all these servers, in that protocol, and TCP not parsed as HTTP."""
     problems = []
     for protocol, replies in seen.items():
         answered = {reply.outcome for reply in replies}
         if answered != servers:
             wanted = " and ".join(sorted(servers))
-            problems.append(f"{protocol}: answered by {told_replies(replies)}, expected {wanted}")
+            problems.append(f"{protocol}: answered by {summarize_replies(replies)}, expected {wanted}")
             continue
         spoken = {reply.protocol for reply in replies}
         if spoken != {PROTOCOLS[protocol]}:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from meshproof.gateways.handshakes import dialled
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
-from meshproof.probes.mtls_clients import PROPER, Attempt, Reply, call_from_pod, callers
+from meshproof.probes.mtls_clients import PROPER, Attempt, AttemptReply, attempts_from_pod, callers
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN
 
 
-def try_each_caller(snapshot: Snapshot, client: Cluster, server: Cluster) -> list[tuple[Attempt, Reply]]:
+def try_each_caller(snapshot: Snapshot, client: Cluster, server: Cluster) -> list[tuple[Attempt, AttemptReply]]:
     """Dial the application in `server` from `client` with each certificate, and with none; replies by attempt."""
     who = callers(snapshot.issuer_of(client), snapshot.mesh.topology.trust_domain)
     attempts = [
@@ -17,11 +17,11 @@ def try_each_caller(snapshot: Snapshot, client: Cluster, server: Cluster) -> lis
         for address, port in dialled(snapshot, client, server)
         for caller in (*who, PROPER)
     ]
-    replies = call_from_pod(client.kube, snapshot.of(client).outside, attempts, who)
+    replies = attempts_from_pod(client.kube, snapshot.of(client).outside, attempts, who)
     return list(zip(attempts, replies, strict=True))
 
 
-def caller_problems(caller: str, reply: Reply) -> list[str]:
+def caller_problems(caller: str, reply: AttemptReply) -> list[str]:
     """What is wrong with the answer to a client with that certificate, or with its rejection."""
     if caller == PROPER:
         good = reply.status == 200

@@ -61,7 +61,7 @@ def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
     route = {
         "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
         "retries": RETRIES,
-        "headers": {"response": {"add": dict(names.TELLING_HEADERS)}},
+        "headers": {"response": {"add": dict(names.DIAGNOSTIC_HEADERS)}},
     }
     found = [(cluster, service) for cluster in mesh.clusters]
     for primary in mesh.primaries:

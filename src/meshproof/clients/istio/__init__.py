@@ -1,1 +1,1 @@
-"""Clients of Istio: istioctl, istiod's debug interface, xDS dumps, configuration objects, facts about its releases."""
+"""Clients of Istio: istioctl, istiod's debug interface, xDS dumps, configuration objects, release facts."""

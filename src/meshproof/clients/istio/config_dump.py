@@ -1,7 +1,7 @@
-"""Clusters, listeners and routes of one proxy, as istiod would send them and as Envoy holds them.
+"""Clusters, listeners and routes of one proxy, as istiod would send them and as Envoy has them.
 
-Both tell them as an `envoy.admin.v3.ConfigDump` in JSON. istiod (`/debug/config_dump?proxyID=`) writes fields in
-camelCase, Envoy (`/config_dump`) as they stand in the definition. `istioctl proxy-status POD` compares the same two.
+Both return an `envoy.admin.v3.ConfigDump` in JSON. istiod (`/debug/config_dump?proxyID=`) writes fields in
+camelCase, Envoy (`/config_dump`) as in the proto definition. `istioctl proxy-status POD` compares the same two.
 """
 
 from __future__ import annotations
@@ -17,40 +17,42 @@ from meshproof.clients.kubernetes.client import Json, Kube
 from meshproof.core.errors import Broken
 from meshproof.core.structural_diff import differences
 
-Held = Mapping[str, Json]
-"""By kind and name (`cluster outbound|80||shop.ns.svc.cluster.local`) what is in it, fields in camelCase."""
+ProxyConfig = Mapping[str, Json]
+"""By kind and name (`cluster outbound|80||shop.ns.svc.cluster.local`) its content, fields in camelCase."""
 
 REDACTED: Final = "[redacted]"
-"""What Envoy tells in place of what may be secret."""
+"""Envoy's replacement for values that may be secret."""
 
 
-def wanted(kube: Kube, replica: str, proxy: str) -> Held:
-    """What this istiod would send to a proxy (`<pod>.<namespace>`) that is connected to it, made anew."""
+def istiod_config(kube: Kube, replica: str, proxy: str) -> ProxyConfig:
+    """The configuration that this istiod generates for a connected proxy (`<pod>.<namespace>`)."""
     return parse_dump(istiod.debug(kube, replica, f"config_dump?proxyID={proxy}"), f"istiod {replica} on {kube.name}")
 
 
-def held(kube: Kube, namespace: str, pod: str) -> Held:
-    """What a proxy works with. A listener that it has no good form of has its `errorState` in place of it."""
+def proxy_config(kube: Kube, namespace: str, pod: str) -> ProxyConfig:
+    """A proxy's active configuration. A listener without an accepted version has its `errorState` instead."""
     return parse_dump(envoy.admin(kube, namespace, pod, "/config_dump"), f"{namespace}/{pod} on {kube.name}")
 
 
-def parse_dump(text: str, whose: str) -> Held:
+def parse_dump(text: str, whose: str) -> ProxyConfig:
     try:
         parts = camel(json.loads(text))["configs"]
     except (ValueError, KeyError, TypeError):
-        raise Broken(f"config dump of {whose}", f"it cannot be read: {text[:200]!r}", "is it connected?") from None
+        raise Broken(
+            f"config dump of {whose}", f"cannot be parsed: {text[:200]!r}", "check that the proxy is connected"
+        ) from None
     return {f"{kind} {thing['name']}": thing for part in parts for kind, thing in things(part)}
 
 
 def things(part: Json) -> Iterator[tuple[str, Json]]:
-    """Kind and content of what is in one part of a dump, fields in camelCase."""
+    """Kind and content of the resources in one part of a dump, fields in camelCase."""
     match str(part.get("@type")).rpartition(".")[2]:
         case "ClustersConfigDump":
             for each in part.get("dynamicActiveClusters") or []:
                 yield "cluster", each["cluster"]
         case "ListenersConfigDump":
             for each in part.get("dynamicListeners") or []:
-                # One that has only a drainingState was removed: it lives on for the sake of its connections.
+                # One that has only a drainingState was removed: it remains until its connections are closed.
                 if "activeState" in each:
                     yield "listener", each["activeState"]["listener"]
                 elif "errorState" in each:
@@ -61,7 +63,7 @@ def things(part: Json) -> Iterator[tuple[str, Json]]:
 
 
 def camel(value: Any) -> Any:
-    """A value with the names of all its fields in camelCase."""
+    """A value with all field names in camelCase."""
     if isinstance(value, dict):
         return {_SNAKE.sub(lambda found: found[1].upper(), key): camel(each) for key, each in value.items()}
     return [camel(each) for each in value] if isinstance(value, list) else value
@@ -71,12 +73,12 @@ _SNAKE: Final = re.compile(r"_([a-z0-9])")
 
 
 def difference(wants: object, holds: object, path: str = "") -> str:
-    """The first place in which two parts differ, with what both say there; empty if they are the same."""
-    found = next(differences(wants, holds, path, same=lambda wanted, held: held in (wanted, REDACTED)), None)
+    """The first difference between two resources, with both values; empty if they are equal."""
+    found = next(differences(wants, holds, path, same=lambda sent, held: held in (sent, REDACTED)), None)
     if found is None:
         return ""
-    where, wanted, held = found
-    return f"{where}: istiod says {_shown(wanted)}, the proxy has {_shown(held)}"
+    where, sent, held = found
+    return f"{where}: istiod has {_shown(sent)}, the proxy has {_shown(held)}"
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Istio's configuration objects: where istiod reads them, what is there, and ours for the time of a probe."""
+"""Istio's configuration objects: the kinds that istiod reads, those of a cluster, and temporary ones of probes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: Final = (
     "AuthorizationPolicy",
     "Telemetry",
 )
-"""The kinds of which istiod reads objects in a config cluster, as far as people write them by hand."""
+"""The kinds of objects that istiod reads in a config cluster and that people write by hand."""
 
 _GROUPS: Final[Mapping[str, str]] = {
     "EnvoyFilter": "networking.istio.io/v1alpha3",
@@ -34,11 +34,11 @@ _GROUPS: Final[Mapping[str, str]] = {
 }
 
 PROBE_DOMAIN: Final = "meshproof.invalid"
-"""Of host names that nobody can own (RFC 2606), for routes of our own."""
+"""Domain that cannot be registered (RFC 2606), for our own routes."""
 
 
 def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
-    """A configuration object of ours."""
+    """A configuration object with our label."""
     group = _GROUPS.get(kind, "networking.istio.io/v1")
     return {"apiVersion": group, "kind": kind, "metadata": metadata(name, namespace), "spec": spec}
 
@@ -46,7 +46,7 @@ def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
 def opened(
     name: str, namespace: str, selectors: Sequence[Mapping[str, str]], servers: Sequence[Json]
 ) -> tuple[Json, ...]:
-    """A Gateway for each of these selections of pods, all with the same servers; the first has the plain name."""
+    """One Gateway per pod selector, all with the same servers; the first has the plain name."""
     return tuple(
         istio(
             "Gateway",
@@ -59,7 +59,7 @@ def opened(
 
 
 def ingress_server(hosts: Iterable[str]) -> Json:
-    """What an ingress gateway opens for requests to these hosts."""
+    """The server of an ingress gateway for requests to these hosts."""
     return {"port": {"number": names.PORT_INGRESS, "name": "http", "protocol": "HTTP"}, "hosts": list(hosts)}
 
 
@@ -67,8 +67,8 @@ def names_of(items: Iterable[Json]) -> list[str]:
     return [item["metadata"]["name"] for item in items]
 
 
-def objects_of(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
-    """All objects of these kinds in one cluster; a kind whose CRD is not there has none."""
+def config_objects(kube: Kube, kinds: Sequence[str] = KINDS) -> list[Json]:
+    """All objects of these kinds in one cluster; a kind without a CRD has none."""
 
     def read(kind: str) -> list[Json]:
         try:
@@ -88,7 +88,7 @@ def place_of(item: Json) -> str:
 
 
 def is_probe(item: Json) -> bool:
-    """Whether a probe of ours made it, of this run or of one that has just ended: it will be gone soon."""
+    """Whether a probe created it, of this run or of one that has just ended: it is temporary."""
     meta = item["metadata"]
     return str(meta["name"]).startswith(PROBE_PREFIX) or names.is_probe_namespace(str(meta["namespace"]))
 
@@ -97,7 +97,7 @@ PROBE_PREFIX: Final = "meshproof-probe-"
 
 
 def probe_route(word: str) -> tuple[str, Json]:
-    """A VirtualService for a host that nobody has, answered by the proxy itself; also returns the host."""
+    """A VirtualService for an unused host, answered by the proxy itself; also returns the host."""
     name = f"{PROBE_PREFIX}{word}-{uuid.uuid4().hex[:8]}"
     host = f"{name}.{PROBE_DOMAIN}"
     spec = {"hosts": [host], "http": [{"directResponse": {"status": 200, "body": {"string": word}}}]}

@@ -1,4 +1,4 @@
-"""istiod's debug endpoints, asked from inside its pod, parsed into records.
+"""istiod's debug endpoints, queried from inside its pod, parsed into records.
 
 `pilot-discovery request` dials 127.0.0.1:15014, and requests from localhost need no credentials
 (istio.io/istio, pilot/pkg/xds/debug.go, `allowAuthenticatedOrLocalhost`).
@@ -19,12 +19,12 @@ from meshproof.core.errors import Broken
 CONTAINER: Final = "discovery"
 SYNCED: Final = "synced"
 REJECTED: Final = " rejected: "
-"""What a proxy that sent something back is told of with."""
+"""Separator in the text about a proxy that rejected a resource."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownCluster:
-    """A cluster that an istiod reads from; `secret` is empty for its own. `status` is `synced` when all is healthy."""
+    """A cluster that an istiod reads; `secret` is empty for its own. `status` is `synced` if it is healthy."""
 
     cluster: str
     secret: str
@@ -42,7 +42,7 @@ class ResourceSync:
 
     @property
     def problem(self) -> str | None:
-        """What is wrong, or None; nothing sent is fine, since then nothing was asked for."""
+        """The problem, or None; nothing sent is fine, since then nothing was requested."""
         if self.error:
             return f"{self.kind}{REJECTED}{self.error[:300]}"
         if self.sent != self.acked:
@@ -66,7 +66,7 @@ class ProxySync:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class NetworkGateway:
-    """A gateway into a network, as an istiod would put it into other networks' endpoints."""
+    """A network's gateway, which istiod uses as endpoint for clients on other networks."""
 
     network: str
     cluster: str
@@ -76,7 +76,7 @@ class NetworkGateway:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustDomains:
-    """The trust domain of a mesh configuration, and the others that it takes for the same."""
+    """The trust domain of a mesh configuration, and its aliases."""
 
     own: str
     aliases: frozenset[str]
@@ -86,17 +86,17 @@ class TrustDomains:
 
 
 def trust_domains(kube: Kube, pod: str) -> TrustDomains:
-    """What this replica goes by now, whatever its ConfigMap says."""
+    """The trust domains that this replica uses now, which may differ from its ConfigMap."""
     return parse_trust_domains(debug(kube, pod, "mesh"))
 
 
 def clusterz(kube: Kube, pod: str) -> tuple[KnownCluster, ...]:
-    """The clusters that this replica knows, its own included."""
+    """The clusters that this replica reads, including its own."""
     return parse_clusterz(debug(kube, pod, "clusterz"))
 
 
 def syncz(kube: Kube, pod: str) -> tuple[ProxySync, ...]:
-    """The proxies that are connected to this replica now."""
+    """The proxies that are connected to this replica."""
     return parse_syncz(debug(kube, pod, "syncz"))
 
 
@@ -111,7 +111,7 @@ def version(kube: Kube, pod: str) -> str:
 
 
 def debug(kube: Kube, pod: str, name: str) -> str:
-    """What a debug endpoint (`syncz`) of one replica answers."""
+    """The response of one replica's debug endpoint, for example `syncz`."""
     return _get(kube, pod, f"/debug/{name}")
 
 
@@ -165,7 +165,9 @@ def parse_trust_domains(text: str) -> TrustDomains:
     except yaml.YAMLError:
         parsed = None
     if not isinstance(parsed, dict):
-        raise Broken("mesh configuration", f"not a mapping: {text[:200]!r}", "is this Istio version known?")
+        raise Broken(
+            "mesh configuration", f"not a mapping: {text[:200]!r}", "check that this version of Istio is supported"
+        )
     return TrustDomains(
         own=str(parsed.get("trustDomain") or ""),
         aliases=frozenset(str(alias) for alias in parsed.get("trustDomainAliases") or []),
@@ -173,13 +175,17 @@ def parse_trust_domains(text: str) -> TrustDomains:
 
 
 def _entries(text: str, what: str) -> list[dict[str, Any]]:
-    """The list that every one of these endpoints answers with; Go writes an empty list as `null`."""
+    """The list that each of these endpoints returns; Go writes an empty list as `null`."""
     try:
         parsed = json.loads(text)
     except ValueError:
-        raise Broken(f"/debug/{what} of istiod", f"not JSON: {text[:200]!r}", "is this Istio version known?") from None
+        raise Broken(
+            f"/debug/{what} of istiod", f"not JSON: {text[:200]!r}", "check that this version of Istio is supported"
+        ) from None
     if not isinstance(parsed, list | None):
-        raise Broken(f"/debug/{what} of istiod", f"not a list: {text[:200]!r}", "is this Istio version known?")
+        raise Broken(
+            f"/debug/{what} of istiod", f"not a list: {text[:200]!r}", "check that this version of Istio is supported"
+        )
     return parsed or []
 
 

@@ -1,14 +1,14 @@
-"""What istiod needs of another cluster: the rights of the account whose token is in the remote secret."""
+"""The rights that istiod needs in another cluster, for the account whose token is in the remote secret."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from meshproof.clients.kubernetes.rbac import READ
-from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import AccessRule as Right
 
 READER_SOURCE: Final = "istio/istio, manifests/charts/istio-control/istio-discovery/templates/reader-clusterrole.yaml"
-"""The role that gives them; the same in 1.30 and 1.31. It gives more, for features that are optional."""
+"""The role that grants them, the same in 1.30 and 1.31. It grants more, for optional features."""
 
 READER_RIGHTS: Final = (
     Right(group="", resources=("namespaces", "nodes", "pods", "services", "secrets", "configmaps"), verbs=READ),
@@ -18,13 +18,13 @@ READER_RIGHTS: Final = (
     Right(group="authentication.k8s.io", resources=("tokenreviews",), verbs=("create",)),
     Right(group="authorization.k8s.io", resources=("subjectaccessreviews",), verbs=("create",)),
 )
-"""For every cluster that it reads (pilot/pkg/serviceregistry/kube/controller, pkg/kube/multicluster).
+"""For every cluster that istiod reads (pilot/pkg/serviceregistry/kube/controller, pkg/kube/multicluster).
 
-`configmaps` since 1.29, for the trust domain that is written there.
+`configmaps` since 1.29, for the trust domain in them.
 """
 
-# Not `validatingwebhookconfigurations`, though the role has them: istiod watches and patches those of its own cluster
-# alone (pilot/pkg/bootstrap/validation.go, pkg/revisions/tag_watcher.go); a remote's are written by istioctl.
+# Without `validatingwebhookconfigurations`, though in the role: istiod watches and patches those of its own cluster
+# only (pilot/pkg/bootstrap/validation.go, pkg/revisions/tag_watcher.go); a remote's are written by istioctl.
 REMOTE_RIGHTS: Final = (
     Right(group="", resources=("configmaps",), verbs=("create", "update")),
     Right(
@@ -33,9 +33,9 @@ REMOTE_RIGHTS: Final = (
         verbs=(*READ, "update", "patch"),
     ),
 )
-"""For a cluster that it controls besides: to elect a leader, to write its root, and to patch it into webhooks."""
+"""In addition for a cluster that it controls: for leader election, and to write its root and patch it into webhooks."""
 
 
 def reader_rights(*, controlled: bool) -> tuple[Right, ...]:
-    """What the account needs in a cluster which that istiod only reads, or `controlled` by it."""
+    """The rights that the account needs in a cluster that istiod only reads, or one `controlled` by it."""
     return (*READER_RIGHTS, *REMOTE_RIGHTS) if controlled else READER_RIGHTS

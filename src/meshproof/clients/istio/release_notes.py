@@ -1,6 +1,6 @@
-"""What releases of Istio want and changed, as data. Each record says where it is written, or is not here.
+"""Requirements and changes of Istio releases as data. Every record names its source.
 
-`istio.io` is the documentation of the release that is named, paths are those of the repository istio/istio in the
+`istio.io` is the documentation of the named release, paths are those of the repository istio/istio in the
 source of 1.30 or 1.31.
 """
 
@@ -12,7 +12,7 @@ from typing import Final
 from meshproof.core.versions import Version
 
 LAST_KNOWN: Final = Version(1, 31)
-"""The last release whose source and notes are behind these records."""
+"""The latest release covered by these records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,8 @@ KUBERNETES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """An environment variable of istiod that a release no longer reads. `instead` is what holds, or is to be used."""
+    """An environment variable of istiod that a release no longer reads. `instead` is the replacement or the new
+    behaviour."""
 
     name: str
     since: Version
@@ -79,7 +80,7 @@ REMOVED: Final = (
     Removed(
         name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
         since=Version(1, 31),
-        instead="gateways always make a span for each upstream request: see that tracing can take them",
+        instead="gateways always create a span for each upstream request: check the capacity of the tracing backend",
         source="istio.io, 1.31 Upgrade Notes; releasenotes/notes/remove-spawn-upstream-span-for-gateway.yaml",
     ),
 )
@@ -87,10 +88,10 @@ REMOVED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """An environment variable of istiod with another default than before.
+    """An environment variable of istiod whose default has changed.
 
-    `now` is what the default does, `before` the value that keeps things as they were. `touches` is the key in
-    `ClusterSeen.configured` of what it changes; empty if nothing that can be looked for tells.
+    `now` is the effect of the new default, `before` the value for the old behaviour. `touches` is the key in
+    `ClusterSeen.configured` of the affected configuration; empty if that cannot be detected.
     """
 
     name: str
@@ -116,42 +117,42 @@ CHANGED: Final = (
     Changed(
         name="PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY",
         since=Version(1, 28),
-        now="gateways make a span for each upstream request",
+        now="gateways create a span for each upstream request",
         before="false",
         source="istio/istio, manifests/helm-profiles/compatibility-version-1.27.yaml",
     ),
     Changed(
         name="DISABLE_TRACK_REMAINING_CB_METRICS",
         since=Version(1, 29),
-        now="proxies no longer count what circuit breakers have left",
+        now="proxies no longer report the remaining capacity of circuit breakers",
         before="false",
         source="istio/istio, manifests/helm-profiles/compatibility-version-1.28.yaml",
     ),
     Changed(
         name="ENABLE_DEBUG_ENDPOINT_AUTH",
         since=Version(1, 29),
-        now="istiod's debug endpoints tell other namespaces than its own hardly anything",
+        now="istiod's debug endpoints return hardly any data to namespaces other than its own",
         before="false",
         source="istio.io, 1.29 Upgrade Notes; istio/istio, pilot/pkg/features/pilot.go",
     ),
     Changed(
         name="PILOT_SIDECAR_PICK_BEST_SERVICE_NAMESPACE",
         since=Version(1, 30),
-        now="of services with one host in several namespaces, those of Kubernetes win, then the oldest",
+        now="if services in several namespaces have the same host, Kubernetes Services win, then the oldest",
         before="false",
         source="istio/istio, manifests/helm-profiles/compatibility-version-1.29.yaml",
     ),
     Changed(
         name="PILOT_ENABLE_STRICT_GATEWAY_MERGING",
         since=Version(1, 31),
-        now="Istio's Gateways of other namespaces no longer join those that the Gateway API makes",
+        now="gateways created by the Gateway API ignore Istio Gateways of other namespaces",
         before="false",
         source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
     ),
     Changed(
         name="PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS",
         since=Version(1, 31),
-        now="endpoints that are not ready are sent to proxies too, unless outlierDetection has minHealthPercent",
+        now="unready endpoints are sent to proxies too, unless outlierDetection sets minHealthPercent",
         before="false",
         touches=OUTLIERS,
         source="istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml",
@@ -160,7 +161,7 @@ CHANGED: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GoneAnnotation:
+class RemovedAnnotation:
     """An annotation of pods that a release no longer reads."""
 
     name: str
@@ -170,7 +171,7 @@ class GoneAnnotation:
 
 
 GONE_ANNOTATIONS: Final = (
-    GoneAnnotation(
+    RemovedAnnotation(
         name="sidecar.istio.io/statsCompression",
         since=Version(1, 29),
         instead="set statsCompression in the annotation proxy.istio.io/config",
@@ -181,7 +182,7 @@ GONE_ANNOTATIONS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeastBundle:
-    """The Gateway API release from which a CRD must come at least, or istiod does not look at its objects."""
+    """The minimum Gateway API release of a CRD; with an older one istiod ignores its objects."""
 
     crd: str
     least: tuple[int, int, int]
@@ -215,14 +216,14 @@ CRDS: Final[dict[str, frozenset[str]]] = {
     "trafficextensions.extensions.istio.io": frozenset({"v1alpha1"}),
     "wasmplugins.extensions.istio.io": frozenset({"v1alpha1"}),
 }
-"""The CRDs of 1.30 and of 1.31, which have the same ones, and the versions that they serve."""
+"""The CRDs of 1.30 and 1.31 (both have the same), and the versions that they serve."""
 
 COMPATIBILITY_SOURCE: Final = "istio/istio, manifests/helm-profiles/compatibility-version-*.yaml"
 COMPATIBILITY: Final = {
     Version(1, 30): (Version(1, 25), Version(1, 29)),
     Version(1, 31): (Version(1, 25), Version(1, 30)),
 }
-"""The oldest and newest release that a release can be told to behave like."""
+"""The oldest and newest values of compatibilityVersion."""
 
 CLOSED_HUBS_SINCE: Final = Version(1, 31)
 CLOSED_HUBS: Final = ("gcr.io/istio-release", "registry.istio.io")

@@ -29,7 +29,8 @@ Json = dict[str, Any]
 FIELD_MANAGER = "meshproof"
 
 CONNECTIONS = 16
-"""Kept open at most; more than `meshproof.core.concurrency.WIDTH`, or some would be opened anew each time."""
+"""Maximum of open connections; more than `meshproof.core.concurrency.WIDTH`, or some would be reopened for each
+request."""
 
 EXECS = 12
 """Commands in containers at once, over all clusters and callers of this process.
@@ -41,9 +42,9 @@ nothing; with 12 each takes 0.2 s, with 48 and more 0.7 to 1 s, or as much as 12
 EXEC_SLOTS = threading.BoundedSemaphore(EXECS)
 
 FORBIDDEN = 403
-"""The HTTP status for what the user may not do."""
+"""The HTTP status for missing rights."""
 
-# kind -> (path prefix, plural, namespaced). Only the kinds that we write.
+# kind -> (path prefix, plural, namespaced), for the kinds that we write.
 _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Secret": ("/api/v1", "secrets", True),
@@ -87,7 +88,7 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecResult:
-    """Output of a command that ran to its end in a container."""
+    """Output of a command that has finished in a container."""
 
     stdout: str
     stderr: str
@@ -95,7 +96,7 @@ class ExecResult:
 
 
 class ApiError(Broken):
-    """The API server answered with an error; `status` is the HTTP code, `body` what it said."""
+    """The API server returned an error; `status` is the HTTP code, `body` the response."""
 
     def __init__(self, what: str, status: int, reason: str) -> None:
         self.status = status
@@ -107,20 +108,21 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
     try:
         prefix, plural, namespaced = _KINDS[kind]
     except KeyError:
-        raise BadInput(f"kind {kind}", "not one that meshproof handles", f"use one of {', '.join(_KINDS)}") from None
+        raise BadInput(f"kind {kind}", "meshproof does not support it", f"use one of {', '.join(_KINDS)}") from None
     scope = f"/namespaces/{quote(namespace)}" if namespaced and namespace else ""
     return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
 
 
 def label_selector(labels: Mapping[str, str]) -> str:
-    """As the API server takes it: what carries all of these labels."""
+    """The selector for objects with all of these labels."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 class _Configuration(client.Configuration):
-    """The client's, but for the line break at the end of most token files: kubectl and client-go drop it.
+    """The client's configuration, but without the line break at the end of most token files: kubectl and client-go drop
+    it.
 
-    http.client refuses it, and quotes the token doing so.
+    http.client rejects it with an error that quotes the token.
     """
 
     def get_api_key_with_prefix(self, identifier: str, alias: str | None = None) -> str | None:
@@ -174,7 +176,7 @@ class Kube:
             )
         except (config.ConfigException, OSError) as problem:
             raise BadInput(
-                f"kubeconfig {self.kubeconfig}, context {self.context}", str(problem), "name a context that is in it"
+                f"kubeconfig {self.kubeconfig}, context {self.context}", str(problem), "name one of its contexts"
             ) from problem
         return client.ApiClient(configuration)
 
@@ -190,9 +192,9 @@ class Kube:
         content_type: str = "application/json",
         timeout_s: float = 15.0,
     ) -> bytes:
-        """Send one request and return the body. Raises `ApiError` (an answer) or `NotReady` (no answer).
+        """Send one request and return the body. Raises `ApiError` (an error response) or `NotReady` (no response).
 
-        Raises `Broken` if it makes istiod push and the claim that is running has not declared that.
+        Raises `Broken` if it makes istiod push without the running claim having declared that.
         """
         if makes_istiod_push(method, path, query or {}):
             require_config_pushes(f"{method} {path} on {self.name}", removes=method == "DELETE")
@@ -212,7 +214,7 @@ class Kube:
         content_type: str = "application/json",
         timeout_s: float = 15.0,
     ) -> tuple[Any, bytes]:
-        """The response, whatever its status, and its body."""
+        """The response with any status, and its body."""
         self._note(method)
         what = f"{method} {url.partition('?')[0]} on {self.name}"
         try:
@@ -227,7 +229,7 @@ class Kube:
         except ApiException as problem:
             raise ApiError(what, int(problem.status or 0), _message(problem)) from None
         except (urllib3.exceptions.HTTPError, OSError) as problem:
-            raise NotReady(what, f"no answer: {problem}", "check that the API server runs and is reachable") from None
+            raise NotReady(what, f"no response: {problem}", "check that the API server runs and is reachable") from None
 
     def _headers(self, content_type: str) -> dict[str, str]:
         headers = {"Accept": "application/json", "Content-Type": content_type}
@@ -235,14 +237,14 @@ class Kube:
         return headers
 
     def must_answer(self) -> None:
-        """Raises `NotYet` while the API server is not ready, or does not say so within 2 s."""
+        """Raises `NotYet` while the API server is not ready, or does not respond within 2 s."""
         try:
             self.request("GET", "/readyz", timeout_s=2)
         except Broken as problem:
             raise NotYet(str(problem)) from None
 
     def clock(self) -> str:
-        """The header `Date` of an answer: the API server's clock, in whole seconds."""
+        """The header `Date` of a response: the API server's clock, in whole seconds."""
         response, _ = self._send("GET", "/version")
         return str(response.getheaders().get("Date", ""))
 
@@ -253,7 +255,7 @@ class Kube:
         return parsed
 
     def post(self, path: str, body: Json) -> Json:
-        """POST to one path, parsed: for questions that are asked by creating something that is not kept."""
+        """POST to one path, parsed: for reviews and other objects that are not stored."""
         parsed = json.loads(self.request("POST", path, body=body))
         assert isinstance(parsed, dict)
         return parsed
@@ -268,14 +270,15 @@ class Kube:
             raise
 
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
-        """All objects of a kind (in one namespace or in all), newest state, label selector optional."""
+        """All objects of a kind (in one namespace or in all), in their newest state, with an optional label
+        selector."""
         query = {"labelSelector": labels} if labels else {}
         items = self.get(path_of(kind, namespace), **query)["items"]
         assert isinstance(items, list)
         return items
 
     def apply(self, manifest: Json) -> Json:
-        """Server-side apply, taking over fields that other managers own: the manifest is the truth."""
+        """Server-side apply, forcing ownership of fields that other managers own."""
         meta = manifest["metadata"]
         path = path_of(manifest["kind"], meta.get("namespace"), meta["name"])
         answer = self.request(
@@ -295,7 +298,7 @@ class Kube:
         self.request("PATCH", path, body=patch, content_type="application/merge-patch+json")
 
     def create(self, manifest: Json) -> Json:
-        """POST; `ApiError` 409 if it exists, and the webhook's words if admission refuses it."""
+        """POST; `ApiError` 409 if it exists, and the webhook's message if admission denies it."""
         meta = manifest["metadata"]
         answer = self.request("POST", path_of(manifest["kind"], meta.get("namespace")), body=manifest)
         parsed = json.loads(answer)
@@ -321,9 +324,9 @@ class Kube:
         """The objects of a collection now, then every change, as watch events, for at most `timeout_s` seconds.
 
         Each item is `{"type": "ADDED"|"MODIFIED"|"DELETED", "object": …}`. It lists first: a watch that starts "now"
-        waits until the API server's cache is fresh and gives up with HTTP 504 on an etcd that does not tell progress
-        (before 3.4.25), and one that starts at version 0 may show a state that is over. With `resourceVersion` in
-        the query it starts there instead. Raises `NotReady` if the stream breaks.
+        waits until the API server's cache is fresh and gives up with HTTP 504 on an etcd without progress notifications
+        (before 3.4.25), and one that starts at version 0 may return an outdated state. With `resourceVersion` in
+        the query it starts from there. Raises `NotReady` if the stream breaks.
         """
         if "resourceVersion" not in query:
             listed = self.get(path, **query)
@@ -363,9 +366,9 @@ class Kube:
     def changes_of(
         self, kind: str, name: str, namespace: str | None, seen: Json | None, *, timeout_s: float
     ) -> Iterator[Json | None]:
-        """The states of one object that come after `seen` (None: it does not exist), for at most `timeout_s` seconds.
+        """The states of one object after `seen` (None: it does not exist), for at most `timeout_s` seconds.
 
-        May end early where the server cannot watch from there: look at the object again, and watch again.
+        May end early where the server cannot watch from there: get the object again, and watch again.
         """
         version = str(seen["metadata"].get("resourceVersion", "0")) if seen else "0"
         query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
@@ -374,7 +377,7 @@ class Kube:
             for event in self.watch(path, timeout_s=timeout_s, **query):
                 yield None if event["type"] == "DELETED" else event["object"]
         except ApiError as problem:
-            # 504: the cache is behind `seen`. 410: so old that its version is forgotten, so the cache has it for sure.
+            # 504: the cache is behind `seen`. 410: its version has been compacted, so the cache is newer.
             if problem.status == 410:
                 for event in self.watch(path, timeout_s=timeout_s, **(query | {"resourceVersion": "0"})):
                     yield None if event["type"] == "DELETED" else event["object"]
@@ -395,11 +398,11 @@ class Kube:
     ) -> ExecResult:
         """Run a command in a container and wait for its end.
 
-        `stdin` is for what must not be in `argv`, which API servers write into audit logs and failures quote. It is
-        never closed: the protocol cannot say "end of file" before version 5, so the command must know where it ends.
+        `stdin` is for secrets: `argv` appears in audit logs and error texts. It is
+        never closed: the protocol has no end of file before version 5, so the command must detect the end itself.
         Raises `NotReady` if the command has not ended within `timeout_s` or the connection is cut: a broken exec
-        never counts as an answer. A non-zero exit is an answer (`exit_code`). While `EXECS` others are on their way it
-        waits; that does not count.
+        never counts as a result. A non-zero exit is a result (`exit_code`). While `EXECS` others are running it
+        waits; that time does not count.
         """
         with EXEC_SLOTS:
             return self._exec(namespace, pod, argv, container=container, stdin=stdin, timeout_s=timeout_s)
@@ -442,7 +445,7 @@ class Kube:
                 session.write_stdin(stdin)
             session.run_forever(timeout=timeout_s)
             if session.is_open():
-                raise NotReady(what, f"no end within {timeout_s:g} s")
+                raise NotReady(what, f"did not finish within {timeout_s:g} s")
             code = session.returncode
             if code is None:
                 raise NotReady(what, "the connection was cut before the command ended")
@@ -464,7 +467,7 @@ class Kube:
 
 
 def _message(problem: ApiException) -> str:
-    """The server's words. Where an `exec` is refused they stand at the end of the reason, behind the headers."""
+    """The server's message. For a rejected `exec` it is at the end of the reason, after the headers."""
     body = problem.body or str(problem.reason).rpartition(" -+-+- ")[2]
     return _status_text(body.encode()) or str(problem.reason)
 

@@ -1,4 +1,4 @@
-"""Which requests to an API server make istiod push configuration to proxies."""
+"""Determines which API requests make istiod push configuration to proxies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ WATCHED: Final = frozenset(
         ("discovery.k8s.io", "endpointslices"),
     }
 )
-"""Group and plural of what istiod makes configuration of besides, and of what makes pods. Secrets are clusters to read,
-and certificates of gateways (pilot/pkg/serviceregistry/kube, pkg/kube/multicluster, pilot/pkg/credentials)."""
+"""Group and plural of other resources that cause pushes, and of those that create pods. Secrets are remote clusters
+and gateway certificates (pilot/pkg/serviceregistry/kube, pkg/kube/multicluster, pilot/pkg/credentials)."""
 
 
 def makes_istiod_push(method: str, path: str, query: Mapping[str, str]) -> bool:
@@ -41,7 +41,7 @@ def makes_istiod_push(method: str, path: str, query: Mapping[str, str]) -> bool:
 
 
 def _resource(path: str) -> tuple[str, str, str]:
-    """Group, namespace and plural of `/api/v1/…` or `/apis/GROUP/VERSION/…`; a namespace itself lies in none."""
+    """Group, namespace and plural of `/api/v1/…` or `/apis/GROUP/VERSION/…`; a namespace itself is in none."""
     root, *parts = path.strip("/").split("/")
     group, parts = ("", parts[1:]) if root == "api" else (parts[0], parts[2:]) if root == "apis" else (root, [])
     if len(parts) > 2 and parts[0] == "namespaces":

@@ -1,4 +1,4 @@
-"""Where the Kubernetes client puts the certificates and keys of a kubeconfig: TLS wants them as files."""
+"""Folder for the certificates and keys of kubeconfigs, which TLS needs as files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _UNLOCKED: Final = "meshproof-keys.new-"
 
 @cache
 def key_folder() -> Path:
-    """A private folder of this process, which goes with it. Those of processes that were killed go now.
+    """A private folder that is removed with this process. Removes those of killed processes.
 
-    The lock on a folder tells whether its process lives: it is taken before the folder gets its name.
+    A folder's lock shows whether its process is alive: it is taken before the folder gets its name.
     """
     place = Path(tempfile.gettempdir())
     for folder in place.glob(f"{PREFIX}*"):
@@ -32,7 +32,7 @@ def key_folder() -> Path:
 
 
 def _locked(folder: Path) -> int | None:
-    """A handle that holds the folder's lock as long as it is open; None if another process has it."""
+    """A handle that holds the folder's lock while it is open; None if another process has it."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +46,7 @@ def _remove_abandoned(folder: Path) -> None:
     try:
         handle = _locked(folder)
     except OSError:
-        return  # gone by now, or another user's
+        return  # removed meanwhile, or another user's
     if handle is not None:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)

@@ -1,4 +1,4 @@
-"""Shapes that several manifests share, and the namespaces of a mesh."""
+"""Shared parts of manifests, and the namespaces of a mesh."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from meshproof.core.names import (
 
 INJECTED_NAMESPACES = (APP_NAMESPACE, CLIENT_NAMESPACE)
 NAMESPACES = (SYSTEM_NAMESPACE, *INJECTED_NAMESPACES, OUTSIDE_NAMESPACE)
-"""The namespaces that every install makes; a gateway may be in one of its own."""
+"""The namespaces that every install creates; gateways may have additional ones."""
 
 
-def is_ours(thing: Json) -> bool:
-    """Whether meshproof made it."""
+def managed_by_meshproof(thing: Json) -> bool:
+    """Whether meshproof created it."""
     return MANAGED_BY.items() <= (thing["metadata"].get("labels") or {}).items()
 
 
@@ -47,12 +47,13 @@ def core(kind: str, meta: Json, **fields: object) -> Json:
 
 
 def pulls_with(secret: PullSecret | None) -> Json:
-    """The field of a ServiceAccount by which its pods pull images with a secret."""
+    """The ServiceAccount field for an image pull secret."""
     return {"imagePullSecrets": [{"name": secret.name}]} if secret else {}
 
 
 def namespaces(cluster: ClusterSpec) -> tuple[Json, ...]:
-    """The namespaces of a cluster; istio-system says which network it is on, and in a remote who controls it."""
+    """The namespaces of a cluster; istio-system has the label of its network, and in a remote the annotation of its
+    control plane."""
     annotations = {CONTROL_PLANES_ANNOTATION: cluster.control_plane} if cluster.role is Role.REMOTE else {}
     system = metadata(SYSTEM_NAMESPACE, labels={NETWORK_LABEL: cluster.network}, annotations=annotations)
     injected = [metadata(name, labels=cluster.injection_labels) for name in INJECTED_NAMESPACES]
@@ -70,7 +71,7 @@ def deployment(
     pod_labels: Mapping[str, str] | None = None,
     pod_annotations: Mapping[str, str] | None = None,
 ) -> Json:
-    """A Deployment with one replica; `pod` is the spec of its pods."""
+    """A Deployment with one replica; `pod` is its pod spec."""
     template: Json = {"metadata": {"labels": {**selector, **(pod_labels or {})}}, "spec": pod}
     if pod_annotations:
         template["metadata"]["annotations"] = dict(pod_annotations)

@@ -1,4 +1,4 @@
-"""What a run needs to be allowed on clusters that are not its own, and whether it is."""
+"""The rights that a run needs on existing clusters, and a check for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROBE: Final = (*READ, "create", "patch", "delete")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class AccessRule:
     """Verbs on resources of one API group, in all namespaces, as in a ClusterRole."""
 
     group: str
@@ -26,83 +26,83 @@ class Rule:
 
 
 NEEDED: Final = (
-    Rule(group="", resources=("namespaces", "services", "configmaps", "serviceaccounts", "pods"), verbs=PROBE),
-    Rule(group="", resources=("pods",), verbs=("deletecollection",)),
-    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
-    Rule(group="apps", resources=("deployments",), verbs=PROBE),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list", "create", "delete")),
-    Rule(
+    AccessRule(group="", resources=("namespaces", "services", "configmaps", "serviceaccounts", "pods"), verbs=PROBE),
+    AccessRule(group="", resources=("pods",), verbs=("deletecollection",)),
+    AccessRule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    AccessRule(group="apps", resources=("deployments",), verbs=PROBE),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list", "create", "delete")),
+    AccessRule(
         group="networking.istio.io",
         resources=("gateways", "virtualservices", "destinationrules"),
         verbs=("list", "create", "patch", "delete"),
     ),
-    Rule(group="networking.istio.io", resources=("serviceentries", "sidecars", "envoyfilters"), verbs=("list",)),
-    Rule(
+    AccessRule(group="networking.istio.io", resources=("serviceentries", "sidecars", "envoyfilters"), verbs=("list",)),
+    AccessRule(
         group="security.istio.io",
         resources=("peerauthentications", "authorizationpolicies"),
         verbs=("list", "create", "patch", "delete"),
     ),
-    Rule(group="security.istio.io", resources=("requestauthentications",), verbs=("list",)),
-    Rule(group="telemetry.istio.io", resources=("telemetries",), verbs=("list",)),
-    Rule(
+    AccessRule(group="security.istio.io", resources=("requestauthentications",), verbs=("list",)),
+    AccessRule(group="telemetry.istio.io", resources=("telemetries",), verbs=("list",)),
+    AccessRule(
         group="admissionregistration.k8s.io",
         resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
         verbs=("list",),
     ),
-    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+    AccessRule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
 )
 """Without these a run cannot begin."""
 
 FOR_DETECTION: Final = (
-    Rule(group="", resources=("namespaces",), verbs=("get",)),
-    Rule(group="", resources=("services", "configmaps"), verbs=("list",)),
-    Rule(group="apps", resources=("deployments",), verbs=("list",)),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
-    Rule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
+    AccessRule(group="", resources=("namespaces",), verbs=("get",)),
+    AccessRule(group="", resources=("services", "configmaps"), verbs=("list",)),
+    AccessRule(group="apps", resources=("deployments",), verbs=("list",)),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    AccessRule(group="admissionregistration.k8s.io", resources=("mutatingwebhookconfigurations",), verbs=("list",)),
 )
-"""For looking what is there, without which `meshproof detect` cannot begin; all of it is in `NEEDED`."""
+"""Required by `meshproof detect`; a subset of `NEEDED`."""
 
 FOR_UPGRADE_CHECK: Final = (
-    Rule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
-    Rule(
+    AccessRule(group="rbac.authorization.k8s.io", resources=("clusterroles", "clusterrolebindings"), verbs=("list",)),
+    AccessRule(
         group="gateway.networking.k8s.io",
         resources=("grpcroutes", "backendtlspolicies", "tlsroutes", "tcproutes"),
         verbs=("list",),
     ),
 )
-"""For `meshproof upgrade check`, besides those of `NEEDED`: without it what they tell is unknown, and said so."""
+"""For `meshproof upgrade check`, in addition to `NEEDED`: without them some rules report "unknown"."""
 
 FOR_RECORD: Final = (
-    Rule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
-    Rule(group="", resources=("services",), verbs=("get",)),
-    Rule(group="", resources=("pods/exec",), verbs=("get", "create")),
-    Rule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
-    Rule(
+    AccessRule(group="", resources=("pods", "services", "configmaps"), verbs=("list",)),
+    AccessRule(group="", resources=("services",), verbs=("get",)),
+    AccessRule(group="", resources=("pods/exec",), verbs=("get", "create")),
+    AccessRule(group="discovery.k8s.io", resources=("endpointslices",), verbs=("list",)),
+    AccessRule(
         group="admissionregistration.k8s.io",
         resources=("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
         verbs=("list",),
     ),
-    Rule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
+    AccessRule(group="apiextensions.k8s.io", resources=("customresourcedefinitions",), verbs=("list",)),
 )
-"""For `meshproof upgrade record`, which asks proxies and istiods by `exec`; all of it is in `NEEDED`."""
+"""For `meshproof upgrade record`, which queries proxies and istiods by `exec`; a subset of `NEEDED`."""
 
-FOR_INSTALLING: Final = (Rule(group="*", resources=("*",), verbs=("*",)),)
-"""For `--mesh=install`: those of `cluster-admin`, since Istio's roles give away what only such a user may."""
+FOR_INSTALLING: Final = (AccessRule(group="*", resources=("*",), verbs=("*",)),)
+"""For `--mesh=install`: those of `cluster-admin`, since only such a user may create Istio's roles."""
 
-FOR_SECRETS: Final = (Rule(group="", resources=("secrets",), verbs=("get", "list")),)
-"""To read `cacerts` and remote secrets: without it the claims about them, and about issuers, are skipped."""
-FOR_PULL_SECRET: Final = (Rule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
+FOR_SECRETS: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "list")),)
+"""To read `cacerts` and remote secrets: without this right the claims about them, and about issuers, are skipped."""
+FOR_PULL_SECRET: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
 """For `--image-pull-secret`, which is copied into probe namespaces."""
-FOR_CREDENTIALS: Final = (Rule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
+FOR_CREDENTIALS: Final = (AccessRule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
 """For `--allow-credentials`."""
-FOR_DISRUPTION: Final = (Rule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
+FOR_DISRUPTION: Final = (AccessRule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
 """For `--allow-disruptive`."""
 
 
-def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
-    """What of these rules the user may not do, as `create pods/exec`.
+def missing_rights(kube: Kube, rules: Iterable[AccessRule]) -> list[str]:
+    """The rights in these rules that the user lacks, as `create pods/exec`.
 
-    Asks for all rights of the user in one request. What is not among them is asked for one by one, since authorizers
+    Queries all rights of the user in one request. Those not listed are checked one by one, since authorizers
     other than RBAC need not list theirs (Kubernetes, SelfSubjectRulesReview).
     """
     spec = {"namespace": "default"}
@@ -113,8 +113,8 @@ def missing_rights(kube: Kube, rules: Iterable[Rule]) -> list[str]:
     return [right_text(*right) for right, may in zip(doubtful, allowed, strict=True) if not may]
 
 
-def each_right(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
-    """Group, resource and verb of each, in order."""
+def each_right(rules: Iterable[AccessRule]) -> Iterator[tuple[str, str, str]]:
+    """Group, resource and verb of each right, in order."""
     for rule in rules:
         for resource in rule.resources:
             for verb in rule.verbs:
@@ -122,7 +122,7 @@ def each_right(rules: Iterable[Rule]) -> Iterator[tuple[str, str, str]]:
 
 
 def _covers(granted: Json, group: str, resource: str, verb: str) -> bool:
-    """Whether a rule of the review grants it without a limit to named objects."""
+    """Whether a rule of the review grants it for all objects, without resource names."""
 
     def has(key: str, *words: str) -> bool:
         return not {"*", *words}.isdisjoint(granted.get(key) or [])
@@ -144,7 +144,7 @@ def _may(kube: Kube, group: str, resource: str, verb: str) -> bool:
 
 
 def _review(kube: Kube, kind: str, plural: str, spec: dict[str, Any]) -> Json:
-    """Ask the API server about ourselves; nothing is stored."""
+    """Create a self subject review; nothing is stored."""
     return kube.post(
         f"/apis/authorization.k8s.io/v1/{plural}",
         {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec},

@@ -1,6 +1,6 @@
-"""When a Deployment is rolled out, why it is not, and waiting for that: the one definition of "ready".
+"""Whether a Deployment is rolled out, why it is not, and waiting for it: the only definition of "ready".
 
-Waits end early at states from which Kubernetes does not get by itself.
+Waits end early at states that Kubernetes does not recover from.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from meshproof.core.waiting import NotYet, eventually
 T = TypeVar("T")
 
 SLICE_S: Final = 2.0
-"""How long one watch lasts; between two of them the pods are looked at, and whether the plan was aborted."""
+"""Duration of one watch; between watches the pods, and whether the plan was aborted, are checked."""
 PATIENCE_S: Final = 10.0
-"""How long a bad state that may still get better (a webhook that answers late, a registry's hiccup) is put up with."""
+"""How long a bad state that may still recover (a slow webhook, a registry error) is tolerated."""
 SCHEDULING_S: Final = 60.0
-"""The same for a pod that fits on no node: nodes that have just started take some seconds, an autoscaler is waited for
-longer (`SCALE_UP`)."""
+"""The same for an unschedulable pod: nodes that have just started take some seconds, an autoscaler gets
+more time (`SCALE_UP`)."""
 SCALE_UP: Final = "TriggeredScaleUp"
-"""The reason of the event with which the cluster autoscaler says that it makes room for a pod."""
+"""Reason of the cluster autoscaler's event that it is adding a node for a pod."""
 
 HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 STUCK: Final = frozenset(
@@ -44,23 +44,23 @@ STUCK: Final = frozenset(
 # -- the definition ---------------------------------------------------------------------------------------------------
 
 
-def missing(deployment: Json | None, pods: Iterable[Json] | None = None) -> str:
-    """What a Deployment lacks to be rolled out; empty if nothing.
+def rollout_problem(deployment: Json | None, pods: Iterable[Json] | None = None) -> str:
+    """Why a Deployment is not rolled out; empty if it is.
 
-    As `kubectl rollout status` decides: its controller has seen its newest change (before that its status describes the
-    one before), and every replica is updated, ready and available. A status does not know yet of pods that were just
-    deleted: with `pods` just these must be there, all ready and none terminating.
+    As `kubectl rollout status` decides: its controller has observed its latest change (before that its status is
+    outdated), and every replica is updated, ready and available. A status may not reflect pods that were just
+    deleted: with `pods` exactly these must exist, all ready and none terminating.
     """
     if deployment is None:
         return "it does not exist"
     status, wanted = deployment.get("status") or {}, int(deployment["spec"].get("replicas", 1))
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 1):
-        return "its controller has not seen its newest change"
+        return "its controller has not observed its latest change"
     if pods is not None:
         there = list(pods)
         ready = sum(is_ready(pod) for pod in there if "deletionTimestamp" not in pod["metadata"])
         if ready != wanted or len(there) != wanted:
-            return f"{ready} of {wanted} pods ready, {len(there)} there"
+            return f"{ready} of {wanted} pods ready, {len(there)} exist"
     counts = {kind: status.get(f"{kind}Replicas", 0) for kind in ("updated", "ready", "available")}
     if {*counts.values(), status.get("replicas", 0)} != {wanted}:
         return f"{wanted} replicas: {', '.join(f'{count} {kind}' for kind, count in counts.items())}"
@@ -74,21 +74,21 @@ def is_ready(pod: Json) -> bool:
 
 
 def status_of(kube: Kube, namespace: str, name: str) -> Json:
-    """The status of a Deployment; empty where it is not there."""
+    """The status of a Deployment; empty if it does not exist."""
     found = (kube.find("Deployment", name, namespace) or {}).get("status") or {}
     assert isinstance(found, dict)
     return found
 
 
 def refusal_of(status: Json) -> str:
-    """What the ReplicaSet controller says about pods that it could not create; empty if it could."""
+    """The ReplicaSet controller's message about pods that it could not create; empty if it could."""
     conditions = status.get("conditions") or []
     failures = (c for c in conditions if c.get("type") == "ReplicaFailure" and c.get("status") != "False")
     return next((str(c.get("message", "")) for c in failures), "")
 
 
 def pods_of(kube: Kube, deployment: Json) -> list[Json]:
-    """The pods that a Deployment selects, terminating ones as well."""
+    """The pods that a Deployment selects, including terminating ones."""
     labels = label_selector(deployment["spec"]["selector"]["matchLabels"])
     return kube.list("Pod", deployment["metadata"]["namespace"], labels=labels)
 
@@ -122,7 +122,7 @@ def until(
     deadline = time.monotonic() + timeout_s
     while True:
         if aborted is not None and aborted.is_set():
-            raise Aborted(f"{what} on {kube.name}", "given up, since another step had failed")
+            raise Aborted(f"{what} on {kube.name}", "cancelled because another step had failed")
         seen = kube.find(kind, name, namespace)
         found = check(seen)
         if found is not None:
@@ -150,8 +150,8 @@ def deployment_ready(
 ) -> None:
     """Wait until a Deployment is rolled out.
 
-    Raises `NotReady` with the state of its pods and the newest warnings: early when it cannot get ready, else after
-    `timeout_s` seconds. Who is `patient` waits for all that may still get better, as after a fault was undone.
+    Raises `NotReady` with the state of its pods and the newest warnings: early when it cannot become ready, else after
+    `timeout_s` seconds. With `patient` it keeps waiting in states that may still recover, as after a fault was undone.
     """
     stuck = _Stuck(kube, namespace, name, patient=patient)
     try:
@@ -160,7 +160,7 @@ def deployment_ready(
             "Deployment",
             name,
             namespace,
-            lambda deployment: None if missing(deployment) else True,
+            lambda deployment: None if rollout_problem(deployment) else True,
             what=f"Deployment {namespace}/{name}",
             timeout_s=timeout_s,
             aborted=aborted,
@@ -176,16 +176,16 @@ def pods_ready(
 ) -> None:
     """Wait until Deployments (namespace and name) whose pods were deleted or lost are rolled out, with just these pods.
 
-    Pods with the UIDs `old` may still be terminating. Raises `NotReady` with what Kubernetes says about the others.
+    Pods with the UIDs `old` may still be terminating. Raises `NotReady` with the state of the others.
     """
     wanted = tuple(deployments)
 
     def lacks(namespace: str, name: str) -> str:
         deployment = kube.find("Deployment", name, namespace)
         if deployment is None:
-            raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "is gone", "install the mesh again")
+            raise Broken(f"Deployment {namespace}/{name} on {kube.name}", "does not exist", "install the mesh again")
         pods = [pod for pod in pods_of(kube, deployment) if pod["metadata"].get("uid") not in old]
-        why = missing(deployment, pods)
+        why = rollout_problem(deployment, pods)
         return f"{namespace}/{name}: {why}{shortage(deployment, pods)}" if why else ""
 
     def check() -> None:
@@ -196,7 +196,7 @@ def pods_ready(
 
 
 def external_address(kube: Kube, namespace: str, service: str, *, timeout_s: float, aborted: threading.Event) -> str:
-    """Wait for the address (or host name) that a Service of type LoadBalancer gets, and return the first."""
+    """Wait for the external address (or host name) of a LoadBalancer Service, and return the first."""
     return until(
         kube,
         "Service",
@@ -206,7 +206,7 @@ def external_address(kube: Kube, namespace: str, service: str, *, timeout_s: flo
         what=f"external address of Service {namespace}/{service}",
         timeout_s=timeout_s,
         aborted=aborted,
-        repair="check that something assigns addresses to Services of type LoadBalancer (a cloud, MetalLB)",
+        repair="check that the cluster has a load balancer implementation (a cloud's, or MetalLB)",
     )
 
 
@@ -216,19 +216,20 @@ def load_balancer_address(service: Json | None) -> str | None:
     return next((entry.get("ip") or entry.get("hostname") for entry in entries), None)
 
 
-# -- why it does not get ready -----------------------------------------------------------------------------------------
+# -- why it does not become ready
+# -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadState:
-    """Something wrong with a pod or its making, and how long it may last; with 0 s waiting cannot help."""
+    """A problem of a pod or its creation, and how long it is tolerated; with 0 s waiting cannot help."""
 
     text: str
     patience_s: float
 
 
 def bad_states(deployment: Json | None, pods: Iterable[Json]) -> list[BadState]:
-    """What keeps a Deployment from getting ready, as far as its status and its pods say so."""
+    """What keeps a Deployment from becoming ready, from its status and its pods."""
     refusal = refusal_of((deployment or {}).get("status") or {})
     found = [BadState(text=f"pods are not created: {refusal}", patience_s=PATIENCE_S)] if refusal else []
     for pod in pods:
@@ -249,7 +250,7 @@ def bad_states(deployment: Json | None, pods: Iterable[Json]) -> list[BadState]:
 
 
 def shortage(deployment: Json, pods: Iterable[Json]) -> str:
-    """Why a Deployment has too few ready pods, to be put behind a text: refused, not scheduled, not started."""
+    """Suffix for a text: why a Deployment has too few ready pods (rejected, not scheduled, not started)."""
     return "".join(f"; {each.text}" for each in bad_states(deployment, pods))
 
 
@@ -259,7 +260,7 @@ def container_states(pod: Json) -> list[Json]:
 
 
 class _Stuck:
-    """Looks at a Deployment's pods and loses patience with bad states that last."""
+    """Watches a Deployment's pods and raises for bad states that last too long."""
 
     def __init__(self, kube: Kube, namespace: str, name: str, *, patient: bool) -> None:
         self._kube = kube
@@ -267,7 +268,7 @@ class _Stuck:
         self._name = name
         self._patient = patient
         self._since: dict[float, float] = {}
-        """By the patience with bad states, since when there has been such a one."""
+        """Since when there has been a bad state, by its tolerance in seconds."""
 
     def look(self) -> None:
         problems = bad_states(self._deployment(), self._pods())
@@ -283,13 +284,13 @@ class _Stuck:
             raise NotReady(where, "; ".join(problem.text for problem in problems)[:1500])
 
     def _grows(self) -> bool:
-        """Whether the cluster autoscaler is about to make room for one of the pods."""
+        """Whether the cluster autoscaler is adding a node for one of the pods."""
         mine = {pod["metadata"]["name"] for pod in self._pods()}
         events = self._kube.list("Event", self._namespace)
         return any(e.get("reason") == SCALE_UP and e["involvedObject"].get("name") in mine for e in events)
 
     def report(self, reason: str) -> str:
-        """What `reason` does not say: bad states, the state of the pods, and the newest warnings."""
+        """What `reason` lacks: bad states, the state of the pods, and the latest warnings."""
         found = self._pods()
         bad = "".join(
             f"; {each.text}" for each in bad_states(self._deployment(), found) if each.text[:99] not in reason

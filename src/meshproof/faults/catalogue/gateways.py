@@ -21,7 +21,7 @@ from meshproof.faults.fault import Fault, mesh_is_unhealthy
 from meshproof.faults.istiod_replicas import await_gone
 from meshproof.faults.undo import EAST_WEST
 from meshproof.install.gateways import cross_network_gateway_of
-from meshproof.mesh.gateways import pods_of
+from meshproof.mesh.gateways import gateway_pods
 
 CLOSED: Final = ("GATEWAYS-02", "GATEWAYS-03", *ACROSS)
 UNREACHABLE: Final = ("GATEWAYS-01", "GATEWAYS-06", "GATEWAYS-10", *CLOSED)
@@ -90,7 +90,7 @@ def _declared_twice(editor: JournalledEditor) -> None:
 def _no_pods(editor: JournalledEditor) -> None:
     """Pods are deleted without a grace period: a terminating pod would serve for another half minute."""
     gateway = editor.far.spec.east_west
-    there = [pod["metadata"]["name"] for pod in pods_of(editor.far, gateway)]
+    there = [pod["metadata"]["name"] for pod in gateway_pods(editor.far, gateway)]
 
     def change(deployment: Json) -> None:
         deployment["spec"]["replicas"] = 0

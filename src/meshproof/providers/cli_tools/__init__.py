@@ -1,1 +1,1 @@
-"""Clusters made with the command-line tools of others: kind and gcloud."""
+"""Clusters created with other command-line tools: kind and gcloud."""

@@ -1,4 +1,4 @@
-"""Clusters that we make with the command-line tools of others: written down, made, handed over, and removed."""
+"""Clusters created with other command-line tools: recorded, created, used, and removed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from meshproof.providers.release import release_toolbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What is written down before clusters are made, since a killed run can say nothing more.
+class RunRecord:
+    """The record written before clusters are created, for the case that the run is killed.
 
-    `clusters` are names as the tool knows them; `where` is what else it takes to find them. `kept` is set by a run that
-    left its clusters on purpose, whole.
+    `clusters` are the tool's names; `where` is the project and zone, for example. `kept` is set by a run that
+    has kept its complete clusters on purpose.
     """
 
     clusters: tuple[str, ...]
@@ -39,12 +39,14 @@ class Record:
 
 
 class RunFolder:
-    """What a provider keeps about the clusters of one name: the record, their kubeconfigs, and a lock."""
+    """A provider's folder for the clusters of one lab name: the record, their kubeconfigs, and a lock."""
 
     def __init__(self, provider: str, name: str) -> None:
         if not NAME.fullmatch(name):
             raise BadInput(
-                f"--lab-name={name}", "must be 1 to 16 of a-z, 0-9 and '-', a letter first", "choose another one"
+                f"--lab-name={name}",
+                "must be 1 to 16 characters of a-z, 0-9 and '-', beginning with a letter",
+                "choose another one",
             )
         self.what = f"{provider} clusters of --lab-name={name}"
         self.path = state_root() / "made" / f"{provider}-{name}"
@@ -52,20 +54,22 @@ class RunFolder:
     def kubeconfig(self, cluster: ClusterName) -> Path:
         return self.path / f"{cluster}.kubeconfig"
 
-    def read(self) -> Record | None:
-        """None if there is none. Raises `BadInput` if it cannot be understood: clusters may hang on it."""
+    def read(self) -> RunRecord | None:
+        """None if there is none. Raises `BadInput` if it cannot be parsed: clusters may depend on it."""
         path = self.path / "record.json"
         try:
             raw = json.loads(path.read_text())
-            return Record(clusters=tuple(map(str, raw["clusters"])), where=str(raw["where"]), kept=bool(raw["kept"]))
+            return RunRecord(clusters=tuple(map(str, raw["clusters"])), where=str(raw["where"]), kept=bool(raw["kept"]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise BadInput(
-                f"file {path}", f"cannot be read: {problem}", "see whether its clusters are there, and remove it"
+                f"file {path}",
+                f"cannot be read: {problem}",
+                "check whether its clusters exist, remove them, then remove the file",
             ) from None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: RunRecord) -> None:
         fresh = self.path / "record.new"
         fresh.write_text(json.dumps(asdict(record)))
         fresh.replace(self.path / "record.json")
@@ -74,8 +78,8 @@ class RunFolder:
         shutil.rmtree(self.path)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """For one run at a time. Raises `BadInput` at once, naming the process, if another run holds it."""
+    def lock(self) -> Iterator[None]:
+        """Lock the folder for this run. Raises `BadInput` at once, naming the process, if another run holds it."""
         private_folder(self.path.parent)
         private_folder(self.path)
 
@@ -87,7 +91,7 @@ class RunFolder:
 
 
 class Maker(Protocol):
-    """A tool that makes the clusters of one topology. `names` are the clusters' names as the tool knows them."""
+    """A tool that creates the clusters of one topology. `names` are the tool's names of the clusters."""
 
     name: str
     folder: RunFolder
@@ -97,23 +101,23 @@ class Maker(Protocol):
 
     @property
     def where(self) -> str:
-        """What it takes besides a name to find a cluster: the project and the zone, for example."""
+        """What identifies a cluster besides its name: the project and the zone, for example."""
         ...
 
     def context(self, cluster: ClusterName) -> str: ...
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of these clusters that are there."""
+        """Those of these clusters that exist."""
         ...
 
     def create(self) -> None:
-        """Make all of them, with kubeconfigs in the folder, and with load balancers."""
+        """Create all of them, with kubeconfigs in the folder, and with load balancers."""
         ...
 
     def removal(self, name: str) -> Command: ...
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove these clusters, and what `connect` made besides. Tries all before it raises."""
+        """Remove these clusters, and what `connect` created. Tries all before it raises."""
         ...
 
     def connect(self, topology: Topology) -> None:
@@ -121,12 +125,12 @@ class Maker(Protocol):
         ...
 
     def peers(self) -> Mapping[ClusterName, str]:
-        """API servers' URLs as other clusters dial them, where these differ from the kubeconfigs'."""
+        """API servers' URLs for other clusters, where these differ from the kubeconfigs'."""
         ...
 
 
 class MadeClusters:
-    """Clusters that a maker made; a `Provider`. Their machines are the tool's, so no links are cut."""
+    """Clusters created by a maker; a `Provider`. Their machines belong to the tool, so links cannot be cut."""
 
     def __init__(self, maker: Maker, clusters: tuple[ClusterAccess, ...], toolbox: Toolbox) -> None:
         self.name = maker.name
@@ -142,21 +146,21 @@ class MadeClusters:
         self._maker.connect(topology)
 
     def problems(self) -> tuple[str, ...]:
-        """Nothing: what runs beneath these clusters cannot be seen from here."""
+        """Nothing: the infrastructure of these clusters is not visible from here."""
         return ()
 
 
 def toolbox_of(making: Making) -> Toolbox:
-    """What fits new clusters. Raises `BadInput` if there is no istioctl, or none with published images."""
+    """The toolbox for new clusters. Raises `BadInput` if there is no istioctl, or none with published images."""
     return release_toolbox(making.istioctl, making.images)
 
 
 def is_kept(maker: Maker) -> bool:
-    """Whether a run with `--keep` has left these very clusters, as far as the record says."""
+    """Whether a run with `--keep` has kept exactly these clusters, according to the record."""
     return _is_whole(maker, maker.folder.read())
 
 
-def _is_whole(maker: Maker, record: Record | None) -> bool:
+def _is_whole(maker: Maker, record: RunRecord | None) -> bool:
     return (
         record is not None
         and record.kept
@@ -170,16 +174,16 @@ def _is_whole(maker: Maker, record: Record | None) -> bool:
 def open_made(
     maker: Maker, topology: Topology, toolbox: Toolbox, narrator: Narrator, *, keep: bool
 ) -> Iterator[MadeClusters]:
-    """The clusters of `topology`, made by `maker`, or those that a run with `--keep` left; removed in the end.
+    """The clusters of `topology`, created by `maker`, or those that a run with `--keep` kept; removed at the end.
 
-    What a killed run of this name left is removed first. Raises `BadInput` for clusters of these names that we did not
-    make, `Broken` with the command that failed; then what was made is removed.
+    Leftovers of a killed run of this name are removed first. Raises `BadInput` for clusters of these names that we did
+    not create, `Broken` with the command that failed; then created clusters are removed.
     """
-    with maker.folder.held():
+    with maker.folder.lock():
         left, usable = _look(maker)
         try:
             if usable:
-                narrator.say(f"{maker.folder.what} are there already: using them")
+                narrator.say(f"{maker.folder.what} exist already: using them")
             else:
                 _make(maker, left, narrator)
             clusters = MadeClusters(maker, _greet(maker, topology, narrator), toolbox)
@@ -191,15 +195,15 @@ def open_made(
         finally:
             if keep:
                 _write(maker, maker.folder.read(), kept=True)
-                narrator.say(f"{maker.folder.what} stay (--keep); the next run without --keep removes them")
+                narrator.say(f"{maker.folder.what} are kept (--keep); the next run without --keep removes them")
             else:
                 _remove_all(maker)
 
 
 def _look(maker: Maker) -> tuple[tuple[str, ...], bool]:
-    """Which clusters of ours are there, and whether they can be used; what this run will make is written down.
+    """Which of our clusters exist, and whether they can be used; records what this run will create.
 
-    Raises `BadInput` for what is there and not in our record: it is somebody else's.
+    Raises `BadInput` for existing clusters that are not in our record: they are somebody else's.
     """
     record = maker.folder.read()
     if record is not None and record.where != maker.where:
@@ -210,11 +214,11 @@ def _look(maker: Maker) -> tuple[tuple[str, ...], bool]:
         )
     known = record.clusters if record else ()
     there = maker.existing(tuple(dict.fromkeys((*maker.names.values(), *known))))
-    if strangers := [name for name in there if name not in known]:
+    if unknown := [name for name in there if name not in known]:
         raise BadInput(
-            f"cluster {strangers[0]} of {maker.name}",
-            "is there, and nothing on this machine says that meshproof made it",
-            f"choose another --lab-name, or remove it: {maker.removal(strangers[0]).text}",
+            f"cluster {unknown[0]} of {maker.name}",
+            "exists, but this machine has no record that meshproof created it",
+            f"choose another --lab-name, or remove it: {maker.removal(unknown[0]).text}",
         )
     usable = _is_whole(maker, record) and set(maker.names.values()) <= set(there)
     _write(maker, record, kept=False)
@@ -223,7 +227,7 @@ def _look(maker: Maker) -> tuple[tuple[str, ...], bool]:
 
 def _make(maker: Maker, left: Sequence[str], narrator: Narrator) -> None:
     if left:
-        narrator.say(f"what an earlier run left is removed: {', '.join(left)}")
+        narrator.say(f"removing leftovers of an earlier run: {', '.join(left)}")
         maker.remove(left)
     maker.create()
 
@@ -239,28 +243,29 @@ def _greet(maker: Maker, topology: Topology, narrator: Narrator) -> tuple[Cluste
         istioctl=None,
         images={},
     )
-    with narrator.step(f"clusters of {maker.name} answer"):
+    with narrator.step(f"clusters of {maker.name} respond"):
         kubes = greeted(attachment, [cluster.name for cluster in topology.clusters])
         peers = maker.peers()
     return tuple(access_of(kube, server_for_peers=peers.get(ClusterName(kube.name), "")) for kube in kubes)
 
 
-def _write(maker: Maker, record: Record | None, *, kept: bool) -> None:
+def _write(maker: Maker, record: RunRecord | None, *, kept: bool) -> None:
     known = record.clusters if record else ()
     names = tuple(dict.fromkeys((*known, *maker.names.values())))
-    maker.folder.write(Record(clusters=names, where=maker.where, kept=kept))
+    maker.folder.write(RunRecord(clusters=names, where=maker.where, kept=kept))
 
 
 def _remove_all(maker: Maker) -> None:
-    """Remove what the record names. It goes only when all is gone, so that the next run can try again."""
+    """Remove the record's clusters, then the record. If that fails, the record stays, so that the next run can try
+    again."""
     record = maker.folder.read()
     maker.remove(maker.existing(record.clusters if record else ()))
     maker.folder.forget()
 
 
 def _clean_up_after(problem: BaseException, maker: Maker) -> None:
-    """Nothing of a start that failed stays; what cannot be removed is told beside it."""
+    """Remove everything after a failed start; removal errors are added as notes."""
     try:
         _remove_all(maker)
     except Broken as other:
-        problem.add_note(f"and what was made could not be removed: {other}")
+        problem.add_note(f"and what had been created could not be removed: {other}")

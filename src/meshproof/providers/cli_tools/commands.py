@@ -1,4 +1,4 @@
-"""Commands of other people's tools, as records: run, or only told."""
+"""Commands of other tools as records, to be run or only printed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One command line, and what it is for.
+    """One command line, and its purpose.
 
-    One with an `example` is a question: it changes nothing, and a rehearsal goes on with the example as its answer.
-    `stdin` is what it reads. It may take `timeout_s` seconds. If it fails with words that contain `again_if` it is run
-    again, for `patience_s` seconds.
+    One with an `example` is a query: it changes nothing, and a dry run continues with the example as its output.
+    `stdin` is its input. It may take `timeout_s` seconds. If it fails with an error that contains `again_if` it is run
+    again, for up to `patience_s` seconds.
     """
 
     argv: tuple[str, ...]
@@ -38,13 +38,13 @@ class Command:
 
     @property
     def text(self) -> str:
-        """As it can be pasted into a shell."""
+        """The command as copy-pasteable shell text."""
         line = shlex.join(self.argv)
         return f"{line} <<'END'\n{self.stdin.rstrip()}\nEND" if self.stdin else line
 
 
 class Runner(Protocol):
-    """Who runs commands. Both methods return standard output without the white space around it."""
+    """Runs commands. Both methods return standard output without surrounding white space."""
 
     def run(self, command: Command) -> str: ...
 
@@ -54,15 +54,15 @@ class Runner(Protocol):
 
 
 class Execute(Protocol):
-    """`meshproof.clients.process.run`, or what stands for it in tests."""
+    """`meshproof.clients.process.run`, or its substitute in tests."""
 
     def __call__(self, argv: Sequence[str], *, timeout_s: float, stdin: str) -> str: ...
 
 
 class Shell:
-    """Runs commands, logs each, and tells of those that change something.
+    """Runs and logs commands, and reports those that change something.
 
-    Raises `Broken` that names the command as it can be pasted into a shell, and its last words.
+    Raises `Broken` with the copy-pasteable command and its last output.
     """
 
     def __init__(self, narrator: Narrator, execute: Execute = run_process) -> None:
@@ -92,12 +92,12 @@ class Shell:
             raise Broken(command.text, problem.reason, _BY_HAND) from None
 
 
-_BY_HAND: Final = "run it by hand to see more of it"
+_BY_HAND: Final = "run it by hand for the complete output"
 
 
 @dataclass(slots=True)
-class Rehearsal:
-    """Runs nothing, answers questions with their examples, and keeps what it was asked to run."""
+class DryRunner:
+    """Runs nothing, returns the examples of queries, and records the commands."""
 
     commands: list[Command] = field(default_factory=list)
 
@@ -110,7 +110,7 @@ class Rehearsal:
 
 
 def try_all(steps: Iterable[Callable[[], object]]) -> None:
-    """Take all of these steps, whether or not some fail; then raise the first failure, with the others as notes."""
+    """Run all of these steps even if some fail; then raise the first failure, with the others as notes."""
     problems = []
     for step in steps:
         try:
@@ -126,7 +126,7 @@ def try_all(steps: Iterable[Callable[[], object]]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A program that must be in PATH, and how to get it."""
+    """A program that must be in PATH, and how to install it."""
 
     name: str
     repair: str
@@ -137,7 +137,7 @@ def missing_tools(tools: Iterable[Tool], which: Callable[[str], str | None] = sh
 
 
 def require_tools(provider: str, tools: Iterable[Tool]) -> None:
-    """Raise one `BadInput` for all tools that are not there."""
+    """Raise one `BadInput` for all missing tools."""
     if missing := missing_tools(tools):
         raise BadInput(
             f"--provider={provider}",

@@ -1,4 +1,4 @@
-"""Clusters made with gcloud, in one project, zone and VPC; a firewall rule lets pods of one network meet."""
+"""Clusters created with gcloud in one project, zone and VPC; a firewall rule connects pods on one network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ NETWORK: Final = "default"
 NODES: Final = 2
 MACHINE: Final = "e2-standard-2"
 LONGEST_NAME: Final = 40
-"""Of a cluster (GKE API, Cluster.name)."""
+"""Maximum length of a cluster's name (GKE API, Cluster.name)."""
 PROTOCOLS: Final = "tcp,udp,icmp,esp,ah,sctp"
-"""What pods may send each other: what GKE allows within a cluster (GKE, firewall rules)."""
+"""Protocols allowed between pods, as GKE allows them within a cluster (GKE, firewall rules)."""
 PRIORITY: Final = "900"
-"""Before rules that have the default of 1000."""
+"""Takes precedence over rules with the default of 1000."""
 SLOW_S: Final = 1800.0
 BUSY: Final = "operation"
 BUSY_S: Final = 900.0
-"""A cluster that is still being made refuses to be deleted, naming the operation that it waits for."""
+"""How long to retry: a cluster that is still being created cannot be deleted yet."""
 
 TOOLS: Final = (
     Tool(name="gcloud", repair="install the Google Cloud CLI, then `gcloud auth login`"),
@@ -35,8 +35,8 @@ TOOLS: Final = (
 )
 
 
-class Gke:
-    """gcloud as a `Maker`. `project` and `zone` are asked of `gcloud config` if they are empty."""
+class GkeProvider:
+    """gcloud as a `Maker`. `project` and `zone` are queried from `gcloud config` if they are empty."""
 
     name = NAME
 
@@ -49,7 +49,7 @@ class Gke:
             if len(name) > LONGEST_NAME:
                 raise BadInput(
                     f"cluster name {name}",
-                    f"has {len(name)} characters, and GKE allows {LONGEST_NAME}",
+                    f"has {len(name)} characters, but GKE allows {LONGEST_NAME}",
                     "choose a shorter --lab-name, or shorter names in the topology",
                 )
         self.project = project or self._configured("project", "--gke-project", example="PROJECT")
@@ -66,16 +66,16 @@ class Gke:
         return f"project {self.project}, zone {self.zone}"
 
     def context(self, cluster: ClusterName) -> str:
-        """As `gcloud container clusters get-credentials` calls it."""
+        """The context that `gcloud container clusters get-credentials` creates."""
         return f"gke_{self.project}_{self.zone}_{self._names[cluster]}"
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
         listing = ("container", "clusters", "list", *self._zone, "--format=value(name)")
-        told = self._ask(*listing, why="which clusters there are")
-        return tuple(name for name in names if name in told)
+        present = self._query(*listing, why="list of clusters")
+        return tuple(name for name in names if name in present)
 
     def create(self) -> None:
-        """All at once, since one takes about five minutes."""
+        """Create all concurrently, since each takes about five minutes."""
         self._runner.at_once([self._creation(cluster) for cluster in self._names])
         for cluster, name in self._names.items():
             self._runner.run(
@@ -91,14 +91,14 @@ class Gke:
     def removal(self, name: str) -> Command:
         return Command(
             argv=(*("gcloud", "container", "clusters", "delete", name), *self._project, *self._zone, "--quiet"),
-            why=f"cluster {name} is deleted, at the same time as the others",
+            why=f"cluster {name} is deleted, concurrently with the others",
             timeout_s=SLOW_S,
             again_if=BUSY,
             patience_s=BUSY_S,
         )
 
     def remove(self, names: Sequence[str]) -> None:
-        """Load balancers first: GKE does not promise to delete them with their cluster, and they cost money."""
+        """Load balancers first: GKE does not guarantee to delete them with their cluster, and they cost money."""
         reachable = [c for c, name in self._names.items() if name in names and self._is_reachable(c)]
         try_all(
             (
@@ -109,9 +109,10 @@ class Gke:
         )
 
     def connect(self, topology: Topology) -> None:
-        """Pods have addresses of the VPC, but GKE lets in those of their own cluster only: a rule lets in the others.
+        """Pods have VPC addresses, but GKE's firewall admits those of their own cluster only: a rule admits the others.
 
-        By ranges and by the tags of nodes, as istio.io has it for GKE. Without such a rule the networks are apart.
+        By ranges and by the tags of nodes, as in istio.io's instructions for GKE. Without such a rule the networks are
+        separate.
         """
         self._close()
         for number, network in enumerate(topology.networks, start=1):
@@ -121,14 +122,14 @@ class Gke:
                 self._open.append(f"{self._mark}-pods-{number}")
 
     def peers(self) -> Mapping[ClusterName, str]:
-        """The public endpoint is in the kubeconfig."""
+        """None: kubeconfigs have the public endpoint."""
         return {}
 
     # -- commands -------------------------------------------------------------------------------------------------
 
     @property
     def _mark(self) -> str:
-        """By this description firewall rules of this name are found again."""
+        """The description that identifies firewall rules of this lab name."""
         return f"meshproof-{self._run_name}"
 
     @property
@@ -143,28 +144,30 @@ class Gke:
         command = Command(argv=("gcloud", "config", "get-value", key), why=f"{flag} was not given", example=example)
         if found := self._runner.run(command):
             return found
-        raise BadInput(f"{flag} is missing", f"`{command.text}` has none", f"use {flag}, or `gcloud config set {key}`")
+        raise BadInput(
+            f"{flag} is missing", f"`{command.text}` has no value", f"use {flag}, or `gcloud config set {key}`"
+        )
 
-    def _ask(self, *arguments: str, why: str, example: str = "", must: bool = False) -> list[str]:
-        """The words of the answer. Raises `Broken` if there `must` be some and there are none."""
+    def _query(self, *arguments: str, why: str, example: str = "", must: bool = False) -> list[str]:
+        """The output's words. Raises `Broken` if there are none but there `must` be."""
         command = Command(argv=("gcloud", *arguments, *self._project), why=why, example=example)
         found = self._runner.run(command).split()
         if must and not found:
-            raise Broken(command.text, f"told nothing of {why}")
+            raise Broken(command.text, f"empty output, expected {why}")
         return found
 
     def _with_kubeconfig(self, cluster: ClusterName, *argv: str) -> tuple[str, ...]:
-        """gcloud writes credentials where the variable says: never into the user's own kubeconfig."""
+        """gcloud writes credentials to the variable's file: never into the user's own kubeconfig."""
         return ("env", f"KUBECONFIG={self.folder.kubeconfig(cluster)}", *argv)
 
     def _creation(self, cluster: ClusterName) -> Command:
-        """VPC-native (`--enable-ip-alias`): only then do pods have addresses that the other cluster's nodes route."""
+        """VPC-native (`--enable-ip-alias`): only then are pod addresses routable from the other cluster's nodes."""
         size = ("--num-nodes", str(NODES), "--machine-type", MACHINE)
         where = (*self._project, *self._zone, "--network", NETWORK, "--enable-ip-alias")
         create = ("gcloud", "container", "clusters", "create", self._names[cluster])
         return Command(
             argv=self._with_kubeconfig(cluster, *create, *where, *size, "--quiet"),
-            why=f"cluster {cluster}, at the same time as the others",
+            why=f"cluster {cluster}, concurrently with the others",
             timeout_s=SLOW_S,
         )
 
@@ -181,10 +184,10 @@ class Gke:
         )
 
     def _close(self) -> None:
-        """Delete this name's firewall rules, this run's or older ones; clusters stay."""
-        found = self._ask(
+        """Delete this name's firewall rules, of this or older runs; clusters stay."""
+        found = self._query(
             *("compute", "firewall-rules", "list", f"--filter=description={self._mark}", "--format=value(name)"),
-            why="which firewall rules of this name exist",
+            why="firewall rules of this name",
             example="\n".join(self._open),
         )
         try_all(partial(self._runner.run, self._rule_removal(rule)) for rule in found)
@@ -210,20 +213,20 @@ class Gke:
         )
 
     def _pod_ranges(self, cluster: ClusterName) -> list[str]:
-        return self._ask(
+        return self._query(
             *("container", "clusters", "describe", self._names[cluster], *self._zone),
             "--format=value(clusterIpv4Cidr)",
-            why=f"the range of pods of {cluster}",
+            why=f"the pod range of {cluster}",
             must=True,
             example=f"10.{4 * self._place(cluster)}.0.0/14",
         )
 
     def _node_tags(self, cluster: ClusterName) -> list[str]:
         name = self._names[cluster]
-        found = self._ask(
+        found = self._query(
             *("compute", "instances", "list", f"--filter=labels.goog-k8s-cluster-name={name}", "--zones", self.zone),
             "--format=value(tags.items.[0])",
-            why=f"the tags of nodes of {cluster}",
+            why=f"the node tags of {cluster}",
             must=True,
             example=f"gke-{name}-0123abcd-node",
         )

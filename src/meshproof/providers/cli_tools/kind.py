@@ -1,4 +1,5 @@
-"""Clusters made with kind: one node container each, MetalLB for their gateways, routes between those on one network."""
+"""Clusters created with kind: one node container each, MetalLB for their gateways, routes between those on one
+network."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ METALLB: Final = (
 METALLB_NAMESPACE: Final = "metallb-system"
 NO_LOAD_BALANCER: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 API_PORT: Final = 6443
-"""Where the API server listens in a node container, whatever port of this machine leads to it."""
+"""The API server's port in a node container, independent of its port on this machine."""
 POOL_SIZE: Final = 16
 READY_S: Final = 180
 
@@ -40,7 +41,7 @@ RUNTIME_TOOLS: Final = {
 
 
 def runtime_of(named: str) -> str:
-    """What node containers run with: the one that was named, else Docker, else Podman if only that is there."""
+    """The container runtime: the given one, else Docker, else Podman if only that is installed."""
     if named:
         return named
     return PODMAN if shutil.which(DOCKER) is None and shutil.which(PODMAN) is not None else DOCKER
@@ -52,7 +53,7 @@ def tools(runtime: str) -> tuple[Tool, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindCluster:
-    """One cluster to be: its place in the topology from 1, its name for kind, and its ranges."""
+    """One planned cluster: its position in the topology from 1, its name for kind, and its ranges."""
 
     place: int
     name: str
@@ -61,7 +62,7 @@ class KindCluster:
 
     @property
     def node(self) -> str:
-        """Its only node's container."""
+        """The container of its only node."""
         return f"{self.name}-control-plane"
 
     @property
@@ -73,9 +74,9 @@ class KindCluster:
 
 
 def plan_clusters(run: str, topology: Topology) -> dict[ClusterName, KindCluster]:
-    """Names and ranges. Pods take what the topology says, else 10.(128+n).0.0/16; services 10.n.0.0/16.
+    """Names and ranges. Pods have the topology's ranges, else 10.(128+n).0.0/16; services 10.n.0.0/16.
 
-    Raises `BadInput` if two of all these ranges overlap, whatever networks they are on: the nodes share one.
+    Raises `BadInput` if any of these ranges overlap: the nodes share one network.
     """
     planned = {
         spec.name: KindCluster(
@@ -91,7 +92,7 @@ def plan_clusters(run: str, topology: Topology) -> dict[ClusterName, KindCluster
         if a.overlaps(b):
             raise BadInput(
                 f"topology {topology.name}",
-                f"{a} for {one} overlaps {b} for {other}, and kind's nodes share a network",
+                f"{a} for {one} overlaps {b} for {other}, but kind's nodes share a network",
                 "choose other `pods:` in the topology",
             )
     return planned
@@ -102,7 +103,7 @@ def _ranges(cluster: KindCluster) -> dict[str, IPv4Network]:
 
 
 def pool_of(network: IPv4Network, place: int) -> tuple[IPv4Address, IPv4Address]:
-    """First and last of a cluster's load balancer addresses: at the end of the nodes' network, which hands out its
+    """First and last of a cluster's load balancer addresses: at the end of the nodes' network, which assigns its
     first addresses first. Raises `Broken` if the network is too small."""
     last = int(network.broadcast_address) - 1 - POOL_SIZE * (place - 1)
     first = last - POOL_SIZE + 1
@@ -111,8 +112,8 @@ def pool_of(network: IPv4Network, place: int) -> tuple[IPv4Address, IPv4Address]
     return IPv4Address(first), IPv4Address(last)
 
 
-class Kind:
-    """kind as a `Maker`. All nodes are on one network of Docker or Podman."""
+class KindProvider:
+    """kind as a `Maker`. All nodes are on one Docker or Podman network."""
 
     name = NAME
 
@@ -135,8 +136,8 @@ class Kind:
         return f"kind-{self.clusters[cluster].name}"
 
     def existing(self, names: Sequence[str]) -> tuple[str, ...]:
-        told = self._runner.run(Command(argv=self._kind("get", "clusters"), why="which clusters there are", example=""))
-        there = told.split()
+        output = self._runner.run(Command(argv=self._kind("get", "clusters"), why="list of clusters", example=""))
+        there = output.split()
         return tuple(name for name in names if name in there)
 
     def create(self) -> None:
@@ -156,9 +157,9 @@ class Kind:
         try_all(partial(self._runner.run, self.removal(name)) for name in names)
 
     def connect(self, topology: Topology) -> None:
-        """Routes between nodes as in Istio's own tests (common/scripts/kind_provisioner.sh), and back again.
+        """Routes between nodes as in Istio's own tests (common/scripts/kind_provisioner.sh), in both directions.
 
-        Each cluster has one node, so its pods' whole range is behind that node.
+        Each cluster has one node, so that node is the next hop for its pod range.
         """
         for client, server in topology.pairs:
             there = self.clusters[server.name]
@@ -173,7 +174,7 @@ class Kind:
             )
 
     def peers(self) -> Mapping[ClusterName, str]:
-        """The node's own address, for which the API server's certificate is good: other clusters' pods need no name.
+        """The node's own address, which is in the API server's certificate: other clusters' pods need no DNS.
 
         `kind get kubeconfig --internal` has the container's name, which Istio's tests replace by the address too.
         """
@@ -196,14 +197,14 @@ class Kind:
             ),
             why=f"cluster {name}, pods {cluster.pods}, services {cluster.services}",
             stdin=cluster.config,
-            timeout_s=900,  # the first time its node image is pulled
+            timeout_s=900,  # the first time kind pulls its node image
         )
 
     def _load_balancer(self, name: ClusterName) -> tuple[Command, ...]:
-        """MetalLB lives in the cluster, so nothing must run here for as long as clusters are kept.
+        """MetalLB runs in the cluster, so no process of ours is needed while clusters are kept.
 
-        It announces no address from nodes that carry a label which kubeadm gives to control planes; new versions of
-        kind take it away from a single node (kubernetes-sigs/kind#3506), old ones do not.
+        It announces no address from nodes with a label which kubeadm sets on control planes; new versions of
+        kind remove it from a single node (kubernetes-sigs/kind#3506), old ones do not.
         """
         in_namespace = ("--namespace", METALLB_NAMESPACE)
         ready = f"--timeout={READY_S}s"
@@ -217,7 +218,7 @@ class Kind:
             ),
             Command(
                 argv=self._kubectl(name, "rollout", "status", *in_namespace, "deployment/controller", ready),
-                why=f"MetalLB in {name} hands out addresses",
+                why=f"MetalLB in {name} is ready",
                 timeout_s=READY_S + 20,
             ),
             Command(
@@ -236,31 +237,31 @@ class Kind:
         )
         return Command(
             argv=self._kubectl(name, "apply", "--filename", "-"),
-            why=f"load balancers of {name} have {first} to {last}",
+            why=f"load balancers of {name} use {first} to {last}",
             stdin="---\n".join(yaml.safe_dump(manifest, sort_keys=False) for manifest in manifests),
-            again_if="failed calling webhook",  # the Service of MetalLB's webhook may not lead to it yet
+            again_if="failed calling webhook",  # the Service of MetalLB's webhook may have no endpoint yet
             patience_s=60,
         )
 
     def _address(self, name: ClusterName) -> IPv4Interface:
-        """The node's address and network, asked once."""
+        """The node's address and network, queried once."""
         if name not in self._addresses:
-            self._addresses[name] = self._ask_address(name)
+            self._addresses[name] = self._query_address(name)
         return self._addresses[name]
 
-    def _ask_address(self, name: ClusterName) -> IPv4Interface:
+    def _query_address(self, name: ClusterName) -> IPv4Interface:
         cluster = self.clusters[name]
-        # Docker's first network is 172.17.0.0/16, and kind makes one of its own.
+        # Docker's first network is 172.17.0.0/16, and kind creates its own.
         example = {NAME: {"IPAddress": f"172.18.0.{cluster.place + 1}", "IPPrefixLen": 16}}
         command = Command(
             argv=(self.runtime, "inspect", "--format", "{{json .NetworkSettings.Networks}}", cluster.node),
             why=f"the address of {name}'s node",
             example=json.dumps(example),
         )
-        told = self._runner.run(command)
+        output = self._runner.run(command)
         try:
-            (network, *_) = json.loads(told).values()
+            (network, *_) = json.loads(output).values()
             return IPv4Interface(f"{network['IPAddress']}/{network['IPPrefixLen']}")
         except (ValueError, AttributeError, KeyError, TypeError):
-            reason = f"no IPv4 address in {told[:300]!r}"
-            raise Broken(command.text, reason, "is the node's container running?") from None
+            reason = f"no IPv4 address in {output[:300]!r}"
+            raise Broken(command.text, reason, "check that the node's container is running") from None

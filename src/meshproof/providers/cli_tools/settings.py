@@ -1,4 +1,4 @@
-"""What a run needs to know to make clusters with other people's tools, as the options and the environment say."""
+"""Settings for creating clusters with other tools, from options and the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from meshproof.core.errors import BadInput
 
 KIND_VARIABLE: Final = "KIND_EXPERIMENTAL_PROVIDER"
-"""kind's own variable for what it runs node containers with (kind, quick start and rootless)."""
+"""kind's own variable for its container runtime (kind, quick start and rootless)."""
 DOCKER: Final = "docker"
 PODMAN: Final = "podman"
 RUNTIMES: Final = (DOCKER, PODMAN)
@@ -18,10 +18,10 @@ RUNTIMES: Final = (DOCKER, PODMAN)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Making:
-    """How clusters are made.
+    """How clusters are created.
 
-    `istioctl` None: the one in PATH. `images` has those that were given, by purpose. `runtime` is what kind's variable
-    names, `project` and `zone` what the options for gke name; empty where they say nothing.
+    `istioctl` None: the one in PATH. `images` are the given ones, by purpose. `runtime` is the value of kind's
+    variable, `project` and `zone` those of the options for gke; empty if not given.
     """
 
     istioctl: Path | None
@@ -32,10 +32,12 @@ class Making:
 
 
 def container_runtime(environment: Mapping[str, str]) -> str:
-    """What kind's variable names, or empty. Raises `BadInput` for one that kind knows and we do not."""
+    """The value of kind's variable, or empty. Raises `BadInput` for a runtime that we do not support."""
     named = environment.get(KIND_VARIABLE, "")
     if named and named not in RUNTIMES:
         raise BadInput(
-            f"{KIND_VARIABLE}={named}", "routes are set in node containers of docker or podman only", "set one of these"
+            f"{KIND_VARIABLE}={named}",
+            "only docker and podman are supported, since routes are set in node containers",
+            "set it to docker or podman",
         )
     return named

@@ -1,1 +1,1 @@
-"""The lab: real Kubernetes clusters on this Linux machine, without Docker, registry or cloud."""
+"""The lab: real Kubernetes clusters on this Linux machine, without Docker, a registry or a cloud."""

@@ -1,7 +1,7 @@
-"""The address plan of a lab: which ranges, which names, and whether they are free on this machine.
+"""The address plan of a lab: its ranges and names, and whether they are free on this machine.
 
-198.18.0.0/15 is set aside for benchmarks (RFC 2544), so no real network should use it. It is cut into 32 slots of
-sixteen /24s; a lab takes one slot, so that several labs live side by side:
+198.18.0.0/15 is reserved for benchmarks (RFC 2544), so no real network should use it. It is divided into 32 slots of
+sixteen /24s; a lab takes one slot, so that several labs can run side by side:
 
     slot base + 0        the link between this host (.1) and the router (.2)
     slot base + 1..6     the link between the router (.1) and node 1..6 (.2)
@@ -19,7 +19,8 @@ from meshproof.core.model import ClusterName
 
 BENCHMARK_RANGE = IPv4Network("198.18.0.0/15")
 SLOTS = 16
-"""Slots in use: pods and services of slot s take eight /16s from 10.128+8s and 10.0+8s, so 10.0.0.0/8 holds sixteen."""
+"""Slots in use: pods and services of slot s use eight /16s from 10.128+8s and 10.0+8s, so 10.0.0.0/8 has room for
+sixteen."""
 MOST_CLUSTERS = 6
 
 
@@ -87,7 +88,9 @@ def plan_slot(lab: str, slot: int, clusters: Sequence[ClusterName]) -> LabPlan:
     """The addresses of lab `lab` in `slot` (0 to 15). Raises `BadInput` for more than six clusters."""
     if not 1 <= len(clusters) <= MOST_CLUSTERS:
         raise BadInput(
-            f"lab {lab}", f"{len(clusters)} clusters", f"a lab holds 1 to {MOST_CLUSTERS}; attach to real ones for more"
+            f"lab {lab}",
+            f"{len(clusters)} clusters",
+            f"a lab has 1 to {MOST_CLUSTERS} clusters; attach to existing ones for more",
         )
     base = int(BENCHMARK_RANGE.network_address) + slot * 16 * 256
 
@@ -117,14 +120,14 @@ def plan_slot(lab: str, slot: int, clusters: Sequence[ClusterName]) -> LabPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRoute:
-    """A route or address range that this machine has already, and where it points."""
+    """An existing route or address range of this machine, and its device."""
 
     network: IPv4Network
     device: str
 
 
 def overlaps(plan: LabPlan, routes: Iterable[HostRoute]) -> tuple[HostRoute, ...]:
-    """The host's routes that the lab's range would shadow or be shadowed by; the lab's own link does not count."""
+    """The host's routes that overlap the lab's range, except the lab's own link."""
     return tuple(
         route
         for route in routes
@@ -140,9 +143,9 @@ def choose_plan(
     taken: Iterable[int],
     wanted: int | None = None,
 ) -> LabPlan:
-    """The first slot that no other lab has and no host route overlaps, or `wanted` if it is free.
+    """The first slot without another lab and overlapping host routes, or `wanted` if it is free.
 
-    Raises `BadInput` that names the route in the way.
+    Raises `BadInput` that names the overlapping route.
     """
     busy = set(taken)
     blocked: list[str] = []
@@ -158,5 +161,5 @@ def choose_plan(
     raise BadInput(
         f"address ranges of lab {lab}",
         "; ".join(dict.fromkeys(blocked)),
-        "take the route away, choose another slot with --lab-slot=0..15, or stop another lab with `meshproof lab down`",
+        "remove the route, choose another slot with --lab-slot=0..15, or stop another lab with `meshproof lab down`",
     )

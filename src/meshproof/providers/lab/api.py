@@ -1,4 +1,4 @@
-"""The front of the lab: prepare, start, find, ask, stop. The clusters themselves belong to the daemon."""
+"""The API of the lab: prepare, start, find, control, stop. The clusters themselves belong to the daemon."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from meshproof.providers.lab.build.go import PUBLIC_HUB, ensure_programs
 from meshproof.providers.lab.build.images import APP, CLIENT, ensure_images
 from meshproof.providers.lab.build.istio_releases import CURRENT, RELEASES, Release
 from meshproof.providers.lab.build.wheels import ENVOY
-from meshproof.providers.lab.locks import exclusively, held
+from meshproof.providers.lab.locks import exclusively, lab_lock
 from meshproof.providers.lab.node import network
 from meshproof.providers.lab.node.components import AUDIT_LOG
 from meshproof.providers.lab.node.supervisor import tail_of
@@ -39,7 +39,7 @@ DATA_PLANE = (
 )
 
 ISTIO_VALUES: dict[str, object] = {
-    # Istio's own filters are not in upstream Envoy: what needs them is switched off.
+    # Upstream Envoy lacks Istio's own filters: features that need them are disabled.
     "meshConfig": {"defaultProviders": {"metrics": []}},
     "values": {
         "telemetry": {"enabled": False},
@@ -49,7 +49,7 @@ ISTIO_VALUES: dict[str, object] = {
 
 
 class Lab:
-    """A lab that runs; a `Provider`. `installs` is the release of Istio that is installed on it, or was."""
+    """A running lab; a `Provider`. `installs` is the release of Istio that is or was installed on it."""
 
     name = "lab"
 
@@ -60,7 +60,7 @@ class Lab:
 
     @property
     def releases(self) -> tuple[Release, ...]:
-        """Those whose images its clusters have, first the one that it was started for."""
+        """The releases whose images its clusters have, first the one that it was started for."""
         return tuple(release for number in self.spec.istio for release in RELEASES if release.number == number)
 
     @property
@@ -93,9 +93,9 @@ class Lab:
         )
 
     def connect(self, topology: Topology) -> None:
-        """Routes between pods of clusters on one network, and none between the others."""
+        """Set routes between pods of clusters on one network, and remove those between others."""
         groups = [[c.name for c in topology.clusters if c.network == network] for network in topology.networks]
-        ask(self.folder, {"do": "connect", "groups": groups})
+        request_daemon(self.folder, {"do": "connect", "groups": groups})
 
     @property
     def links(self) -> Lab:
@@ -113,56 +113,58 @@ class Lab:
 
     @property
     def identity(self) -> str:
-        """The lab's daemon: a later one of the same name is another process."""
+        """The lab's daemon process, which differs from that of a later lab of the same name."""
         mark = self.folder.daemon
-        return f"lab {self.folder.name} {mark.pid}-{mark.start}" if mark else f"lab {self.folder.name}, gone"
+        return f"lab {self.folder.name} {mark.pid}-{mark.start}" if mark else f"lab {self.folder.name}, without daemon"
 
     def cut(self, a: ClusterName, b: ClusterName, *, one_way: bool) -> None:
         plan = self.spec.plan
         network.cut(plan, plan.node(a), plan.node(b), one_way=one_way)
 
     def stop_api_server(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "stop", "process": f"{cluster}/kube-apiserver"})
+        request_daemon(self.folder, {"do": "stop", "process": f"{cluster}/kube-apiserver"})
 
     def start_api_server(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "start", "process": f"{cluster}/kube-apiserver"})
+        request_daemon(self.folder, {"do": "start", "process": f"{cluster}/kube-apiserver"})
 
     def kill_in_pod(self, cluster: ClusterName, pod: str, program: str) -> int:
-        return int(ask(self.folder, {"do": "kill", "cluster": cluster, "pod": pod, "program": program})["killed"])
+        return int(
+            request_daemon(self.folder, {"do": "kill", "cluster": cluster, "pod": pod, "program": program})["killed"]
+        )
 
     def freeze(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "freeze", "cluster": cluster})
+        request_daemon(self.folder, {"do": "freeze", "cluster": cluster})
 
     def thaw(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "thaw", "cluster": cluster})
+        request_daemon(self.folder, {"do": "thaw", "cluster": cluster})
 
     def lose(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "lose", "cluster": cluster})
+        request_daemon(self.folder, {"do": "lose", "cluster": cluster})
 
     def revive(self, cluster: ClusterName) -> None:
-        ask(self.folder, {"do": "revive", "cluster": cluster})
+        request_daemon(self.folder, {"do": "revive", "cluster": cluster})
 
     def audit_log(self, cluster: ClusterName) -> Path:
         """Where a cluster's API server records writes (`components.AUDIT_POLICY`)."""
         return self.folder.node(cluster) / AUDIT_LOG
 
     def problems(self) -> tuple[str, ...]:
-        """Processes of the lab that ended by themselves, with their last words; the daemon itself included."""
+        """Processes of the lab that exited unexpectedly, with their last log lines; including the daemon."""
         if self.folder.daemon is None:
-            return (f"the daemon of lab {self.folder.name} is gone: {tail_of(self.folder / 'daemon.log')}",)
-        return tuple(ask(self.folder, {"do": "status"})["exits"])
+            return (f"the daemon of lab {self.folder.name} has exited: {tail_of(self.folder / 'daemon.log')}",)
+        return tuple(request_daemon(self.folder, {"do": "status"})["exits"])
 
     def restart(self, process: str) -> None:
         """Stop and start one process, for example `cluster1/kube-apiserver`."""
-        ask(self.folder, {"do": "restart", "process": process})
+        request_daemon(self.folder, {"do": "restart", "process": process})
 
 
 def _istioctl(programs: str) -> Path:
     return Path(programs) / "istioctl"
 
 
-def ask(folder: LabFolder, request: Json) -> Json:
-    """One request to a lab's daemon. Raises `Broken` if it is gone, refuses, or does not answer within 60 s."""
+def request_daemon(folder: LabFolder, request: Json) -> Json:
+    """One request to a lab's daemon. Raises `Broken` if it has exited, fails, or does not respond within 60 s."""
     what = f"lab {folder.name}"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
@@ -173,7 +175,7 @@ def ask(folder: LabFolder, request: Json) -> Json:
                 stream.flush()
                 reply = json.loads(stream.readline() or "{}")
     except OSError as problem:
-        raise Broken(what, f"its daemon does not answer: {problem}", "start it again: `meshproof lab up`") from problem
+        raise Broken(what, f"its daemon does not respond: {problem}", "start it again: `meshproof lab up`") from problem
     if "error" in reply:
         raise Broken(what, str(reply["error"]))
     assert isinstance(reply, dict)
@@ -181,7 +183,7 @@ def ask(folder: LabFolder, request: Json) -> Json:
 
 
 def running(name: str) -> Lab | None:
-    """The lab of that name if it is up and ready."""
+    """The lab of that name if it is ready."""
     folder = LabFolder(name)
     spec = folder.read_spec()
     return Lab(folder, spec) if spec is not None and folder.is_ready else None
@@ -196,14 +198,14 @@ def up(
     slot: int | None = None,
     releases: Sequence[Release] = (CURRENT,),
 ) -> Lab:
-    """Start a lab and return when nodes are ready and DNS answers. With `stays` false it ends with this process.
+    """Start a lab and return when nodes and DNS are ready. With `stays` false it ends with this process.
 
     Its clusters get the images of these `releases` of Istio, of which the first is the one to be installed.
 
-    Remains of an earlier run under this name are removed first. Raises `BadInput` where the machine is not fit or
-    another lab of this name runs, `Broken` where something does not start, with its last words; nothing stays behind.
+    Leftovers of an earlier run of this name are removed first. Raises `BadInput` if the machine is unsuitable or
+    another lab of this name runs, `Broken` with the last log lines if something does not start; leaves nothing behind.
     """
-    builds, seed = prepare(releases, narrator)
+    builds, seed = prepare_machine(releases, narrator)
     istio = {release.number: str(builds[release]) for release in releases}
     with exclusively(f"starting lab {name}", narrator):
         return _start(
@@ -211,15 +213,13 @@ def up(
         )
 
 
-def prepare(releases: Sequence[Release], narrator: Narrator) -> tuple[Mapping[Release, Path], Path]:
-    """What every lab of this machine shares: the programs of each release, and the images for its nodes.
+def prepare_machine(releases: Sequence[Release], narrator: Narrator) -> tuple[Mapping[Release, Path], Path]:
+    """Prepare what all labs of this machine share: the programs of each release, and the images for nodes.
 
-    Raises `BadInput` where the machine is not fit. What is there already is left as it is.
+    Raises `BadInput` if the machine is unsuitable. Existing builds are kept.
     """
     if os.geteuid() != 0:
-        raise BadInput(
-            "the lab", "needs root: it makes namespaces, mounts and network links", "run it as root or with sudo"
-        )
+        raise BadInput("the lab", "needs root for namespaces, mounts and network links", "run it as root or with sudo")
     ensure_packages(narrator)
     doctor.require_fit(narrator)
     builds = {release: ensure_programs(narrator, release) for release in dict.fromkeys((*releases, CURRENT))}
@@ -240,14 +240,16 @@ def _start(
     folder = LabFolder(name)
     if folder.daemon is not None:
         raise BadInput(
-            f"lab {name}", "runs already", "use it, stop it with `meshproof lab down`, or choose another --lab-name"
+            f"lab {name}",
+            "is already running",
+            "use it, stop it with `meshproof lab down`, or choose another --lab-name",
         )
-    left = remains.find(name)
+    left = remains.find_remains(name)
     if left:
-        with narrator.step(f"removed what an earlier run left: {left}"):
+        with narrator.step(f"removed leftovers of an earlier run: {left}"):
             remains.clear(name)
     owner = None if stays else ProcessMark.of(os.getpid())
-    with exclusively("choosing address ranges", narrator):  # a slot is taken as soon as its spec is written
+    with exclusively("choosing address ranges", narrator):  # a slot is reserved when its spec is written
         plan = choose_plan(name, clusters, routes=network.host_routes(), taken=remains.taken_slots(), wanted=slot)
         spec = LabSpec(
             name=name,
@@ -262,7 +264,7 @@ def _start(
         folder.write_spec(spec)
     folder.events.touch()
     try:
-        with narrator.step(f"lab {name}: {len(clusters)} Kubernetes clusters ready, DNS answering"):
+        with narrator.step(f"lab {name}: {len(clusters)} Kubernetes clusters and DNS ready"):
             _start_daemon(folder)
             _follow(folder, narrator)
     except BaseException:
@@ -274,16 +276,16 @@ def _start(
 
 
 def _keep_logs_of_failure(folder: LabFolder, narrator: Narrator) -> None:
-    """The folder of a lab that failed is about to go: its logs are what explains the failure."""
+    """Keep the logs of a failed lab, whose folder is about to be removed."""
     kept = state_root() / "failed" / folder.name
     shutil.rmtree(kept, ignore_errors=True)
     save_logs(folder, kept)
-    narrator.say(f"the logs of the lab that did not start are in {kept}")
+    narrator.say(f"the logs of the failed lab are in {kept}")
 
 
 def _start_daemon(folder: LabFolder) -> None:
     with (folder / "daemon.log").open("ab") as output:
-        # setsid --fork: the daemon is nobody's child here, so it outlives us, and we need not reap it.
+        # setsid --fork: the daemon is not our child, so it outlives us, and we need not reap it.
         subprocess.run(
             ["setsid", "--fork", sys.executable, "-m", "meshproof.providers.lab.daemon", folder.name],
             stdin=subprocess.DEVNULL,
@@ -301,7 +303,7 @@ def _start_daemon(folder: LabFolder) -> None:
 
 
 def _follow(folder: LabFolder, narrator: Narrator) -> None:
-    """Tell the daemon's steps until it says ready or failed."""
+    """Report the daemon's steps until it is ready or has failed."""
     position = 0
 
     def next_events() -> None:
@@ -321,20 +323,20 @@ def _follow(folder: LabFolder, narrator: Narrator) -> None:
                     case "failed":
                         raise Broken(f"lab {folder.name}", event["text"], "run `meshproof doctor`")
         if folder.daemon is None:
-            raise Broken(f"lab {folder.name}", f"its daemon ended: {tail_of(folder / 'daemon.log')}")
+            raise Broken(f"lab {folder.name}", f"its daemon exited: {tail_of(folder / 'daemon.log')}")
         raise NotYet("still starting")
 
     eventually(next_events, what=f"lab {folder.name}", timeout_s=300, poll_s=0.1)
 
 
 def down(name: str, narrator: Narrator) -> remains.Remains:
-    """Take a lab away, running or left behind. Returns what was there."""
-    with narrator.step(f"lab {name}: taken down, nothing left"):
+    """Remove a lab, running or left behind. Returns what was removed."""
+    with narrator.step(f"lab {name}: removed without leftovers"):
         return remains.clear(name)
 
 
 def save_logs(folder: LabFolder, target: Path) -> None:
-    """Copy every component's log and the lab's events to `target`; kubeconfigs and keys stay where they are."""
+    """Copy every component's log and the lab's events to `target`, but no kubeconfigs and keys."""
     target.mkdir(parents=True, exist_ok=True)
     if folder.logs.exists():
         shutil.copytree(folder.logs, target, dirs_exist_ok=True)
@@ -353,13 +355,13 @@ def open_lab(
     narrator: Narrator,
     releases: Sequence[Release] = (),
 ) -> Iterator[Lab]:
-    """A lab that fits `topology`: the one that is up, else a new one, which ends with the block unless `keep`.
+    """A lab for `topology`: the running one, else a new one, which ends with the block unless `keep`.
 
-    `releases` are those of Istio that are needed, first the one to be installed; by default what a lab that is up was
-    started for. Raises `BadInput` if another run is using the lab of that name, or it is up with other clusters, or
-    without such a release.
+    `releases` are the required ones of Istio, first the one to be installed; by default those that a running lab was
+    started for. Raises `BadInput` if another run is using the lab of that name, or it has other clusters, or lacks
+    such a release.
     """
-    with held(name):
+    with lab_lock(name):
         lab = running(name)
         ours = lab is None
         if lab is None:
@@ -368,7 +370,7 @@ def open_lab(
         else:
             _must_fit(lab, topology, releases)
             lab = Lab(lab.folder, lab.spec, releases[0] if releases else None)
-            narrator.say(f"lab {name} is up already: using it, and leaving it up")
+            narrator.say(f"lab {name} is already up: using it, and leaving it up")
         try:
             yield lab
         finally:
@@ -384,10 +386,10 @@ def _must_fit(lab: Lab, topology: Topology, releases: Sequence[Release]) -> None
     lacking = [str(release) for release in releases if release not in lab.releases]
     reason = ""
     if lab.spec.clusters != wanted:
-        reason = f"is up with clusters {', '.join(lab.spec.clusters)}, the topology wants {', '.join(wanted)}"
+        reason = f"is up with clusters {', '.join(lab.spec.clusters)}, but the topology needs {', '.join(wanted)}"
     elif lacking:
         has = ", ".join(map(str, lab.releases))
-        reason = f"is up with images of Istio {has}, and {', '.join(lacking)} is needed"
+        reason = f"is up with images of Istio {has}, but {', '.join(lacking)} is needed"
     if reason:
         repair = "stop it with `meshproof lab down`, or choose another --lab-name"
         raise BadInput(f"lab {lab.spec.name}", reason, repair)

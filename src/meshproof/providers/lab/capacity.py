@@ -1,4 +1,4 @@
-"""How many labs this machine can run side by side, and what limits their number."""
+"""How many labs this machine can run side by side, and the limiting resources."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from meshproof.providers.lab.address_plan import SLOTS
 from meshproof.providers.lab.api import running
 
 CORES_PER_LAB = 1
-"""With less than one core for two clusters, proxies answer so late that claims about time are BROKEN."""
+"""With less than one core for two clusters, proxies are so slow that claims about time are BROKEN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One resource: how many more labs it suffices for, and what was found."""
+    """One resource: how many more labs it suffices for, and its current state."""
 
     labs: int
     found: str
@@ -26,7 +26,7 @@ class Limit:
 
 
 def limits(most: int) -> tuple[Limit, ...]:
-    """What limits the number of further labs, looked at as far as for `most` of them."""
+    """The limits on the number of further labs, checked for up to `most` of them."""
     cores = len(os.sched_getaffinity(0))
     memory_gib = doctor.available_memory_gib()
     watchers = doctor.free_inotify_instances(most * doctor.INOTIFY_INSTANCES)
@@ -40,7 +40,7 @@ def limits(most: int) -> tuple[Limit, ...]:
         Limit(
             labs=int(memory_gib // doctor.MEMORY_GIB),
             found=f"{memory_gib:.1f} GiB of memory available, {doctor.MEMORY_GIB} needed for each lab",
-            repair="end other programs, or use a bigger machine",
+            repair="stop other programs, or use a machine with more memory",
         ),
         Limit(
             labs=watchers // doctor.INOTIFY_INSTANCES,
@@ -56,7 +56,7 @@ def limits(most: int) -> tuple[Limit, ...]:
 
 
 def fitting(labs: Sequence[str]) -> int:
-    """How many of these labs, from the first on, can be up at the same time; those that are up already fit."""
+    """How many of these labs, from the first on, can be up at the same time; running ones always count."""
     return _fitting(labs, limits(len(labs)))
 
 
@@ -71,7 +71,7 @@ def _fitting(labs: Sequence[str], found: Sequence[Limit]) -> int:
 
 
 def must_fit(labs: Sequence[str]) -> None:
-    """Raise `BadInput` that says what is lacking and how many fit, unless all of these labs can be up at once."""
+    """Raise `BadInput` with the missing resources and how many fit, unless all of these labs can be up at once."""
     found = limits(len(labs))
     fit = _fitting(labs, found)
     if fit == len(labs):

@@ -1,4 +1,4 @@
-"""Finding and clearing everything that a lab made: processes, namespaces, links, cgroups, folders. Needs no daemon."""
+"""Finds and removes everything of a lab without its daemon: processes, namespaces, links, cgroups, folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meshproof.providers.lab.state import LabFolder, all_labs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remains:
-    """What is there of one lab, whoever left it."""
+    """What exists of one lab."""
 
     lab: str
     processes: tuple[int, ...]
@@ -45,8 +45,8 @@ class Remains:
         return f"lab {self.lab}: {', '.join(p for p in parts if p) or 'nothing'}"
 
 
-def find(lab: str) -> Remains:
-    """What is there of a lab, found by looking at the system, not at what the lab wrote down."""
+def find_remains(lab: str) -> Remains:
+    """What exists of a lab, found in the system, not in the lab's own files."""
     folder = LabFolder(lab)
     spec = folder.read_spec()
     wanted = {plan_slot(lab, spec.slot, spec.clusters).host_link} if spec else set()
@@ -55,7 +55,7 @@ def find(lab: str) -> Remains:
     return Remains(
         lab=lab,
         processes=tuple(_processes(lab)),
-        namespaces=network.namespaces_of(lab),
+        namespaces=network.lab_namespaces(lab),
         links=tuple(sorted(wanted & there)),
         cgroups=tuple(lab_cgroups(lab)),
         folder=folder.exists,
@@ -63,9 +63,9 @@ def find(lab: str) -> Remains:
 
 
 def _processes(lab: str) -> Iterator[int]:
-    """Processes inside one of the lab's network namespaces. Pods have others, but end with their node's init."""
+    """Processes in the lab's network namespaces. Those of pods are not included, but end with their node's init."""
     inodes = set()
-    for name in network.namespaces_of(lab):
+    for name in network.lab_namespaces(lab):
         with suppress(OSError):
             inodes.add((network.NAMESPACES / name).stat().st_ino)
     if not inodes:
@@ -78,9 +78,10 @@ def _processes(lab: str) -> Iterator[int]:
 
 
 def clear(lab: str) -> Remains:
-    """End and remove everything of a lab, its daemon first. Returns what was there; raises `Broken` if some stays."""
+    """Stop and remove everything of a lab, its daemon first. Returns what was removed; raises `Broken` if something is
+    left."""
     folder = LabFolder(lab)
-    before = find(lab)
+    before = find_remains(lab)
     daemon = folder.daemon
     if daemon is not None:
         _end_daemon(folder)
@@ -93,15 +94,15 @@ def clear(lab: str) -> Remains:
         if left:
             raise NotYet(f"processes {left} still run")
 
-    eventually(gone, what=f"end of lab {lab}", timeout_s=20, repair="look at these processes with ps")
+    eventually(gone, what=f"end of lab {lab}", timeout_s=20, repair="check these processes with ps")
     for link in before.links or (None,):
         network.remove(lab, link)
     remove_cgroups(lab)
     if folder.exists:
         shutil.rmtree(folder.path)
-    after = find(lab)
+    after = find_remains(lab)
     if after:
-        raise Broken(f"clearing {before}", f"still there: {after}", "run `meshproof lab down` once more")
+        raise Broken(f"clearing {before}", f"still left: {after}", "run `meshproof lab down` once more")
     return before
 
 
@@ -122,12 +123,12 @@ def _end_daemon(folder: LabFolder) -> None:
 
 
 def abandoned() -> tuple[Remains, ...]:
-    """Labs that nobody runs any more but that left something: their daemon is gone."""
-    return tuple(r for r in (find(f.name) for f in all_labs() if f.daemon is None) if r)
+    """Leftovers of labs whose daemon has exited."""
+    return tuple(r for r in (find_remains(f.name) for f in all_labs() if f.daemon is None) if r)
 
 
 def taken_slots() -> set[int]:
-    """Slots that have a lab's link on this host, or a lab that is starting."""
+    """Slots in use: with a lab's link on this host, or a lab that is starting."""
     with IPRoute() as host:
         names = {str(link.get_attr("IFLA_IFNAME")) for link in host.get_links()}
     from_links = {slot for slot in range(SLOTS) if f"meshproof{slot}" in names}

@@ -1,7 +1,7 @@
-"""The process that a lab is: it starts everything, reaps everything, answers on a socket, and takes it all down.
+"""The lab's daemon: starts and reaps all processes, serves requests on a socket, and takes the lab down.
 
-Started by `meshproof.providers.lab.api`, in a session of its own. It ends on TERM, on `down`, when its owner ends,
-and when it fails; whatever way it ends, the kernel ends the clusters with it.
+Started by `meshproof.providers.lab.api`, in a session of its own. It exits on TERM, on `down`, when its owner exits,
+and when it fails; in any case the kernel ends the clusters with it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Daemon:
         self._stop = threading.Event()
         self._starting = True
 
-    # -- what is told ---------------------------------------------------------------------------------------------
+    # -- events ---------------------------------------------------------------------------------------------
 
-    def _tell(self, kind: str, **facts: object) -> None:
+    def _record_event(self, kind: str, **facts: object) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **facts})
         with self._events_lock, self.folder.events.open("a") as out:
             out.write(line + "\n")
@@ -65,24 +65,24 @@ class Daemon:
     def _step(self, title: str) -> Iterator[None]:
         begin = time.monotonic()
         yield
-        self._tell("step", title=title, seconds=time.monotonic() - begin)
+        self._record_event("step", title=title, seconds=time.monotonic() - begin)
 
     def _on_exit(self, gone: Exit) -> None:
-        self._tell("exit", text=str(gone), name=gone.name)
+        self._record_event("exit", text=str(gone), name=gone.name)
 
     def _check_alive(self) -> None:
-        """While starting, an exit of any process fails the lab at once, with that process's words."""
+        """While starting, the exit of any process fails the lab at once, with that process's log."""
         self.supervisor.poll()
         if self.supervisor.exits:
             gone = self.supervisor.exits[0]
-            raise Broken("starting the lab", str(gone), f"the whole log is in {self.folder.logs}")
+            raise Broken("starting the lab", str(gone), f"the complete log is in {self.folder.logs}")
         if self._stop.is_set():
-            raise Broken("starting the lab", "it was asked to stop")
+            raise Broken("starting the lab", "it was stopped")
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- lifecycle -----------------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Bring the lab up, keep it, take it down. Returns the exit code."""
+        """Start the lab, run it, take it down. Returns the exit code."""
         self.folder.mark_daemon()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
@@ -93,8 +93,8 @@ class Daemon:
                 self._bring_up()
                 (self.folder / "ready").touch()
                 self._starting = False
-                self._tell("ready")
-            except BaseException as problem:  # noqa: BLE001 - told to whoever waits, then the lab ends
+                self._record_event("ready")
+            except BaseException as problem:  # noqa: BLE001 - reported to the waiting process, then the lab ends
                 failed.append(problem)
                 self._stop.set()
 
@@ -109,12 +109,12 @@ class Daemon:
                 if not owner.alive:
                     self._stop.set()
         if failed:
-            told = failed[0]
-            text = str(told) if isinstance(told, MeshproofError) else f"{type(told).__name__}: {told}"
-            traceback.print_exception(told)  # to the daemon's log
-            self._tell("failed", text=text)
+            failure = failed[0]
+            text = str(failure) if isinstance(failure, MeshproofError) else f"{type(failure).__name__}: {failure}"
+            traceback.print_exception(failure)  # to the daemon's log
+            self._record_event("failed", text=text)
         self._down()
-        self._tell("down")
+        self._record_event("down")
         return 1 if failed else 0
 
     def _bring_up(self) -> None:
@@ -133,24 +133,24 @@ class Daemon:
         self.nodes[plan.cluster] = node
         cgroup = f"/meshproof/{self.spec.name}/{plan.cluster}"
         _make_cgroup(cgroup)
-        files, _ = components.prepare(node, cgroup=cgroup, may_raise_limits=_has_sys_resource())
+        files, _ = components.write_node_files(node, cgroup=cgroup, may_raise_limits=_has_sys_resource())
         control = components.control(node, files, Path(self.spec.programs))
         self.machines.know(node, lambda: self._start_again(plan, files))
         for spec in control.first:
             self.supervisor.start(spec)
         kube = Kube(files.admin, plan.cluster, name=plan.cluster)
         eventually(lambda: self._answers(kube), what=f"API server of {plan.cluster}", timeout_s=START_S, poll_s=0.2)
-        self._tell("step", title=f"{plan.cluster}: API server answers", seconds=time.monotonic() - begin)
+        self._record_event("step", title=f"{plan.cluster}: API server ready", seconds=time.monotonic() - begin)
         for spec in control.then:
             self.supervisor.start(spec)
         for manifest in addons.coredns(plan):
             self._apply_when_possible(kube, manifest)
         self._wait_ready(kube, plan)
-        self._tell("step", title=f"{plan.cluster}: node ready, DNS answers", seconds=time.monotonic() - begin)
+        self._record_event("step", title=f"{plan.cluster}: node and DNS ready", seconds=time.monotonic() - begin)
         self._start_balancer_once(len(self.plan.nodes))
 
     def _start_again(self, plan: NodePlan, files: components.ClusterFiles) -> Node:
-        """A node that was lost, with the disks that it had: certificates, etcd's data, images, kubelet's folder."""
+        """Restart a lost node with its disks: certificates, etcd's data, images, kubelet's folder."""
         network.forget(self.plan, plan)
         logs = self.folder.logs / plan.cluster
         node = start_node(self.supervisor, self.plan, plan, home=self.folder.node(plan.cluster), logs=logs)
@@ -195,7 +195,7 @@ class Daemon:
                     raise NotReady(f"{what} of {plan.cluster}", f"not ready within {START_S:g} s", _clues(kube))
 
     def _seen(self, kube: Kube, path: str, is_it: Any) -> bool:
-        """Watch for up to two seconds at a time, so that a process that ends meanwhile is noticed."""
+        """Watch for up to two seconds at a time, so that a process exit is noticed."""
         self._check_alive()
         with suppress(Broken):
             return any(is_it(event) for event in kube.watch(path, timeout_s=2))
@@ -215,10 +215,11 @@ class Daemon:
         log = self.folder.logs / "loadbalancer.log"
         self.supervisor.start(ProcessSpec(name="loadbalancer", argv=argv, log=log))
 
-    # -- control --------------------------------------------------------------------------------------------------
+    # -- control socket
+    # --------------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
-        """Answer requests on the lab's socket, one JSON line each, one connection at a time."""
+        """Serve requests on the lab's socket, one JSON line each, one connection at a time."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             self.folder.control.unlink(missing_ok=True)
             server.bind(str(self.folder.control))
@@ -229,7 +230,7 @@ class Daemon:
                 with client, client.makefile("rw") as stream:
                     try:
                         reply = self._do(json.loads(stream.readline()))
-                    except Exception as problem:  # noqa: BLE001 - the asker gets it; the lab lives on
+                    except Exception as problem:  # noqa: BLE001 - the client gets it; the lab keeps running
                         reply = {"error": f"{type(problem).__name__}: {problem}"}
                     with suppress(OSError):
                         stream.write(json.dumps(reply) + "\n")
@@ -251,13 +252,13 @@ class Daemon:
             case _:
                 return self.machines.do(request)
 
-    # -- the end --------------------------------------------------------------------------------------------------
+    # -- shutdown --------------------------------------------------------------------------------------------------
 
     def _down(self) -> None:
-        """End the inits and with them the clusters, then whoever is left.
+        """End the inits and with them the clusters, then remaining processes.
 
         The nsenter of each process must reap its child: killing it first would leave zombies that only the host's
-        init can reap, and until then the dying namespace stays half alive.
+        init can reap, and until then the namespace is not removed.
         """
         with suppress(KeyError, ProcessLookupError):
             os.kill(self.supervisor.running()["loadbalancer"], signal.SIGKILL)
@@ -286,14 +287,14 @@ class Daemon:
 
 
 def _make_cgroup(cgroup: str) -> None:
-    """Make the folder in every hierarchy that can hold it (version 1), or in the only one (version 2)."""
+    """Create the cgroup in every usable hierarchy (version 1), or in the only one (version 2)."""
     parents = [CGROUPS] if (CGROUPS / "cgroup.controllers").exists() else [p for p in CGROUPS.iterdir() if p.is_dir()]
     for parent in parents:
         if parent.is_symlink():
             continue
         folder = parent / cgroup.lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
-        if parent.name == "cpuset":  # version 1: an empty set admits nobody
+        if parent.name == "cpuset":  # version 1: an empty set admits no process
             for level in (folder.parent.parent, folder.parent, folder):
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     file = level / name
@@ -302,7 +303,7 @@ def _make_cgroup(cgroup: str) -> None:
 
 
 def _has_sys_resource() -> bool:
-    """Whether we hold CAP_SYS_RESOURCE (number 24, capabilities(7))."""
+    """Whether we have CAP_SYS_RESOURCE (number 24, capabilities(7))."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> 24 & 1)
@@ -310,7 +311,7 @@ def _has_sys_resource() -> bool:
 
 
 def _clues(kube: Kube) -> str:
-    """Warnings in the cluster, newest last: what a person would look at first."""
+    """The latest warning events of the cluster, newest last."""
     with suppress(Broken):
         events = kube.get("/api/v1/events", fieldSelector="type=Warning")["items"]
         return "recent warnings: " + " | ".join(f"{e['reason']}: {e['message'][:160]}" for e in events[-5:])
@@ -318,15 +319,15 @@ def _clues(kube: Kube) -> str:
 
 
 def main() -> int:
-    """Entry point: the name of a lab whose folder holds its spec."""
+    """Entry point; the argument is the name of a lab with a spec in its folder."""
     reset_inherited_signals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("lab")
     folder = LabFolder(parser.parse_args().lab)
     spec = folder.read_spec()
     if spec is None:
-        raise SystemExit(f"{folder.path} holds no spec")
-    tempfile.tempdir = str(folder.path)  # it goes with the lab, whatever ends this process
+        raise SystemExit(f"{folder.path} contains no spec")
+    tempfile.tempdir = str(folder.path)  # removed with the lab, however this process ends
     return Daemon(folder, spec).run()
 
 

@@ -1,4 +1,4 @@
-"""Is this machine fit for a lab? Each check returns a finding with its repair; `meshproof doctor` shows all of them."""
+"""Checks whether this machine can run a lab. Each check returns a finding with its repair, for `meshproof doctor`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from meshproof.providers.lab.node.cgroups import CGROUPS
 MEMORY_GIB = 4
 """Two clusters with a mesh take under 3 GiB; building takes about 3 GiB."""
 INOTIFY_INSTANCES = 40
-"""Two clusters' processes open about 35 (kubelet 6, controller manager 5, API server 3, others 1 each)."""
+"""The processes of two clusters open about 35 (kubelet 6, controller manager 5, API server 3, others 1 each)."""
 MORE_INOTIFY = "take other labs down, or: sysctl -w fs.inotify.max_user_instances=1024"
 DISK_GIB_COLD = 14
 DISK_GIB_WARM = 2
@@ -36,7 +36,7 @@ _ANY = ClusterName("any")
 
 
 class Grade(StrEnum):
-    """How bad a finding is: `warn` lets a lab start, `stop` does not."""
+    """Severity of a finding: with `warn` a lab can start, with `stop` it cannot."""
 
     OK = "ok"
     WARN = "warn"
@@ -45,7 +45,7 @@ class Grade(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing looked at, what was seen, and what to do if it is not healthy."""
+    """One check: its subject, its state, and the repair if it is not ok."""
 
     subject: str
     grade: Grade
@@ -59,7 +59,7 @@ def check_root() -> Finding:
         subject="user",
         grade=Grade.OK if ok else Grade.STOP,
         seen="root" if ok else f"user {os.geteuid()}, not root",
-        repair="" if ok else "run as root or with sudo: the lab makes namespaces, mounts and network links",
+        repair="" if ok else "run as root or with sudo: the lab creates namespaces, mounts and network links",
     )
 
 
@@ -70,14 +70,14 @@ def check_platform() -> Finding:
         subject="platform",
         grade=Grade.OK if ok else Grade.STOP,
         seen=seen,
-        repair="" if ok else "use a Linux machine (or virtual machine) on x86_64: Envoy's wheel is built for that",
+        repair="" if ok else "use a Linux machine (or virtual machine) on x86_64: Envoy's wheel exists only for that",
     )
 
 
 def check_packages() -> Finding:
-    lacking = packages.missing()
+    lacking = packages.missing_packages()
     if not lacking:
-        return Finding(subject="system packages", grade=Grade.OK, seen=f"all {len(packages.PACKAGES)} there")
+        return Finding(subject="system packages", grade=Grade.OK, seen=f"all {len(packages.PACKAGES)} installed")
     return Finding(
         subject="system packages",
         grade=Grade.STOP,
@@ -93,7 +93,7 @@ def check_overlay() -> Finding:
     return Finding(
         subject="overlay file system",
         grade=Grade.OK if ok else Grade.STOP,
-        seen="there" if ok else "the kernel does not offer it",
+        seen="available" if ok else "not supported by the kernel",
         repair="" if ok else "modprobe overlay, or use a kernel with CONFIG_OVERLAY_FS",
     )
 
@@ -114,10 +114,10 @@ COMMIT
 
 
 def check_netfilter() -> Finding:
-    """Try the very kinds of rule that kube-proxy and Istio write, in a network namespace that is gone afterwards."""
+    """Try the kinds of rules that kube-proxy and Istio use, in a temporary network namespace."""
     tool = shutil.which("iptables-restore", path=packages.SEARCH_PATH)
     if tool is None or os.geteuid():
-        return Finding(subject="netfilter", grade=Grade.WARN, seen="not tried (needs root and iptables)")
+        return Finding(subject="netfilter", grade=Grade.WARN, seen="not checked (needs root and iptables)")
     tried = subprocess.run(["unshare", "--net", tool], input=_TRIAL, capture_output=True, text=True)
     return Finding(
         subject="netfilter",
@@ -157,8 +157,8 @@ def check_memory() -> Finding:
     return Finding(
         subject="memory",
         grade=Grade.OK if ok else Grade.STOP,
-        seen=f"{free:.1f} GiB available, {MEMORY_GIB} wanted",
-        repair="" if ok else "end other programs, or use a bigger machine",
+        seen=f"{free:.1f} GiB available, needs {MEMORY_GIB}",
+        repair="" if ok else "stop other programs, or use a machine with more memory",
     )
 
 
@@ -170,13 +170,15 @@ def check_disk() -> Finding:
     return Finding(
         subject="disk",
         grade=Grade.OK if ok else Grade.STOP,
-        seen=f"{free:.1f} GiB free for {cache_root()}, {wanted} wanted ({'built already' if warm else 'first build'})",
-        repair="" if ok else "free some space, or point MESHPROOF_CACHE (and GOPATH, GOCACHE) at a bigger disk",
+        seen=f"{free:.1f} GiB free for {cache_root()}, needs {wanted} ({'built already' if warm else 'first build'})",
+        repair=""
+        if ok
+        else "free some space, or set MESHPROOF_CACHE (and GOPATH, GOCACHE) to a folder on a bigger disk",
     )
 
 
 def free_inotify_instances(most: int) -> int:
-    """How many this user can still open, counted up to `most`: the kernel gives each user 128 by default."""
+    """How many this user can still open, counted up to `most`: the kernel's default is 128 per user."""
     libc = ctypes.CDLL(None, use_errno=True)
     opened: list[int] = []
     try:
@@ -189,13 +191,13 @@ def free_inotify_instances(most: int) -> int:
 
 
 def check_inotify() -> Finding:
-    """Whether the processes of one more lab can watch files."""
+    """Whether inotify instances suffice for one more lab."""
     free = free_inotify_instances(INOTIFY_INSTANCES)
     ok = free == INOTIFY_INSTANCES
     return Finding(
         subject="inotify",
         grade=Grade.OK if ok else Grade.STOP,
-        seen=f"{free} instances free{' at least' if ok else ''}, {INOTIFY_INSTANCES} wanted",
+        seen=f"{free} instances free{' at least' if ok else ''}, needs {INOTIFY_INSTANCES}",
         repair="" if ok else MORE_INOTIFY,
     )
 
@@ -210,7 +212,7 @@ def check_ranges() -> Finding:
         subject="address ranges",
         grade=Grade.STOP,
         seen=f"198.18.0.0/15 overlaps the host's routes {', '.join(sorted(hits))}",
-        repair="take these routes away while the lab runs",
+        repair="remove these routes while the lab runs",
     )
 
 
@@ -259,18 +261,18 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
 
 
 def examine() -> tuple[Finding, ...]:
-    """Every finding, in order; a check that itself breaks is a finding too."""
+    """All findings, in order; a check that raises is a finding too."""
     found = []
     for check in CHECKS:
         try:
             found.append(check())
-        except Exception as problem:  # noqa: BLE001 - shown as a finding
+        except Exception as problem:  # noqa: BLE001 - reported as a finding
             found.append(Finding(subject=check.__name__, grade=Grade.STOP, seen=f"{type(problem).__name__}: {problem}"))
     return tuple(found)
 
 
 def require_fit(narrator: Narrator) -> None:
-    """Raise `BadInput` that lists every finding that stops a lab, each with its repair; tell the warnings."""
+    """Raise `BadInput` with all findings that prevent a lab and their repairs; report the warnings."""
     found = examine()
     for finding in found:
         if finding.grade is Grade.WARN:
@@ -278,7 +280,7 @@ def require_fit(narrator: Narrator) -> None:
     stops = [f for f in found if f.grade is Grade.STOP]
     if stops:
         raise BadInput(
-            "this machine is not fit for a lab",
+            "this machine cannot run a lab",
             "".join(f"\n  {f.subject}: {f.seen}" for f in stops),
             "".join(f"\n  {f.subject}: {f.repair}" for f in stops if f.repair),
         )

@@ -1,4 +1,4 @@
-"""One at a time, whoever asks: locks that the kernel lets go of when their holder dies."""
+"""Locks between processes that the kernel releases when their holder dies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshproof.core.progress import Narrator
 
 @contextmanager
 def exclusively(what: str, narrator: Narrator) -> Iterator[None]:
-    """Hold the lock of that name for this user; waits for another holder, and says so."""
+    """Hold the lock of that name for this user; waits for another holder, and reports that."""
     path = private_folder(cache_root() / "locks") / what.replace(" ", "-")
     with path.open("w") as handle:
         try:
@@ -26,14 +26,14 @@ def exclusively(what: str, narrator: Narrator) -> Iterator[None]:
         yield
 
 
-WAIT = "wait for its end, or choose another --lab-name"
+WAIT = "wait until it has finished, or choose another --lab-name"
 HELD = "MESHPROOF_HELD_LAB"
-"""Environment variable that names the lab which this process, or one that started it, holds."""
+"""Environment variable with the lab that this process, or a parent of it, holds."""
 
 
 @contextmanager
-def held(lab: str) -> Iterator[None]:
-    """Hold a lab for one run and those that it starts: two runs would take each other's mesh away.
+def lab_lock(lab: str) -> Iterator[None]:
+    """Lock a lab for this run and its child runs: two runs would remove each other's mesh.
 
     Raises `BadInput` at once, naming the process, if another run holds it.
     """
@@ -54,7 +54,7 @@ def held(lab: str) -> Iterator[None]:
 
 @contextmanager
 def by_one_run(path: Path, busy: Callable[[str], BadInput]) -> Iterator[None]:
-    """Hold a lock whose file names the process that has it; raises `busy` of that one at once if it is another."""
+    """Hold a lock whose file names its holder; raises `busy(holder)` at once if another process holds it."""
     with path.open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

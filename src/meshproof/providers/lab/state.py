@@ -1,4 +1,4 @@
-"""What a lab writes down about itself, so that any later process can find it, talk to it, and clear its remains."""
+"""The state files of a lab, with which later processes find it, control it, and remove its leftovers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessMark:
-    """A process that can be told from a later one with the same id: its id and its start time (clock ticks)."""
+    """A process identified by its id and its start time in clock ticks, since ids are reused."""
 
     pid: int
     start: int
@@ -34,7 +34,7 @@ class ProcessMark:
 
 
 def start_time(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat (proc(5)); None if there is no such process or it only waits to be reaped."""
+    """Field 22 of /proc/PID/stat (proc(5)); None if there is no such process or it is a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -45,9 +45,9 @@ def start_time(pid: int) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSpec:
-    """What the daemon of a lab is asked to build. `owner`: the lab ends when this process does (None: it stays).
+    """The specification of a lab for its daemon. `owner`: the lab ends when this process does (None: it stays).
 
-    `programs` has what the clusters consist of; `istio` maps the number of each release of Istio whose images they have
+    `programs` are those of the clusters; `istio` maps the number of each release of Istio whose images they have
     to the folder of its programs, first the one that is installed.
     """
 
@@ -70,7 +70,9 @@ class LabFolder:
     def __init__(self, name: str) -> None:
         if not NAME.fullmatch(name):
             raise BadInput(
-                f"lab name {name!r}", "must be 1 to 16 of a-z, 0-9 and '-', a letter first", "choose another --lab-name"
+                f"lab name {name!r}",
+                "must be 1 to 16 characters of a-z, 0-9 and '-', beginning with a letter",
+                "choose another --lab-name",
             )
         self.name = name
         self.path = state_root() / "labs" / name
@@ -108,7 +110,7 @@ class LabFolder:
         (self.path / "spec.json").write_text(json.dumps(asdict(spec)))
 
     def read_spec(self) -> LabSpec | None:
-        """The spec of the lab that is or was here; None if there is none or it is half-written."""
+        """The spec of the lab that is or was here; None if it is missing or incomplete."""
         try:
             raw = json.loads((self.path / "spec.json").read_text())
             owner = ProcessMark(**raw.pop("owner")) if raw["owner"] else raw.pop("owner")
@@ -122,7 +124,7 @@ class LabFolder:
 
     @property
     def daemon(self) -> ProcessMark | None:
-        """The daemon that runs this lab; None if it is gone."""
+        """The running daemon of this lab; None if it has exited."""
         try:
             mark = ProcessMark(**json.loads((self.path / "daemon.json").read_text()))
         except (OSError, ValueError, TypeError):
@@ -135,7 +137,7 @@ class LabFolder:
 
 
 def all_labs() -> tuple[LabFolder, ...]:
-    """Every lab that has a folder, running or left behind."""
+    """All labs with a folder, running or left behind."""
     root = state_root() / "labs"
     if not root.exists():
         return ()

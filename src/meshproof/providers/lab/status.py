@@ -1,4 +1,4 @@
-"""What `meshproof lab status` tells: clusters, addresses, memory, versions."""
+"""The output of `meshproof lab status`: clusters, addresses, memory, versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meshproof.providers.lab.state import LabFolder
 
 
 def memory_kib(root: int) -> int:
-    """Memory of a process and all its descendants in KiB: proportional set size, so shared pages count once."""
+    """Memory of a process and all its descendants in KiB: as proportional set size, so that shared pages count once."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -32,16 +32,16 @@ def memory_kib(root: int) -> int:
     return total
 
 
-def describe(name: str) -> str:
-    """A text of a few lines. Raises `BadInput` if there is no such lab."""
+def lab_status(name: str) -> str:
+    """The status as text. Raises `BadInput` if there is no such lab."""
     folder = LabFolder(name)
     lab = labs.running(name)
     if lab is None:
-        left = remains.find(name)
+        left = remains.find_remains(name)
         if folder.daemon is not None:
             return f"lab {name}: starting"
         if left:
-            raise BadInput(f"lab {name}", f"is not running, but left something: {left}", "meshproof lab down")
+            raise BadInput(f"lab {name}", f"is not running, but has leftovers: {left}", "meshproof lab down")
         raise BadInput(f"lab {name}", "is not up", "start it with `meshproof lab up`")
     daemon = folder.daemon
     memory = memory_kib(daemon.pid) / 2**20 if daemon else 0.0
@@ -59,7 +59,7 @@ def describe(name: str) -> str:
                     ports = ",".join(str(p["port"]) for p in service["spec"]["ports"])
                     meta = service["metadata"]
                     lines.append(f"    {meta['namespace']}/{meta['name']}: {ingress['ip']} ports {ports}")
-    lines += [f"  ended by itself: {problem}" for problem in lab.problems()]
+    lines += [f"  exited unexpectedly: {problem}" for problem in lab.problems()]
     return "\n".join(lines)
 
 
@@ -67,4 +67,4 @@ def _version(kube: Kube) -> str:
     try:
         return str(kube.get("/version")["gitVersion"])
     except Broken as problem:
-        return f"no answer: {problem.reason}"
+        return problem.reason

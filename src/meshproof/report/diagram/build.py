@@ -1,4 +1,4 @@
-"""From a topology, a snapshot and results to a picture."""
+"""Builds a picture from a topology, a snapshot and results."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from meshproof.pki.verify import fingerprint, parse_chain
 from meshproof.report.diagram.model import ClusterPicture, Kind, Link, Part, Picture, Proof
 
 SHOWN_ENDPOINTS: Final = 2
-"""Addresses of the application that are told one by one."""
+"""Number of the application's addresses that are shown."""
 SHOWN_DIGITS: Final = 23
-"""How much of a root's SHA-256 is told: eight bytes."""
+"""Length of the shown part of a root's SHA-256: eight bytes."""
 
 FAMILIES: Final = tuple(Family)
 
 
 def plan(topology: Topology, claims: Iterable[Claim] = ()) -> Picture:
-    """What a topology wants, and which of these claims are to be proven where."""
+    """The planned topology, and where its claims belong."""
     clusters = tuple(
         _planned(topology, cluster)
         for network in topology.networks
@@ -52,7 +52,7 @@ def _planned(topology: Topology, cluster: ClusterSpec) -> ClusterPicture:
     primary = topology.control_plane_of(cluster)
     controlled = [c.name for c in topology.controlled_by(cluster)]
     if cluster is primary:
-        trust = Part(title="CA of its own", lines=("signs for " + ", ".join(controlled),))
+        trust = Part(title="own CA", lines=("signs for " + ", ".join(controlled),))
         istiod = Part(title="istiod", lines=("controls " + ", ".join(controlled),))
     else:
         trust = Part(title="no CA in use", lines=(f"signed by {primary.name}",))
@@ -104,7 +104,7 @@ def _links(topology: Topology) -> Iterator[Link]:
 
 
 def with_facts(picture: Picture, snapshot: Snapshot, kubernetes: Mapping[str, str]) -> Picture:
-    """What a snapshot found, and the versions of Kubernetes by cluster; asks nothing of any cluster."""
+    """Add a snapshot's facts, and the Kubernetes versions by cluster; contacts no cluster."""
     total = sum(len(facts.ready_endpoints) for facts in snapshot.facts)
     tools = snapshot.mesh.toolbox
     by_name = {facts.cluster.name: facts for facts in snapshot.facts}
@@ -137,13 +137,13 @@ def _more(part: Part, *lines: str) -> Part:
 
 
 def _roots(facts: ClusterFacts) -> tuple[str, ...]:
-    """The root that namespaces trust, by the beginning of its SHA-256."""
+    """The root that namespaces trust, by the first bytes of its SHA-256."""
     prints: set[str] = set()
     for text in facts.root_maps.values():
         try:
             prints.update(fingerprint(root) for root in parse_chain(text))
         except ValueError:
-            return ("a root that cannot be read",)
+            return ("unreadable root",)
     if len(prints) > 1:
         return (f"{len(prints)} different roots",)
     return tuple(f"root {digest[:SHOWN_DIGITS]}" for digest in prints) or ("no root",)
@@ -153,7 +153,7 @@ def _istiod(planned: ClusterPicture, facts: ClusterFacts) -> Part:
     proxies = f"proxies here: {len(facts.proxies)}"
     if not facts.istiods:
         is_primary = facts.cluster.is_primary
-        return replace(_more(planned.istiod, *(("not there",) if is_primary else ()), proxies), missing=is_primary)
+        return replace(_more(planned.istiod, *(("missing",) if is_primary else ()), proxies), missing=is_primary)
     ready = sum(pod.ready for pod in facts.istiods)
     revisions = ", ".join(sorted({pod.revision or "default" for pod in facts.istiods}))
     running = f"{ready} of {len(facts.istiods)} ready, revision {revisions}"
@@ -162,7 +162,7 @@ def _istiod(planned: ClusterPicture, facts: ClusterFacts) -> Part:
 
 def _gateway(planned: Part | None, service: ServiceFacts | None) -> Part | None:
     if service is None:
-        return replace(_more(planned, "not there"), missing=True) if planned else None
+        return replace(_more(planned, "missing"), missing=True) if planned else None
     where = service.addresses or ("no external address",)
     part = Part(title="east-west gateway", lines=(*where, _shown(service.port_numbers)), missing=not service.addresses)
     return part if planned else _more(part, "not needed here")
@@ -175,8 +175,8 @@ def _shown(ports: Iterable[int]) -> str:
 def _app(planned: Part, facts: ClusterFacts, total: int) -> Part:
     ready = [f"{endpoint.address}:{endpoint.port}" for endpoint in facts.ready_endpoints]
     more = [f"and {len(ready) - SHOWN_ENDPOINTS} more"] if len(ready) > SHOWN_ENDPOINTS else []
-    told = f"{len(ready)} of {total} ready endpoints"
-    return replace(_more(planned, told, *ready[:SHOWN_ENDPOINTS], *more), missing=not ready)
+    ready_text = f"{len(ready)} of {total} ready endpoints"
+    return replace(_more(planned, ready_text, *ready[:SHOWN_ENDPOINTS], *more), missing=not ready)
 
 
 def _clients(planned: Part, facts: ClusterFacts) -> Part:
@@ -191,10 +191,10 @@ def _clients(planned: Part, facts: ClusterFacts) -> Part:
 
 
 def with_results(picture: Picture, results: Iterable[Proof]) -> Picture:
-    """What became of claims; those of the plan that have no result stay without one."""
-    told = {proof.code: proof for proof in results}
-    planned = [told.pop(proof.code, proof) for proof in picture.proofs]
-    return replace(picture, proofs=tuple(sorted((*planned, *told.values()), key=_order)))
+    """Add the results of claims; planned claims without a result stay without one."""
+    by_code = {proof.code: proof for proof in results}
+    planned = [by_code.pop(proof.code, proof) for proof in picture.proofs]
+    return replace(picture, proofs=tuple(sorted((*planned, *by_code.values()), key=_order)))
 
 
 def _order(proof: Proof) -> tuple[int, str]:
@@ -203,5 +203,5 @@ def _order(proof: Proof) -> tuple[int, str]:
 
 
 def proof_of(result: ClaimResult) -> Proof:
-    """A result of this run."""
+    """A result of this run as a proof."""
     return Proof(code=result.code, result=result.result, text=result.reason or result.sentence)

@@ -1,4 +1,4 @@
-"""Elements of an SVG: boxes, texts that fit, wires with heads, marks and chips. Coordinates are whole pixels."""
+"""Elements of an SVG: boxes, fitted texts, arrows, marks and chips. Coordinates are whole pixels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ALARM: Final = "#b00020"
 MONO_ADVANCE: Final = 0.605
 """Width of a character of most monospaced fonts, in its size; Courier and DejaVu are among the widest."""
 SANS_ADVANCE: Final = 0.6
-"""The same on the average of a wide proportional font (DejaVu Sans); bold takes `BOLD` times as much."""
+"""Average width of a wide proportional font (DejaVu Sans); bold takes `BOLD` times as much."""
 BOLD: Final = 1.13
 
 Point = tuple[int, int]
@@ -29,7 +29,7 @@ Point = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """A state's colour, and what tells it from the others without: how thick, and how dashed."""
+    """A state's colour, and its line width and dashes, which distinguish it without colour."""
 
     colour: str
     width: float
@@ -52,16 +52,16 @@ _MARKS: Final[dict[Result | None, str]] = {
     Result.NOT_APPLICABLE: "M-4 0 L4 0",
     None: "M-3 0 A3 3 0 1 1 3 0 A3 3 0 1 1 -3 0",
 }
-"""Drawn, since not every font has check marks."""
+"""Drawn as paths, since not every font has check marks."""
 
 MARK: Final = 14
 """Width of a mark with the space around it."""
 CHIP_SIZE: Final = 10.5
-"""Of the text in a chip."""
+"""Font size of a chip."""
 
 
 class Canvas:
-    """Collects elements in the order in which they are painted."""
+    """Collects elements in paint order."""
 
     def __init__(self, title: str, description: str) -> None:
         self.root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
@@ -71,7 +71,7 @@ class Canvas:
         self._paper = ElementTree.SubElement(self.root, "rect", {"x": "0", "y": "0", "fill": PAPER})
 
     def text_of(self, width: int, height: int) -> str:
-        """The whole as XML, of this size."""
+        """The SVG text with this size."""
         for element in (self.root, self._paper):
             element.set("width", str(width))
             element.set("height", str(height))
@@ -89,7 +89,7 @@ class Canvas:
     def box(
         self, x: int, y: int, width: int, height: int, *, fill: str, stroke: str, line: float = 1.2, dashes: str = ""
     ) -> None:
-        """A rectangle with round corners."""
+        """A rectangle with rounded corners."""
         self._add(
             "rect",
             x=x,
@@ -116,7 +116,7 @@ class Canvas:
         fill: str = INK,
         anchor: str = "start",
     ) -> None:
-        """One line that takes at most `room` pixels; what is cut off is told by a tooltip."""
+        """One line of at most `room` pixels; a shortened text has a tooltip."""
         shown = fit(text, room, size, mono=mono, bold=bold)
         element = self._add(
             "text",
@@ -130,16 +130,16 @@ class Canvas:
             text_anchor=anchor if anchor != "start" else "",
         )
         if len(element):
-            element[0].tail = shown  # a title comes first
+            element[0].tail = shown  # the title must come first
         else:
             element.text = shown
 
     def clear(self, points: Sequence[Point], state: State) -> None:
-        """Room around a line to come: where it crosses others it passes over them."""
+        """Clear the space around a line, so that it visibly passes over lines that it crosses."""
         self._line(points, stroke=PAPER, stroke_width=LOOKS[state].width + 5)
 
     def wire(self, points: Sequence[Point], state: State, *, both: bool = False, tip: str = "") -> None:
-        """A line through these points with a head at its end, or at both."""
+        """A line through these points with an arrow head at its end, or at both ends."""
         look = LOOKS[state]
         self._line(points, tip, stroke=look.colour, stroke_width=look.width, stroke_dasharray=look.dashes)
         self._head(points[-2], points[-1], look.colour)
@@ -158,7 +158,7 @@ class Canvas:
         self._add("path", d=f"M{x} {y} L{left[0]} {left[1]} L{right[0]} {right[1]} Z", fill=colour)
 
     def mark(self, x: int, y: int, result: Result | None, colour: str) -> None:
-        """The sign of a result, around its middle."""
+        """The mark of a result, centred."""
         self._add(
             "path",
             d=_MARKS[result],
@@ -197,7 +197,7 @@ def chip_width(text: str) -> int:
 
 
 def fit(text: str, room: int, size: float, *, mono: bool = False, bold: bool = False) -> str:
-    """The text, its middle left out if it is too long for so many pixels."""
+    """The text, with its middle elided if it is longer than this many pixels."""
     whole = clean(text)
     each = MONO_ADVANCE * size if mono else SANS_ADVANCE * size * (BOLD if bold else 1)
     most = max(3, int(room / each))
@@ -208,7 +208,7 @@ def fit(text: str, room: int, size: float, *, mono: bool = False, bold: bool = F
 
 
 def clean(text: str) -> str:
-    """Without what XML 1.0 cannot hold (section 2.2, Char), on one line."""
+    """The text on one line, without characters that XML 1.0 forbids (section 2.2, Char)."""
     return "".join(
         c for c in " ".join(text.split()) if c >= " " and not "\ud800" <= c <= "\udfff" and c not in "\ufffe\uffff"
     )

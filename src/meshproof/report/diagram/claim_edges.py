@@ -14,7 +14,7 @@ from meshproof.report.diagram.model import Kind, Picture, Proof
 HEADLINES: Final[Mapping[Kind, str]] = MappingProxyType(
     {
         Kind.CLUSTER: "in each cluster",
-        Kind.TRUST: "trust: one root, and strangers refused",
+        Kind.TRUST: "trust: one root, clients outside the mesh refused",
         Kind.DISCOVERY: "discovery: every istiod reads every API server",
         Kind.CONTROL: "control: configuration, certificates, injection",
         Kind.GATEWAY: "data path across networks, through 15443",
@@ -33,7 +33,7 @@ BY_FAMILY: Final[Mapping[Family, tuple[Kind, ...]]] = MappingProxyType(
         Family.UPGRADE: (Kind.CLUSTER,),
     }
 )
-"""Where a claim belongs that is not named below. FAILOVER is about all of them at once, and stands beneath."""
+"""The arrows of claims not listed below. FAILOVER concerns the whole mesh and is shown separately."""
 
 BY_CODE: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
     {
@@ -52,7 +52,7 @@ BY_CODE: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
         "GATEWAYS-06": (Kind.CLUSTER,),  # nothing else is exposed
         "GATEWAYS-07": (Kind.DISCOVERY,),  # what istiod knows of gateways
         "GATEWAYS-08": (Kind.GATEWAY, Kind.DIRECT),
-        "CONTROL-04": (Kind.CLUSTER,),  # configuration that lies in a remote
+        "CONTROL-04": (Kind.CLUSTER,),  # configuration in a remote
         "CONTROL-05": (Kind.CLUSTER,),
         "CONTROL-06": (Kind.CLUSTER,),
         "CONTROL-07": (Kind.CLUSTER,),
@@ -66,18 +66,18 @@ BY_CODE: Final[Mapping[str, tuple[Kind, ...]]] = MappingProxyType(
 
 
 def places_of(code: str) -> tuple[Kind, ...]:
-    """The arrows that a claim belongs on; empty for those about the mesh as a whole, and for unknown families."""
+    """The arrows of a claim; empty for claims about the whole mesh, and for unknown families."""
     family = code.partition("-")[0]
     return BY_CODE.get(code) or (BY_FAMILY.get(Family(family), ()) if family in tuple(Family) else ())
 
 
 def proofs_on(picture: Picture, kind: Kind) -> tuple[Proof, ...]:
-    """What was proven on arrows of this kind, without what does not apply."""
+    """The applicable claims on arrows of this kind."""
     return tuple(p for p in picture.proofs if p.result is not Result.NOT_APPLICABLE and kind in places_of(p.code))
 
 
 def proofs_elsewhere(picture: Picture) -> tuple[Proof, ...]:
-    """What applies and belongs on nothing that is drawn: failover, and whatever would be lost otherwise."""
+    """The applicable claims that belong on no drawn arrow, such as FAILOVER."""
     drawn = set(picture.kinds)
     return tuple(
         p for p in picture.proofs if p.result is not Result.NOT_APPLICABLE and drawn.isdisjoint(places_of(p.code))
@@ -95,7 +95,7 @@ class State(StrEnum):
 
 
 def state_of(picture: Picture, proofs: Iterable[Proof]) -> State:
-    """A failure outweighs a claim that could not be asked, and one success what was skipped."""
+    """FAILED takes precedence over BROKEN, and a success over SKIPPED."""
     results = {proof.result for proof in proofs}
     for result, state in (
         (Result.FAILED, State.FAILED),

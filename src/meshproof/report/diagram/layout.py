@@ -1,9 +1,9 @@
-"""Where everything stands: clusters are columns, what belongs together is a row across them, and an arrow is a track.
+"""The layout: clusters are columns, parts of a kind form a row across them, and each arrow has a track.
 
 Each arrow has a track of its own at a height of its own, in the row of the box that it ends at, and leaves its source
-by a stem in the margin beside the boxes. So arrows cross at right angles only, and no two labels meet, however many
-clusters there are. Where an arrow would pass through the column of a third cluster, boxes of the row stand at
-different heights.
+by a stem in the margin next to the boxes. So arrows cross at right angles only, and labels do not overlap, for any
+number of clusters. Where an arrow would pass through the column of a third cluster, boxes of the row are at different
+heights.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LINE: Final = 15
 TRACK: Final = 26
 
 MARGIN_OF: Final = {Kind.DISCOVERY: 20, Kind.CONTROL: 16, Kind.GATEWAY: 26, Kind.DIRECT: 36}
-"""How far from the cluster's side stems of a kind are."""
+"""Distance of stems of a kind from the cluster's side."""
 ISTIOD_UP: Final = 20
-"""How far right of the middle istiod's orders leave it; each further one a little more."""
+"""Distance right of the middle at which istiod's control arrows leave it; further ones a little more."""
 
 
 ASIDE: Final = 92
-"""How far left of the middle arrows within a cluster are; those through a gateway are as far right."""
+"""Distance left of the middle of arrows within a cluster; those through a gateway are as far right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """An arrow's way, and where its label is centred; None if it has none."""
+    """An arrow's path, and the centre of its label; None without a label."""
 
     link: Link
     points: tuple[Point, ...]
@@ -75,7 +75,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """The whole; `rows` says where the row of a kind begins, `panel` where the column of proofs does."""
+    """The complete layout; `rows` has the start of each row, `panel` that of the column of proofs."""
 
     clusters: Mapping[ClusterName, Box]
     networks: Mapping[NetworkName, Box]
@@ -91,7 +91,7 @@ def height_of(part: Part) -> int:
 
 
 class Builder:
-    """Goes from the top down; what a row needs below its boxes is drawn when the next row is there."""
+    """Lays out rows from top to bottom; space below a row's boxes is allocated with the next row."""
 
     def __init__(self, picture: Picture, needed: Mapping[Kind, int]) -> None:
         self._picture = picture
@@ -158,7 +158,7 @@ class Builder:
         tracks: Sequence[Link],
         width: int = NARROW,
     ) -> int:
-        """Place the boxes of a row and the tracks that end there; returns where the next row begins."""
+        """Place the boxes of a row and the tracks that end there; returns the start of the next row."""
         self._rows.setdefault(kind, y)
         there = [(c, part) for c in self._picture.clusters if (part := part_of(c)) is not None]
         staggered = any(abs(self._picture.place(t.source) - self._picture.place(t.target)) > 1 for t in tracks)
@@ -199,22 +199,22 @@ class Builder:
         return Wire(link=link, points=((a.right, y), (b.x, y)), label=((a.right + b.x) // 2, y), both=True)
 
     def _own(self, link: Link) -> list[Wire]:
-        """Within a cluster: from box to box, straight up or down."""
+        """An arrow within a cluster: from box to box, vertically."""
         ways = {
             Kind.DISCOVERY: ("istiod", "api", -ASIDE, False),
             Kind.CONTROL: ("istiod", "gateway" if ("gateway", link.target) in self._boxes else "app", -ASIDE, True),
             Kind.REQUESTS: ("clients", "app", -ASIDE, True),
         }
-        source, target, aside, told = ways[link.kind]
+        source, target, aside, labelled = ways[link.kind]
         begin, end = self._boxes[source, link.source], self._boxes[target, link.target]
         x = begin.middle + aside
         up = end.y < begin.y
         points = ((x, begin.y), (x, end.bottom)) if up else ((x, begin.bottom), (x, end.y))
-        beside = (x, points[0][1] + (-BETWEEN_ROWS if up else BETWEEN_ROWS) // 2)
-        return [Wire(link=link, points=points, label=beside if told else None)]
+        label_at = (x, points[0][1] + (-BETWEEN_ROWS if up else BETWEEN_ROWS) // 2)
+        return [Wire(link=link, points=points, label=label_at if labelled else None)]
 
     def _order(self, link: Link) -> Wire:
-        """From istiod over the boxes, and down."""
+        """A control arrow: from istiod over the boxes, and down."""
         begin, end = self._boxes["istiod", link.source], self._boxes["istiod", link.target]
         orders = [other for other in self._picture.links_of(Kind.CONTROL) if not (other.is_own or other.ports)]
         x = begin.middle + ISTIOD_UP + 14 * orders.index(link)
@@ -223,7 +223,7 @@ class Builder:
         return Wire(link=link, points=points, label=(self._before(link), y))
 
     def _track(self, link: Link) -> Wire:
-        """By a stem beside the boxes to the track's height, and along it."""
+        """By a stem next to the boxes to the track's height, and along it."""
         sources = {Kind.DISCOVERY: "istiod", Kind.CONTROL: "istiod"}
         targets = {Kind.DISCOVERY: "api", Kind.CONTROL: "gateway", Kind.GATEWAY: "gateway", Kind.DIRECT: "app"}
         begin = self._boxes[sources.get(link.kind, "clients"), link.source]
@@ -237,12 +237,12 @@ class Builder:
         return Wire(link=link, points=points, label=(self._before(link), y))
 
     def _before(self, link: Link) -> int:
-        """The middle of the gap that an arrow crosses last."""
+        """The middle of the last gap that an arrow crosses."""
         source, target = self._picture.place(link.source), self._picture.place(link.target)
         return self._sides[target] - GAP // 2 if target > source else self._sides[target] + COLUMN + GAP // 2
 
     def _through_gateways(self) -> list[Wire]:
-        """On from a gateway to what is behind it, once for each."""
+        """From each gateway to the parts behind it."""
         wires: dict[tuple[Kind, ClusterName], Wire] = {}
         for link in self._picture.links:
             box = self._boxes.get(("gateway", link.target))

@@ -1,4 +1,4 @@
-"""What a picture of a topology shows, as data."""
+"""Data model of a topology diagram."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meshproof.core.model import ClusterName, NetworkName, Role
 
 
 class Kind(StrEnum):
-    """What an arrow stands for, in the order from the ground up; `CLUSTER` is no arrow, but each cluster's box."""
+    """An arrow's meaning, in order from the bottom up; `CLUSTER` is not an arrow, but each cluster's box."""
 
     CLUSTER = "cluster"
     TRUST = "trust"
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A box in a cluster: what it is, and what is known of it. `missing`: it should be there, and is not."""
+    """A box in a cluster with its title and facts. `missing`: it should exist, but does not."""
 
     title: str
     lines: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPicture:
-    """One cluster. `istiod` is what would be controlled from here where there is none; `gateway` the east-west one."""
+    """One cluster. `istiod` is present in remotes too, as "no istiod"; `gateway` is the east-west gateway."""
 
     name: ClusterName
     role: Role
@@ -51,8 +51,8 @@ class ClusterPicture:
 class Link:
     """An arrow from one cluster to another, or within one.
 
-    A `CONTROL` arrow with ports is what proxies dial, through the gateway of `target`; one without is istiod's power
-    over `target`.
+    A `CONTROL` arrow with ports is proxies' connections through the gateway of `target`; one without is istiod's
+    control over `target`.
     """
 
     kind: Kind
@@ -73,7 +73,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What became of a claim; `result` None: nothing yet. `text` is its sentence, or the reason of its result."""
+    """A claim and its result, None if there is none yet. `text` is its sentence, or the reason of its result."""
 
     code: str
     result: Result | None = None
@@ -104,10 +104,10 @@ class Picture:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """What is drawn."""
+        """The kinds of arrows that are drawn."""
         return tuple(kind for kind in Kind if kind is Kind.CLUSTER or any(self.links_of(kind)))
 
     @property
     def has_results(self) -> bool:
-        """Whether anything was proven, or tried."""
+        """Whether any claim has a result."""
         return any(proof.result is not None for proof in self.proofs)

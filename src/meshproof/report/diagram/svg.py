@@ -1,4 +1,4 @@
-"""A picture as SVG: the same picture, the same bytes."""
+"""Renders a picture as SVG, deterministically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHIPS = PANEL // CHIP
 CHIP_ROW = 23
 REASON = 16
 REASON_WIDTH = 66
-"""Of a line about what is bad, in characters."""
+"""Width of a failure's line in characters."""
 
 LOOK_OF = {
     Result.SUCCEEDED: LOOKS[State.PROVEN],
@@ -34,7 +34,7 @@ LOOK_OF = {
 
 
 def render(picture: Picture) -> str:
-    """The SVG's text. Raises nothing that depends on what clusters or users have written into names and reasons."""
+    """The SVG text. Any names and reasons from clusters and users are safe."""
     proofs = {kind: proofs_on(picture, kind) for kind in picture.kinds}
     states = {kind: state_of(picture, proofs[kind]) for kind in picture.kinds}
     layout = Builder(picture, {kind: _height(proofs[kind]) + 14 for kind in picture.kinds}).layout()
@@ -43,7 +43,7 @@ def render(picture: Picture) -> str:
     _heading(canvas, picture, width)
     _frames(canvas, picture, layout)
     for _, bundle in groupby(layout.wires, lambda wire: (wire.link.kind, wire.link.source)):
-        wires = [*bundle]  # they may share a stem, so none clears another away
+        wires = [*bundle]  # they may share a stem, so they must not clear each other
         for wire in wires:
             canvas.clear(wire.points, states[wire.link.kind])
         for wire in wires:
@@ -61,24 +61,24 @@ def render(picture: Picture) -> str:
 
 
 def description(picture: Picture) -> str:
-    """What the picture says, in words, for those who hear it."""
+    """A text description of the picture for screen readers."""
     clusters = (
         f"{c.name} ({c.role}, {c.network}): {'; '.join(_in_words(p) for p in (c.istiod, c.gateway, c.app) if p)}"
         for c in picture.clusters
     )
     bad = (f"{proof.code} {proof.result}" for proof in picture.proofs if proof.is_bad)
-    return ". ".join([", ".join(picture.about), *clusters, *counts(picture), *bad]) + "."
+    return ". ".join([", ".join(picture.about), *clusters, *result_counts(picture), *bad]) + "."
 
 
 def _in_words(part: Part) -> str:
     return f"{part.title} {', '.join(part.lines)}".strip()
 
 
-def counts(picture: Picture) -> tuple[str, ...]:
-    """`1 FAILED` and `38 SUCCEEDED, 2 SKIPPED`, what is bad first; empty for a plan."""
+def result_counts(picture: Picture) -> tuple[str, ...]:
+    """`1 FAILED` and `38 SUCCEEDED, 2 SKIPPED`, failures first; empty for a plan."""
     counted = Counter(proof.result for proof in picture.proofs)
-    told = [[f"{counted[r]} {r}" for r in Result if counted[r] and r.good is good] for good in (False, True)]
-    return tuple(", ".join(words) for words in told if words)
+    groups = [[f"{counted[r]} {r}" for r in Result if counted[r] and r.good is good] for good in (False, True)]
+    return tuple(", ".join(words) for words in groups if words)
 
 
 # -- the picture ------------------------------------------------------------------------------------------------------
@@ -86,13 +86,13 @@ def counts(picture: Picture) -> tuple[str, ...]:
 
 def _heading(canvas: Canvas, picture: Picture, width: int) -> None:
     canvas.text(EDGE, 38, picture.name, width - PANEL, size=21, bold=True)
-    told = " · ".join([picture.title, *picture.about])
-    canvas.text(EDGE, 60, told, width - PANEL - 2 * EDGE, size=12.5, fill=FAINT)
+    subtitle = " · ".join([picture.title, *picture.about])
+    canvas.text(EDGE, 60, subtitle, width - PANEL - 2 * EDGE, size=12.5, fill=FAINT)
     bad = any(proof.is_bad for proof in picture.proofs)
-    for number, said in enumerate(counts(picture) or ("nothing proven yet",)):
+    for number, line in enumerate(result_counts(picture) or ("nothing proven yet",)):
         alarming = bad and number == 0
         fill = ALARM if alarming else INK
-        canvas.text(width - PANEL - EDGE, 38 + 22 * number, said, PANEL, size=13, bold=alarming, fill=fill)
+        canvas.text(width - PANEL - EDGE, 38 + 22 * number, line, PANEL, size=13, bold=alarming, fill=fill)
 
 
 def _frames(canvas: Canvas, picture: Picture, layout: Layout) -> None:
@@ -104,8 +104,10 @@ def _frames(canvas: Canvas, picture: Picture, layout: Layout) -> None:
         primary = cluster.role is Role.PRIMARY
         canvas.box(box.x, box.y, box.width, box.height, fill="#fbfcfd", stroke="#334e68", line=2 if primary else 1.2)
         canvas.text(box.x + 12, box.y + 22, cluster.name, box.width - 24, size=15, bold=True)
-        told = " · ".join([str(cluster.role), *([f"Kubernetes {cluster.kubernetes}"] if cluster.kubernetes else [])])
-        canvas.text(box.x + 12, box.y + 40, told, box.width - 24, size=12, fill=FAINT)
+        subtitle = " · ".join(
+            [str(cluster.role), *([f"Kubernetes {cluster.kubernetes}"] if cluster.kubernetes else [])]
+        )
+        canvas.text(box.x + 12, box.y + 40, subtitle, box.width - 24, size=12, fill=FAINT)
 
 
 def _part(canvas: Canvas, box: Box, part: Part) -> None:
@@ -132,18 +134,18 @@ def _tip(wire: Wire) -> str:
 
 
 def _label(canvas: Canvas, wire: Wire, proofs: Sequence[Proof], state: State) -> None:
-    """What an arrow is, and what was proven on it: how much of it, or which claim is bad."""
+    """An arrow's label: its kind, and the number of proven claims or the failed claim."""
     if wire.label is None:
         return
     text, result = wire.link.label, None
     bad = sorted((p for p in proofs if p.is_bad), key=lambda p: p.result is not Result.FAILED)
-    asked = [p for p in proofs if p.result is not None]
+    decided = [p for p in proofs if p.result is not None]
     if bad:
         first = bad[0].code + (f" +{len(bad) - 1}" if len(bad) > 1 else "")
         text, result = first if wire.link.is_own else f"{text} {first}", bad[0].result
-    elif asked:
-        good = sum(p.result is Result.SUCCEEDED for p in asked)
-        text += f" · {good} of {len(asked)}" if good < len(asked) else f" · {good} claim{'s' * (good > 1)}"
+    elif decided:
+        good = sum(p.result is Result.SUCCEEDED for p in decided)
+        text += f" · {good} of {len(decided)}" if good < len(decided) else f" · {good} claim{'s' * (good > 1)}"
         result = Result.SUCCEEDED if good else Result.SKIPPED
     x, y = wire.label
     left = x + 8 if wire.link.is_own else x - chip_width(text) // 2
@@ -159,13 +161,13 @@ def _height(proofs: Sequence[Proof]) -> int:
 
 
 def _reason(proof: Proof) -> list[str]:
-    """What is bad, in two lines at most."""
-    told = clean(f"{proof.code} {proof.result}: {proof.text}")
-    return textwrap.wrap(told, REASON_WIDTH, subsequent_indent="  ", max_lines=2, placeholder=" …")
+    """A failure's reason in at most two lines."""
+    line = clean(f"{proof.code} {proof.result}: {proof.text}")
+    return textwrap.wrap(line, REASON_WIDTH, subsequent_indent="  ", max_lines=2, placeholder=" …")
 
 
 def _block(canvas: Canvas, x: int, y: int, headline: str, proofs: Sequence[Proof], state: State) -> int:
-    """A headline, a chip for each claim, a line for each that is bad; returns where it ends."""
+    """A headline, a chip for each claim, a line for each failure; returns its lower end."""
     canvas.box(x - 14, y, 4, _height(proofs) - 4, fill=LOOKS[state].colour, stroke="none")
     canvas.text(x, y + 13, headline, PANEL, size=12.5, bold=True)
     for number, proof in enumerate(proofs):
@@ -190,11 +192,11 @@ def _look(proof: Proof, state: State) -> Look:
 
 
 def _rest(canvas: Canvas, picture: Picture, x: int, y: int) -> int:
-    """What belongs on no arrow, and what a topology cannot have."""
+    """Claims that belong on no arrow, and claims that are not applicable."""
     elsewhere = proofs_elsewhere(picture)
     if elsewhere:
         state = state_of(picture, elsewhere)
-        y = _block(canvas, x, y, "the mesh as a whole: while parts of it are dead", elsewhere, state) + 14
+        y = _block(canvas, x, y, "the whole mesh: during failures", elsewhere, state) + 14
     absent = [proof.code for proof in picture.proofs if proof.result is Result.NOT_APPLICABLE]
     for number in range(0, len(absent), 5):
         head = "not applicable here: " if number == 0 else ""
@@ -204,7 +206,7 @@ def _rest(canvas: Canvas, picture: Picture, x: int, y: int) -> int:
 
 
 def _legend(canvas: Canvas, y: int, picture: Picture) -> None:
-    """Which line and which mark means what."""
+    """The legend of lines and marks."""
     x = EDGE
     shown: list[tuple[State, Result | None, str]] = [(State.PLANNED, None, "to be proven")]
     if picture.has_results:

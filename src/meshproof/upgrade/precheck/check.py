@@ -8,7 +8,7 @@ from typing import Final
 
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.core.errors import Broken
-from meshproof.core.versions import Target
+from meshproof.core.versions import UpgradeTarget
 from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.istioctl import tool_reasons
@@ -24,7 +24,9 @@ RULES: Final[tuple[PrecheckRule, ...]] = (*VERSIONS, *ACCESS, *SETTINGS)
 UNKNOWN: Final = "UNKNOWN"
 
 
-def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broken | None = None) -> UpgradeVerdict:
+def check(
+    mesh: Mesh, target: UpgradeTarget, *, now: datetime, claims: SuiteRun | Broken | None = None
+) -> UpgradeVerdict:
     """Whether `mesh` is ready for `target`. Read-only; takes about a second per cluster plus istioctl's own time.
 
     `claims` are the results of a run on the same mesh, or why they could not run; None if not requested. Raises
@@ -39,7 +41,7 @@ def check(mesh: Mesh, target: Target, *, now: datetime, claims: SuiteRun | Broke
     return upgrade_verdict(mesh.topology.name, str(target), facts, reasons, examined)
 
 
-def judged(facts: Facts, target: Target, rules: Iterable[PrecheckRule] = RULES) -> Iterator[Reason]:
+def judged(facts: Facts, target: UpgradeTarget, rules: Iterable[PrecheckRule] = RULES) -> Iterator[Reason]:
     """The reasons that the rules find in these facts, and one for each fact that could not be read."""
     for rule in rules:
         yield from rule.reasons(facts, target)

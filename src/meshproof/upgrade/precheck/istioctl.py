@@ -13,7 +13,7 @@ from meshproof.clients.istio.istioctl import Istioctl, Message
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.mesh.access import Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.upgrade.precheck.rule import Reason, Severity
@@ -24,7 +24,7 @@ _MAY_NOT_INSTALL: Final = "IST0141"
 """The user of istioctl has no rights to install; a check does not need them."""
 
 
-def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
+def tool_reasons(mesh: Mesh, target: UpgradeTarget) -> tuple[list[Reason], str]:
     """Reasons, and a description of what was run. A missing or failing istioctl is a reason too."""
     binary = _istioctl_for(target, mesh.toolbox)
     if binary is None:
@@ -53,7 +53,7 @@ def tool_reasons(mesh: Mesh, target: Target) -> tuple[list[Reason], str]:
     return reasons, f"istioctl {version}: x precheck on {len(mesh.clusters)} clusters, analyze on {len(mesh.primaries)}"
 
 
-def _istioctl_for(target: Target, toolbox: Toolbox) -> Path | None:
+def _istioctl_for(target: UpgradeTarget, toolbox: Toolbox) -> Path | None:
     """The istioctl of the target release if there is one, else the default."""
     fitting = (path for number, path in toolbox.istioctls.items() if Version.parse(number) == target.version)
     return next(fitting, toolbox.istioctl)

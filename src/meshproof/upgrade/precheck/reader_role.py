@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.rbac import Rule as Right
+from meshproof.clients.kubernetes.rbac import AccessRule as Right
 from meshproof.clients.kubernetes.rbac import right_text
 from meshproof.discovery.remote_secrets import token_claims
 from meshproof.upgrade.precheck.facts import ReaderAccount

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.upgrade.precheck.facts import Facts
 
 
@@ -33,7 +33,7 @@ class Violation:
     source: str = ""
 
 
-Judge = Callable[[Facts, Target], Iterable[Violation]]
+Judge = Callable[[Facts, UpgradeTarget], Iterable[Violation]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class PrecheckRule:
     judge: Judge
     since: Version | None = None
 
-    def reasons(self, facts: Facts, target: Target) -> Iterator[Reason]:
+    def reasons(self, facts: Facts, target: UpgradeTarget) -> Iterator[Reason]:
         """Reasons against an upgrade to `target`."""
         if self.since is not None and target.version < self.since:
             return

@@ -1,1 +1,1 @@
-"""What the lab runs, built or fetched: Go programs, images, wheels, Debian packages, Istio releases."""
+"""The lab's software, built or fetched: Go programs, images, wheels, Debian packages, Istio releases."""

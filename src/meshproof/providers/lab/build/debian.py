@@ -1,4 +1,4 @@
-"""The Debian packages that a node is made of: which are missing, how to get them, and no service left running."""
+"""The Debian packages that nodes need: checks and installs them, without leaving their services running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meshproof.core.progress import Narrator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A Debian or Ubuntu package and the file that shows that it is there."""
+    """A Debian or Ubuntu package and a file that shows that it is installed."""
 
     name: str
     proof: str
@@ -38,7 +38,7 @@ PACKAGES: tuple[Package, ...] = (
     Package(name="util-linux", proof="nsenter"),
     Package(name="kmod", proof="modprobe"),
 )
-# Units that these packages start when they are installed on a machine with systemd.
+# Units that these packages start on installation on a machine with systemd.
 SERVICES = ("etcd", "containerd")
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -48,12 +48,12 @@ def program(name: str) -> Path:
     """The path of a system program. Raises `Broken` if it is missing."""
     found = shutil.which(name, path=SEARCH_PATH)
     if not found:
-        raise Broken(f"program {name}", "not found on this machine", install_command(missing()))
+        raise Broken(f"program {name}", "not found on this machine", install_command(missing_packages()))
     return Path(found)
 
 
-def missing() -> tuple[Package, ...]:
-    """The packages whose proof is not on this machine."""
+def missing_packages() -> tuple[Package, ...]:
+    """The packages that are not installed."""
     return tuple(p for p in PACKAGES if not _present(p.proof))
 
 
@@ -62,17 +62,17 @@ def _present(proof: str) -> bool:
 
 
 def install_command(packages: tuple[Package, ...]) -> str:
-    """What a person types to get `packages`."""
+    """The command that installs `packages`."""
     names = " ".join(p.name for p in packages)
     return f"apt-get update && apt-get install --yes --no-install-recommends {names}"
 
 
 def ensure_packages(narrator: Narrator) -> None:
-    """Install what is missing, if we are root on Debian or Ubuntu; services that come with it are not left running.
+    """Install missing packages, if we are root on Debian or Ubuntu; their services are not left running.
 
-    Raises `BadInput` that lists what is missing and the command, where we may not install it.
+    Raises `BadInput` with the missing packages and the command, if we cannot install them.
     """
-    lacking = missing()
+    lacking = missing_packages()
     if not lacking:
         return
     names = ", ".join(p.name for p in lacking)
@@ -89,13 +89,13 @@ def ensure_packages(narrator: Narrator) -> None:
         if service not in running_before and service in _running_services():
             run(["systemctl", "disable", "--now", f"{service}.service"], timeout_s=60)
             narrator.say(f"stopped and disabled the system service {service}, which its package had started")
-    still = missing()
+    still = missing_packages()
     if still:
         raise Broken("system packages", f"still missing after installing: {', '.join(p.name for p in still)}")
 
 
 def _running_services() -> frozenset[str]:
-    """Which of `SERVICES` systemd runs right now; none where systemd does not run."""
+    """Those of `SERVICES` that systemd is running; none without systemd."""
     if not Path("/run/systemd/system").exists():
         return frozenset()
     return frozenset(
@@ -106,13 +106,13 @@ def _running_services() -> frozenset[str]:
 
 
 class _no_service_starts:  # noqa: N801 - a context manager that reads as a phrase
-    """Debian's own switch against services starting on installation: a policy-rc.d that says no (exit code 101)."""
+    """Debian's mechanism against services starting on installation: a policy-rc.d that denies it (exit code 101)."""
 
     path = Path("/usr/sbin/policy-rc.d")
     text = "#!/bin/sh\n# meshproof, while it installs packages\nexit 101\n"
 
     def __enter__(self) -> None:
-        # A file of ours that is already there was left by a run that was killed.
+        # An existing file of ours is a leftover of a killed run.
         self.ours = not self.path.exists() or self.path.read_text() == self.text
         if self.ours:
             self.path.write_text(self.text)

@@ -1,4 +1,4 @@
-"""Building the lab's Go programs from pinned modules, once, into a cache keyed by everything that goes in."""
+"""Builds the lab's Go programs from pinned modules, once, into a cache keyed by all inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KUBERNETES_VERSION = "1.36.1"
 COREDNS_VERSION = "1.15.0"
 PUBLIC_HUB = "docker.io/istio"
 
-# Istio builds its releases with these two; they leave code out of the Envoy API that nobody calls.
+# Istio's releases use these two; they exclude unused code of the Envoy API.
 TAGS = "vtprotobuf,disable_pgv"
 
 
@@ -44,7 +44,7 @@ def _link_flags(release: Release) -> str:
 
 
 def cache_key(release: Release, go_version: str) -> str:
-    """Sixteen hexadecimal digits over everything that decides what the build makes."""
+    """Sixteen hexadecimal digits of a hash over all inputs of the build."""
     digest = hashlib.sha256()
     sources = sorted(p for p in release.folder.rglob("*") if p.is_file())
     for source in sources:
@@ -57,8 +57,8 @@ def cache_key(release: Release, go_version: str) -> str:
 def ensure_programs(narrator: Narrator, release: Release = CURRENT) -> Path:
     """The folder with all programs of a release, after building what is missing.
 
-    Raises `Broken` with the compiler's words, or with what the disk or the Go module proxy said. A build that was
-    interrupted is taken up where it stopped: compiled packages are in Go's own build cache.
+    Raises `Broken` with the error of the compiler, the disk or the Go module proxy. A build that was
+    interrupted is resumed: compiled packages are in Go's own build cache.
     """
     go = go_program(narrator)
     go_version = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, timeout=60).stdout.strip()
@@ -82,14 +82,14 @@ def built(program: str) -> Path | None:
     try:
         whole = [p.parent for p in (cache_root() / "bin").glob(f"*/{program}") if (p.parent / ".complete").exists()]
     except BadInput:
-        return None  # a cache that root must not use; who asks has other ways
+        return None  # a cache that root must not use; callers have alternatives
     newest = max(whole, key=lambda folder: (folder / ".complete").stat().st_mtime, default=None)
     return newest / program if newest else None
 
 
 def environment() -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("GOFLAGS", "GOOS", "GOARCH", "GONOSUMDB", "GONOSUMCHECK")}
-    # -mod=readonly: what is built is what go.mod and go.sum say, checked against the public checksum database.
+    # -mod=readonly: builds exactly what go.mod and go.sum pin, checked against the public checksum database.
     if kept.get("GOSUMDB") == "off":
         del kept["GOSUMDB"]
     return {**kept, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
@@ -101,7 +101,7 @@ def _build(go: Path, release: Release, folder: Path, narrator: Narrator) -> None
     env = environment()
     packages = list(release.programs.values())
     tool = str(go)
-    # The build runs on a copy, so that nothing is ever written beside the committed files.
+    # The build runs on a copy, so that nothing is written next to the committed files.
     work = partial / "src"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(release.folder, work)
@@ -140,7 +140,7 @@ def _build(go: Path, release: Release, folder: Path, narrator: Narrator) -> None
     if process.returncode:
         words = [line for line in log.read_text().splitlines() if " " in line or ":" in line][-15:]
         no_space = any("no space left" in word for word in words)
-        repair = f"free some space on {partial}" if no_space else f"see {log}; run again to go on from here"
+        repair = f"free some space on {partial}" if no_space else f"see {log}; run again to resume the build"
         raise Broken("go build", "\n    ".join(words), repair)
     (partial / "out").rename(folder)
     shutil.rmtree(partial)
@@ -149,7 +149,7 @@ def _build(go: Path, release: Release, folder: Path, narrator: Narrator) -> None
 def _watch(
     process: subprocess.Popen[bytes], log: Path, out: Path, total: int, programs: int, narrator: Narrator
 ) -> None:
-    """Tell how far the build is every fifteen seconds, until it ends."""
+    """Report the build's progress every fifteen seconds, until it ends."""
     begin = time.monotonic()
     while True:
         try:

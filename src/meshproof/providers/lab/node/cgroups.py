@@ -1,4 +1,4 @@
-"""The control groups of a lab and of its nodes' containers, which outlive what is killed."""
+"""The control groups of a lab and of its nodes' containers, which outlive killed processes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
 def container_cgroups(init_pid: int) -> tuple[Path, ...]:
-    """The cgroups of a node's containers, while its init lives.
+    """The cgroups of a node's containers, while its init runs.
 
-    Without cgroups per QoS containerd makes them beside each other at the top, for all labs in one place, so that only
-    its own folder of tasks tells whose they are.
+    Without cgroups per QoS containerd creates them all at the top level, for all labs, so that only
+    its own task folders identify a node's.
     """
     tasks = Path(f"/proc/{init_pid}/root/run/containerd/io.containerd.runtime.v2.task/k8s.io")
     names = [path.name for path in tasks.iterdir()] if tasks.is_dir() else []
@@ -26,7 +26,8 @@ def container_cgroups(init_pid: int) -> tuple[Path, ...]:
 
 
 def remove_container_cgroups(cgroups: Iterable[Path]) -> None:
-    """Remove what dead containers left. The next kubelet would wait for each of them (cAdvisor, seconds apiece)."""
+    """Remove the cgroups of dead containers. The next kubelet would wait for each of them (cAdvisor, seconds
+    apiece)."""
     for cgroup in cgroups:
         eventually(partial(_remove_cgroup, cgroup), what=f"removing {cgroup}", timeout_s=10, poll_s=0.1)
 
@@ -46,7 +47,7 @@ def remove_cgroups(lab: str) -> None:
 
 
 def _remove_cgroup(top: Path) -> None:
-    """Remove a cgroup and those below it; they are folders that only rmdir removes, and only when no process is in."""
+    """Remove a cgroup and those below it; they can only be removed with rmdir, when they have no process."""
     try:
         for path in sorted((p for p in top.rglob("*") if p.is_dir()), reverse=True):
             path.rmdir()

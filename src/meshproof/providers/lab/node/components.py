@@ -1,4 +1,4 @@
-"""What runs on a node, with the settings that this environment needs; every unusual one says why."""
+"""The processes of a node with the settings that the lab needs; unusual ones have their reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from meshproof.providers.lab.node.supervisor import ProcessSpec
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 
 AUDIT_LOG = "audit.log"
-"""In a node's folder: every write to its API server that was not the cluster's or Istio's own, one JSON each line."""
+"""In a node's folder: all writes to its API server except by the cluster or Istio themselves, one JSON object per
+line."""
 AUDIT_POLICY: dict[str, object] = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -46,7 +47,7 @@ AUDIT_POLICY: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFiles:
-    """Certificates and configuration files of one cluster, all below `folder`."""
+    """Certificates and configuration files of one cluster, all in `folder`."""
 
     folder: Path
     admin: Path
@@ -54,13 +55,13 @@ class ClusterFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Control:
-    """The processes of one cluster, in the order in which they are wanted."""
+class NodeProcesses:
+    """The processes of one cluster, in start order."""
 
     first: tuple[ProcessSpec, ...]
-    """etcd, containerd and the API server: nothing they need comes from others."""
+    """etcd, containerd and the API server, which do not depend on the others."""
     then: tuple[ProcessSpec, ...]
-    """What needs an API server that answers."""
+    """Processes that need a ready API server."""
 
 
 def write_cni(node: Node) -> None:
@@ -80,7 +81,8 @@ def write_cni(node: Node) -> None:
                     "ranges": [[{"subnet": str(node.plan.pods)}]],
                     # isDefaultGateway would add the same route a second time and fail with EEXIST.
                     "routes": [{"dst": "0.0.0.0/0"}],
-                    # Outlives the node's death, as by default: else its pods would get each other's old addresses.
+                    # Persists across the node's restart, as by default: else pods would reuse each other's old
+                    # addresses.
                     "dataDir": f"{node.home}/cni-ipam",
                 },
             },
@@ -92,8 +94,8 @@ def write_cni(node: Node) -> None:
     (folder / "10-lab.conflist").write_text(json.dumps(conf))
 
 
-def prepare(node: Node, *, cgroup: str, may_raise_limits: bool) -> tuple[ClusterFiles, ClusterAuthority]:
-    """Write certificates and configuration files of a cluster."""
+def write_node_files(node: Node, *, cgroup: str, may_raise_limits: bool) -> tuple[ClusterFiles, ClusterAuthority]:
+    """Write the certificates and configuration files of a cluster."""
     plan = node.plan
     folder = node.home / "config"
     folder.mkdir(exist_ok=True, mode=0o700)
@@ -152,7 +154,7 @@ def _kubelet_config(node: Node, folder: Path, cgroup: str) -> dict[str, object]:
         "clusterDomain": CLUSTER_DOMAIN,
         "resolvConf": f"{node.home}/resolv.conf",
         "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
-        # Kubernetes 1.36 refuses cgroup v1 by default; the machines this runs on may still have it.
+        # Kubernetes 1.36 refuses cgroup v1 by default; the lab's machine may still have it.
         "failCgroupV1": False,
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
@@ -186,13 +188,13 @@ def _proxy_config(node: Node, folder: Path) -> dict[str, object]:
         "bindAddress": str(node.plan.address),
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
-        # A namespace without CAP_SYS_ADMIN over the host may not write them.
+        # A namespace without CAP_SYS_ADMIN on the host may not write them.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "iptables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
     }
 
 
-def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
+def control(node: Node, files: ClusterFiles, programs: Path) -> NodeProcesses:
     """The processes of a cluster."""
     plan, folder = node.plan, files.folder
 
@@ -204,7 +206,7 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
         program("etcd"),
         (
             "--name=lab",
-            f"--data-dir={node.home}/etcd",  # outlives the node's death, as a disk does
+            f"--data-dir={node.home}/etcd",  # persists across the node's restart, like a disk
             "--listen-client-urls=http://127.0.0.1:2379",
             "--advertise-client-urls=http://127.0.0.1:2379",
             "--listen-peer-urls=http://127.0.0.1:2380",
@@ -230,7 +232,7 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
             f"--kubelet-certificate-authority={folder}/ca.crt",
             f"--kubelet-client-certificate={folder}/apiserver-to-kubelet.crt",
             f"--kubelet-client-key={folder}/apiserver-to-kubelet.key",
-            # Else logs, exec and port-forward look the node's name up in DNS.
+            # Otherwise logs, exec and port-forward look up the node's name in DNS.
             "--kubelet-preferred-address-types=InternalIP",
             f"--service-account-issuer=https://kubernetes.default.svc.{CLUSTER_DOMAIN}",
             f"--service-account-key-file={folder}/service-accounts.key",
@@ -242,7 +244,7 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
             f"--audit-policy-file={folder}/audit.yaml",
             f"--audit-log-path={node.home}/{AUDIT_LOG}",
             # Both need progress notifications from etcd 3.4.25 or newer; Debian 12 has 3.4.23, and clients would
-            # wait three seconds for each kind of object before they fall back to listing.
+            # wait three seconds per kind of object before they fall back to listing.
             "--feature-gates=WatchList=false,SizeBasedListCostEstimate=false",
             "--v=1",
         ),
@@ -289,4 +291,4 @@ def control(node: Node, files: ClusterFiles, programs: Path) -> Control:
         ),
         spec("kube-proxy", programs / "kube-proxy", (f"--config={folder}/proxy.yaml", "--v=1")),
     )
-    return Control(first=(etcd, containerd, apiserver), then=managed)
+    return NodeProcesses(first=(etcd, containerd, apiserver), then=managed)

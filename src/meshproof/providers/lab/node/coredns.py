@@ -1,4 +1,4 @@
-"""The one add-on of a lab cluster: CoreDNS, as a Deployment with the address that the kubelet hands to pods."""
+"""The one add-on of a lab cluster: CoreDNS, as a Deployment with the address that the kubelet configures in pods."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COREFILE = f"""\
 
 
 def coredns(plan: NodePlan) -> tuple[dict[str, Any], ...]:
-    """Manifests of CoreDNS for one cluster. Names from outside are refused: the lab has no way out."""
+    """Manifests of CoreDNS for one cluster. External names are refused: the lab has no external network."""
     meta = {"name": "coredns", "namespace": "kube-system"}
     labels = {"k8s-app": "kube-dns"}
     rules = [

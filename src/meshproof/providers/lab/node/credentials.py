@@ -1,4 +1,4 @@
-"""Certificates, keys and kubeconfigs of one lab cluster, from a CA of its own that lives as long as the lab."""
+"""Certificates, keys and kubeconfigs of one lab cluster, from a CA that lives as long as the lab."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from meshproof.pki.issue import key_pem_of, key_usage
 from meshproof.providers.lab.address_plan import NodePlan
 
 LIFETIME = timedelta(days=30)
-"""Longer than any lab lives; short enough that a key left in a backup is soon worthless."""
+"""Longer than any lab lives; short enough that a leaked key is soon worthless."""
 
 
 def write_private(path: Path, content: bytes) -> Path:
-    """Write a file that only its owner can read, from its first moment on."""
+    """Write a file that only its owner can read, from its creation on."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
         handle.write(content)
@@ -31,15 +31,15 @@ def write_private(path: Path, content: bytes) -> Path:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Files of one certificate and its key."""
+class ClientIdentity:
+    """The files of a certificate and its key."""
 
     certificate: Path
     key: Path
 
 
 class ClusterAuthority:
-    """The CA of one cluster; `folder` receives every file."""
+    """The CA of one cluster; `folder` receives all files."""
 
     def __init__(self, folder: Path, node: NodePlan) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -57,7 +57,7 @@ class ClusterAuthority:
             .sign(self._key, hashes.SHA256())
         )
         self.pem = certificate.public_bytes(serialization.Encoding.PEM)
-        self.authority = Identity(certificate=folder / "ca.crt", key=folder / "ca.key")
+        self.authority = ClientIdentity(certificate=folder / "ca.crt", key=folder / "ca.key")
         write_private(self.authority.certificate, self.pem)
         write_private(self.authority.key, key_pem_of(self._key))
 
@@ -72,7 +72,9 @@ class ClusterAuthority:
             .not_valid_after(self._until)
         )
 
-    def issue(self, name: str, *, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()) -> Identity:
+    def issue(
+        self, name: str, *, common_name: str, organization: str = "", hosts: tuple[str, ...] = ()
+    ) -> ClientIdentity:
         """A certificate for client use, and for server use too where `hosts` (names or addresses) are given."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
@@ -90,7 +92,7 @@ class ClusterAuthority:
                 x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False
             )
         certificate = builder.sign(self._key, hashes.SHA256())
-        made = Identity(certificate=self.folder / f"{name}.crt", key=self.folder / f"{name}.key")
+        made = ClientIdentity(certificate=self.folder / f"{name}.crt", key=self.folder / f"{name}.key")
         write_private(made.certificate, certificate.public_bytes(serialization.Encoding.PEM))
         write_private(made.key, key_pem_of(key))
         return made
@@ -100,8 +102,8 @@ class ClusterAuthority:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         return write_private(self.folder / "service-accounts.key", key_pem_of(key))
 
-    def kubeconfig(self, name: str, identity: Identity, *, server: str = "") -> Path:
-        """A kubeconfig whose context is the cluster's name; everything is inside it, no paths."""
+    def kubeconfig(self, name: str, identity: ClientIdentity, *, server: str = "") -> Path:
+        """A kubeconfig whose context is the cluster's name; with embedded data, no paths."""
         cluster = str(self._node.cluster)
 
         def encoded(path: Path) -> str:

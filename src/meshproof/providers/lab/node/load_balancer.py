@@ -1,7 +1,7 @@
-"""The lab's load balancer: gives Services of type LoadBalancer an address, and keeps it the same.
+"""The lab's load balancer: assigns stable addresses to Services of type LoadBalancer.
 
-kube-proxy answers for these addresses on the node; all that is missing in a cluster without a cloud is somebody who
-hands them out. This runs as a process of its own, one watch per cluster, and outlives restarts of API servers.
+kube-proxy handles these addresses on the node; all that is missing in a cluster without a cloud is a controller that
+assigns them. This runs as a separate process, one watch per cluster, and survives restarts of API servers.
 """
 
 from __future__ import annotations
@@ -24,52 +24,52 @@ RETRY_S = 0.5
 
 
 class PoolExhausted(Broken):
-    """No address is left in a cluster's pool."""
+    """A cluster's pool has no free address."""
 
 
 @dataclass(kw_only=True)
-class AddressBook:
-    """Who has which address of a pool. A Service keeps its address for as long as the lab lives, even if made anew."""
+class AddressAllocator:
+    """Assigns addresses of a pool. A Service keeps its address for the lab's lifetime, even if recreated."""
 
     pool: IPv4Network
-    held: dict[str, IPv4Address] = field(default_factory=dict)
+    assigned: dict[str, IPv4Address] = field(default_factory=dict)
 
     def address_for(self, service: str, wanted: str = "") -> IPv4Address:
-        """The address of `namespace/name`; `wanted` (what its status says already) is honoured if it is free."""
-        if service in self.held:
-            return self.held[service]
-        taken = set(self.held.values())
+        """The address of `namespace/name`; `wanted` (the one in its status) is used if it is free."""
+        if service in self.assigned:
+            return self.assigned[service]
+        taken = set(self.assigned.values())
         if wanted and IPv4Address(wanted) in self.pool and IPv4Address(wanted) not in taken:
-            self.held[service] = IPv4Address(wanted)
-            return self.held[service]
+            self.assigned[service] = IPv4Address(wanted)
+            return self.assigned[service]
         for candidate in self.pool.hosts():
             if candidate not in taken:
-                self.held[service] = candidate
+                self.assigned[service] = candidate
                 return candidate
-        raise PoolExhausted(f"address for {service}", f"the pool {self.pool} is used up", "delete Services")
+        raise PoolExhausted(f"address for {service}", f"the pool {self.pool} has no free address", "delete Services")
 
 
-def status_patch(service: Json, book: AddressBook) -> Json | None:
-    """The status that a Service should get, or None where nothing is to do."""
+def status_patch(service: Json, allocator: AddressAllocator) -> Json | None:
+    """The status patch for a Service, or None if there is nothing to do."""
     meta, spec = service["metadata"], service["spec"]
     current = [i.get("ip", "") for i in service.get("status", {}).get("loadBalancer", {}).get("ingress", [])]
     if spec.get("type") != "LoadBalancer" or "deletionTimestamp" in meta:
         return None
-    address = str(book.address_for(f"{meta['namespace']}/{meta['name']}", current[0] if current else ""))
+    address = str(allocator.address_for(f"{meta['namespace']}/{meta['name']}", current[0] if current else ""))
     if current == [address]:
         return None
     return {"status": {"loadBalancer": {"ingress": [{"ip": address, "ipMode": "VIP"}]}}}
 
 
-def serve(kube: Kube, book: AddressBook) -> None:
-    """Watch one cluster's Services for ever. Trouble with the API server is told and outlived."""
+def serve(kube: Kube, allocator: AddressAllocator) -> None:
+    """Watch one cluster's Services for ever. API server errors are logged and retried."""
     while True:
         try:
             for event in kube.watch(path_of("Service"), timeout_s=300):
                 if event["type"] not in ("ADDED", "MODIFIED"):
                     continue
                 service = event["object"]
-                patch = status_patch(service, book)
+                patch = status_patch(service, allocator)
                 if patch is not None:
                     meta = service["metadata"]
                     kube.merge_patch("Service", meta["name"], patch, meta["namespace"], sub="status")
@@ -83,17 +83,17 @@ def serve(kube: Kube, book: AddressBook) -> None:
 
 
 def main() -> None:
-    """Entry point: a JSON file that maps clusters to kubeconfig and pool."""
+    """Entry point; the argument is a JSON file that maps clusters to kubeconfig and pool."""
     reset_inherited_signals()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clusters", type=Path)
     threads = []
     clusters: Path = parser.parse_args().clusters
-    tempfile.tempdir = str(clusters.parent)  # the lab's folder, which goes with it: a signal ends this process
+    tempfile.tempdir = str(clusters.parent)  # the lab's folder, which is removed with it: this process ends by a signal
     for name, facts in json.loads(clusters.read_text()).items():
         kube = Kube(Path(facts["kubeconfig"]), ClusterName(name), name=name)
-        book = AddressBook(pool=IPv4Network(facts["pool"]))
-        threads.append(threading.Thread(target=serve, args=(kube, book), name=name))
+        allocator = AddressAllocator(pool=IPv4Network(facts["pool"]))
+        threads.append(threading.Thread(target=serve, args=(kube, allocator), name=name))
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""A node: network, mount, PID and UTS namespaces with an init of its own. Killing that init kills the whole cluster."""
+"""A node: network, mount, PID and UTS namespaces with its own init. Killing that init kills the whole cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ exec {tini} -s -- {sleep} infinity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A started node. `home` is its folder on this host, `logs` the folder of its components' logs."""
+    """A started node. `home` is its folder on this host, `logs` that of its components' logs."""
 
     plan: NodePlan
     home: Path
@@ -43,7 +43,7 @@ class Node:
     init_pid: int
 
     def spec(self, component: str, *argv: str | Path) -> ProcessSpec:
-        """A process of this node: enters its namespaces, logs under the component's name."""
+        """A process of this node: runs in its namespaces, logs under the component's name."""
         enter = ("nsenter", "-t", str(self.init_pid), "-m", "-n", "-p", "-u", "--", "env", f"PATH={SEARCH_PATH}")
         return ProcessSpec(
             name=f"{self.plan.cluster}/{component}",
@@ -53,9 +53,9 @@ class Node:
 
 
 def start_node(supervisor: Supervisor, lab: LabPlan, plan: NodePlan, *, home: Path, logs: Path) -> Node:
-    """Make the namespaces of a node and its init. Raises `Broken` with the init's words if it does not come up."""
+    """Create the namespaces of a node and its init. Raises `Broken` with the init's log if it does not start."""
     home.mkdir(parents=True, exist_ok=True)
-    # An empty resolv.conf: else the node's processes would ask this host's name servers.
+    # An empty resolv.conf: else the node's processes would query this host's name servers.
     (home / "resolv.conf").write_text("# the lab has no name server outside its clusters\n")
     (home / "hosts").write_text(f"127.0.0.1 localhost\n{plan.address} {plan.host_name}\n")
     ready = home / "ready"
@@ -75,9 +75,9 @@ def start_node(supervisor: Supervisor, lab: LabPlan, plan: NodePlan, *, home: Pa
     def up() -> int:
         supervisor.poll()
         if spec.name not in supervisor.running():
-            raise Broken(f"node of {plan.cluster}", f"its init ended: {tail_of(spec.log)}", "see `meshproof doctor`")
+            raise Broken(f"node of {plan.cluster}", f"its init exited: {tail_of(spec.log)}", "see `meshproof doctor`")
         if not ready.exists():
-            raise NotYet("its mounts are not made yet")
+            raise NotYet("its mounts are not ready yet")
         children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         if not children:
             raise NotYet("no init process yet")

@@ -1,7 +1,7 @@
-"""The wires: a router namespace in the middle, one link to this host and one to each node, and what may pass.
+"""The lab's network: a router namespace with a link to this host and to each node, and its packet filter.
 
-Nothing leaves the lab: the router has no default route, and drops whatever does not come from this host itself or
-from a node. Everything here is made by the daemon and taken away by `remove`, which also works on remains.
+No packet leaves the lab: the router has no default route, and drops everything that does not come from this host or
+from a node. Everything here is created by the daemon and removed by `remove`, which also handles leftovers.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def host_routes() -> tuple[HostRoute, ...]:
 
 
 def build(plan: LabPlan) -> None:
-    """Make the namespaces, links, addresses and routes of a lab. Raises `Broken` where the kernel refuses."""
+    """Create the namespaces, links, addresses and routes of a lab. Raises `Broken` for errors of the kernel."""
     try:
         for name in (plan.router_namespace, *(plan.node_namespace(n) for n in plan.nodes)):
             netns.create(name)
@@ -52,7 +52,7 @@ def build(plan: LabPlan) -> None:
     for node in plan.nodes:
         _set(plan.node_namespace(node), "net/ipv4/ip_forward")
         _set(plan.node_namespace(node), "net/ipv4/conf/all/route_localnet")
-        # What nobody answers is soon forgotten: a later connection from the same port would go the same dead way.
+        # Short timeout for unanswered connections: a later one from the same port would use the same stale entry.
         _set(plan.node_namespace(node), "net/netfilter/nf_conntrack_tcp_timeout_syn_sent", 5)
     _filter(plan)
     for node in plan.nodes:
@@ -87,12 +87,13 @@ def _node_link(router: NetNS, plan: LabPlan, node: NodePlan) -> None:
 
 
 def _set(namespace: str, setting: str, value: int = 1) -> None:
-    """Give a network setting of a namespace a value; by default it is switched on."""
+    """Set a network sysctl of a namespace, by default to 1."""
     run(["nsenter", f"--net={NAMESPACES / namespace}", "sh", "-c", f"echo {value} > /proc/sys/{setting}"], timeout_s=10)
 
 
 def _filter(plan: LabPlan) -> None:
-    """In the router: from the host's link only the host itself; towards it only answers. Other machines see nothing."""
+    """In the router: admit only the host itself from its link, and only responses towards it. Other machines are cut
+    off."""
     rules = [
         "*filter",
         ":INPUT ACCEPT [0:0]",
@@ -107,10 +108,10 @@ def _filter(plan: LabPlan) -> None:
 
 
 def _refuse_unused_addresses(plan: LabPlan, node: NodePlan) -> None:
-    """Answer at once for LoadBalancer addresses and ports that no Service has.
+    """Reject connections to unused LoadBalancer addresses and ports.
 
-    kube-proxy has rewritten the destination of all others by then. Without this the packets go to and fro between
-    node and router, and a probe of a closed port takes its whole deadline.
+    kube-proxy has rewritten the destination of all others by then. Without this the packets loop between
+    node and router, and a probe of a closed port times out.
     """
     reject = f"-A FORWARD -d {node.pool} -p tcp -j REJECT --reject-with tcp-reset"
     _restore(plan.node_namespace(node), ["*filter", reject, "COMMIT"], "--noflush")
@@ -125,10 +126,10 @@ MASQUERADE = "MESHPROOF-EGRESS"
 
 
 def connect(plan: LabPlan, groups: Iterable[Sequence[NodePlan]]) -> None:
-    """Make pods of nodes in the same group reach each other directly, and no others.
+    """Connect pods of nodes in the same group directly, and no others.
 
-    Each group is one network of a topology. Pods leave their node under the node's address (nobody outside has a
-    route back to a pod), except towards pods of their own network.
+    Each group is one network of a topology. Pods' packets leave their node with the node's address (others have no
+    route to a pod), except towards pods of their own network.
     """
     peers: dict[str, set[NodePlan]] = {node.cluster: set() for node in plan.nodes}
     for group in groups:
@@ -163,9 +164,10 @@ FAULTS = "MESHPROOF-FAULTS"
 
 
 def block(plan: LabPlan, client: NodePlan, server: NodePlan, ports: Sequence[int]) -> None:
-    """Drop in the router what goes from one node to the other: to TCP ports of its gateways, or else to its pods.
+    """Drop packets from one node to the other in the router: to TCP ports of its gateways, or without ports to its
+    pods.
 
-    Pods are seen under their node's address, or under their own towards pods of their own network. Replaces earlier
+    Pods have their node's address, or their own towards pods of their own network. Replaces earlier
     blocks.
     """
     targets = [f"-d {server.pool} -p tcp --dport {port}" for port in ports] or [f"-d {server.pods}"]
@@ -174,10 +176,10 @@ def block(plan: LabPlan, client: NodePlan, server: NodePlan, ports: Sequence[int
 
 
 def cut(plan: LabPlan, a: NodePlan, b: NodePlan, *, one_way: bool) -> None:
-    """Drop in the router all that passes between two nodes: nodes, gateways and pods. Replaces earlier blocks.
+    """Drop all packets between two nodes in the router: of nodes, gateways and pods. Replaces earlier blocks.
 
-    One way is what a firewall makes of it: what `a` sends in connections that it has opened itself; its answers in
-    those that `b` has opened pass (iptables-extensions(8), conntrack: --ctdir).
+    `one_way` acts like a firewall: it drops packets of `a` in connections opened by `a`; its responses in
+    those opened by `b` pass (iptables-extensions(8), conntrack: --ctdir).
     """
 
     def places(node: NodePlan) -> tuple[str, ...]:
@@ -197,23 +199,23 @@ def _drop(plan: LabPlan, matches: Sequence[str]) -> None:
 
 
 def unblock(plan: LabPlan) -> None:
-    """Let everything pass again that `block` or `cut` dropped. Safe if nothing was."""
+    """Undo `block` and `cut`. Safe without them."""
     enter = ["nsenter", f"--net={NAMESPACES / plan.router_namespace}", str(program("iptables")), "-w"]
     for rule in (["-D", "FORWARD", "-j", FAULTS], ["-F", FAULTS], ["-X", FAULTS]):
         subprocess.run([*enter, *rule], capture_output=True, stdin=subprocess.DEVNULL)
 
 
 def forget(plan: LabPlan, node: NodePlan) -> None:
-    """What a machine forgets when its power fails: the links of its pods, and which connections went where.
+    """Remove what a machine loses when its power fails: the links of its pods, and tracked connections.
 
-    Its network namespace outlives it here. Old entries would lead new connections from the same ports to addresses
+    Its network namespace persists here. Old entries would direct new connections from the same ports to addresses
     that other pods have now.
     """
     namespace = plan.node_namespace(node)
     with NetNS(namespace) as inside:
         for link in inside.get_links():
             if str(link.get_attr("IFLA_IFNAME")).startswith("veth"):
-                with suppress(NetlinkError):  # it was about to go anyway
+                with suppress(NetlinkError):  # it was being removed
                     inside.link("del", index=link["index"])
     run(["nsenter", f"--net={NAMESPACES / namespace}", program("conntrack"), "-F"], timeout_s=10)
 
@@ -230,7 +232,7 @@ def _hook_once(namespace: str, node: NodePlan) -> None:
 
 
 def _route(ip: NetNS, destination: IPv4Network, via: str | None) -> None:
-    """Point `destination` at a gateway, at nothing (`unreachable`), or take its route away (None)."""
+    """Route `destination` to a gateway, make it `unreachable`, or remove its route (None)."""
     with suppress(NetlinkError):
         ip.route("del", dst=str(destination))
     if via == "unreachable":
@@ -239,22 +241,22 @@ def _route(ip: NetNS, destination: IPv4Network, via: str | None) -> None:
         ip.route("add", dst=str(destination), gateway=via)
 
 
-def namespaces_of(lab: str) -> tuple[str, ...]:
-    """Names of the network namespaces that belong to a lab, by their names alone."""
+def lab_namespaces(lab: str) -> tuple[str, ...]:
+    """The network namespaces of a lab, identified by their names."""
     prefix = f"meshproof-{lab}-"
     return tuple(sorted(n for n in netns.listnetns() if n.startswith(prefix)))
 
 
 def remove(lab: str, host_link: str | None) -> None:
-    """Take away a lab's namespaces and the host's link (its routes go with it). Safe on remains and on nothing."""
+    """Remove a lab's namespaces and the host's link with its routes. Safe on leftovers and if nothing exists."""
     if host_link:
         with IPRoute() as host, suppress(NetlinkError):
             for index in host.link_lookup(ifname=host_link):
                 host.link("del", index=index)
-    for name in namespaces_of(lab):
+    for name in lab_namespaces(lab):
         with suppress(OSError):
             netns.remove(name)
     mounted = f" {NAMESPACES} " in Path("/proc/self/mountinfo").read_text()
     if mounted and not any(NAMESPACES.iterdir()):
-        # Making a named namespace mounts this folder (as `ip netns add` does); nobody needs it empty.
+        # Creating a named namespace mounts this folder (like `ip netns add`); unmount it when empty.
         run(["umount", NAMESPACES], timeout_s=10)

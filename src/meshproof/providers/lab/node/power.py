@@ -1,4 +1,4 @@
-"""What a lab's daemon can do to its machines on purpose: end, stop and start processes, whole nodes included."""
+"""Disruptions by a lab's daemon: kill, stop and start processes and whole nodes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from meshproof.providers.lab.node.cgroups import container_cgroups, remove_conta
 from meshproof.providers.lab.node.namespaces import Node
 from meshproof.providers.lab.node.supervisor import ProcessSpec, Supervisor
 
-# Every process of the node's PID namespace and of those in it, but its init and the shell itself (kill(2)).
+# Every process of the node's PID namespace and nested ones, except its init and the shell itself (kill(2)).
 _SIGNAL_ALL: Final = 'kill -s "$1" -- -1'
 
-# A pod's processes have its name as HOSTNAME; `comm` is cut at 15 characters (proc(5)).
+# A pod's processes have its name as HOSTNAME; `comm` is truncated to 15 characters (proc(5)).
 _KILL_IN_POD: Final = """
 for folder in /proc/[0-9]*; do
   [ "$(cat "$folder/comm" 2>/dev/null)" = "$2" ] || continue
@@ -31,7 +31,7 @@ exit 0
 
 
 class Machines:
-    """The nodes of a lab and how to start them again, for the daemon's control socket."""
+    """The nodes of a lab and how to restart them, for the daemon's control socket."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -45,7 +45,7 @@ class Machines:
         self._restarts[node.plan.cluster] = start_again
 
     def do(self, request: Json) -> Json:
-        """One request of the control socket; raises `Broken` if it cannot be done."""
+        """One request of the control socket; raises `Broken` if it fails."""
         match request["do"]:
             case "stop":
                 self._stopped[request["process"]] = self._supervisor.stop(request["process"], grace_s=0.0)
@@ -65,11 +65,11 @@ class Machines:
             case "revive":
                 self._revive(request["cluster"])
             case other:
-                raise Broken("the lab's daemon", f"it does not know how to {other}", "take the lab down and up again")
+                raise Broken("the lab's daemon", f"unknown request {other}", "take the lab down and up again")
         return {}
 
     def wake_parents(self) -> None:
-        """nsenter stops itself when its child is stopped, and a stopped parent reaps nobody."""
+        """nsenter stops itself when its child is stopped, and a stopped parent does not reap."""
         for pid in self._supervisor.running().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -88,7 +88,7 @@ class Machines:
         return run([*_enter(node), "-m", "-p", "--", *script], timeout_s=20).count("killed")
 
     def _lose(self, node: Node) -> None:
-        """The death of the init takes all others with it."""
+        """Killing the init kills all its processes."""
         prefix = f"{node.plan.cluster}/"
         self._supervisor.expect_ends(prefix)
         self.wake_parents()
@@ -100,7 +100,7 @@ class Machines:
             if left := [name for name in self._supervisor.running() if name.startswith(prefix)]:
                 raise NotYet(f"still running: {', '.join(left)}")
 
-        eventually(reaped, what=f"end of the node of {node.plan.cluster}", timeout_s=15, poll_s=0.1)
+        eventually(reaped, what=f"shutdown of the node of {node.plan.cluster}", timeout_s=15, poll_s=0.1)
         remove_container_cgroups(cgroups)
         self._lost.add(node.plan.cluster)
 

@@ -1,4 +1,4 @@
-"""Processes of the lab: a frozen spec each, started with its output in a file, watched until it ends."""
+"""Processes of the lab: a frozen spec each, with their output in a file, watched until they exit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """A process that ended by itself: its exit code (negative: the signal) and its last log lines."""
+    """A process that exited unexpectedly: its exit code (negative: the signal) and its last log lines."""
 
     name: str
     code: int
@@ -35,11 +35,11 @@ class Exit:
 
     def __str__(self) -> str:
         how = f"was killed by {signal.Signals(-self.code).name}" if self.code < 0 else f"exited with code {self.code}"
-        return f"{self.name} {how}; last words:\n    {self.tail}"
+        return f"{self.name} {how}; last log lines:\n    {self.tail}"
 
 
 def tail_of(log: Path, lines: int = TAIL_LINES) -> str:
-    """The last lines of a log, each cut at 300 characters."""
+    """The last lines of a log, each truncated to 300 characters."""
     try:
         text = log.read_bytes()[-20_000:].decode(errors="replace")
     except OSError:
@@ -48,10 +48,10 @@ def tail_of(log: Path, lines: int = TAIL_LINES) -> str:
 
 
 class Supervisor:
-    """Starts processes, reaps them, and remembers who ended by itself.
+    """Starts processes, reaps them, and records unexpected exits.
 
     It must live in the process that started the children, and reap them promptly: a child entered with nsenter keeps
-    its parent outside the PID namespace, and an unreaped one keeps a dying namespace half alive.
+    its parent outside the PID namespace, and a zombie keeps its namespace from being removed.
     """
 
     def __init__(self, on_exit: Callable[[Exit], None]) -> None:
@@ -59,12 +59,12 @@ class Supervisor:
         self._expected: set[str] = set()
         self._on_exit = on_exit
         self._lock = threading.RLock()
-        # The kernel's parent-death signal watches the thread that forked, so one thread forks all and never ends.
+        # The kernel's parent-death signal is bound to the forking thread, so one thread forks all and never ends.
         self._forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forker")
         self.exits: list[Exit] = []
 
     def start(self, spec: ProcessSpec) -> int:
-        """Start a process and return its process id. The program outlives no daemon: the kernel kills it with us."""
+        """Start a process and return its process id. The kernel kills the program if we die."""
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         with spec.log.open("ab") as output, self._lock:
             try:
@@ -84,7 +84,7 @@ class Supervisor:
             return child.pid
 
     def poll(self) -> None:
-        """Reap whoever ended; the unexpected ones are told to `on_exit`."""
+        """Reap exited processes; unexpected exits are passed to `on_exit`."""
         with self._lock:
             ended = [(spec, child) for spec, child in self._children.values() if child.poll() is not None]
             for spec, _ in ended:
@@ -101,18 +101,18 @@ class Supervisor:
             return {name: child.pid for name, (_, child) in self._children.items()}
 
     def expect_ends(self, prefix: str) -> None:
-        """Processes whose names begin so may end now without being told as a surprise."""
+        """Exits of processes with this name prefix are expected from now on."""
         with self._lock:
             self._expected.update(name for name in self._children if name.startswith(prefix))
 
     def inner_pid(self, name: str) -> int:
-        """The process id (seen from here) of the program that an nsenter of ours has started in a namespace."""
+        """The process id (in our namespace) of the program that our nsenter has started."""
         outer = self.running()[name]
         text = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
         return int(text[0]) if text else outer
 
     def stop(self, name: str, *, grace_s: float = 5.0) -> ProcessSpec:
-        """End a process: TERM to the program itself, KILL after `grace_s` seconds. Returns its spec for a new start."""
+        """Stop a process: TERM to the program itself, KILL after `grace_s` seconds. Returns its spec for a restart."""
         with self._lock:
             spec, child = self._children[name]
             self._expected.add(name)

@@ -7,13 +7,13 @@ from typing import Final
 
 from meshproof.clients.istio.reader_rights import READER_SOURCE, reader_rights
 from meshproof.core.deadlines import HORIZONS
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.upgrade.precheck.facts import Facts
 from meshproof.upgrade.precheck.reader_role import lacking
 from meshproof.upgrade.precheck.rule import PrecheckRule, Severity, Violation
 
 
-def _webhooks(facts: Facts, target: Target) -> Iterator[Violation]:
+def _webhooks(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         for hook in cluster.hooks:
             for service in hook.services:
@@ -32,7 +32,7 @@ def _webhooks(facts: Facts, target: Target) -> Iterator[Violation]:
                 )
 
 
-def _namespaces(facts: Facts, target: Target) -> Iterator[Violation]:
+def _namespaces(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         served = {hook.tag or hook.revision for hook in cluster.hooks if hook.injects}
         for namespace in cluster.namespaces:
@@ -45,7 +45,7 @@ def _namespaces(facts: Facts, target: Target) -> Iterator[Violation]:
                 )
 
 
-def _members(facts: Facts, target: Target) -> Iterator[Violation]:
+def _members(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     there = {istiod.revision for _, istiod in facts.istiods}
     for cluster in facts.clusters:
         served = {hook.tag or hook.revision for hook in cluster.hooks if hook.injects}
@@ -65,7 +65,7 @@ def _members(facts: Facts, target: Target) -> Iterator[Violation]:
                 )
 
 
-def _reader(facts: Facts, target: Target) -> Iterator[Violation]:
+def _reader(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         if cluster.reader is None or not cluster.readers:
             continue
@@ -77,7 +77,7 @@ def _reader(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _endings(facts: Facts, target: Target) -> Iterator[Violation]:
+def _endings(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     end, days = facts.now + HORIZONS.upgrade, HORIZONS.upgrade.days
     for cluster in facts.clusters:
         for each in cluster.expiring:

@@ -17,13 +17,13 @@ from meshproof.clients.istio.release_notes import (
     REMOVED,
     Changed,
 )
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.providers.kubeconfig import hub_and_tag
 from meshproof.upgrade.precheck.facts import ClusterSeen, Facts, IstiodFacts, Patch
 from meshproof.upgrade.precheck.rule import PrecheckRule, Severity, Violation
 
 
-def _removed(facts: Facts, target: Target) -> Iterator[Violation]:
+def _removed(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for gone in REMOVED:
@@ -45,7 +45,7 @@ def _removed(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _changed(facts: Facts, target: Target) -> Iterator[Violation]:
+def _changed(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.version)
         for change in CHANGED:
@@ -75,7 +75,7 @@ def _listed(things: tuple[str, ...]) -> str:
     return f"; this affects {', '.join(things[:3])}{more}"
 
 
-def _compatibility(facts: Facts, target: Target) -> Iterator[Violation]:
+def _compatibility(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     known = COMPATIBILITY.get(target.version)
     for cluster, istiod in facts.istiods:
         version = Version.parse(istiod.compatibility)
@@ -87,7 +87,7 @@ def _compatibility(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _annotations(facts: Facts, target: Target) -> Iterator[Violation]:
+def _annotations(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     oldest = facts.oldest
     for cluster in facts.clusters:
         for gone in GONE_ANNOTATIONS:
@@ -103,7 +103,7 @@ def _annotations(facts: Facts, target: Target) -> Iterator[Violation]:
                 )
 
 
-def _hubs(facts: Facts, target: Target) -> Iterator[Violation]:
+def _hubs(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster, istiod in facts.istiods:
         hub = hub_and_tag(istiod.image)[0]
         if hub.startswith(CLOSED_HUBS):
@@ -112,14 +112,14 @@ def _hubs(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _applies(patch: Patch, target: Target) -> bool:
+def _applies(patch: Patch, target: UpgradeTarget) -> bool:
     try:
-        return not patch.version or re.search(patch.version, target.proxies_say) is not None
+        return not patch.version or re.search(patch.version, target.reported_by_proxies) is not None
     except re.error:
         return False
 
 
-def _rejected(facts: Facts, target: Target) -> Iterator[Violation]:
+def _rejected(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster, patch in _patches(facts):
         if not _applies(patch, target):
             continue
@@ -139,7 +139,7 @@ def _rejected(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _pinned(facts: Facts, target: Target) -> Iterator[Violation]:
+def _pinned(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     """A patch for certain proxy versions only, in a filter without a patch for those of the target."""
     for cluster in facts.clusters:
         by_filter: dict[str, list[Patch]] = {}
@@ -153,7 +153,7 @@ def _pinned(facts: Facts, target: Target) -> Iterator[Violation]:
                     yield Violation(where=f"{cluster.name} EnvoyFilter {name}", what=what)
 
 
-def _fragile(facts: Facts, target: Target) -> Iterator[Violation]:
+def _fragile(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         names = tuple(dict.fromkeys(patch.filter for patch in cluster.patches if _applies(patch, target)))
         if names:

@@ -15,7 +15,7 @@ from meshproof.clients.istio.release_notes import (
     LAST_KNOWN,
 )
 from meshproof.controlplane.versions import BEHIND
-from meshproof.core.versions import Target, Version
+from meshproof.core.versions import UpgradeTarget, Version
 from meshproof.upgrade.precheck.facts import Crd, Facts
 from meshproof.upgrade.precheck.rule import PrecheckRule, Severity, Violation
 
@@ -23,7 +23,7 @@ _AT_ONCE: Final = 2
 """Minor versions that a canary upgrade may span; in place it is one."""
 
 
-def _known(facts: Facts, target: Target) -> Iterator[Violation]:
+def _known(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     if target.version > LAST_KNOWN:
         yield Violation(
             where="mesh",
@@ -31,7 +31,7 @@ def _known(facts: Facts, target: Target) -> Iterator[Violation]:
         )
 
 
-def _way(facts: Facts, target: Target) -> Iterator[Violation]:
+def _way(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     unread = {each.where for each in facts.withheld if each.what.startswith("Deployment")}
     for cluster in facts.clusters:
         if cluster.is_primary and not cluster.istiods and cluster.name not in unread:
@@ -69,7 +69,7 @@ def _way(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _proxies(facts: Facts, target: Target) -> Iterator[Violation]:
+def _proxies(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for proxy in facts.proxies:
         own, of_istiod = Version.parse(proxy.version), Version.parse(proxy.istiod)
         if own is None or of_istiod is None:
@@ -83,7 +83,7 @@ def _proxies(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _kubernetes(facts: Facts, target: Target) -> Iterator[Violation]:
+def _kubernetes(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     supported = next((each for each in KUBERNETES if each.istio == target.version), None)
     if supported is None:
         return
@@ -103,7 +103,7 @@ def _kubernetes(facts: Facts, target: Target) -> Iterator[Violation]:
             )
 
 
-def _stored(facts: Facts, target: Target) -> Iterator[Violation]:
+def _stored(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     if not Version(1, 30) <= target.version <= LAST_KNOWN:
         return
     for cluster in facts.clusters:
@@ -113,7 +113,7 @@ def _stored(facts: Facts, target: Target) -> Iterator[Violation]:
                 yield Violation(where=cluster.name, what=what)
 
 
-def _behind(facts: Facts, target: Target) -> Iterator[Violation]:
+def _behind(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     if not Version(1, 30) <= target.version <= LAST_KNOWN:
         return
     for cluster in facts.clusters:
@@ -130,7 +130,7 @@ def _behind(facts: Facts, target: Target) -> Iterator[Violation]:
 _SEMVER: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
 
 
-def _bundles(facts: Facts, target: Target) -> Iterator[Violation]:
+def _bundles(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         crds = {crd.name: crd for crd in cluster.crds}
         for wanted in BUNDLES:
@@ -158,7 +158,7 @@ def _at_least(crd: Crd, least: tuple[int, int, int]) -> bool:
 _BETA: Final = frozenset({"gateways", "gatewayclasses", "httproutes", "referencegrants"})
 
 
-def _served(facts: Facts, target: Target) -> Iterator[Violation]:
+def _served(facts: Facts, target: UpgradeTarget) -> Iterator[Violation]:
     for cluster in facts.clusters:
         for crd in cluster.crds:
             plural, _, group = crd.name.partition(".")
