@@ -70,7 +70,7 @@ def test_after_kill_9_of_the_daemon_the_next_start_clears_the_remains(scratch_na
 def test_a_lab_ends_when_its_owner_is_killed(scratch_name: str, tmp_path: Path) -> None:
     """And leaves no keys where temporary files are, though its processes are ended by signals."""
     code = (
-        "from meshproof.providers.lab import lab; from meshproof.core.progress import Silent\n"
+        "from meshproof.providers.lab import api as lab; from meshproof.core.progress import Silent\n"
         f"lab.up({scratch_name!r}, {CLUSTERS[:1]!r}, Silent(), stays=False)\n"
         "print('up', flush=True); input()"
     )
