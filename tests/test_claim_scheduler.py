@@ -248,3 +248,18 @@ def test_after_its_deadline_a_claim_may_only_remove(never: threading.Event) -> N
 def test_what_makes_istiod_push(pushed: bool, method: str, path: str) -> None:
     assert makes_istiod_push(method, path, {}) is pushed
     assert not makes_istiod_push(method, path, {"dryRun": "All"})
+
+
+def test_the_scheduler_ends_only_when_what_precedes_pushes_has_returned() -> None:
+    """Else what it makes could come after the end, when nobody removes it."""
+    made: list[str] = []
+
+    def before_pushes() -> None:
+        threading.Event().wait(0.2)
+        made.append("test bed")
+
+    job = Job("quiet", lambda: None, isolation=Isolation.BEFORE_CONFIG_PUSHES)
+    with Scheduler([job], before_pushes=before_pushes) as scheduler:
+        job.result()
+        assert not scheduler.done
+    assert made == ["test bed"]

@@ -101,7 +101,7 @@ def test_how_a_fault_is_listed() -> None:
     assert text == (
         "I2    the remote's istio-system lacks the annotation topology.istio.io/controlPlaneClusters\n"
         "      user sees   new namespaces get no root certificate, so their pods do not start\n"
-        "      noticed by  CONTROL-02\n"
+        "      detected by CONTROL-02\n"
         "      needs       a remote cluster\n"
         "      not here    every cluster is a primary"
     )

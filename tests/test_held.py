@@ -72,7 +72,7 @@ def test_a_proxy_that_holds_what_istiod_would_send_is_good() -> None:
 def test_an_old_form_is_told_with_both_sides_but_not_across_versions() -> None:
     wants, holds = parse_dump(of_istiod("CLUSTER_PROVIDED"), "istiod"), parse_dump(of_envoy(), "envoy")
     assert config_differences(wants, holds) == [
-        f'cluster {CLUSTER} is stale: lbPolicy: istiod says "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
+        f'cluster {CLUSTER} is stale: lbPolicy: istiod has "CLUSTER_PROVIDED", the proxy has "LEAST_REQUEST"'
     ]
     assert config_differences(wants, holds, contents=False) == []
 
@@ -88,7 +88,7 @@ def test_a_listener_that_was_never_good_shows_why() -> None:
     (problem,) = config_differences(parse_dump(of_istiod(), "istiod"), parse_dump(of_envoy(listener=False), "envoy"))
     assert problem == (
         "listener virtualInbound is stale: "
-        'errorState: istiod says nothing, the proxy has {"details": "port 15006 is taken"}'
+        'errorState: istiod has nothing, the proxy has {"details": "port 15006 is taken"}'
     )
 
 

@@ -328,8 +328,8 @@ def test_who_answers_at_a_surplus_port_without_wanting_to_know_who_calls_is_a_fa
     }
     assert wire_problems(seen, frozenset({15443}), frozenset({15443}), replies) == [
         "surplus port 9080 accepts unauthenticated clients: refused (wrong version number)",
-        "surplus port 9443 accepts unauthenticated clients: presented CN=server, asks not for a "
-        "client certificate, and did not answer (closed)",
+        "surplus port 9443 accepts unauthenticated clients: presented CN=server, does not request a "
+        "client certificate, and did not respond (closed)",
         "port 15010 accepts connections",
     ]
 

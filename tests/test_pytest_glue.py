@@ -579,7 +579,7 @@ def test_a_claim_about_an_upgrade_says_nothing_unless_it_is_asked_for(run: pytes
     run.runpytest("--topology=multi-primary-samenet", "--upgrade-to=v1.31").assert_outcomes(passed=1)
     wrong = run.runpytest("--topology=multi-primary-samenet", "--upgrade-to=soon")
     assert wrong.ret == pytest.ExitCode.USAGE_ERROR
-    wrong.stderr.fnmatch_lines(["*--upgrade-to=soon: that is no version of Istio"])
+    wrong.stderr.fnmatch_lines(["*--upgrade-to=soon: not a version of Istio"])
 
 
 def test_an_assertion_of_our_own_code_is_broken_and_not_a_failure_of_the_mesh(run: pytest.Pytester) -> None:

@@ -516,13 +516,12 @@ NOT KNOWN CLAIM  TRUST-03
   source      pytest -k TRUST-03
 
 NOTE      SET-02  cluster1 istiod
-  seen        from 1.31 on Istio's Gateways of other namespaces no longer join those that the Gateway API makes
+  seen        from 1.31 on gateways created by the Gateway API ignore Istio Gateways of other namespaces
   repair      confirm that this is intended, or set PILOT_ENABLE_STRICT_GATEWAY_MERGING=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 
 NOTE      SET-02  cluster1 istiod
-  seen        from 1.31 on endpoints that are not ready are sent to proxies too, unless outlierDetection has
-              minHealthPercent
+  seen        from 1.31 on unready endpoints are sent to proxies too, unless outlierDetection sets minHealthPercent
   repair      confirm that this is intended, or set PILOT_AUTO_SEND_UNHEALTHY_ENDPOINTS=false on istiod
   source      istio/istio, manifests/helm-profiles/compatibility-version-1.30.yaml
 """

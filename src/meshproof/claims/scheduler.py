@@ -29,6 +29,8 @@ class Scheduler:
         order = list(Isolation)
         self._waiting = sorted(jobs, key=lambda job: order.index(job.isolation))
         self._running: list[Job] = []
+        self._leaving: list[Job] = []
+        """Ended, and `before_pushes` may still be under way for them."""
         self._width = width
         self._before_pushes = before_pushes
         self._changed = threading.Condition()
@@ -59,7 +61,7 @@ class Scheduler:
             return self._is_done()
 
     def _is_done(self) -> bool:
-        return not self._waiting and not self._running
+        return not self._waiting and not self._running and not self._leaving
 
     def _advance(self) -> None:
         """Begin all that may."""
@@ -80,6 +82,7 @@ class Scheduler:
     def _has_ended(self, job: Job) -> None:
         with self._changed:
             self._running.remove(job)
+            self._leaving.append(job)
             left = [*self._running, *self._waiting]
             pushes_may_begin = job.isolation is Isolation.BEFORE_CONFIG_PUSHES and job.isolation not in {
                 other.isolation for other in left
@@ -89,5 +92,6 @@ class Scheduler:
                 self._before_pushes()
         finally:
             with self._changed:
+                self._leaving.remove(job)
                 self._advance()
                 self._changed.notify_all()
