@@ -15,7 +15,9 @@ from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.progress import Silent
 from meshproof.failover import drill as drills
 from meshproof.failover.availability import AvailabilityMonitor, CheckResult
-from meshproof.failover.drill import DrillRunner, felt, must_have_been_healthy, must_have_been_loaded
+from meshproof.failover.drill import DrillRunner
+from meshproof.failover.drill_judgements import must_have_been_healthy
+from meshproof.failover.losses import felt, must_have_been_loaded
 from meshproof.faults import transient as transient_faults
 from meshproof.faults.journal import Journal
 from meshproof.faults.transient import FaultContext, TransientFault

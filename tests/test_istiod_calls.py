@@ -10,9 +10,9 @@ import pytest
 
 from meshproof.clients.kubernetes.client import ApiError
 from meshproof.core.errors import Broken
-from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, VALID_TOKEN, token_problems
+from meshproof.gateways.istiod_ports import BAD_TOKEN, NO_TOKEN, VALID_TOKEN, review_problems, token_problems
 from meshproof.mesh.webhooks import parse_webhook
-from meshproof.probes.istiod_api import IstiodReply, call_istiod, parse_call, review, review_problems, token_of
+from meshproof.probes.istiod_api import IstiodReply, call_istiod, parse_call, review, token_of
 from meshproof.probes.pod_script import Output
 from tests.fakes import LocalKube, pod
 

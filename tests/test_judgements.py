@@ -22,10 +22,11 @@ from meshproof.core.errors import Broken, ClaimFailed
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
 from meshproof.failover.availability import AvailabilityMonitor, CheckResult
 from meshproof.failover.capabilities import CapabilityResults
-from meshproof.failover.drill import Drill, lost, must_have_been_healthy
+from meshproof.failover.drill import Drill
+from meshproof.failover.drill_judgements import judge_capabilities, judge_gaps, must_have_been_healthy
 from meshproof.failover.istiod_outage import Outage, Outages
-from meshproof.failover.outage_verdicts import closed, still_open
-from meshproof.failover.verdicts import judge_capabilities, judge_gaps
+from meshproof.failover.losses import lost
+from meshproof.failover.outage_judgements import closed, still_open
 from meshproof.faults.transient import TransientFault
 from meshproof.gateways.paths import PathCount, path_problems
 from meshproof.gateways.surplus_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems

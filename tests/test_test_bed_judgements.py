@@ -16,12 +16,12 @@ from meshproof.core.waiting import poll_until_clean
 from meshproof.probes.admission import Answer, ConfigAdmission, DryRun
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http_batch import HttpCall, HttpReply, reply_of, summarize_replies
-from meshproof.probes.http_bodies import BodyAnswer, body_problems, parse_bodies
+from meshproof.probes.http_bodies import BodyAnswer, parse_bodies
 from meshproof.probes.pod_script import parse_curl
 from meshproof.traffic.identity_policies import guard_problems
 from meshproof.traffic.locality_failover import failover_problems, failover_without_outlier_detection
 from meshproof.traffic.mtls_policies import security_problems, strict_problems
-from meshproof.traffic.protocols import protocol_problems
+from meshproof.traffic.protocols import body_problems, protocol_problems
 from meshproof.traffic.unknown_hosts import refusal_problems
 from meshproof.workloads.testbed.configuration import configuration, weights
 from meshproof.workloads.testbed.envoy import probe_envoy_config

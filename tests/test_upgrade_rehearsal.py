@@ -18,13 +18,13 @@ from meshproof.core.topology import TOPOLOGIES, as_yaml, load_topology
 from meshproof.install.gateways import istiod_exposed
 from meshproof.load.history import Mark, Request, RequestOutcome
 from meshproof.mesh.handles import Mesh
+from meshproof.report.upgrade_page import page
 from meshproof.upgrade.rehearsal.component_versions import Components
 from meshproof.upgrade.rehearsal.control_plane import ControlPlane
 from meshproof.upgrade.rehearsal.judge import judge_rehearsal, problems_of
 from meshproof.upgrade.rehearsal.revision_references import pointing_at
 from meshproof.upgrade.rehearsal.run import Rehearsal, StepResult, named
 from meshproof.upgrade.rehearsal.steps import RETURNED, TARGET, RehearsalStep, by_revision_steps, in_place_steps
-from meshproof.upgrade.rehearsal.timeline import page
 from tests.fakes import mesh_of, toolbox
 from tests.install_fakes import fake_mesh, fake_of
 
@@ -362,7 +362,7 @@ def test_what_is_wrong_is_judged_unless_there_is_doubt_in_each_step(
 
 
 def test_the_page_has_steps_versions_requests_and_claims(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshproof.upgrade.rehearsal.timeline.clock", lambda wall: "12:00:00")
+    monkeypatch.setattr("meshproof.report.upgrade_page.clock", lambda wall: "12:00:00")
     versions = Components(istiods=("1.31",), gateways=("1.30",), sidecars=("1.30",))
     mixed = Components(istiods=("1.30",), gateways=("1.30",), sidecars=("1.30", "1.31"))
     good = step_result(components={"cluster1": versions, "cluster2": mixed})

@@ -11,7 +11,8 @@ from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS, DEADLINES
 from meshproof.failover.app_redeploy import AppRedeploy
-from meshproof.failover.drill import felt, lost, must_have_been_healthy
+from meshproof.failover.drill_judgements import must_have_been_healthy
+from meshproof.failover.losses import felt, lost
 from meshproof.load.generator import DEFAULT
 from meshproof.load.history import summarise
 from meshproof.report import drills

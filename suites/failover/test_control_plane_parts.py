@@ -15,7 +15,7 @@ from meshproof.discovery.propagation import endpoints_left, endpoints_returned, 
 from meshproof.failover.availability import admissions, monitor_availability
 from meshproof.failover.capabilities import new_namespace_served_s, served_namespace, try_capabilities
 from meshproof.failover.drill import DrillRunner
-from meshproof.failover.verdicts import forgotten, judge_capabilities, judge_gaps, judge_no_loss
+from meshproof.failover.drill_judgements import forgotten, judge_capabilities, judge_gaps, judge_no_loss
 from meshproof.faults.components import crash_istiod, kill_one_istiod, remove_remote_secrets, rotate_tokens
 from meshproof.faults.infrastructure import stop_api_servers
 from meshproof.faults.istiod import two_replicas

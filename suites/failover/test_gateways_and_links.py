@@ -10,7 +10,7 @@ from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.failover.drill import DrillRunner
-from meshproof.failover.verdicts import judge_gateway, judge_partition, not_used
+from meshproof.failover.drill_judgements import judge_gateway, judge_partition, not_used
 from meshproof.failover.victims import exposing
 from meshproof.faults.components import kill_east_west
 from meshproof.faults.infrastructure import cut_links

@@ -8,9 +8,10 @@ from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import DEADLINES, HORIZONS
 from meshproof.discovery.endpoints import app_endpoints, endpoint_problems
 from meshproof.failover.autonomy import autonomy, lost_once_renewed, lost_until_end
-from meshproof.failover.drill import lost, must_have_been_healthy
+from meshproof.failover.drill_judgements import must_have_been_healthy
 from meshproof.failover.istiod_outage import Outages
-from meshproof.failover.outage_verdicts import closed, still_open, versions_answering
+from meshproof.failover.losses import lost
+from meshproof.failover.outage_judgements import closed, still_open, versions_answering
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.report import drills

@@ -9,7 +9,7 @@ from meshproof.core.deadlines import BOUNDS, SAMPLES
 from meshproof.core.waiting import pause
 from meshproof.discovery.propagation import propagation_problems
 from meshproof.failover.drill import DrillRunner
-from meshproof.failover.verdicts import judge_lost_cluster
+from meshproof.failover.drill_judgements import judge_lost_cluster
 from meshproof.failover.victims import one_of_each_role
 from meshproof.faults.infrastructure import freeze_cluster, lose_cluster
 from meshproof.load.generator import DEFAULT, LoadTarget

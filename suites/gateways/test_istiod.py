@@ -14,11 +14,12 @@ from meshproof.gateways.istiod_ports import (
     VALID_TOKEN,
     call_webhook_port,
     call_xds_port,
+    review_problems,
     token_problems,
 )
 from meshproof.mesh.webhooks import injection_webhooks
 from meshproof.pki.issue import make_root, pem_of
-from meshproof.probes.istiod_api import SERVICES, review_problems
+from meshproof.probes.istiod_api import SERVICES
 from meshproof.run.claim_context import ClaimContext
 
 

@@ -11,9 +11,9 @@ from meshproof.core.deadlines import SAMPLES
 from meshproof.core.waiting import poll_until_clean
 from meshproof.mesh.handles import Cluster
 from meshproof.probes.http_batch import HttpCall, http_calls_from_pod
-from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod, body_problems
+from meshproof.probes.http_bodies import BodyAnswer, bodies_from_pod
 from meshproof.run.claim_context import ClaimContext
-from meshproof.traffic.protocols import PROTOCOLS, protocol_calls, protocol_problems
+from meshproof.traffic.protocols import PROTOCOLS, body_problems, protocol_calls, protocol_problems
 from meshproof.workloads.app import ECHO_PATH
 from meshproof.workloads.testbed.configuration import KNOWN_PATHS
 from meshproof.workloads.testbed.names import ALL, service_of

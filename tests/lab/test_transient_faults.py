@@ -14,7 +14,7 @@ import pytest
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import load_topology
 from meshproof.core.waiting import pause
-from meshproof.failover.resilient_app import resilient_application
+from meshproof.failover.resilient_settings import resilient_application
 from meshproof.faults.components import crash_istiod, kill_east_west, remove_app, remove_remote_secrets, rotate_tokens
 from meshproof.faults.heal import heal
 from meshproof.faults.infrastructure import cut_links, freeze_cluster, lose_cluster, stop_api_servers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meshproof.core.deadlines import DEADLINES
-from meshproof.failover.drill import lost
 from meshproof.failover.istiod_outage import Outage
+from meshproof.failover.losses import lost
 from meshproof.load.history import Window
 from meshproof.workloads.short_lived_clients import ShortLived
 

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from meshproof.claims.findings import Findings
-from meshproof.core.deadlines import BOUNDS, SAMPLES
+from meshproof.core.deadlines import SAMPLES
 from meshproof.core.errors import Broken, MeshproofError, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import pause
+from meshproof.failover.losses import must_have_been_loaded
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
 from meshproof.health.mesh import HEALTHY_S, must_be_healthy
-from meshproof.load.generator import DEFAULT, EntryPoint, Load, LoadTarget, Source, load_on, sources_of
-from meshproof.load.history import History, Mark, Request, Window, bad_spell, clock, summarise
+from meshproof.load.generator import DEFAULT, EntryPoint, LoadTarget, Source, load_on, sources_of
+from meshproof.load.history import History, Mark, Window, bad_spell, clock, summarise
 from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import NAME_AN_INGRESS, Snapshot
@@ -273,48 +274,3 @@ class DrillRunner:
         with self.narrator.step(f"the mesh did not recover and is reinstalled: {reason.splitlines()[0][:200]}"):
             self.rebuild()
         return True
-
-
-def must_have_been_loaded(load: Load, window: Window) -> None:
-    """Raises `Broken` if less than 80% of the planned load was sent: such a load proves nothing."""
-    for source in load.sources:
-        sent = len(load.history.sent_in(window, sources=(source,)))
-        planned = window.seconds * load.rate
-        if sent < planned * 0.8:
-            raise Broken(
-                f"load from {source}",
-                f"only {sent} of about {planned:.0f} requests were sent",
-                "is the machine too busy?",
-            )
-
-
-def lost(history: History, window: Window, sources: Sequence[str], *, but: Window | None = None) -> list[str]:
-    """Lost requests in a window, with the first of them; also a problem: no request with a known outcome.
-
-    Losses within the window `but` are allowed, and omitted.
-    """
-    sent = history.sent_in(window, sources=sources)
-    known = [request for request in sent if request.is_known]
-    if but is not None:
-        known = [r for r in known if not (r.is_bad and but.begin_s <= r.sent_s <= but.end_s)]
-    if not known:
-        return ["no request was sent, or no outcome is known"]
-    gone = [request for request in known if request.is_bad]
-    return [f"{len(gone)} of {len(known)} requests lost; first {gone[0]}; {summarise(sent)}"] if gone else []
-
-
-def felt(requests: Sequence[Request], since_s: float, bound_s: float) -> list[str]:
-    """The problem if requests were lost or slow for longer than `bound_s` seconds, with the last of them."""
-    if not any(request.is_known for request in requests):
-        return ["no request was sent, or no outcome is known"]
-    spell = bad_spell(requests, since_s, slow_s=BOUNDS.answer.seconds)
-    if spell <= bound_s:
-        return []
-    last = next(r for r in requests if r.sent_s - since_s >= spell - 1e-6)
-    return [f"requests were lost or slow for {spell:.1f} s, bound {bound_s:g} s; last {last}"]
-
-
-def must_have_been_healthy(drill: Drill, sources: Sequence[str]) -> None:
-    """Positive control: raises `Broken` if requests were lost before the fault, so losses after it prove nothing."""
-    if problems := lost(drill.history, drill.steady, sources):
-        raise Broken("load", f"requests were lost before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")

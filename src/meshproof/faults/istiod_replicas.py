@@ -14,6 +14,8 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.mesh.handles import Cluster
 
 LABELS: Final = "app=istiod"
+ISTIOD_GRACE_S: Final = 3
+"""Grace period of an istiod that is scaled down, in seconds: enough for it to give its leases back."""
 
 
 def scale_istiod_down(cluster: Cluster, before: Callable[[Mapping[str, int]], object]) -> None:
@@ -92,6 +94,3 @@ def await_gone(kube: Kube, namespace: str, labels: str, *, but: int = 0) -> None
 
     what = f"pods {labels} in {namespace} on {kube.name} are gone"
     eventually(check, what=what, timeout_s=DEADLINES.pods_gone_s, poll_s=0.2)
-
-
-ISTIOD_GRACE_S: Final = 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
@@ -59,3 +61,16 @@ def call_webhook_port(snapshot: Snapshot, remote: Cluster, hook: Webhook, addres
         headers={},
         body=review(names.CLIENT_NAMESPACE),
     )
+
+
+def review_problems(call: IstiodReply) -> list[str]:
+    """Why a response is not an injection; empty if it is."""
+    if call.error or call.http != 200:
+        return [str(call)]
+    try:
+        response = json.loads(call.body).get("response") or {}
+    except (ValueError, AttributeError):
+        return [f"the response is not an admission review: {call.body[:100]!r}"]
+    if not response.get("allowed"):
+        return [f"denied: {(response.get('status') or {}).get('message', 'without a reason')}"]
+    return [] if response.get("patch") else ["the response has no patch: the pod would start without a sidecar"]

@@ -124,14 +124,3 @@ def bodies_from_runner(address: str, host: str, path: str, sizes: Iterable[int] 
                 )
             )
     return found
-
-
-def body_problems(answers: Iterable[BodyAnswer], server: str) -> list[str]:
-    """Problems of bodies that one cluster's probe should have returned."""
-    problems = []
-    for answer in answers:
-        if answer.problem:
-            problems.append(answer.problem)
-        elif answer.server != server:
-            problems.append(f"{answer.size} bytes were answered by {answer.server or 'an unknown server'}")
-    return problems

@@ -165,16 +165,3 @@ def review(namespace: str) -> Json:
         "dryRun": True,
     }
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-
-
-def review_problems(call: IstiodReply) -> list[str]:
-    """Why a response is not an injection; empty if it is."""
-    if call.error or call.http != 200:
-        return [str(call)]
-    try:
-        response = json.loads(call.body).get("response") or {}
-    except (ValueError, AttributeError):
-        return [f"the response is not an admission review: {call.body[:100]!r}"]
-    if not response.get("allowed"):
-        return [f"denied: {(response.get('status') or {}).get('message', 'without a reason')}"]
-    return [] if response.get("patch") else ["the response has no patch: the pod would start without a sidecar"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from meshproof.claims.evidence import Evidence
 from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
+from meshproof.report.upgrade_page import page
 from meshproof.upgrade.baseline.compare import BaselineComparison
 from meshproof.upgrade.baseline.render import comparison_text
 from meshproof.upgrade.rehearsal.run import Rehearsal
-from meshproof.upgrade.rehearsal.timeline import page
 
 
 def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from meshproof.core.deadlines import SAMPLES
 from meshproof.probes.http_batch import HttpCall, HttpReply, summarize_replies
+from meshproof.probes.http_bodies import BodyAnswer
 from meshproof.workloads.testbed.lifecycle import TestBed
 from meshproof.workloads.testbed.names import PORT_GRPC, PORT_HTTP, PORT_TCP
 
@@ -41,4 +42,15 @@ def protocol_problems(seen: Mapping[str, Sequence[HttpReply]], servers: set[str]
             problems.append("grpc: the grpc-status trailer is missing or not 0")
         if protocol == "tcp" and any(reply.proxied for reply in replies):
             problems.append("tcp: a proxy handled it as HTTP")
+    return problems
+
+
+def body_problems(answers: Iterable[BodyAnswer], server: str) -> list[str]:
+    """Problems of bodies that one cluster's probe should have returned."""
+    problems = []
+    for answer in answers:
+        if answer.problem:
+            problems.append(answer.problem)
+        elif answer.server != server:
+            problems.append(f"{answer.size} bytes were answered by {answer.server or 'an unknown server'}")
     return problems

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
 from meshproof.core.deadlines import BOUNDS
+from meshproof.core.errors import Broken
 from meshproof.failover.availability import AvailabilityMonitor
 from meshproof.failover.capabilities import CapabilityResults
-from meshproof.failover.drill import Drill, felt, lost, must_have_been_healthy
+from meshproof.failover.drill import Drill
+from meshproof.failover.losses import felt, lost
 from meshproof.gateways.paths import gateway_connections
 from meshproof.load.generator import DEFAULT
 from meshproof.load.history import Window, silence
@@ -126,3 +128,9 @@ def judge_partition(findings: Findings, drill: Drill, name: str) -> None:
         findings.examine(f"{name}, {source}", problems)
     findings.examine(f"mesh after {name}", drill.unhealthy)
     drill.report(findings)
+
+
+def must_have_been_healthy(drill: Drill, sources: Sequence[str]) -> None:
+    """Positive control: raises `Broken` if requests were lost before the fault, so losses after it prove nothing."""
+    if problems := lost(drill.history, drill.steady, sources):
+        raise Broken("load", f"requests were lost before the fault: {problems[0]}", "see TRAFFIC-01 and TRAFFIC-02")
