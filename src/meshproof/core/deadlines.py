@@ -1,4 +1,4 @@
-"""Deadlines, sample sizes and bounds of claims: every number with a name, all in one place."""
+"""How long things may take and how many requests a sample has: the numbers that judge claims, each with a name."""
 
 from __future__ import annotations
 
