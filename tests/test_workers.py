@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fixtures.parallel import TopologyScheduling, labs_of, why_one_process
+from fixtures.parallel import TopologyScheduling, why_one_process
 from meshproof.claims.results import ClaimResult, Ledger, Result
 from meshproof.core.errors import BadInput
 from meshproof.providers.lab import capacity, doctor
@@ -20,6 +20,7 @@ from meshproof.providers.lab import cleanup as remains
 from meshproof.providers.lab.capacity import fitting, must_fit
 from meshproof.report.verdict import RunFacts, Tally, api_requests
 from meshproof.run.settings import TOPOLOGY, Settings, read_settings
+from meshproof.run.worker_labs import labs_of
 
 LABS = ("default-1", "default-2", "default-3")
 
