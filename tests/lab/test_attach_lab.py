@@ -149,7 +149,7 @@ def visit(mesh: Mesh, tokens: dict[Cluster, str], tmp_path: Path) -> Visit:
 def test_a_run_on_clusters_of_others_leaves_no_trace(
     lab: Lab, mesh: Mesh, visit: Visit, tokens: dict[Cluster, str], narrator: Narrator
 ) -> None:
-    """BoundOrigin topology is what `meshproof detect` has found there."""
+    """Whose topology is what `meshproof detect` has found there."""
     before = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     recorded = {cluster: lab.audit_log(cluster.name).stat().st_size for cluster in mesh.clusters}
     assert all(namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES) for cluster in mesh.clusters)
@@ -211,7 +211,7 @@ def test_an_upgrade_is_checked_without_a_write_and_with_what_may_not_be_read(
     verdict = json.loads(done.stdout)
     found = {(reason["rule"], reason["where"], reason["what"].partition(" could")[0]) for reason in verdict["reasons"]}
     assert found >= {
-        ("DATA-01", "mesh", "what 1.32 changes is not known here: these rules end with 1.31"),
+        ("DATA-01", "mesh", "the changes of 1.32 are unknown: these rules cover releases up to 1.31"),
         ("UNKNOWN", "west", "ClusterRole objects"),
         ("UNKNOWN", "west", "ClusterRoleBinding objects"),
     }
@@ -397,4 +397,4 @@ def test_gateways_that_take_no_configuration_of_ours_are_not_asked_and_that_is_s
     assert done.returncode == 0, done.stdout + done.stderr
     claims = yaml.safe_load((visit.folder / "reports" / "verdict.yaml").read_text())["topologies"]["mesh"]["claims"]
     assert {code: row["result"] for code, row in claims.items()} == {"TRAFFIC-01": "SKIPPED", "TRAFFIC-02": "SUCCEEDED"}
-    assert "istiod of east gives gateways what is in their own namespace only" in claims["TRAFFIC-01"]["reason"]
+    assert "istiod of east limits gateways to Gateways of their own namespace" in claims["TRAFFIC-01"]["reason"]

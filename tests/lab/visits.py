@@ -90,7 +90,7 @@ def must_be_a_full_verdict(verdict: Json, topology: str, *, half: Set[str] = fro
     assert verdict["missing"] == []
     assert verdict["provider"] == "kubeconfig"
     for code in WITHHELD - elsewhere:
-        assert "on clusters that meshproof did not make" in claims[code]["reason"] or code.startswith("FAILOVER")
+        assert "on clusters that meshproof did not create" in claims[code]["reason"] or code.startswith("FAILOVER")
         assert "repair: --allow-" in claims[code]["reason"]
     requests = verdict["api_requests"]
     assert requests["total"] == sum(requests["clusters"].values()) == sum(requests["verbs"].values())

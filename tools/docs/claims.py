@@ -35,7 +35,7 @@ def render(registry: Registry, faults: Iterable[Fault]) -> str:
         "",
         "Generated from the code; do not edit. Each row is one sentence that must hold, where it is promised, to which",
         "topologies it applies, and what to try when it does not hold. ⚡ marks claims that break or change something",
-        "to prove it; on clusters that meshproof did not make they need `--allow-disruptive`. 🔑 marks claims that",
+        "to prove it; on clusters that meshproof did not create they need `--allow-disruptive`. 🔑 marks claims that",
         "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
         "A code leads to the file that proves it; mutants are the faults that must turn it red",
         "([faults.md](faults.md)). A claim has its code as its address: `claims.md#TRUST-03`.",
