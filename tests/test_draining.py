@@ -185,7 +185,7 @@ def drill_runner_on(mesh: Mesh, folder: Path, narrated: list[str], monkeypatch: 
     monkeypatch.setattr(drills, "must_have_been_loaded", lambda load, window: None)
     monkeypatch.setattr(drills, "load_on", no_load)
     return DrillRunner(
-        fault_context=FaultContext(mesh=mesh, journal=Journal(folder / "j"), links=None),
+        fault_context=FaultContext(mesh=mesh, journal=Journal(folder / "j"), machine_control=None),
         narrator=LineNarrator(narrated.append),
     )
 

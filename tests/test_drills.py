@@ -126,7 +126,7 @@ def drill_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DrillRunner
 
     monkeypatch.setattr(drills, "load_on", no_load)
     drill_runner = DrillRunner(
-        fault_context=FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), links=None), narrator=Silent()
+        fault_context=FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), machine_control=None), narrator=Silent()
     )
     drill_runner.rebuild = lambda: drill_runner.rebuilt.append("rebuilt")
     return drill_runner
@@ -194,7 +194,7 @@ def test_a_component_that_does_not_recover_stays_in_the_journal(
         raise NotReady("istiod", "not within 120 s")
 
     mesh = mesh_of("multi-primary-samenet")
-    fault_context = FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), links=None)
+    fault_context = FaultContext(mesh=mesh, journal=Journal(tmp_path / "j"), machine_control=None)
     monkeypatch.setattr(transient_faults, "cluster_uid", lambda kube: "uid")
     monkeypatch.setattr(transient_faults, "apply_undo", refuse)
     with transient_faults.transient_fault(

@@ -132,12 +132,12 @@ def test_links_are_cut_by_the_provider_only(mesh: Mesh, journal: Journal) -> Non
     with pytest.raises(Unavailable, match="which only the lab has"):
         JournalledEditor(mesh, journal, "N9").block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     assert journal.unhealed() == ()
-    links = FakeLinks()
-    JournalledEditor(mesh, journal, "N9", links).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
+    machine_control = FakeLinks()
+    JournalledEditor(mesh, journal, "N9", machine_control).block(mesh.clusters[0], mesh.clusters[1], ports=(15443,))
     with pytest.raises(Unavailable, match="only the lab can apply it"):
         heal(mesh, journal)
-    heal(mesh, journal, links)
-    assert links.done == ["block cluster1 cluster2 (15443,)", "unblock"]
+    heal(mesh, journal, machine_control)
+    assert machine_control.done == ["block cluster1 cluster2 (15443,)", "unblock"]
 
 
 def test_secrets_heal_before_objects_these_before_restarts_and_istiod_restarts_before_what_it_signs_for() -> None:

@@ -79,7 +79,7 @@ UNDO: Any = {"do": "scale", "replicas": {"istiod": 2}}
 
 def fault_context(journal: Journal, kube: Kube) -> tuple[FaultContext, Cluster]:
     mesh = with_kubes(mesh_of("multi-primary-samenet"), kube, IstiodKube())
-    return FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]
+    return FaultContext(mesh=mesh, journal=journal, machine_control=None), mesh.clusters[0]
 
 
 def record(journal: Journal, **changes: Any) -> None:
@@ -223,7 +223,9 @@ def test_a_lost_cluster_is_revived_and_its_journal_entry_closed(journal: Journal
     kubes = SwitchedKube("cluster1"), SwitchedKube("cluster2")
     mesh = with_kubes(mesh_of("multi-primary-samenet"), *kubes)
     power = Power(*kubes)
-    with lose_cluster(FaultContext(mesh=mesh, journal=journal, links=power), mesh.clusters[1]) as transient_fault:
+    with lose_cluster(
+        FaultContext(mesh=mesh, journal=journal, machine_control=power), mesh.clusters[1]
+    ) as transient_fault:
         assert power.done == ["lose cluster2"]
         assert [entry.undo for entry in journal.unhealed()] == [{"do": "revive"}]
         assert transient_fault.gone is not None
@@ -252,7 +254,7 @@ def test_machines_of_others_are_not_touched(journal: Journal, fault: Any) -> Non
     mesh = mesh_of("multi-primary-samenet")
     with (
         pytest.raises(Unavailable, match="which only the lab has"),
-        fault(FaultContext(mesh=mesh, journal=journal, links=None), mesh.clusters[0]),
+        fault(FaultContext(mesh=mesh, journal=journal, machine_control=None), mesh.clusters[0]),
     ):
         pass
     assert journal.unhealed() == ()

@@ -73,7 +73,7 @@ def test_a_run_makes_connects_and_removes_its_clusters(world: Tools, state: Path
             ("cluster1", f"gke_P_Z_{ONE}", world.servers["1"].url),
             ("cluster2", f"gke_P_Z_{TWO}", world.servers["2"].url),
         ]
-        assert (provider.name, provider.links) == ("gke", None)
+        assert (provider.name, provider.machine_control) == ("gke", None)
         provider.connect(SAMENET)
         describe = "gcloud container clusters describe"
         instances = "gcloud compute instances list --filter=labels.goog-k8s-cluster-name="

@@ -92,7 +92,7 @@ def test_clusters_are_handed_over_as_those_of_a_kubeconfig_are(world: Tools, sta
             ("cluster2", f"kind-{TWO}", "https://172.18.0.3:6443"),
         ]
         assert provider.clusters[0].kubeconfig == Path(f"{state}/cluster1.kubeconfig:{state}/cluster2.kubeconfig")
-        assert (provider.name, provider.links, provider.problems()) == ("kind", None, ())
+        assert (provider.name, provider.machine_control, provider.problems()) == ("kind", None, ())
         assert provider.toolbox is TOOLBOX
 
 

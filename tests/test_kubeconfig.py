@@ -120,7 +120,7 @@ def test_clusters_are_found_in_several_files_with_tokens_and_exec_plugins(
             ("cluster1", "arn:east", east.url),
             ("cluster2", "cluster2", west.url),
         ]
-        assert (clusters.name, clusters.links, clusters.problems()) == ("kubeconfig", None, ())
+        assert (clusters.name, clusters.machine_control, clusters.problems()) == ("kubeconfig", None, ())
         toolbox = clusters.toolbox
         assert (toolbox.hub, toolbox.istio_version) == ("registry.example:5000/istio", "1.31.0")
         assert toolbox.images == {"client": "client:1", "app": "envoy:1"}

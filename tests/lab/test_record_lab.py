@@ -218,7 +218,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_must_not_change_is_red(change: str, mesh: Mesh, before: BaselineRecord, lab: Lab, tmp_path: Path) -> None:
     id_, signs = CHANGES[change]
-    with injected(fault(id_), mesh, Journal(tmp_path / "journal.jsonl"), lab.links):
+    with injected(fault(id_), mesh, Journal(tmp_path / "journal.jsonl"), lab.machine_control):
         found = [red(mesh, before, kind, path) for kind, path, _ in signs]
     for comparison, (kind, path, words) in zip(found, signs, strict=True):
         lines = [line.strip() for line in comparison_text(comparison).splitlines()]

@@ -63,7 +63,9 @@ def leave(lab_name: str, topology: str, journal: str, name: str) -> None:
     """Inflict a fault, say so, and wait to be killed."""
     lab = running(lab_name)
     assert lab is not None
-    fault_context = FaultContext(mesh=mesh_on(lab, Path(topology)), journal=Journal(Path(journal)), links=lab.links)
+    fault_context = FaultContext(
+        mesh=mesh_on(lab, Path(topology)), journal=Journal(Path(journal)), machine_control=lab.machine_control
+    )
     with STRIKES[name](fault_context):
         print("struck", flush=True)
         pause(600)
@@ -95,7 +97,7 @@ def test_what_a_killed_run_left_is_healed(name: str, lab: Lab, mesh: Mesh, recip
         assert line_of(run) == "struck"
         os.kill(run.pid, signal.SIGKILL)
     assert journal.unhealed()
-    assert heal(mesh, journal, lab.links)
+    assert heal(mesh, journal, lab.machine_control)
     assert journal.unhealed() == ()
     must_be_healthy(mesh, timeout_s=150.0)
     assert lab.problems() == ()

@@ -37,7 +37,7 @@ def test_the_claims_notice_it(
         mutant,
         mesh,
         journal,
-        clusters.provider.links,
+        clusters.provider.machine_control,
         narrator,
         lab_name=settings.lab_name,
         report_dir=settings.report_dir,

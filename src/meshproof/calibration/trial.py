@@ -29,7 +29,7 @@ class Trial:
         fault: Fault,
         mesh: Mesh,
         journal: Journal,
-        links: MachineControl | None,
+        machine_control: MachineControl | None,
         narrator: Narrator,
         *,
         lab_name: str,
@@ -39,7 +39,7 @@ class Trial:
         self.fault = fault
         self.mesh = mesh
         self.journal = journal
-        self.links = links
+        self.machine_control = machine_control
         self.narrator = narrator
         self.lab_name = lab_name
         self.report_dir = report_dir / "sensitivity" / mesh.topology.name / fault.id
@@ -51,7 +51,7 @@ class Trial:
         broken = begin
         try:
             with self.narrator.step(f"{self.fault.id}: {self.fault.sentence}"):
-                inject(self.fault, self.mesh, self.journal, self.links)
+                inject(self.fault, self.mesh, self.journal, self.machine_control)
             broken = time.monotonic()
             outcome = self._verify()
         except Prevented as problem:
@@ -91,7 +91,7 @@ class Trial:
         """Heal; if that fails, reinstall the mesh and return the error."""
         try:
             with self.narrator.step(f"{self.fault.id}: healed, and the mesh is healthy"):
-                heal(self.mesh, self.journal, self.links)
+                heal(self.mesh, self.journal, self.machine_control)
                 must_be_healthy(self.mesh)
         except MeshproofError as problem:
             self.narrator.say(f"healing {self.fault.id} failed: {problem}")

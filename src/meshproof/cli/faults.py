@@ -68,7 +68,7 @@ def _inject(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     try:
         with narrator.step(f"fault {chosen.id}: {chosen.sentence}"):
-            inject(chosen, mesh, default_journal(), lab.links)
+            inject(chosen, mesh, default_journal(), lab.machine_control)
     except Prevented as problem:
         print(f"{chosen.id} has not taken effect: {problem}")
     print(f"a user sees: {chosen.seen}")
@@ -85,9 +85,11 @@ def _heal(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     machines = _lab(arguments)
     kubes = {access.name: access.client() for access in machines.clusters}
-    done = heal_machines(kubes, default_journal(), machines.links)  # before that the running topology cannot be read
+    done = heal_machines(
+        kubes, default_journal(), machines.machine_control
+    )  # before that the running topology cannot be read
     lab, mesh = _running(arguments)
-    done |= heal(mesh, default_journal(), lab.links)
+    done |= heal(mesh, default_journal(), lab.machine_control)
     for name, clusters in done.items():
         narrator.say(f"healed {name} on {', '.join(clusters)}")
     if not done:

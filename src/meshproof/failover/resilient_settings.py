@@ -36,7 +36,7 @@ def resilient_application(fault_context: FaultContext) -> Iterator[LoadTarget]:
     """The second Service while the block runs, known to every client and ingress gateway; journalled like a fault."""
     mesh = fault_context.mesh
     before = {entry.key for entry in fault_context.journal.unhealed()}
-    editor = JournalledEditor(mesh, fault_context.journal, "resilient_application", fault_context.links)
+    editor = JournalledEditor(mesh, fault_context.journal, "resilient_application", fault_context.machine_control)
     try:
         for cluster, manifest in objects(mesh):
             editor.add(cluster, manifest)
@@ -46,7 +46,7 @@ def resilient_application(fault_context: FaultContext) -> Iterator[LoadTarget]:
     finally:
         for entry in fault_context.journal.unhealed():
             if entry.fault == editor.fault and entry.key not in before:
-                apply_undo(mesh, mesh.cluster(entry.cluster), entry.undo, fault_context.links)
+                apply_undo(mesh, mesh.cluster(entry.cluster), entry.undo, fault_context.machine_control)
                 fault_context.journal.healed(entry)
 
 

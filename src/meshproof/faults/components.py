@@ -43,11 +43,11 @@ def kill_one_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractCo
 
 def crash_istiod(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """SIGKILL istiod's process; the kubelet restarts its container. Raises `Unavailable` outside the lab."""
-    links = fault_context.machines("killing a process of istiod")
+    machine_control = fault_context.require_machine_control("killing a process of istiod")
     pods = _pods(cluster, ISTIOD_LABELS)
 
     def break_it() -> None:
-        killed = sum(links.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
+        killed = sum(machine_control.kill_in_pod(cluster.name, pod["metadata"]["name"], ISTIOD_PROGRAM) for pod in pods)
         if not killed:
             raise Broken(f"istiod of {cluster}", f"no process {ISTIOD_PROGRAM} was found in its pods")
         before = {pod["metadata"]["name"]: _restarts(pod) for pod in pods}
@@ -152,8 +152,8 @@ def _kill_pods(
     def break_it() -> None:
         for pod in pods:
             name = pod["metadata"]["name"]
-            if fault_context.links is not None:
-                fault_context.links.kill_in_pod(cluster.name, name, program)
+            if fault_context.machine_control is not None:
+                fault_context.machine_control.kill_in_pod(cluster.name, name, program)
             cluster.kube.delete("Pod", name, namespace, grace_s=0)
 
     return transient_fault(fault_context, "kill_pods", what, [(cluster, _ready(namespace, deployment))], break_it)

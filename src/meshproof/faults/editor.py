@@ -29,11 +29,11 @@ class Prevented(MeshproofError):
 class JournalledEditor:
     """Edits a mesh for a fault. Everything needed to undo an edit is in the journal, nothing only in this object."""
 
-    def __init__(self, mesh: Mesh, journal: Journal, fault: str, links: MachineControl | None = None) -> None:
+    def __init__(self, mesh: Mesh, journal: Journal, fault: str, machine_control: MachineControl | None = None) -> None:
         self.mesh = mesh
         self.fault = fault
         self._journal = journal
-        self._links = links
+        self._machine_control = machine_control
         self._uids: dict[str, str] = {}
         self._last: tuple[Cluster, str, str, str | None, Json] | None = None
 
@@ -119,23 +119,23 @@ class JournalledEditor:
 
     def block(self, client: Cluster, server: Cluster, *, ports: tuple[int, ...] = ()) -> None:
         """Drop traffic from one cluster to another: to these ports of its gateways, or all traffic to its pods."""
-        links = self._require_links()
+        machine_control = self._require_machine_control()
         self._record(server, {"do": "unblock"})
-        links.block(client.name, server.name, ports)
+        machine_control.block(client.name, server.name, ports)
 
     def restart_api_server(self, cluster: Cluster) -> None:
         """Restart a cluster's API server to end every watch: watches outlive revoked rights. Needs no undo."""
-        self._require_links().restart_api_server(cluster.name)
+        self._require_machine_control().restart_api_server(cluster.name)
         undo.await_api_server(cluster.kube)
 
     # -- internals -----------------------------------------------------------------------------------------------
 
-    def _require_links(self) -> MachineControl:
-        if self._links is None:
+    def _require_machine_control(self) -> MachineControl:
+        if self._machine_control is None:
             raise Unavailable(
                 f"fault {self.fault}", "it needs control of the machines, which only the lab has", "use --provider=lab"
             )
-        return self._links
+        return self._machine_control
 
     def _must_find(self, cluster: Cluster, kind: str, name: str, namespace: str | None) -> Json:
         found = cluster.kube.find(kind, name, namespace)

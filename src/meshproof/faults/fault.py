@@ -78,7 +78,7 @@ class Fault:
         return None
 
 
-def inject(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> None:
+def inject(fault: Fault, mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None) -> None:
     """Inject the fault and wait until it takes effect, within a limit. The journal has the changes, for `heal`.
 
     Raises `Prevented` if the change is rejected or reverted at once, `Unavailable` if the provider does not support it,
@@ -86,7 +86,7 @@ def inject(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | N
     """
     if reason := fault.not_here(mesh.topology):
         raise Broken(f"fault {fault.id} on {mesh.topology.name}", reason, "choose another: meshproof fault list")
-    editor = JournalledEditor(mesh, journal, fault.id, links)
+    editor = JournalledEditor(mesh, journal, fault.id, machine_control)
     fault.inject(editor)
     has_taken_effect = fault.has_taken_effect
     if has_taken_effect is None:
@@ -98,13 +98,15 @@ def inject(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | N
 
 
 @contextmanager
-def injected(fault: Fault, mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> Iterator[None]:
+def injected(
+    fault: Fault, mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None
+) -> Iterator[None]:
     """The mesh with the fault injected; always healed and proven healthy afterwards."""
     try:
-        inject(fault, mesh, journal, links)
+        inject(fault, mesh, journal, machine_control)
         yield
     finally:
-        heal(mesh, journal, links)
+        heal(mesh, journal, machine_control)
         must_be_healthy(mesh)
 
 

@@ -16,29 +16,29 @@ from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.objects import cluster_uid
 
 
-def heal_leftovers(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> tuple[str, ...]:
+def heal_leftovers(mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None) -> tuple[str, ...]:
     """Heal the faults that a killed run left in these clusters; returns a message for each.
 
     Entries of other clusters stay. Clusters are identified by UID, since those of another lab have the same names.
     """
     return tuple(
         f"healed {fault} on {', '.join(clusters)}, left by a killed run"
-        for fault, clusters in heal(mesh, journal, links).items()
+        for fault, clusters in heal(mesh, journal, machine_control).items()
     )
 
 
-def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> dict[str, list[str]]:
+def heal(mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None) -> dict[str, list[str]]:
     """Undo every unhealed fault in these clusters; returns the clusters by fault. Works on an unhealthy mesh.
 
     Order: machines; Secrets, since istiod may not start without its CA; other objects, newest change first; restarts,
     oldest first, so that istiod restarts before the workloads it signs for. Restarts of one scope run concurrently.
     """
-    healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, links)
+    healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, machine_control)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
     ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
 
     def apply_one_undo(entry: Entry) -> None:
-        apply_undo(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, links)
+        apply_undo(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, machine_control)
         journal.healed(entry)
 
     for scope, entries in groupby(in_healing_order(ours), key=lambda entry: entry.undo.get("scope")):
@@ -50,15 +50,15 @@ def heal(mesh: Mesh, journal: Journal, links: MachineControl | None = None) -> d
 
 
 def heal_machines(
-    kubes: Mapping[ClusterName, Kube], journal: Journal, links: MachineControl | None
+    kubes: Mapping[ClusterName, Kube], journal: Journal, machine_control: MachineControl | None
 ) -> dict[str, list[str]]:
     """Undo faults of our machines, newest first: until then their API servers may not respond."""
     healed: dict[str, list[str]] = {}
     names = {str(name): name for name in kubes}
     for entry in journal.unhealed():
-        if links is not None and entry.cluster_uid == links.identity and entry.cluster in names:
+        if machine_control is not None and entry.cluster_uid == machine_control.identity and entry.cluster in names:
             name = names[entry.cluster]
-            apply_machine_undo(name, kubes[name], entry.undo, links)
+            apply_machine_undo(name, kubes[name], entry.undo, machine_control)
             journal.healed(entry)
             _note(entry, healed)
     return healed

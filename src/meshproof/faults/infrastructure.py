@@ -14,11 +14,16 @@ def cut_links(
     fault_context: FaultContext, a: Cluster, b: Cluster, *, one_way: bool = False
 ) -> AbstractContextManager[TransientFault]:
     """Drop all traffic between two clusters, or only that of connections that `a` opens."""
-    links = fault_context.machines("cutting the link between clusters")
+    machine_control = fault_context.require_machine_control("cutting the link between clusters")
     what = f"link from {a} to {b} cut one way" if one_way else f"link between {a} and {b} cut"
     undo = {"do": "unblock"}
     return transient_fault(
-        fault_context, "cut_links", what, [(a, undo)], lambda: links.cut(a.name, b.name, one_way=one_way), machine=True
+        fault_context,
+        "cut_links",
+        what,
+        [(a, undo)],
+        lambda: machine_control.cut(a.name, b.name, one_way=one_way),
+        machine=True,
     )
 
 
@@ -26,10 +31,10 @@ def stop_api_servers(
     fault_context: FaultContext, clusters: Sequence[Cluster]
 ) -> AbstractContextManager[TransientFault]:
     """Kill the API servers of these clusters at once; recovered when they respond again."""
-    links = fault_context.machines("stopping an API server")
+    machine_control = fault_context.require_machine_control("stopping an API server")
 
     def break_it() -> None:
-        together(lambda cluster: links.stop_api_server(cluster.name), clusters)
+        together(lambda cluster: machine_control.stop_api_server(cluster.name), clusters)
 
     what = f"API server of {', '.join(map(str, clusters))} stopped"
     undos = [(cluster, {"do": "start"}) for cluster in clusters]
@@ -38,19 +43,24 @@ def stop_api_servers(
 
 def freeze_cluster(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """SIGSTOP every process of a cluster; recovered when its API server responds again."""
-    links = fault_context.machines("freezing a cluster")
+    machine_control = fault_context.require_machine_control("freezing a cluster")
     what = f"{cluster} frozen"
     undo = {"do": "thaw"}
     return transient_fault(
-        fault_context, "freeze_cluster", what, [(cluster, undo)], lambda: links.freeze(cluster.name), machine=True
+        fault_context,
+        "freeze_cluster",
+        what,
+        [(cluster, undo)],
+        lambda: machine_control.freeze(cluster.name),
+        machine=True,
     )
 
 
 def lose_cluster(fault_context: FaultContext, cluster: Cluster) -> AbstractContextManager[TransientFault]:
     """Kill every process of a cluster; undo restarts its machine with its data and waits for its API server."""
-    links = fault_context.machines("losing a cluster")
+    machine_control = fault_context.require_machine_control("losing a cluster")
     what = f"{cluster} lost"
     undo = {"do": "revive"}
     return transient_fault(
-        fault_context, "lose_cluster", what, [(cluster, undo)], lambda: links.lose(cluster.name), machine=True
+        fault_context, "lose_cluster", what, [(cluster, undo)], lambda: machine_control.lose(cluster.name), machine=True
     )

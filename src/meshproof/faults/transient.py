@@ -40,13 +40,13 @@ class FaultContext:
 
     mesh: Mesh
     journal: Journal
-    links: MachineControl | None
+    machine_control: MachineControl | None
 
-    def machines(self, what: str) -> MachineControl:
+    def require_machine_control(self, what: str) -> MachineControl:
         """Raises `Unavailable` without control of the machines: the claim is skipped with this reason."""
-        if self.links is None:
+        if self.machine_control is None:
             raise Unavailable(what, "it needs control of the machines, which only the lab has", "use --provider=lab")
-        return self.links
+        return self.machine_control
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def transient_fault(
 
     def heal(item: tuple[Cluster, Entry]) -> None:
         cluster, entry = item
-        apply_undo(fault_context.mesh, cluster, entry.undo, fault_context.links)
+        apply_undo(fault_context.mesh, cluster, entry.undo, fault_context.machine_control)
         fault_context.journal.healed(entry)
 
     try:
@@ -89,5 +89,5 @@ def transient_fault(
 
 
 def _record(fault_context: FaultContext, fault: str, cluster: Cluster, undo: Undo, *, machine: bool) -> Entry:
-    uid = fault_context.machines(fault).identity if machine else cluster_uid(cluster.kube)
+    uid = fault_context.require_machine_control(fault).identity if machine else cluster_uid(cluster.kube)
     return fault_context.journal.record(fault=fault, cluster=cluster.name, cluster_uid=uid, undo=undo)

@@ -91,7 +91,7 @@ def keep_secret(kube: Kube, original: Json, name: str) -> None:
     put(kube, {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": {KEPT: whole}})
 
 
-def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: MachineControl | None) -> None:
+def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], machine_control: MachineControl | None) -> None:
     """Apply one undo; safe to repeat. Raises the cluster's error, or `Unavailable` if it needs another provider."""
     kube = cluster.kube
     match undo["do"]:
@@ -115,27 +115,29 @@ def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], links: Mac
         case "reissue":
             reissue(mesh, mesh.cluster(undo["of"]), cluster)
         case machine if machine in MACHINES:
-            apply_machine_undo(cluster.name, kube, undo, links)
+            apply_machine_undo(cluster.name, kube, undo, machine_control)
         case other:
             raise Broken(
                 "fault journal", f"it has the unknown undo {other!r}", "heal with the meshproof version that wrote it"
             )
 
 
-def apply_machine_undo(name: ClusterName, kube: Kube, undo: Mapping[str, Any], links: MachineControl | None) -> None:
+def apply_machine_undo(
+    name: ClusterName, kube: Kube, undo: Mapping[str, Any], machine_control: MachineControl | None
+) -> None:
     """Apply one undo of the machines; returns when the API server responds again."""
-    if links is None:
+    if machine_control is None:
         raise Unavailable("undo of a machine fault", "only the lab can apply it", "heal with --provider=lab")
     match undo["do"]:
         case "unblock":
-            links.unblock()
+            machine_control.unblock()
             return
         case "start":
-            links.start_api_server(name)
+            machine_control.start_api_server(name)
         case "thaw":
-            links.thaw(name)
+            machine_control.thaw(name)
         case "revive":
-            links.revive(name)
+            machine_control.revive(name)
     await_api_server(kube)
 
 

@@ -21,7 +21,7 @@ class Provider(Protocol):
     def toolbox(self) -> Toolbox: ...
 
     @property
-    def links(self) -> MachineControl | None:
+    def machine_control(self) -> MachineControl | None:
         """None if machines and networks must not be disrupted."""
         ...
 

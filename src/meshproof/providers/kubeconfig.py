@@ -38,7 +38,7 @@ class KubeconfigClusters:
         self.toolbox = toolbox
 
     @property
-    def links(self) -> MachineControl | None:
+    def machine_control(self) -> MachineControl | None:
         return None
 
     def connect(self, topology: Topology) -> None:

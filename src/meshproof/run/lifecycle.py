@@ -49,7 +49,7 @@ def connected_mesh(
     if settings.installs:
         if settings.attachment is not None:
             _announce(mesh, settings, narrator)
-        for line in heal_leftovers(mesh, journal, clusters.provider.links):
+        for line in heal_leftovers(mesh, journal, clusters.provider.machine_control):
             narrator.say(line)
         if _is_foreign(mesh):
             with narrator.step("previous mesh removed"):

@@ -139,7 +139,7 @@ class MadeClusters:
         self._maker = maker
 
     @property
-    def links(self) -> MachineControl | None:
+    def machine_control(self) -> MachineControl | None:
         return None
 
     def connect(self, topology: Topology) -> None:

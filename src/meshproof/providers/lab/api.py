@@ -98,7 +98,7 @@ class Lab:
         request_daemon(self.folder, {"do": "connect", "groups": groups})
 
     @property
-    def links(self) -> Lab:
+    def machine_control(self) -> Lab:
         return self
 
     def block(self, client: ClusterName, server: ClusterName, ports: tuple[int, ...]) -> None:
