@@ -85,9 +85,8 @@ def _heal(arguments: argparse.Namespace) -> int:
     narrator = LineNarrator()
     machines = _lab(arguments)
     kubes = {access.name: access.client() for access in machines.clusters}
-    done = heal_machines(
-        kubes, default_journal(), machines.machine_control
-    )  # before that the running topology cannot be read
+    # Until machines are healed the running topology cannot be read.
+    done = heal_machines(kubes, default_journal(), machines.machine_control)
     lab, mesh = _running(arguments)
     done |= heal(mesh, default_journal(), lab.machine_control)
     for name, clusters in done.items():
