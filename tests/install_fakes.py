@@ -14,9 +14,8 @@ import yaml
 from meshproof.clients.istio.istioctl import READER_ACCOUNT, Istioctl
 from meshproof.clients.kubernetes.client import _KINDS, ApiError, Json, Kube, path_of
 from meshproof.core.model import Topology
-from meshproof.core.names import SYSTEM_NAMESPACE
+from meshproof.core.names import ROOT_MAP, SYSTEM_NAMESPACE
 from meshproof.core.topology import load_topology
-from meshproof.install.injection import ROOT_CONFIGMAP
 from meshproof.install.steps import Build
 from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.handles import Cluster, Mesh
@@ -188,7 +187,7 @@ def istiod_takes_over(kube: FakeKube) -> None:
                 found["webhooks"][0]["clientConfig"]["caBundle"] = "cm9vdA=="
             if found["kind"] == "Namespace":
                 labels = {"istio.io/config": "true"}
-                meta = {"name": ROOT_CONFIGMAP, "namespace": found["metadata"]["name"], "labels": labels}
+                meta = {"name": ROOT_MAP, "namespace": found["metadata"]["name"], "labels": labels}
                 kube.put({"kind": "ConfigMap", "metadata": meta, "data": {"root-cert.pem": "root"}})
 
 

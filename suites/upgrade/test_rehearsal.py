@@ -8,7 +8,7 @@ from meshproof.claims.findings import Findings
 from meshproof.report import upgrades as rehearsals
 from meshproof.run.settings import UPGRADE_TO
 from meshproof.upgrade.baseline.compare import compare_records
-from meshproof.upgrade.baseline.render import grouped
+from meshproof.upgrade.baseline.render import comparison_text, grouped
 from meshproof.upgrade.rehearsal.judge import judge_rehearsal
 from meshproof.upgrade.rehearsal.run import Rehearsal
 from meshproof.upgrade.rehearsal.steps import RETURNED, START, TARGET
@@ -36,7 +36,7 @@ def test_what_changes_is_known(upgrade_in_place: Rehearsal, upgrade_by_revision:
                 continue
             found = compare_records(rehearsal.records[START], rehearsal.records[state])
             findings.examine(f"{rehearsal.method}, {state}", list(grouped(found.unexplained)))
-            evidence.attach(f"{rehearsal.method}-{state}", rehearsals.changes(found))
+            evidence.attach(f"{rehearsal.method}-{state}", comparison_text(found))
     findings.conclude()
 
 

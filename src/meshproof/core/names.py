@@ -110,3 +110,4 @@ PROXY: Final = "istio-proxy"
 
 
 ROOT_MAP: Final = "istio-ca-root-cert"
+"""istiod writes it into every namespace; a pod created before hangs in the kubelet's mount back-off."""

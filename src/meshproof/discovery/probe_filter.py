@@ -6,12 +6,7 @@ import json
 from typing import Any
 
 from meshproof.clients.istio.config_dump import ProxyConfig
-from meshproof.core import names
-
-
-def mentions_probe(text: str) -> bool:
-    """Whether a text mentions a probe of ours: a Service in a namespace of ours, or a canary."""
-    return names.mentions_probes(text)
+from meshproof.core.names import mentions_probes
 
 
 def is_of_probes(item: object) -> bool:
@@ -20,7 +15,7 @@ def is_of_probes(item: object) -> bool:
         return False
     match = item.get("filterChainMatch")
     servers = match.get("serverNames") or [] if isinstance(match, dict) else []
-    return mentions_probe(str(item.get("name", ""))) or any(mentions_probe(str(server)) for server in servers)
+    return mentions_probes(str(item.get("name", ""))) or any(mentions_probes(str(server)) for server in servers)
 
 
 def without_probes(held: ProxyConfig) -> dict[str, Any]:
@@ -30,7 +25,7 @@ def without_probes(held: ProxyConfig) -> dict[str, Any]:
     """
     routes = {part.removeprefix("route ") for part, content in held.items() if part.startswith("route ")}
     of_probes = {name for name in routes if _is_of_probes_only(held[f"route {name}"])}
-    kept = {part: content for part, content in held.items() if not mentions_probe(part)}
+    kept = {part: content for part, content in held.items() if not mentions_probes(part)}
     return {
         part: _stripped(content)
         for part, content in kept.items()
@@ -48,7 +43,7 @@ def _is_of_probes_only(route: Any) -> bool:
 def _leads_to_probes(listener: Any, routes: set[str]) -> bool:
     """Whether a listener forwards to a probe, or uses routes that belong to probes only."""
     text = json.dumps(_stripped(listener))
-    return mentions_probe(text) or any(json.dumps({"routeConfigName": name})[1:-1] in text for name in routes)
+    return mentions_probes(text) or any(json.dumps({"routeConfigName": name})[1:-1] in text for name in routes)
 
 
 def _stripped(value: Any) -> Any:

@@ -11,12 +11,9 @@ from meshproof.clients.kubernetes.client import ApiError, Json, Kube
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
-from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL
+from meshproof.core.names import CLIENT_NAMESPACE, INJECTOR_LABEL, ROOT_MAP
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.probes.admission import DryRun, dry_run
-
-ROOT_CONFIGMAP: Final = "istio-ca-root-cert"
-"""istiod writes it into every namespace; a pod created before hangs in the kubelet's mount back-off."""
 
 ROOT_CONFIGMAP_REPAIR: Final = (
     "istiod creates it: check its log; for a remote cluster it needs the remote secret, and the annotation "
@@ -96,10 +93,10 @@ def wait_for_injection(kube: Kube, namespaces: tuple[str, ...], *, timeout_s: fl
         until(
             kube,
             "ConfigMap",
-            ROOT_CONFIGMAP,
+            ROOT_MAP,
             namespace,
             lambda found: True if found and any(found.get("data", {}).values()) else None,
-            what=f"ConfigMap {namespace}/{ROOT_CONFIGMAP}",
+            what=f"ConfigMap {namespace}/{ROOT_MAP}",
             timeout_s=timeout_s,
             aborted=aborted,
             repair=ROOT_CONFIGMAP_REPAIR,

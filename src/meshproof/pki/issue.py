@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, fingerprint, parse_chain, subject
-from meshproof.pki.verify import CA_KEY as CA_KEY  # re-exported for probes
+from meshproof.pki.verify import CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, fingerprint, parse_chain, subject
 
 ROOT_LIFE: Final = timedelta(days=3650)
 INTERMEDIATE_LIFE: Final = timedelta(days=730)

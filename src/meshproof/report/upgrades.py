@@ -6,8 +6,6 @@ from meshproof.claims.evidence import Evidence
 from meshproof.report.chart import history_chart
 from meshproof.report.proxy_logs import proxy_errors
 from meshproof.report.upgrade_page import page
-from meshproof.upgrade.baseline.compare import BaselineComparison
-from meshproof.upgrade.baseline.render import comparison_text
 from meshproof.upgrade.rehearsal.run import Rehearsal
 
 
@@ -37,8 +35,3 @@ def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
         if result.claims is not None:
             figures["claims_s"] = round(result.claims.seconds, 1)
         evidence.figures[f"{number}. {result.step.name}"] = figures
-
-
-def changes(comparison: BaselineComparison) -> str:
-    """A comparison in words."""
-    return comparison_text(comparison)

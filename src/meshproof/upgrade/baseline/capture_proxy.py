@@ -10,7 +10,8 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.istio.config_dump import camel, things
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core.errors import Broken
-from meshproof.discovery.probe_filter import mentions_probe, without_probes
+from meshproof.core.names import mentions_probes
+from meshproof.discovery.probe_filter import without_probes
 from meshproof.upgrade.baseline.certificates import secret
 from meshproof.upgrade.baseline.model import PROXY, VERSION, Content, Key
 from meshproof.upgrade.baseline.normalise import canonical, endpoints, normal
@@ -39,7 +40,7 @@ def parse_parts(dump: str, member: WorkloadPod, directory: Directory) -> dict[Ke
     for kind, name, content in parts:
         named = directory.named(name)
         unused = kind == "route" and named not in used
-        if not mentions_probe(named) and not unused and not (kind == "endpoints" and name in learned):
+        if not mentions_probes(named) and not unused and not (kind == "endpoints" and name in learned):
             key = Key(cluster=str(member.cluster), workload=member.workload, kind=kind, name=named)
             text = canonical(content)
             found.setdefault(key, {})[text] = directory.shared(content, text)
