@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from kubernetes.stream.ws_client import ERROR_CHANNEL
 
+from meshproof.clients.kubernetes import client as client_module
 from meshproof.clients.kubernetes.client import EXECS, ApiError, ExecResult, Json, Kube, path_of
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.concurrency import together
@@ -81,6 +85,69 @@ def test_commands_in_containers_wait_while_as_many_as_may_be_are_on_their_way(
         release.set()
     assert [each.result().exit_code for each in done] == [0] * (2 * EXECS)
     assert most == EXECS
+
+
+class EndedSession:
+    """A websocket session after its end, as the kubernetes client gives it: `status` came on the error channel."""
+
+    sock = SimpleNamespace(shutdown=lambda: None)
+
+    def __init__(self, status: str) -> None:
+        self.read_channel = {ERROR_CHANNEL: status}.__getitem__
+
+    def run_forever(self, timeout: float) -> None: ...
+
+    def is_open(self) -> bool:
+        return False
+
+    def read_stdout(self, timeout: float) -> str:
+        return "seen"
+
+    read_stderr = read_stdout
+
+    def close(self) -> None: ...
+
+
+def exec_that_ends_with(kube: Kube, monkeypatch: pytest.MonkeyPatch, status: str) -> ExecResult:
+    monkeypatch.setattr(client_module, "stream", lambda *_, **__: EndedSession(status))
+    return kube.exec("ns", "pod", ["true"])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ({"status": "Success"}, 0),
+        (
+            {
+                "status": "Failure",
+                "reason": "NonZeroExitCode",
+                "details": {"causes": [{"reason": "ExitCode", "message": "7"}]},
+            },
+            7,
+        ),
+    ],
+)
+def test_a_commands_exit_code_is_a_result(kube: Kube, monkeypatch: pytest.MonkeyPatch, status: Json, code: int) -> None:
+    assert exec_that_ends_with(kube, monkeypatch, json.dumps(status)).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        # What a kubelet sends where the container is removed while the command starts.
+        (
+            '{"status":"Failure","message":"error executing command in container: OCI runtime exec failed",'
+            '"reason":"InternalError","details":{"causes":[{"message":"OCI runtime exec failed"}]},"code":500}',
+            "did not run to its end: error executing command in container: OCI runtime exec failed",
+        ),
+        ("", "the connection was cut before the command ended"),
+    ],
+)
+def test_a_command_that_did_not_run_to_its_end_is_not_ready(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch, status: str, reason: str
+) -> None:
+    with pytest.raises(NotReady, match=f"exec in ns/pod on east: true: {reason}"):
+        exec_that_ends_with(kube, monkeypatch, status)
 
 
 def test_an_error_event_ends_a_watch_with_the_servers_words(kube: Kube, server: Server) -> None:

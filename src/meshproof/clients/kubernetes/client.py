@@ -16,6 +16,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
+from kubernetes.stream.ws_client import ERROR_CHANNEL
 from websocket import WebSocketException
 
 from meshproof.claims.job import require_config_pushes
@@ -446,9 +447,7 @@ class Kube:
             session.run_forever(timeout=timeout_s)
             if session.is_open():
                 raise NotReady(what, f"did not finish within {timeout_s:g} s")
-            code = session.returncode
-            if code is None:
-                raise NotReady(what, "the connection was cut before the command ended")
+            code = _exit_code(what, session.read_channel(ERROR_CHANNEL))
             return ExecResult(
                 stdout=session.read_stdout(timeout=0), stderr=session.read_stderr(timeout=0), exit_code=code
             )
@@ -464,6 +463,23 @@ class Kube:
         path = path_of("Pod", namespace, pod) + "/log"
         query = {"container": container, "tailLines": str(tail_lines)}
         return self.request("GET", path, query=query).decode(errors="replace")
+
+
+def _exit_code(what: str, status: str) -> int:
+    """The exit code that an exec's last message, a Status, tells. Raises `NotReady` if no command ran to its end.
+
+    The client's own `returncode` takes every failure for an exit code: a container that is just being removed gives
+    "OCI runtime exec failed" there.
+    """
+    if not status:
+        raise NotReady(what, "the connection was cut before the command ended")
+    told = json.loads(status)
+    if told["status"] == "Success":
+        return 0
+    for cause in (told.get("details") or {}).get("causes") or []:
+        if cause.get("reason") == "ExitCode":
+            return int(cause["message"])
+    raise NotReady(what, f"did not run to its end: {told.get('message')}", "check that the pod runs")
 
 
 def _message(problem: ApiException) -> str:
