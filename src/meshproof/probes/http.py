@@ -78,8 +78,9 @@ def http_from_runner(
     answers: list[HttpAnswer] = []
     with ExitStack() as stack:
         sessions = [stack.enter_context(plain_session()) for _ in range(_CONNECTIONS)]
+        request = _prepared(sessions[0], address, host=host, path=path, port=port)
         for number in range(count):
-            answers.append(_answer(sessions[number % _CONNECTIONS], address, host, path, port, timeout_s))
+            answers.append(_answer(sessions[number % _CONNECTIONS], request, timeout_s))
             if answers[-1].error:
                 break
     return answers
@@ -88,11 +89,11 @@ def http_from_runner(
 _CONNECTIONS: Final = 4
 
 
-def _answer(session: requests.Session, address: str, host: str, path: str, port: int, timeout_s: float) -> HttpAnswer:
+def _answer(session: requests.Session, request: requests.PreparedRequest, timeout_s: float) -> HttpAnswer:
     """One request over that session, which reconnects if necessary."""
     start = time.monotonic()
     try:
-        answer = get(session, address, host=host, path=path, port=port, timeout_s=timeout_s)
+        answer = session.send(request, timeout=timeout_s, allow_redirects=False)
     except OSError as problem:
         return HttpAnswer(status=0, version="", seconds=time.monotonic() - start, error=words(problem))
     version = answer.headers.get(VERSION_HEADER, "")
@@ -128,6 +129,14 @@ def get(
     `timeout_s` applies to connecting, and to each wait for data. Raises `OSError`, `requests.RequestException`
     included.
     """
+    request = _prepared(session, address, host=host, path=path, port=port, close=close)
+    return session.send(request, timeout=timeout_s, allow_redirects=False)
+
+
+def _prepared(
+    session: requests.Session, address: str, *, host: str, path: str, port: int, close: bool = False
+) -> requests.PreparedRequest:
+    """The GET request, for any plain session: preparing it costs half a millisecond, as much as sending it."""
     headers = {"Host": host} | ({"Connection": "close"} if close else {})
     url = f"http://{bracketed(address)}:{port}{path}"
-    return session.get(url, headers=headers, timeout=timeout_s, allow_redirects=False)
+    return session.prepare_request(requests.Request("GET", url, headers=headers))
