@@ -14,6 +14,7 @@ from meshproof.core.errors import BadInput, Broken, Unavailable
 from meshproof.core.model import EAST_WEST, GatewayRef, Topology
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import as_yaml, load_topology
+from meshproof.gateways.catch_all import catching_all
 from meshproof.install.gateways import cross_network_gateway_of, gateways_of, mesh_configuration
 from meshproof.install.lifecycle import install_mesh
 from meshproof.install.plan import plan_for
@@ -227,6 +228,90 @@ def test_gateways_that_istio_makes_for_the_gateway_api_take_nothing_of_ours_unle
         "",
     ]
     assert shut(mesh, PILOT_ENABLE_STRICT_GATEWAY_MERGING="False") == ["", ""]
+
+
+def policed(mesh: Mesh, *policies: Json, namespace: str = "istio-ingress") -> list[str]:
+    """Why the ingress gateways take nothing of ours, with these policies in the primary."""
+    running(mesh, 0, "door", {"istio": "ingress"}, {"name": "istio-proxy"})
+    for number, spec in enumerate(policies):
+        meta = {"name": f"policy-{number}", "namespace": namespace}
+        fake_of(mesh.clusters[0]).put({"kind": "AuthorizationPolicy", "metadata": meta, "spec": spec})
+    return [facts.ingress_shut for facts in Snapshot.take(mesh).facts]
+
+
+TOKEN_REQUIRED = {"action": "DENY", "rules": [{"from": [{"source": {"notRequestPrincipals": ["*"]}}]}]}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TOKEN_REQUIRED,
+        TOKEN_REQUIRED | {"selector": {"matchLabels": {"istio": "ingress"}}},
+        {},
+        {"rules": [{"from": [{"source": {"requestPrincipals": ["issuer/*"]}}]}]},
+        {"rules": [{"to": [{"operation": {"hosts": ["shop.example.com"]}}]}]},
+        {"rules": [{"to": [{"operation": {"paths": ["/api/*"]}}]}]},
+        {"rules": [{"from": [{"source": {"ipBlocks": ["192.0.2.0/24"]}}]}]},
+        {"action": "DENY", "rules": [{"to": [{"operation": {"notHosts": ["*.example.com"]}}]}]},
+        {"action": "DENY", "rules": [{"when": [{"key": "request.auth.claims[iss]", "notValues": ["issuer"]}]}]},
+        {"action": "CUSTOM", "provider": {"name": "oauth2-proxy"}, "rules": [{}]},
+    ],
+)
+def test_a_gateway_whose_policies_reject_anonymous_requests_is_not_used(mesh: Mesh, spec: Json) -> None:
+    expected = "requests without credentials are rejected by AuthorizationPolicy istio-ingress/policy-0"
+    assert policed(mesh, spec) == [expected, ""]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"rules": [{}]},
+        {"selector": {"matchLabels": {"app": "another"}}},
+        {"action": "DENY", "rules": [{"to": [{"operation": {"paths": ["/admin*"]}}]}]},
+        {"action": "DENY", "rules": [{"to": [{"operation": {"hosts": ["ADMIN.example.com"]}}]}]},
+        {"action": "DENY", "rules": [{"to": [{"operation": {"methods": ["DELETE"]}}]}]},
+        {"action": "DENY", "rules": [{"from": [{"source": {"namespaces": ["shop"]}}]}]},
+        {"action": "AUDIT", "rules": [{}]},
+        {"targetRefs": [{"kind": "Gateway", "group": "gateway.networking.k8s.io", "name": "door"}]},
+    ],
+)
+def test_a_policy_that_spares_our_requests_keeps_no_gateway_from_use(mesh: Mesh, spec: Json) -> None:
+    assert policed(mesh, spec) == ["", ""]
+
+
+def test_what_one_policy_allows_another_need_not(mesh: Mesh) -> None:
+    assert policed(mesh, {}, {"selector": {"matchLabels": {"istio": "ingress"}}, "rules": [{}]}) == ["", ""]
+    assert policed(mesh, {}, namespace="shop") == ["", ""], "the policy of another namespace"
+
+
+def test_a_gateway_without_a_plain_port_is_not_used(mesh: Mesh) -> None:
+    fake = fake_of(mesh.clusters[0])
+    service = fake.find("Service", "istio-ingress", "istio-ingress")
+    assert service is not None
+    service["spec"]["ports"] = [{"name": "https", "port": 443}]
+    fake.put(service | {"kind": "Service"})
+    assert policed(mesh) == ["Service istio-ingress/istio-ingress has no port 80", ""]
+
+
+@pytest.mark.parametrize(
+    ("server", "found"),
+    [
+        ({"port": {"number": 80}, "hosts": ["*"], "tls": {"httpsRedirect": True}}, True),
+        ({"port": {"number": 80}, "hosts": ["./*"]}, True),
+        ({"port": {"number": 443}, "hosts": ["*"]}, False),
+        ({"port": {"number": 80}, "hosts": ["*.example.com"]}, False),
+    ],
+)
+def test_a_gateway_object_of_others_that_accepts_every_host_is_found(server: Json, found: bool) -> None:
+    pods = [{"istio": "ingress", "app": "door"}]
+
+    def gateway(**changes: Json) -> Json:
+        meta = {"name": "redirect", "namespace": "edge", **changes.get("metadata", {})}
+        return {"kind": "Gateway", "metadata": meta, "spec": {"selector": {"istio": "ingress"}, "servers": [server]}}
+
+    assert catching_all([gateway()], pods) == (("Gateway edge/redirect",) if found else ())
+    assert catching_all([gateway(metadata={"labels": dict(names.MANAGED_BY)})], pods) == ()
+    assert catching_all([gateway()], [{"istio": "another"}]) == ()
 
 
 def with_ingress(mesh: Mesh, ingress: Json) -> ClusterFacts:

@@ -263,6 +263,11 @@ def test_unknown_hosts_and_paths_need_known_ones_beside_them() -> None:
         "the application is not served: HTTP 404",
         "an unknown path got v1, expected HTTP 404",
     ]
+    assert refusal_problems(seen(200, 200, 301, 404)) == ["an unknown host got HTTP 301, expected HTTP 404"]
+    assert refusal_problems(seen(200, 200, 301, 404), open_to_all=True) == []
+    assert refusal_problems(seen(200, 200, 301, 301), open_to_all=True) == [
+        "an unknown path got HTTP 301, expected HTTP 404"
+    ]
 
 
 def body(**changes: Any) -> BodyAnswer:

@@ -12,13 +12,14 @@ from typing import Final
 from cryptography import x509
 
 from meshproof.clients.envoy_admin import Identity, identity_of
-from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Kube, label_selector, path_of
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube, label_selector, path_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.core.model import GatewayRef
 from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -241,11 +242,25 @@ class Snapshot:
 
     @classmethod
     def take(cls, mesh: Mesh) -> Snapshot:
-        """Read all clusters at once: six requests per cluster, for any number of pods."""
-        found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
-        primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
-        looked = (replace(each, ingress_shut=_why_shut(each, primaries[name])) for name, each in found.items())
-        return cls(mesh=mesh, facts=tuple(looked))
+        """Read all clusters at once: six requests per cluster, seven per primary, for any number of pods."""
+        configuring = {mesh.control_plane_of(cluster) for cluster in mesh.clusters if cluster.spec.ingress}
+        policies: dict[str, tuple[Json, ...]] = {}
+
+        def read(cluster: Cluster) -> ClusterFacts:
+            if cluster in configuring:
+                policies[cluster.name] = authorization_policies(cluster.kube)
+            return _read(cluster)
+
+        found = {facts.cluster.name: facts for facts in together(read, mesh.clusters)}
+
+        def with_obstacle(facts: ClusterFacts) -> ClusterFacts:
+            primary = found[mesh.control_plane_of(facts.cluster).name]
+            envs = [pod.istiod_env for pod in primary.istiods]
+            seen = policies.get(primary.cluster.name, ())
+            shut = obstacle(facts.ingress, facts.ingress_pods, envs, seen, primary.cluster.name)
+            return replace(facts, ingress_shut=shut)
+
+        return cls(mesh=mesh, facts=tuple(with_obstacle(facts) for facts in found.values()))
 
     def of(self, cluster: Cluster) -> ClusterFacts:
         return next(facts for facts in self.facts if facts.cluster is cluster)
@@ -276,30 +291,6 @@ class Snapshot:
             self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
         held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
         return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
-
-
-OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
-STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
-"""Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
-TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
-"""Go's spellings of booleans (strconv.ParseBool), in any case."""
-MANAGED: Final = "gateway.istio.io/managed"
-"""Label of pods that istiod creates for a Gateway API Gateway (kube-gateway.yaml)."""
-
-
-def _why_shut(facts: ClusterFacts, primary: ClusterFacts) -> str:
-    """Why the ingress gateway does not accept Gateway objects of other namespaces, such as ours; empty if it does."""
-    switches = [pod.istiod_env for pod in primary.istiods]
-    if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in switches):
-        return f"istiod of {primary.cluster} limits gateways to Gateways of their own namespace ({OWN_NAMESPACE_ONLY})"
-    managed = any(MANAGED in pod.labels for pod in facts.ingress_pods)
-    if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in switches):
-        return f"it was created by the Gateway API, and ignores Gateways of other namespaces ({STRICT_MERGING})"
-    return ""
-
-
-def _is(env: Mapping[str, str], switch: str, value: frozenset[str]) -> bool:
-    return env.get(switch, "").lower() in value
 
 
 def _identity(cluster: Cluster, pod: PodFacts) -> Identity | None:

@@ -85,6 +85,18 @@ def _no_ingress_route(editor: JournalledEditor) -> None:
     editor.remove(editor.near, "VirtualService", names.APP_SERVICE, names.APP_NAMESPACE)
 
 
+def _every_host(editor: JournalledEditor) -> None:
+    def gateway(found: Json) -> None:
+        found["spec"]["servers"][0]["hosts"] = ["*"]
+
+    def route(found: Json) -> None:
+        found["spec"]["hosts"] = ["*"]
+
+    for primary in editor.mesh.primaries:
+        editor.edit(primary, "Gateway", f"{names.APP_SERVICE}-gateway", names.APP_NAMESPACE, gateway)
+        editor.edit(primary, "VirtualService", names.APP_SERVICE, names.APP_NAMESPACE, route)
+
+
 def _rejected(editor: JournalledEditor) -> None:
     """A load balancing policy that is invalid for clusters of this type: istiod accepts it, every proxy rejects it."""
     patch = {
@@ -193,6 +205,15 @@ POLICY: Final = (
         kills=("TRAFFIC-01",),
         also=("TRAFFIC-08", "CONTROL-05"),
         inject=_no_ingress_route,
+    ),
+    Fault(
+        id="P13",
+        sentence="the application's route at the ingress gateways accepts every host",
+        seen="the application responds under names that nobody gave it",
+        source="istio.io, Virtual Service: the host '*' matches what no other does",
+        needs=(HAS_INGRESS,),
+        kills=("TRAFFIC-08",),
+        inject=_every_host,
     ),
     Fault(
         id="F1",

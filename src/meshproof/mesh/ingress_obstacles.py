@@ -1,0 +1,55 @@
+"""Why an ingress gateway does not serve our requests, though nothing is wrong with it: settings of its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
+from meshproof.core import names
+from meshproof.mesh.ingress_policies import rejecting_policies
+from meshproof.mesh.objects import PodFacts, ServiceFacts
+
+OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
+STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
+"""Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
+TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
+"""Go's spellings of booleans (strconv.ParseBool), in any case."""
+MANAGED: Final = "gateway.istio.io/managed"
+"""Label of pods that istiod creates for a Gateway API Gateway (kube-gateway.yaml)."""
+
+
+def obstacle(
+    service: ServiceFacts | None,
+    pods: Sequence[PodFacts],
+    istiod_envs: Sequence[Mapping[str, str]],
+    policies: Sequence[Json],
+    primary: str,
+) -> str:
+    """Why our requests cannot pass the gateway behind this Service; empty if they can.
+
+    `istiod_envs` and `policies` are those of the primary that configures it.
+    """
+    if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in istiod_envs):
+        return f"istiod of {primary} limits gateways to Gateways of their own namespace ({OWN_NAMESPACE_ONLY})"
+    managed = any(MANAGED in pod.labels for pod in pods)
+    if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in istiod_envs):
+        return f"it was created by the Gateway API, and ignores Gateways of other namespaces ({STRICT_MERGING})"
+    if service is not None and names.PORT_INGRESS not in service.port_numbers:
+        return f"Service {service} has no port {names.PORT_INGRESS}"
+    rejecting = {place: None for pod in pods for place in rejecting_policies(policies, pod.namespace, pod.labels)}
+    return f"requests without credentials are rejected by {', '.join(rejecting)}" if rejecting else ""
+
+
+def authorization_policies(kube: Kube) -> tuple[Json, ...]:
+    """All AuthorizationPolicies of a config cluster; none without the CRD, or without the right to list them."""
+    try:
+        return tuple(kube.list("AuthorizationPolicy"))
+    except ApiError as problem:
+        if problem.status not in (404, FORBIDDEN):
+            raise
+        return ()
+
+
+def _is(env: Mapping[str, str], switch: str, value: frozenset[str]) -> bool:
+    return env.get(switch, "").lower() in value
