@@ -12,6 +12,7 @@ from meshproof import __version__
 from meshproof.cli import detect as detect_command
 from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
+from meshproof.cli import soak as soak_command
 from meshproof.cli import upgrade as upgrade_command
 from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
     upgrade_command.add_parser(commands)
+    soak_command.add_parser(commands)
     return parser
 
 

@@ -203,11 +203,15 @@ def _row(result: ClaimResult) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadVerdict:
-    """Results by topology, and the versions of Kubernetes by cluster."""
+    """Results by topology, and the versions of Kubernetes by cluster; `missing` is why the run was not green although
+    no claim was red."""
 
     path: Path
     topologies: Mapping[str, tuple[Proof, ...]]
     kubernetes: Mapping[str, str]
+    started: str = ""
+    istio: str = ""
+    missing: tuple[str, ...] = ()
 
     def of(self, topology: str) -> tuple[Proof, ...]:
         """Raises `BadInput` if the run was for other topologies."""
@@ -238,7 +242,14 @@ def read_verdict(path: Path) -> ReadVerdict:
         raise BadInput(f"--verdict={path}", f"it is damaged: {problem!r}", REPAIR) from None
     if not topologies:
         raise BadInput(f"--verdict={path}", "it has no results", REPAIR)
-    return ReadVerdict(path=path, topologies=topologies, kubernetes=kubernetes)
+    return ReadVerdict(
+        path=path,
+        topologies=topologies,
+        kubernetes=kubernetes,
+        started=str(data.get("started") or ""),
+        istio=str(data.get("istio") or ""),
+        missing=tuple(str(reason) for reason in data.get("missing") or []),
+    )
 
 
 def _proofs(claims: Mapping[str, Any]) -> tuple[Proof, ...]:
