@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.report.proxy_logs import is_entry
+from meshproof.failover.proxy_logs import is_entry
 
 ENTRY = (
     '[2026-11-25T10:41:50.818Z] "GET / HTTP/1.1" 503 UC upstream_reset_before_response_started{connection_termination}'

@@ -6,8 +6,10 @@ import base64
 import binascii
 import json
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import quote
@@ -127,6 +129,11 @@ def host_counters(kube: Kube, namespace: str, pod: str, part: str) -> tuple[Host
     return parse_host_counters(admin(kube, namespace, pod, "/clusters?format=json"), part)
 
 
+def ejected_hosts(kube: Kube, namespace: str, pod: str, part: str) -> tuple[str, ...]:
+    """The hosts (`address:port`) of the clusters whose name contains `part` that outlier detection has ejected."""
+    return parse_ejected_hosts(admin(kube, namespace, pod, "/clusters?format=json"), part)
+
+
 def stats(kube: Kube, namespace: str, pod: str, pattern: str) -> Mapping[str, int]:
     """Counters and gauges whose name matches the regular expression, if the stats matcher includes it."""
     return parse_stats(admin(kube, namespace, pod, f"/stats?format=json&filter={quote(pattern, safe='')}"))
@@ -145,6 +152,24 @@ def drain_time_s(kube: Kube, namespace: str, pod: str) -> float:
     """A proxy's drain time in seconds: `--drain-time-s`, which pilot-agent sets to
     `drainDuration` of the ProxyConfig (45 s unless set)."""
     return parse_drain_time_s(admin(kube, namespace, pod, "/server_info"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTimes:
+    """When a proxy's Envoy started (seconds since 1970, by its machine's clock), and its drain time in seconds."""
+
+    started: float
+    drain_s: float
+
+
+def server_times(kube: Kube, namespace: str, pod: str) -> ServerTimes:
+    return parse_server_times(admin(kube, namespace, pod, "/server_info"), time.time())
+
+
+def listener_updates(kube: Kube, namespace: str, pod: str) -> Mapping[str, float]:
+    """When each listener got its present version, in seconds since 1970."""
+    mask = "mask=name,active_state.last_updated"
+    return parse_listener_updates(admin(kube, namespace, pod, f"/config_dump?resource=dynamic_listeners&{mask}"))
 
 
 _DRAINING: Final = ("listener_manager.total_listeners_draining", "listener_manager.total_filter_chains_draining")
@@ -313,6 +338,18 @@ def parse_host_counters(text: str, part: str) -> tuple[HostCounters, ...]:
     return tuple(found)
 
 
+def parse_ejected_hosts(text: str, part: str) -> tuple[str, ...]:
+    """From `/clusters?format=json`."""
+    ejected = {
+        f"{socket.get('address')}:{socket.get('port_value')}"
+        for status in _parse(text, "clusters").get("cluster_statuses") or []
+        for host in (status.get("host_statuses") or [] if part in (status.get("name") or "") else [])
+        if (host.get("health_status") or {}).get("failed_outlier_check")
+        for socket in [(host.get("address") or {}).get("socket_address") or {}]
+    }
+    return tuple(sorted(ejected))
+
+
 def parse_stats(text: str) -> Mapping[str, int]:
     entries = _parse(text, "stats").get("stats") or []
     return MappingProxyType({e["name"]: int(e["value"]) for e in entries if "name" in e and "value" in e})
@@ -328,6 +365,24 @@ def parse_draining(gauges: Mapping[str, int]) -> Draining:
         )
     listeners, filter_chains = (gauges[name] for name in _DRAINING)
     return Draining(listeners=listeners, filter_chains=filter_chains)
+
+
+def parse_server_times(text: str, now: float) -> ServerTimes:
+    """From `/server_info`, read at `now`."""
+    uptime = str(_parse(text, "server_info").get("uptime_current_epoch"))
+    try:
+        return ServerTimes(started=now - float(uptime.removesuffix("s")), drain_s=parse_drain_time_s(text))
+    except ValueError:
+        raise Broken("Envoy's server_info", f"uptime_current_epoch is {uptime!r}, not seconds") from None
+
+
+def parse_listener_updates(text: str) -> Mapping[str, float]:
+    """From a config dump of listeners."""
+    found = {}
+    for config in _parse(text, "config_dump").get("configs") or []:
+        if updated := (config.get("active_state") or {}).get("last_updated"):
+            found[str(config.get("name"))] = datetime.fromisoformat(updated).timestamp()
+    return MappingProxyType(found)
 
 
 def parse_drain_time_s(text: str) -> float:

@@ -64,6 +64,8 @@ class Deadlines:
     drained_s: float = 20.0
     """Beyond the drain time that proxies declare (45 s unless `drainDuration` is set), until none of them drains a
     listener: a push may have come meanwhile, and a busy machine closes connections late."""
+    ejected_s: float = 60.0
+    """Until no client has ejected an endpoint: two ejections in a row at Istio's default of 30 s (OutlierDetection)."""
     claim_s: float = 300.0
     """One claim that runs concurrently with others, without its waiting for them. A whole pass over three clusters with
     500 services takes 60 s, the slowest with a fault in the mesh 145 s (docs/performance.md, docs/sensitivity.md)."""

@@ -12,9 +12,11 @@ from meshproof.core.deadlines import SAMPLES
 from meshproof.core.errors import Broken, MeshproofError, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import pause
+from meshproof.failover.attribution import Attribution, attribute
 from meshproof.failover.losses import must_have_been_loaded
 from meshproof.faults.transient import FaultContext, TransientFault
 from meshproof.health.draining import draining_proxies, must_be_drained
+from meshproof.health.ejections import must_have_no_ejections
 from meshproof.health.mesh import HEALTHY_S, must_be_healthy
 from meshproof.load.generator import DEFAULT, EntryPoint, LoadTarget, Source, load_on, sources_of
 from meshproof.load.history import History, Mark, Window, bad_spell, clock, summarise
@@ -64,6 +66,7 @@ class Drill:
     late_s: Mapping[str, float] = field(default_factory=dict)
     rebuilt: bool = False
     drained_s: float = 0.0
+    attribution: Attribution = field(default_factory=Attribution)
 
     @property
     def moments(self) -> TransientFault:
@@ -143,12 +146,17 @@ class Drill:
         return found | {"late_s": round(max((self.late_s.get(source, 0.0) for source in chosen), default=0.0), 2)}
 
     def report(self, findings: Findings, *, but: str = "") -> None:
-        """Add context to the findings: the fault with its timestamps, and a doubt if the load generator was starved.
+        """Add context to the findings: the fault with its timestamps, what proxies know about lost requests, and doubts
+        if the load generator was starved, or an earlier change closed the connections of these requests.
 
         Ingress gateways without load are reported in any case. Sources in cluster `but` are exempt from the doubt: the
         fault hit that cluster itself.
         """
         findings.note(self._fault_line())
+        for line in self.attribution.lines:
+            findings.note(line)
+        if doubt := self.attribution.doubt(self.moments.injected.wall):
+            findings.doubt(doubt)
         findings.skip(self.snapshot.without_ingress, NAME_AN_INGRESS)
         late = {source: late for source, late in self.late_s.items() if not but or not source.startswith(f"{but} ")}
         if late and (doubt := starved(late[last := max(late, key=late.__getitem__)], of=last)):
@@ -226,15 +234,18 @@ class DrillRunner:
         except BaseException:
             self._leave_healthy(what)
             raise
+        drill.attribution = attribute(mesh, drill.history.lost_in(drill.whole))
         must_have_been_loaded(load, drill.whole)
         drill.late_s = load.late_s
         if drill.unhealed:
             drill.rebuilt = self.rebuild_mesh(f"{what}: {drill.unhealed}")
 
     def _drained(self, what: str) -> tuple[Snapshot, float]:
-        """The mesh once no proxy drains a listener any more, and the seconds spent waiting for that."""
+        """The mesh once no endpoint is ejected and no proxy drains a listener any more, and the seconds spent waiting
+        for the drains."""
         snapshot = Snapshot.take(self.mesh)
         try:
+            must_have_no_ejections(snapshot)
             draining = draining_proxies(snapshot)
             if not draining:
                 return snapshot, 0.0
@@ -242,7 +253,7 @@ class DrillRunner:
             with self.narrator.step(f"wait before {what}: proxies that drain old listeners: {len(draining)}"):
                 must_be_drained(self.mesh, draining)
         except Broken as problem:
-            reason = f"an earlier change may still close connections: {problem.what}: {problem.reason}"
+            reason = f"an earlier change may still cost requests: {problem.what}: {problem.reason}"
             raise Broken(f"before {what}", reason, problem.repair) from None
         return Snapshot.take(self.mesh), Mark.now().monotonic_s - begin.monotonic_s
 

@@ -6,7 +6,6 @@ from meshproof.claims.evidence import Evidence
 from meshproof.failover.drill import Drill
 from meshproof.load.history import Window
 from meshproof.report.chart import history_chart
-from meshproof.report.proxy_logs import proxy_errors
 
 
 def attach_drill(evidence: Evidence, drill: Drill, name: str) -> None:
@@ -32,8 +31,8 @@ def attach_drill(evidence: Evidence, drill: Drill, name: str) -> None:
     title = f"{moments.what} ({drill.mesh.topology.name})"
     evidence.attach(f"{name}-history.csv", drill.history.as_csv())
     evidence.attach(f"{name}-history.svg", history_chart(title, panels, drill.whole, marks, clusters, outages))
-    if any(request.is_bad for request in drill.history.sent_in(drill.whole)) and (errors := proxy_errors(drill.mesh)):
-        evidence.attach(f"{name}-proxies-logged", errors)
+    if logged := drill.attribution.logged:
+        evidence.attach(f"{name}-proxies-logged", {proxy: [e.text for e in found] for proxy, found in logged.items()})
     for target in dict.fromkeys(source.target for source in drill.sources):
         label = f"{moments.what}, {target.name} settings" if target.name else moments.what
         evidence.figures[label] = drill.figures(drill.of(target=target))

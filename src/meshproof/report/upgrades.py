@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from meshproof.claims.evidence import Evidence
+from meshproof.failover.proxy_logs import proxies_of, proxy_errors
 from meshproof.report.chart import history_chart
-from meshproof.report.proxy_logs import proxy_errors
 from meshproof.report.upgrade_page import page
 from meshproof.upgrade.rehearsal.run import Rehearsal
 
@@ -19,10 +19,9 @@ def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
     evidence.attach("timeline.md", page(rehearsal))
     evidence.attach("history.csv", rehearsal.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))
-    if any(result.lost or result.lost_by_default for result in rehearsal.results) and (
-        errors := proxy_errors(rehearsal.mesh)
-    ):
-        evidence.attach("proxies-logged", errors)
+    if any(result.lost or result.lost_by_default for result in rehearsal.results):
+        logged = proxy_errors(proxies_of(rehearsal.mesh))
+        evidence.attach("proxies-logged", {proxy: [e.text for e in found] for proxy, found in logged.items()})
     for number, result in enumerate(rehearsal.results, start=1):
         figures: dict[str, float] = {"took_s": round(result.done_s, 1), "requests": len(result.requests)}
         figures |= {
