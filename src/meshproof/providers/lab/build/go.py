@@ -6,9 +6,12 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
+from meshproof.clients.process import run
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.paths import cache_root, private_folder
 from meshproof.core.progress import Narrator
@@ -19,6 +22,7 @@ from meshproof.providers.lab.locks import exclusively
 KUBERNETES_VERSION = "1.36.1"
 COREDNS_VERSION = "1.15.0"
 PUBLIC_HUB = "docker.io/istio"
+DOWNLOAD_S = 300.0
 
 # Istio's releases use these two; they exclude unused code of the Envoy API.
 TAGS = "vtprotobuf,disable_pgv"
@@ -75,6 +79,24 @@ def ensure_programs(narrator: Narrator, release: Release = CURRENT) -> Path:
             _build(go, release, folder, narrator)
         (folder / ".complete").touch()
     return folder
+
+
+ISTIO: Final = "istio.io/istio"
+GATEWAY_API: Final = "sigs.k8s.io/gateway-api"
+
+
+def module_sources(module: str, narrator: Narrator, release: Release = CURRENT) -> Path:
+    """The folder with the sources of a Go module in the version that a release pins: Istio's charts, samples and tools.
+
+    Raises `Broken` with the error of the Go module proxy.
+    """
+    go = go_program(narrator)
+    listing: list[str | Path] = [go, "list", "-m", "-f", "{{.Dir}}", module]
+    # In a copy: the toolchain may want to write next to go.mod.
+    with tempfile.TemporaryDirectory() as copy:
+        work = Path(shutil.copytree(release.folder, Path(copy) / "module"))
+        run([go, "mod", "download", module], timeout_s=DOWNLOAD_S, cwd=work, env=environment())
+        return Path(run(listing, timeout_s=60, cwd=work, env=environment()).strip())
 
 
 def built(program: str) -> Path | None:
