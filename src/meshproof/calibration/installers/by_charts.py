@@ -30,7 +30,7 @@ class ChartInstall(DocumentedInstall):
     def install_istio(self, cluster: Cluster, values: Json, *, remote: bool) -> None:
         profile = {"profile": "remote"} if remote else {}
         self._chart(cluster, "istio-base", "base", SYSTEM_NAMESPACE, profile)
-        mesh_config = {"meshConfig": self.mesh.toolbox.istio_values["meshConfig"]}
+        mesh_config = {"meshConfig": self.lab_settings("meshConfig")}
         self._chart(
             cluster,
             "istiod",

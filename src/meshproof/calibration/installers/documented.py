@@ -125,9 +125,13 @@ class DocumentedInstall(ABC):
             "network": cluster.network,
         }
         ours = {"hub": toolbox.hub, "tag": toolbox.tag, "imagePullPolicy": "IfNotPresent"}
-        lab_values = toolbox.istio_values["values"]
-        assert isinstance(lab_values, dict)
-        return merged(merged({"global": own | ours}, values), lab_values)
+        return merged(merged({"global": own | ours}, values), self.lab_settings("values"))
+
+    def lab_settings(self, key: str) -> Json:
+        """What the lab's Envoy needs: `values` or `meshConfig`."""
+        found = self.mesh.toolbox.istio_values.get(key) or {}
+        assert isinstance(found, dict)
+        return found
 
     def istioctl(self, cluster: Cluster) -> Istioctl:
         access = cluster.access
