@@ -115,6 +115,7 @@ def test_the_mesh_recovers(mesh: Mesh, outages: Outages, evidence: Evidence) -> 
         late = [] if outage.resynced_s is not None else [f"not in sync {bound}: {outage.resync_last}"]
         findings.examine(f"istiod of {outage.victim}, proxies", late)
         for source in outage.drill.of():
+            must_have_been_healthy(outage.drill, (source,))
             problems = lost(outage.drill.history, outage.drill.recovery, (source,))
             findings.examine(f"istiod of {outage.victim} back, {source}", problems)
         findings.examine(f"mesh after istiod of {outage.victim} was back", outage.drill.unhealthy)
@@ -148,6 +149,7 @@ def test_proxies_that_cannot_reconnect_keep_serving(outages: Outages, evidence: 
             )
             findings.examine(f"istiod of {outage.victim} down, {proxy}", problems)
         for source in outage.drill.of():
+            must_have_been_healthy(outage.drill, (source,))
             problems = lost(outage.drill.history, outage.drill.down, (source,))
             findings.examine(f"istiod of {outage.victim} down, {source}", problems)
     outages.conclude(findings)
