@@ -13,6 +13,7 @@ import pytest
 
 from meshproof.clients.envoy_admin import Draining, parse_drain_time_s, parse_draining, parse_stats
 from meshproof.clients.kubernetes.client import ExecResult, Json
+from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken, NotReady
 from meshproof.core.progress import LineNarrator
@@ -40,11 +41,14 @@ class Proxies(LocalKube):
         self.readings = {proxy: list(each) for proxy, each in readings.items()}
         self.read: list[str] = []
         self.silent: set[str] = set()
+        self.draining: tuple[str, ...] = ()
 
     def exec(self, namespace: str, pod: str, argv: Sequence[str], **options: Any) -> ExecResult:
         assert (argv[:3], options["container"]) == (["pilot-agent", "request", "GET"], "istio-proxy")
         if argv[3] == "/server_info":
             return ExecResult(stdout='{"command_line_options": {"drain_time": "0.2s"}}', stderr="", exit_code=0)
+        if argv[3].startswith("/config_dump?resource=dynamic_listeners"):
+            return ExecResult(stdout=listeners_text(self.draining), stderr="", exit_code=0)
         assert argv[3].startswith("/stats?format=json&filter=")
         self.read.append(pod)
         if pod not in self.readings or pod in self.silent:
@@ -64,6 +68,12 @@ def stats_text(listeners: int, chains: int) -> str:
     return json.dumps(
         {"stats": [{"name": f"listener_manager.total_{what}_draining", "value": n} for what, n in gauges.items()]}
     )
+
+
+def listeners_text(draining: Sequence[str]) -> str:
+    """As Envoy 1.40.0 gives it, with the mask that is asked for."""
+    old = [{"name": name, "draining_state": {"last_updated": "2026-12-01T00:43:37.418Z"}} for name in draining]
+    return json.dumps({"configs": [{"name": "0.0.0.0_80"}, *old]})
 
 
 def mesh_with(readings: Mapping[str, Sequence[tuple[int, int]]]) -> tuple[Mesh, Proxies]:
@@ -110,6 +120,31 @@ def test_every_proxy_is_read_once_where_nothing_drains() -> None:
     mesh, kube = mesh_with({SHOP: [(0, 0)], GATEWAY: [(0, 0)]})
     assert draining_proxies(Snapshot.take(mesh)) == ()
     assert sorted(kube.read) == [GATEWAY, SHOP]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "listeners", "drains"),
+    [
+        (names.CLIENT_NAMESPACE, ["virtualInbound"], False),
+        (names.CLIENT_NAMESPACE, ["virtualInbound", "0.0.0.0_80"], True),
+        (names.CLIENT_NAMESPACE, ["virtualOutbound"], True),
+        (names.APP_NAMESPACE, ["virtualInbound"], True),
+    ],
+)
+def test_an_old_inbound_listener_of_a_client_carries_no_load(
+    monkeypatch: pytest.MonkeyPatch, namespace: str, listeners: list[str], drains: bool
+) -> None:
+    mesh, kube = mesh_with({SHOP: [(2, 0)]})
+    kube.draining = tuple(listeners)
+    facts = (replace(facts_of(mesh.clusters[0], 1), pods=(pod(SHOP, namespace),)),)
+    assert bool(draining_proxies(Snapshot(mesh=mesh, facts=facts))) is drains
+
+
+def test_filter_chains_have_no_names_so_they_count_in_every_proxy() -> None:
+    mesh, kube = mesh_with({SHOP: [(1, 1)]})
+    kube.draining = ("virtualInbound",)
+    facts = (replace(facts_of(mesh.clusters[0], 1), pods=(pod(SHOP, names.CLIENT_NAMESPACE),)),)
+    assert draining_proxies(Snapshot(mesh=mesh, facts=facts))
 
 
 def test_the_wait_ends_when_none_drains_those_included_that_began_meanwhile() -> None:

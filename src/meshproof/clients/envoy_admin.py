@@ -148,6 +148,12 @@ def draining_of(kube: Kube, namespace: str, pod: str) -> Draining:
     return parse_draining(stats(kube, namespace, pod, f"^({'|'.join(map(re.escape, _DRAINING))})$"))
 
 
+def draining_listeners(kube: Kube, namespace: str, pod: str) -> frozenset[str]:
+    """The names of the listeners of which a proxy drains an old version."""
+    mask = "mask=name,draining_state.last_updated"
+    return parse_draining_listeners(admin(kube, namespace, pod, f"/config_dump?resource=dynamic_listeners&{mask}"))
+
+
 def drain_time_s(kube: Kube, namespace: str, pod: str) -> float:
     """A proxy's drain time in seconds: `--drain-time-s`, which pilot-agent sets to
     `drainDuration` of the ProxyConfig (45 s unless set)."""
@@ -383,6 +389,12 @@ def parse_listener_updates(text: str) -> Mapping[str, float]:
         if updated := (config.get("active_state") or {}).get("last_updated"):
             found[str(config.get("name"))] = datetime.fromisoformat(updated).timestamp()
     return MappingProxyType(found)
+
+
+def parse_draining_listeners(text: str) -> frozenset[str]:
+    """From a config dump of listeners."""
+    configs = _parse(text, "config_dump").get("configs") or []
+    return frozenset(str(config.get("name")) for config in configs if "draining_state" in config)
 
 
 def parse_drain_time_s(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Final
 
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.envoy_admin import Draining
+from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import Broken
@@ -22,6 +23,8 @@ from meshproof.mesh.objects import PodFacts, pod_facts
 from meshproof.mesh.snapshot import Snapshot
 
 POLL_S: Final = 2.0
+INBOUND: Final = "virtualInbound"
+"""The listener for requests to a pod (istio/istio, pilot/pkg/model, `VirtualInboundListenerName`)."""
 MOST_SHOWN: Final = 5
 
 
@@ -39,10 +42,11 @@ class DrainingProxy:
 
 
 def draining_proxies(snapshot: Snapshot) -> tuple[DrainingProxy, ...]:
-    """The proxies that are draining; one `exec` for each proxy of the mesh, in parallel.
+    """The proxies that drain what may carry the load; one `exec` for each proxy of the mesh, in parallel.
 
-    A pod that has left since the snapshot has nothing to close. Raises `Broken` if any other proxy does not answer: it
-    might be draining.
+    The clients of the load send requests and receive none, so an old inbound listener of theirs costs nothing. A pod
+    that has left since the snapshot has nothing to close. Raises `Broken` if any other proxy does not answer: it might
+    be draining.
     """
     return _draining([(facts.cluster, pod) for facts in snapshot.facts for pod in facts.proxies])
 
@@ -81,7 +85,7 @@ def _draining(proxies: Iterable[tuple[Cluster, PodFacts]]) -> tuple[DrainingProx
     def read(proxy: tuple[Cluster, PodFacts]) -> DrainingProxy:
         cluster, pod = proxy
         try:
-            what = envoy.draining_of(cluster.kube, pod.namespace, pod.name)
+            what = _what_matters(cluster, pod)
         except Broken:
             now = cluster.kube.find("Pod", pod.name, pod.namespace)
             if now is not None and not pod_facts(now).leaving:
@@ -90,6 +94,14 @@ def _draining(proxies: Iterable[tuple[Cluster, PodFacts]]) -> tuple[DrainingProx
         return DrainingProxy(cluster=cluster, pod=pod, what=what)
 
     return tuple(found for found in together(read, proxies) if found.what)
+
+
+def _what_matters(cluster: Cluster, pod: PodFacts) -> Draining:
+    found = envoy.draining_of(cluster.kube, pod.namespace, pod.name)
+    if not found or found.filter_chains or pod.namespace != names.CLIENT_NAMESPACE:
+        return found
+    listeners = envoy.draining_listeners(cluster.kube, pod.namespace, pod.name)
+    return Draining() if listeners <= {INBOUND} else found
 
 
 def _drain_time_s(proxy: DrainingProxy) -> float:
