@@ -124,15 +124,15 @@ def test_a_workload_is_met_under_its_own_name_and_both_roots() -> None:
     issuer, other = make_intermediate(root, locality="cluster1"), make_intermediate(root, locality="cluster2")
     leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
     answer, now = TlsAnswer(chain=(leaf, issuer.cert), requests_client_certificate=True), datetime.now(UTC)
-    assert presented_problems(answer, {APP}, issuer.cert, (root.cert,), now) == []
-    assert presented_problems(REFUSED.tls, {APP}, issuer.cert, (root.cert,), now) == ["refused (connection reset)"]
-    assert presented_problems(answer, set(), issuer.cert, (root.cert,), now) == [
+    assert presented_problems(answer, {APP}, (issuer.cert,), (root.cert,), now) == []
+    assert presented_problems(REFUSED.tls, {APP}, (issuer.cert,), (root.cert,), now) == ["refused (connection reset)"]
+    assert presented_problems(answer, set(), (issuer.cert,), (root.cert,), now) == [
         f"presented {subject(leaf)}, not a ready pod"
     ]
-    assert len(presented_problems(answer, {APP}, other.cert, (root.cert,), now)) == 1
-    assert len(presented_problems(answer, {APP}, issuer.cert, (make_root().cert,), now)) == 1
-    assert svid_problems(leaf, APP, issuer.cert) == []
-    assert len(svid_problems(leaf, APP + "-2", issuer.cert)) == 1
+    assert len(presented_problems(answer, {APP}, (other.cert,), (root.cert,), now)) == 1
+    assert len(presented_problems(answer, {APP}, (issuer.cert,), (make_root().cert,), now)) == 1
+    assert svid_problems(leaf, APP, (issuer.cert,)) == []
+    assert len(svid_problems(leaf, APP + "-2", (issuer.cert,))) == 1
 
 
 def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for_the_clients() -> None:

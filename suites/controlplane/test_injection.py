@@ -27,8 +27,7 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     snapshot = context.snapshot
     findings = Findings("remotes")
     for seen in context.installed.remotes:
-        primary = snapshot.of(snapshot.mesh.control_plane_of(snapshot.mesh.cluster(seen.cluster)))
-        roots = {fingerprint(root) for root in primary.ca_files().roots}
+        roots = {fingerprint(root) for root in snapshot.issuer_of(snapshot.mesh.cluster(seen.cluster)).roots}
         trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
         problems = (
             [] if trusted == roots else [f"afterwards the webhook's caBundle has {trusted or 'no root'}, not {roots}"]

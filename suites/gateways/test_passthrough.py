@@ -9,6 +9,7 @@ from meshproof.core.concurrency import together
 from meshproof.gateways.handshakes import handshakes_offering, mesh_handshakes
 from meshproof.gateways.passthrough import REFUSED, must_accept, passthrough_problems, plain_http_replies
 from meshproof.run.claim_context import ClaimContext
+from meshproof.trust.trust_domains import domain_of_each
 
 
 @claim(
@@ -23,11 +24,12 @@ def test_15443_passes_tls_through(context: ClaimContext) -> None:
     """The gateway has no keys of the workloads behind it, so their identity must reach the client end to end."""
     findings = Findings("gateways")
     pairs = list(context.mesh.pairs_across_networks)
-    prefix = f"spiffe://{context.mesh.topology.trust_domain}/ns/{names.APP_NAMESPACE}/"
+    domains = domain_of_each(context.snapshot)
     for (client, server), met in zip(
         pairs, together(lambda pair: mesh_handshakes(context.snapshot, *pair), pairs), strict=True
     ):
         findings.examine(f"{client} to {server}", [] if met else ["the gateway has no external address"])
+        prefix = f"spiffe://{domains[server.name]}/ns/{names.APP_NAMESPACE}/"
         for (address, port), answer in met.items():
             findings.examine(f"{client} to {server} at {address}:{port}", passthrough_problems(answer, prefix))
     findings.conclude()

@@ -20,8 +20,10 @@ from meshproof.pki.verify import (
 from meshproof.probes.tls import TlsAnswer
 
 
-def svid_problems(leaf: x509.Certificate, spiffe_id: str, issuer: x509.Certificate) -> list[str]:
-    """What is wrong with the name, the key usage and the lifetime of a workload's certificate."""
+def svid_problems(leaf: x509.Certificate, spiffe_id: str, issuers: Sequence[x509.Certificate]) -> list[str]:
+    """What is wrong with the name, the key usage and the lifetime of a workload's certificate. Of several `issuers` the
+    one that signed it counts, which is known by its name."""
+    issuer = next((each for each in issuers if each.subject == leaf.issuer), issuers[0])
     return [
         *san_problems(leaf, spiffe_id),
         *key_usage_problems(leaf),
@@ -30,15 +32,19 @@ def svid_problems(leaf: x509.Certificate, spiffe_id: str, issuer: x509.Certifica
 
 
 def presented_problems(
-    answer: TlsAnswer, accounts: Set[str], issuer: x509.Certificate, roots: Sequence[x509.Certificate], now: datetime
+    answer: TlsAnswer,
+    accounts: Set[str],
+    issuers: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    now: datetime,
 ) -> list[str]:
     """What is wrong with the certificate that a client received: it must name one of `accounts` (SPIFFE IDs), be signed
-    by `issuer`, and verify against the client's own `roots`."""
+    by one of `issuers`, and verify against the client's own `roots`."""
     problems = [] if answer.completed else [str(answer)]
     for leaf in answer.chain[:1]:
         expected = " or ".join(sorted(accounts)) or "a ready pod"
         problems += [] if accounts & set(spiffe_ids(leaf)) else [f"presented {subject(leaf)}, not {expected}"]
-        problems += verify_chain(leaf, (), (issuer,), now) + verify_chain(leaf, answer.chain[1:], roots, now)
+        problems += verify_chain(leaf, (), issuers, now) + verify_chain(leaf, answer.chain[1:], roots, now)
     return problems
 
 
