@@ -12,7 +12,8 @@ from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed, Unavailable
 from meshproof.core.waiting import NotYet, eventually, poll_until_clean
 from meshproof.gateways.anonymous_callers import anonymous_caller_problems, call_services_behind
-from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown
+from meshproof.gateways.handshakes import MESH_OFFER, handshakes_with
+from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown, unproven_gateways
 from meshproof.gateways.network_isolation import isolation_problems, reach_pods
 from meshproof.gateways.passthrough import plain_http_replies
 from meshproof.mesh.handles import Cluster
@@ -33,7 +34,8 @@ def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
     """istiod puts these into endpoints for other networks: a stale address is a timeout, a missing one becomes a
     foreign pod's address.
 
-    On one network there must be none, or requests would take a detour through a gateway.
+    A network may have several, by labels of Services or by meshNetworks; one that the topology does not name must
+    lead to the application. On one network there must be none, or requests would take a detour through a gateway.
     """
     wanted = frozenset(real_gateways(context.snapshot))
     replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
@@ -51,6 +53,10 @@ def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
         eventually(check, what="networkz", timeout_s=DEADLINES.discovery_s, error=ClaimFailed)
     for who, problems in last.items():
         findings.examine(who, problems)
+    for client, server, gateway in unproven_gateways(context.snapshot):
+        (met,) = handshakes_with(context.snapshot, client, [(gateway.address, gateway.port)], [MESH_OFFER])
+        wrong = [str(answer) for answer in met.values() if not answer.completed]
+        findings.examine(f"{shown(gateway)}, from {client} to the application in {server}", wrong)
     context.evidence.attach("gateways", [shown(gateway) for gateway in sorted(wanted)])
     findings.conclude()
 

@@ -58,7 +58,7 @@ def test_15443_rejects_everything_else(context: ClaimContext) -> None:
                 findings.examine(f"{client} to {server} at {address}:{port} with {what}", problems)
                 context.evidence.attach(f"{client}-{server}-{what.replace('/', '-').replace(' ', '-')}", str(answer))
     for client, server, replies in plain:
-        for address, reply in replies.items():
+        for (address, port), reply in replies.items():
             problems = [f"answers HTTP {reply.status}"] if reply.status else []
-            findings.examine(f"{client} to {server} at {address}:{names.PORT_SERVICES} with plain HTTP", problems)
+            findings.examine(f"{client} to {server} at {address}:{port} with plain HTTP", problems)
     findings.conclude()

@@ -9,7 +9,6 @@ from typing import Final
 
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.envoy_admin import Endpoint
-from meshproof.core import names
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.names import APP_CLUSTER
 from meshproof.core.statistics import expected_shares
@@ -39,18 +38,18 @@ def expected_weights(snapshot: Snapshot, viewer: Cluster, *, unready: bool = Fal
             continue
         gateways = _gateways_to(snapshot, facts)
         behind = facts.app_endpoints if unready and facts.ready_endpoints else facts.ready_endpoints
-        for address in gateways:
-            key = f"{address}:{names.PORT_SERVICES}"
+        for address, port in gateways:
+            key = f"{address}:{port}"
             shared[key] = shared.get(key, 0.0) + len(behind) / len(gateways)
     return {**weights, **{key: weight for key, weight in shared.items() if weight}}
 
 
-def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
-    return facts.gateway_addresses or tuple(
-        address
+def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[tuple[str, int], ...]:
+    return facts.service_gateways or tuple(
+        gateway
         for other in snapshot.facts
         if other.cluster.network == facts.cluster.network
-        for address in other.gateway_addresses
+        for gateway in other.service_gateways
     )
 
 
@@ -118,8 +117,8 @@ def _owners(snapshot: Snapshot) -> dict[str, str]:
     owners: dict[str, str] = {}
     for facts in snapshot.facts:
         place = f"{facts.cluster} on {facts.cluster.network}"
-        for address in facts.gateway_addresses:
-            owners[f"{address}:{names.PORT_SERVICES}"] = f"east-west gateway of {place}"
+        for address, port in facts.service_gateways:
+            owners[f"{address}:{port}"] = f"east-west gateway of {place}"
         for endpoint in facts.app_endpoints:
             owners[f"{endpoint.address}:{endpoint.port}"] = f"{'' if endpoint.ready else 'unready '}pod of {place}"
     return owners
@@ -132,7 +131,7 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
         if any((e.address, e.port) == (endpoint.address, endpoint.port) for e in facts.app_endpoints):
             return {facts.cluster: 1}
     for facts in snapshot.facts:
-        if endpoint.address in facts.gateway_addresses and endpoint.port == names.PORT_SERVICES:
+        if (endpoint.address, endpoint.port) in facts.service_gateways:
             return {
                 other.cluster: len(other.ready_endpoints)
                 for other in snapshot.facts

@@ -115,11 +115,13 @@ VIEW: Final = "ISTIO_META_REQUESTED_NETWORK_VIEW"
 
 
 def of_gateway(facts: ClusterFacts) -> Iterator[ConfiguredName]:
-    """The Service's label makes it a gateway into the network; the view keeps its endpoints to that network."""
+    """The Service's label makes it a gateway into the network, unless meshNetworks names gateways; the view keeps its
+    endpoints to that network."""
     if facts.east_west is not None:
         place = f"Service {facts.east_west}, label {names.NETWORK_LABEL}"
         value = facts.east_west.labels.get(names.NETWORK_LABEL, "")
-        yield ConfiguredName(place=place, what=NETWORK, value=value)
+        declared = any(gateway.network == facts.cluster.network for gateway in facts.declared)
+        yield ConfiguredName(place=place, what=NETWORK, value=value, required=not declared)
     for pod in facts.east_west_pods:
         yield ConfiguredName(place=f"{pod}, {VIEW}", what=NETWORK, value=(pod.proxy_env or {}).get(VIEW, ""))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
@@ -22,7 +21,7 @@ def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Diall
     """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
     facts = snapshot.of(server)
     if snapshot.mesh.crosses_network(client, server):
-        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
+        return facts.service_gateways
     return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
 
 

@@ -49,7 +49,7 @@ class PathCount:
 def targets_of(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Cluster) -> tuple[DialledAddress, ...]:
     """What a client must dial for a service of the test bed in `server`: its gateways across networks, else its pod."""
     if snapshot.mesh.crosses_network(client, server):
-        return tuple((address, names.PORT_SERVICES) for address in snapshot.of(server).gateway_addresses)
+        return snapshot.of(server).service_gateways
     return ((test_bed.addresses[server.name], LISTEN_HTTP),)
 
 

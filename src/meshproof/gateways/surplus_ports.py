@@ -12,6 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.model import ClusterSpec
 from meshproof.gateways.ports import PORT_STATUS, exposed_ports
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.network_gateways import gateway_port
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import dns_names
@@ -33,6 +34,8 @@ def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozen
     """The ports at which a Service may answer: those that it lists, without surplus ones."""
     if service.ref == cluster.spec.east_west:
         return service.port_numbers & (exposed_ports(mesh, cluster) | {PORT_STATUS})
+    if mesh.topology.exposes_services(cluster.spec) and (port := gateway_port(service, cluster.spec, ())):
+        return service.port_numbers & {port, PORT_STATUS}
     return service.port_numbers - CROSS_CLUSTER - ISTIOD_PLAIN
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from meshproof.clients.envoy_admin import Identity, identity_of
 from meshproof.clients.istio import istiod_debug
+from meshproof.clients.istio.istiod_debug import NetworkGateway
 from meshproof.clients.kubernetes.client import Kube, label_selector, path_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -18,6 +19,7 @@ from meshproof.core.model import GatewayRef
 from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, ca_of, external_ca, external_ca_of
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.network_gateways import DeclaredGateway, gateways_into, is_address, read_declared, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -41,7 +43,8 @@ class ClusterFacts:
 
     `ca` is the CA in a secret of the cluster; in a remote it is no one's, as far as istiod is concerned. `ca_withheld`
     is the API server's message if the user may not read it. `ingress_shut` is why the ingress gateway ignores our
-    configuration, if it does.
+    configuration, if it does. `declared` are the gateways that the mesh configuration names, `resolved` the addresses
+    of gateways that have host names.
     """
 
     cluster: Cluster
@@ -52,6 +55,8 @@ class ClusterFacts:
     root_maps: Mapping[str, str]
     ca_withheld: str = ""
     ingress_shut: str = ""
+    declared: tuple[DeclaredGateway, ...] = ()
+    resolved: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
         """The live pods of a namespace with all these labels."""
@@ -181,8 +186,26 @@ class ClusterFacts:
             raise Unavailable(what, self.ingress_unusable, NAME_AN_INGRESS)
 
     @property
+    def network_gateways(self) -> tuple[NetworkGateway, ...]:
+        """Every gateway into this cluster's network that istiod must know from its Services or from the mesh
+        configuration; host names are resolved."""
+        return tuple(
+            replace(gateway, address=address)
+            for gateway in gateways_into(self.cluster.spec, self.services, self.declared)
+            for address in self.resolved.get(gateway.address, (gateway.address,))
+        )
+
+    @property
+    def service_gateways(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of the gateways through which other networks reach this cluster's services: its own, and
+        if it has none, those of no cluster (`selectNetworkGateways`). Empty if there are none."""
+        found = self.network_gateways
+        own = [gateway for gateway in found if gateway.cluster] or found
+        return tuple(dict.fromkeys((gateway.address, gateway.port) for gateway in own))
+
+    @property
     def gateway_addresses(self) -> tuple[str, ...]:
-        """External addresses of the east-west gateway; empty if there is none."""
+        """External addresses of the topology's east-west gateway; empty if there is none."""
         return self.east_west.addresses if self.east_west else ()
 
     def ca_files(self) -> CaFiles:
@@ -215,8 +238,11 @@ class Snapshot:
         """Read all clusters at once: six requests per cluster, for any number of pods."""
         found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
         primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
-        looked = (replace(each, ingress_shut=_why_shut(each, primaries[name])) for name, each in found.items())
-        return cls(mesh=mesh, facts=tuple(looked))
+        looked = [
+            replace(each, ingress_shut=_why_shut(each, primaries[name]), declared=primaries[name].declared)
+            for name, each in found.items()
+        ]
+        return cls(mesh=mesh, facts=tuple(_with_addresses(each, primaries[each.cluster.name]) for each in looked))
 
     def of(self, cluster: Cluster) -> ClusterFacts:
         return next(facts for facts in self.facts if facts.cluster is cluster)
@@ -261,6 +287,17 @@ class Snapshot:
             self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
         held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
         return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
+
+
+def _with_addresses(facts: ClusterFacts, primary: ClusterFacts) -> ClusterFacts:
+    """With the addresses of gateways that have host names (clouds give them to load balancers), as istiod resolves
+    them."""
+    hosts = {each.address for each in facts.network_gateways if not is_address(each.address)}
+    if not hosts:
+        return facts
+    clients = primary.pods_of(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)
+    resolve = resolver(primary.cluster.kube, next((pod for pod in clients if pod.ready), None))
+    return replace(facts, resolved=MappingProxyType({host: resolve(host) for host in sorted(hosts)}))
 
 
 OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
@@ -312,6 +349,7 @@ def _read(cluster: Cluster) -> ClusterFacts:
         ca=ca,
         root_maps=_roots(kube),
         ca_withheld=withheld,
+        declared=read_declared(kube, cluster.spec.revision) if cluster.is_primary else (),
     )
 
 

@@ -170,7 +170,7 @@ def known_as(snapshot: Snapshot, endpoint: Endpoint, nodes: Mapping[str, Nodes])
             places = [place_of(facts.cluster, pod, nodes[facts.cluster.name]) for pod in pods]
             return next(iter(places), Place(labels={})), frozenset(place.locality for place in places)
     for facts in snapshot.facts:
-        if endpoint.address in facts.gateway_addresses:
+        if (endpoint.address, endpoint.port) in facts.service_gateways:
             labels = {CLUSTER: str(facts.cluster.name), names.NETWORK_LABEL: str(facts.cluster.network)}
             return Place(labels=labels), frozenset(_localities_on(snapshot, facts.cluster, nodes))
     return Place(labels={}), frozenset()
