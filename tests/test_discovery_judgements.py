@@ -19,7 +19,7 @@ from meshproof.core.errors import ClaimFailed
 from meshproof.core.model import ClusterName
 from meshproof.discovery.cluster_local import local_problems
 from meshproof.discovery.endpoints import expected_weights
-from meshproof.discovery.headless import headless_problems
+from meshproof.discovery.headless import SWITCH, headless_problems
 from meshproof.discovery.naming import (
     identity_problems,
     of_gateway,
@@ -154,6 +154,17 @@ def test_a_dead_discovery_reads_like_this() -> None:
     assert render_failure(claim, topology, str(caught.value)) == GOLDEN
 
 
+def test_headless_names_may_be_switched_to_their_own_cluster() -> None:
+    near = with_clients("multi-primary-samenet")
+    istiod = replace(pod("istiod-x", names.SYSTEM_NAMESPACE, app="istiod"), istiod_env={SWITCH: "false"})
+    facts = tuple(replace(each, pods=(*each.pods, istiod)) for each in near.facts)
+    off, viewer = Snapshot(mesh=near.mesh, facts=facts), near.mesh.clusters[0]
+    assert headless_problems(off, viewer, ("10.1.0.99",)) == []
+    assert headless_problems(off, viewer, ("10.1.0.99", "10.2.0.99")) == [
+        "has 10.2.0.99 of cluster2, although ENABLE_MULTICLUSTER_HEADLESS is false"
+    ]
+
+
 def test_headless_names_have_the_pods_of_their_network() -> None:
     near, far = with_clients("multi-primary-samenet"), with_clients("multi-primary-multinet")
     both = ("10.1.0.99", "10.2.0.99")
@@ -215,7 +226,7 @@ def test_a_cluster_local_host_has_its_own_endpoints_only() -> None:
     assert local_problems(both, own, 2, 2) == ["has endpoint b:6443, which is not in its own cluster"]
     assert local_problems(frozenset(), own, 1, 2) == [
         "does not have endpoint a:6443",
-        "positive control failed: 1 endpoints of a service that 2 clusters have",
+        "positive control failed: it has endpoints in 1 of 2 clusters that have a service",
     ]
 
 

@@ -262,6 +262,19 @@ def test_what_may_answer_is_what_is_needed_and_at_other_gateways_what_is_not_for
     assert allowed_ports(mesh, east, as_in_istios_script) == {15021, 15443}
     assert allowed_ports(samenet, samenet.clusters[0], as_in_istios_script) == {15021}
     assert allowed_ports(mesh, east, gateway(names.INGRESS, 15021, 80, 443, 15443, 15010)) == {15021, 80, 443}
+    assert allowed_ports(mesh, east, gateway(names.INGRESS, 8080, 9000)) == {8080, 9000}
+    istiod = replace(gateway(names.ISTIOD, 8080, 15012, 15010, 443), selector={"app": "istiod"})
+    assert allowed_ports(mesh, east, istiod) == {443}
+
+
+def test_one_gateway_may_be_for_users_and_for_clusters() -> None:
+    mesh = mesh_of("multi-primary-multinet")
+    ingress = mesh.clusters[0].spec.ingress
+    assert ingress is not None
+    spec = replace(mesh.clusters[0].spec, east_west=ingress)
+    both = replace(mesh.clusters[0], spec=spec)
+    model = replace(mesh, clusters=(both, *mesh.clusters[1:]))
+    assert allowed_ports(model, both, gateway(names.INGRESS, 15021, 80, 15443, 15012)) == {15021, 80, 15443}
 
 
 REFUSED = AttemptReply(

@@ -11,7 +11,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
 from meshproof.discovery.cluster_local import KUBERNETES, local_problems, ready_keys
-from meshproof.discovery.endpoints import app_endpoints
+from meshproof.discovery.endpoints import app_endpoints, clusters_behind
 from meshproof.discovery.naming import configured_names, identity_problems, of_remote_secrets
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
@@ -90,7 +90,8 @@ def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
-        return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
+        shared = {c.name for each in app_endpoints(cluster, pod) for c in clusters_behind(snapshot, each)}
+        return frozenset(e.key for e in seen), ready_keys(own), len(shared)
 
     for cluster, (seen, own, shared) in zip(
         context.mesh.clusters, together(endpoints_in, context.mesh.clusters), strict=True

@@ -8,10 +8,11 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.discovery.endpoints import app_endpoints
 from meshproof.gateways.handshakes import mesh_handshakes
+from meshproof.mesh.ca_files import ExternalCa
 from meshproof.pki.verify import parse_chain
 from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.trust_domains import domain_of_each
-from meshproof.trust.workload_certificates import certificate_summary, presented_problems, svid_problems
+from meshproof.trust.workload_certificates import certificate_summary, longest_life, presented_problems, svid_problems
 
 
 @claim(
@@ -50,10 +51,13 @@ def test_workload_certificates_identify_their_workload(context: ClaimContext) ->
     the workload's control plane, where all others have it for an alias (TRUST-07)."""
     snapshot, domains = context.snapshot, domain_of_each(context.snapshot)
     findings = Findings("workload certificates")
-    issuers = {cluster.name: snapshot.issuer_of(cluster).issuers for cluster in context.mesh.clusters}
+    authorities = {cluster.name: snapshot.issuer_of(cluster) for cluster in context.mesh.clusters}
     for cluster, pod, identity in snapshot.identities():
+        ca, istiods = authorities[cluster.name], snapshot.of(context.mesh.control_plane_of(cluster)).istiods
+        env = istiods[0].istiod_env if istiods else {}
+        longest = longest_life(env, pod.proxy_env or {}, external=isinstance(ca, ExternalCa))
         spiffe_id = f"spiffe://{domains[cluster.name]}/ns/{pod.namespace}/sa/{pod.account}"
-        findings.examine(f"{cluster} {pod}", svid_problems(identity.leaf, spiffe_id, issuers[cluster.name]))
+        findings.examine(f"{cluster} {pod}", svid_problems(identity.leaf, spiffe_id, ca.issuers, longest))
     findings.conclude()
 
 

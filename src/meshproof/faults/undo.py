@@ -190,10 +190,14 @@ def await_current_root(primary: Cluster, cluster: Cluster) -> None:
 
 
 def _root_of(kube: Kube) -> str:
-    """The root certificates (PEM text) of the CA of a cluster's istiod: plugged in, else self-signed."""
+    """The root certificates (PEM text) of the CA of a cluster's istiod: plugged in, else self-signed, else external,
+    of which istiod publishes the root."""
     ca, withheld = ca_of(kube)
     if ca is None:
-        raise NotYet(withheld or f"neither Secret {names.CACERTS} nor {SELF_SIGNED} exists")
+        published = _published_root(kube, names.SYSTEM_NAMESPACE).strip()
+        if withheld or not published:
+            raise NotYet(withheld or f"neither Secret {names.CACERTS} nor {SELF_SIGNED} exists, nor {ROOT_MAP}")
+        return published
     return ca.files[ca.names.root].decode().strip()
 
 
