@@ -40,6 +40,7 @@ def test_configuration_reaches_the_governed_proxies(context: ClaimContext) -> No
     hint="apply these objects in the primary, and delete them in the remote",
     needs=REMOTES,
     isolation=Isolation.PUSHES_CONFIG,
+    settings="copies of what the primary has: a note",
 )
 def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     """It looks applied and has no effect, without an error. Positive control: the same route in the primary takes
@@ -72,6 +73,7 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     hint="apply the object in every primary; configuration for one cluster only needs a host that only this cluster "
     "has",
     needs=TWO_PRIMARIES,
+    settings="objects in a namespace of one control plane's clusters only: not compared, unless for a shared Service",
 )
 def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     """A rule in one primary applies only to clients of that cluster, so that answers depend on where a request is
@@ -105,6 +107,7 @@ def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     promised_by="istio.io, Configuration Validation Webhook",
     hint="istiod down? otherwise delete the validating webhook of a removed revision, or point the default tag at a "
     "live one (istioctl tag set default)",
+    settings="global.configValidation=false: skipped",
 )
 def test_invalid_configuration_is_refused(context: ClaimContext) -> None:
     """A webhook that fails open admits invalid objects; one without a live service admits nothing, not even the

@@ -20,6 +20,7 @@ from meshproof.run.claim_context import ClaimContext
     promised_by="istio.io, Install Primary-Remote: attach cluster2 as a remote cluster",
     hint="does istiod see the remote (DISCOVERY-01)? it needs the right to patch mutatingwebhookconfigurations there",
     needs=REMOTES,
+    settings="as TRUST-01: whose root the caBundle must have",
 )
 def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     """The primary patches its root into the remote's webhook as soon as it can: until then the caBundle is empty,
@@ -54,6 +55,7 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
     hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="revisions, tags: those of the control plane's istiods",
 )
 def test_fresh_pods_get_the_right_identity(context: ClaimContext) -> None:
     """A pod with another cluster's or network's name gets that one's endpoints, or is rejected by istiod forever."""

@@ -45,6 +45,7 @@ def test_endpoint_changes_propagate(context: ClaimContext) -> None:
     hint="does the client's pod capture DNS (proxy.istio.io/config of its namespace)? does istiod see the endpoints "
     "(DISCOVERY-03)?",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="ENABLE_MULTICLUSTER_HEADLESS=false: pods of the own cluster only",
 )
 def test_headless_services_resolve(context: ClaimContext) -> None:
     """Resolved in a fresh pod with DNS capture; otherwise Kubernetes answers, which knows its own cluster only.

@@ -46,6 +46,8 @@ def test_the_service_is_the_same_everywhere(context: ClaimContext) -> None:
     promised_by="istio.io, Install Multicluster: meshID, multiCluster.clusterName and network of each cluster",
     hint="correct the deviating name; proxies and gateways take theirs from the injector, in a remote from "
     "istiodRemote.injectionPath: restart them afterwards",
+    settings="meshNetworks with fromRegistry or gateways: the labels of the namespace and of the Service are "
+    "optional; no meshID: the trust domain is the mesh's name",
 )
 def test_names_agree_everywhere(context: ClaimContext) -> None:
     """By these names istiod decides what an endpoint's address means: with one wrong name half of the requests time
@@ -78,6 +80,7 @@ def test_names_agree_everywhere(context: ClaimContext) -> None:
     promised_by="istio.io, Multi-cluster Traffic Management: serviceSettings.clusterLocal; kubernetes.default.svc and "
     "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
     hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
+    settings="serviceSettings with clusterLocal false for this host: red",
 )
 def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
     """Requests that reach another cluster's API server are refused there at best. Positive control: the same client

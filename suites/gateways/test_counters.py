@@ -14,6 +14,8 @@ from meshproof.run.claim_context import ClaimContext
     promised_by="istio.io, Deployment models, Network models",
     hint="compare the endpoints of the client's proxy (DISCOVERY-02) with the counters in the evidence",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="locality load balancing, trafficDistribution: none, the requests are to services that only the far "
+    "cluster has",
 )
 def test_requests_take_the_right_path(context: ClaimContext) -> None:
     """Versions that answer do not prove the path; proxies' counters do.

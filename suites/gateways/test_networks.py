@@ -29,6 +29,7 @@ from meshproof.workloads.testbed.names import service_of
     promised_by="istio.io, Install Multicluster: label topology.istio.io/network makes a Service a network's gateway",
     hint="label the east-west gateway's Service with its network; an address that no gateway has comes from "
     "meshNetworks or from another labelled Service: kubectl get services -A -l topology.istio.io/network",
+    settings="labels of Services, meshNetworks, host names as in DISCOVERY-02; gateways for HBONE only: ignored",
 )
 def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
     """istiod puts these into endpoints for other networks: a stale address is a timeout, a missing one becomes a
@@ -67,6 +68,7 @@ def test_network_gateways_are_up_to_date(context: ClaimContext) -> None:
     promised_by="istio.io, Deployment models: clusters on different networks communicate through gateways only",
     hint="a route or a tunnel joins the pod ranges: then they are one network, and the topology should declare it",
     needs=ACROSS_NETWORKS,
+    settings="routes between networks (VPN, peering): reported and skipped, outside the lab",
 )
 def test_networks_are_isolated(context: ClaimContext) -> None:
     """Otherwise the proofs about gateways prove nothing. Positive control: the same probe reaches pods of its own
@@ -93,6 +95,7 @@ def test_networks_are_isolated(context: ClaimContext) -> None:
     "and for a Gateway on 15443 that terminates TLS",
     needs=ACROSS_NETWORKS,
     isolation=Isolation.PUSHES_CONFIG,
+    settings="as GATEWAYS-08",
 )
 def test_services_behind_the_gateway_require_a_mesh_identity(context: ClaimContext) -> None:
     """15443 is open to everybody and knows every service of the mesh by name. Positive control: a mesh client is

@@ -19,6 +19,7 @@ from meshproof.trust.trust_domains import domain_of_each
     hint="reset: apply the cross-network Gateway (samples/multicluster/expose-services.yaml) in the config cluster; "
     "another certificate: the Gateway terminates TLS",
     needs=ACROSS_NETWORKS,
+    settings="trustDomain, trustDomainAliases: the SPIFFE ID; gateways as in DISCOVERY-02",
 )
 def test_15443_passes_tls_through(context: ClaimContext) -> None:
     """The gateway has no keys of the workloads behind it, so their identity must reach the client end to end."""
@@ -41,6 +42,7 @@ def test_15443_passes_tls_through(context: ClaimContext) -> None:
     promised_by="istio.io, Gateway, AUTO_PASSTHROUGH; pilot/pkg/networking/core, filter chains match Istio's ALPN only",
     hint="look for another Gateway on port 15443 of the east-west gateway: kubectl get gateways -A",
     needs=ACROSS_NETWORKS,
+    settings="gateways as in DISCOVERY-02",
 )
 def test_15443_rejects_everything_else(context: ClaimContext) -> None:
     """Rejections count only while the right handshake, the positive control, is accepted before and after them."""

@@ -19,6 +19,8 @@ from meshproof.traffic.shares import Sample, judge_shares, sample_of
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the ingress gateway's log",
+    settings="outlierDetection (locality failover), trafficDistribution, zoneAwareLbSetting, failoverPriority, "
+    "distribute: which versions, in which shares; no usable ingress gateway: skipped",
 )
 def test_ingress_traffic_is_balanced(context: ClaimContext) -> None:
     """What users see. One sample, tested once: repeating it until it fits would hide a lost third of the requests.
@@ -45,6 +47,7 @@ def test_ingress_traffic_is_balanced(context: ClaimContext) -> None:
     promised_by="istio.io, Verify the installation; Envoy, weighted load balancing (one fixed sample, alpha 1e-6)",
     hint="one version only: DISCOVERY-01 and 02; other shares: routes for the host (istioctl proxy-config routes); "
     "errors: the response flags in the client's sidecar log",
+    settings="as TRAFFIC-01",
 )
 def test_mesh_traffic_is_balanced(context: ClaimContext) -> None:
     """The same from pod to pod: mutual TLS all the way, through the sidecar's own endpoints."""

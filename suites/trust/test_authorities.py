@@ -16,6 +16,8 @@ from meshproof.trust.roots import roots_by_place
     promised_by="istio.io, Plug in CA Certificates; RFC 5280, 6.1",
     hint="recreate the secret with an intermediate that its root signed, then restart istiod; of an external CA: look "
     "at its signer, and at caCertificates of the mesh configuration",
+    settings="files of cacerts (`ca-cert.pem` or `tls.crt`), `istio-ca-secret`, EXTERNAL_CA, "
+    "ENABLE_CA_SERVER=false: what is verified",
 )
 def test_each_ca_verifies_offline(context: ClaimContext) -> None:
     """istiod reads broken files without complaint and fails later, at the first handshake.
@@ -42,6 +44,7 @@ def test_each_ca_verifies_offline(context: ClaimContext) -> None:
     hint="sign the deviating cluster's intermediate with the common root, replace its cacerts, restart istiod and "
     "pods; two self-signed CAs (istio-ca-secret) never trust each other; with an external CA PILOT_CERT_PROVIDER must "
     "be its signer",
+    settings="as TRUST-01; roots that differ by design (caCertificates with ISTIO_MULTIROOT_MESH): red",
 )
 def test_all_roots_are_the_same(context: ClaimContext) -> None:
     """A second root shows as TLS errors on the remote share only, which retries hide."""

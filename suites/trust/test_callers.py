@@ -18,6 +18,8 @@ from meshproof.trust.trust_domains import domain_of_each
     hint="the valid client is rejected: compare the roots (TRUST-02); an invalid one is served: look for a "
     "PeerAuthentication that disables mutual TLS, and for PILOT_SKIP_VALIDATE_TRUST_DOMAIN",
     credentials="certificates signed with the key of the mesh's CA, or issued by the mesh to a service account",
+    settings="EXTERNAL_CA: expired certificates and other trust domains are not tried; "
+    "PILOT_SKIP_VALIDATE_TRUST_DOMAIN=true: red",
 )
 def test_clients_without_a_valid_certificate_are_rejected(context: ClaimContext) -> None:
     """Each client differs in one thing only from a valid one, the positive control, which must be served before and

@@ -23,6 +23,7 @@ from meshproof.trust.trust_domains import domain_problems, domains_in_use
     "all control planes share one trust domain, or list each other's as aliases",
     promised_by="istio.io, Trust domain migration: trustDomain and trustDomainAliases of the mesh configuration",
     hint="set the same meshConfig.trustDomain everywhere, or name the other in trustDomainAliases of both",
+    settings="trustDomainAliases: different domains that accept each other",
 )
 def test_trust_domains_agree(context: ClaimContext) -> None:
     """Queried from every running istiod: its ConfigMap may differ from what it uses."""
@@ -60,6 +61,7 @@ def test_clocks_agree(context: ClaimContext) -> None:
     promised_by="istio.io, Plug in CA Certificates; Kubernetes, WebhookClientConfig; pilot/pkg/bootstrap, getDNSNames",
     hint="does that name lead to the right istiod in that cluster? (in a remote: Service and EndpointSlice istiod in "
     "istio-system, made from remotePilotAddress); restart istiod if it still has an old certificate",
+    settings="PILOT_CERT_PROVIDER, own certificates for istiod: must chain to the mesh root",
 )
 def test_istiod_certificates_match_the_dialled_name(context: ClaimContext) -> None:
     """Proxies and API servers verify the name that they dial, in a remote as in a primary. Covers the xDS and the

@@ -21,6 +21,7 @@ from meshproof.trust.workload_certificates import certificate_summary, longest_l
     promised_by="istio.io, Plug in CA Certificates: istiod signs with the key in cacerts; Custom CA Integration using "
     "Kubernetes CSR",
     hint="was cacerts created after istiod started? restart istiod, then the pods that still have the old certificates",
+    settings="as TRUST-01: the CA, or for an external one the chain that is presented",
 )
 def test_workloads_are_signed_by_the_plugin_ca(context: ClaimContext) -> None:
     """An istiod that started before cacerts signs with a CA of its own, which goes unnoticed within one cluster.
@@ -45,6 +46,8 @@ def test_workloads_are_signed_by_the_plugin_ca(context: ClaimContext) -> None:
     "every live workload's certificate has exactly its pod's SPIFFE ID, both TLS usages, and a bounded lifetime",
     promised_by="SPIFFE X.509-SVID, 2 and 4; istio.io, Security, Identity",
     hint="compare trust domain and service account; a wrong lifetime comes from DEFAULT_WORKLOAD_CERT_TTL",
+    settings="trustDomain, trustDomainAliases: the SPIFFE ID; DEFAULT_WORKLOAD_CERT_TTL, SECRET_TTL, EXTERNAL_CA: "
+    "the longest lifetime, up to 90 days",
 )
 def test_workload_certificates_identify_their_workload(context: ClaimContext) -> None:
     """Policies match on the SPIFFE ID: a wrong one denies, or allows, the wrong workload. The trust domain is that of
@@ -66,6 +69,7 @@ def test_workload_certificates_identify_their_workload(context: ClaimContext) ->
     "a workload's own certificate reaches clients in every other cluster and verifies against their root",
     promised_by="istio.io, Deployment models: trust between clusters, and AUTO_PASSTHROUGH ending TLS at the workload",
     hint="compare the roots (TRUST-02); if the gateway presents its own certificate, its Gateway terminates TLS",
+    settings="as TRUST-01; trustDomain, trustDomainAliases: the SPIFFE ID",
 )
 def test_workload_certificates_reach_other_clusters(context: ClaimContext) -> None:
     """A 200 can come from anywhere; the certificate shows which workload terminates TLS.

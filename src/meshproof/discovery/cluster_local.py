@@ -21,5 +21,6 @@ def local_problems(seen: frozenset[str], own: frozenset[str], shared: int, clust
     problems = [f"has endpoint {key}, which is not in its own cluster" for key in sorted(seen - own)]
     problems += [f"does not have endpoint {key}" for key in sorted(own - seen)]
     if shared < clusters:
-        problems.append(f"positive control failed: it has endpoints in {shared} of {clusters} clusters that have a service")
+        text = f"it has endpoints in {shared} of {clusters} clusters that have a service"
+        problems.append(f"positive control failed: {text}")
     return problems
