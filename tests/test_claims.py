@@ -133,15 +133,22 @@ def registered(*records: Claim) -> Registry:
 
 
 def test_the_list_of_claims_reads_well() -> None:
-    records = (made("TRUST-01"), made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True))
+    settings = "aliases: any of them"
+    records = (
+        replace(made("TRUST-01"), settings=settings),
+        made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True),
+    )
     text = render(registered(*records), FAULTS)
     assert text.startswith("# Claims\n")
-    head = "| code | claim | applies to | promised by | if it fails | mutants |\n|---|---|---|---|---|---|\n"
+    head = (
+        "| code | claim | applies to | promised by | if it fails | mutants | settings that change it |\n"
+        "|---|---|---|---|---|---|---|\n"
+    )
     assert f"## TRUST\n\n{head}" in text
     page = "[RFC 5280](https://www.rfc-editor.org/rfc/rfc5280)"
     mutants = ", ".join(fault.id for fault in FAULTS if "TRUST-01" in fault.kills)
     code = '[TRUST-01](../suites/trust/test_trust_01.py)<a id="TRUST-01"></a>'
-    assert f"| {code} | it holds | every topology | {page} | look there | {mutants} |\n" in text
+    assert f"| {code} | it holds | every topology | {page} | look there | {mutants} | {settings} |\n" in text
     needs = "at least two primaries and more than one network"
     code = '[FAILOVER-01](../suites/trust/test_failover_01.py) ⚡<a id="FAILOVER-01"></a>'
     assert f"| {code} | it holds | {needs} | {page} | look there | " in text

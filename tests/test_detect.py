@@ -489,3 +489,26 @@ def test_a_run_without_a_topology_is_told_what_is_there_where_clusters_exist(
         "--context=cluster2=b"
     )
     assert "there is no default mesh" in str(glue._unchosen(read_settings({}, root=tmp_path)))
+
+
+def test_a_cluster_that_the_topology_does_not_have_is_named_once() -> None:
+    one, two = two_clusters()
+    third = remote("c", "cluster3", "network1", "10.0.0.1")
+    let_read(one, "cluster3", third)
+    topology = load_topology("primary-remote-multinet")
+    assert topology_differences(topology, find_clusters([one, two])) == [
+        "cluster3 is missing in the topology, but belongs to the mesh: istiod reads it (secret "
+        "istio-system/istio-remote-secret-cluster3 of cluster1). Add it to the topology file, with its context; or, if "
+        "it has left the mesh, delete the secret"
+    ]
+
+
+def test_a_secret_with_a_wrong_name_is_left_to_the_claims() -> None:
+    """DISCOVERY-04 names it: the cluster is one of the topology's."""
+    one, two = two_clusters()
+    let_read(one, "cluster2-old", two)
+    topology = load_topology("primary-remote-multinet")
+    assert not any("is missing" in line for line in topology_differences(topology, find_clusters([one, two])))
+    alone = primary("a", "cluster1", "network1", "10.0.0.1")
+    let_read(alone, "other", Cluster("x", "network2"))
+    assert not any("is missing" in line for line in topology_differences(topology, find_clusters([alone, two])))

@@ -13,11 +13,13 @@ from meshproof.claims.failure import render_failure
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.istiod_debug import NetworkGateway
 from meshproof.clients.kubernetes.client import ApiError, Json
+from meshproof.clients.nslookup import parse_nslookup
 from meshproof.core import names
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.model import ClusterName
 from meshproof.discovery.cluster_local import local_problems
-from meshproof.discovery.headless import headless_problems
+from meshproof.discovery.endpoints import expected_weights
+from meshproof.discovery.headless import SWITCH, headless_problems
 from meshproof.discovery.naming import (
     identity_problems,
     of_gateway,
@@ -29,13 +31,13 @@ from meshproof.discovery.naming import (
 from meshproof.discovery.propagation import Propagation, expected_keys
 from meshproof.discovery.sameness import sameness_problems
 from meshproof.gateways.anonymous_callers import anonymous_caller_problems
-from meshproof.gateways.network_gateways import gateway_problems, real_gateways
+from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown, unproven_gateways
 from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
+from meshproof.mesh.network_gateways import declared_gateways
 from meshproof.mesh.objects import PortFacts, ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import parse_webhook
-from meshproof.probes.dns import parse_nslookup
 from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
@@ -152,6 +154,17 @@ def test_a_dead_discovery_reads_like_this() -> None:
     assert render_failure(claim, topology, str(caught.value)) == GOLDEN
 
 
+def test_headless_names_may_be_switched_to_their_own_cluster() -> None:
+    near = with_clients("multi-primary-samenet")
+    istiod = replace(pod("istiod-x", names.SYSTEM_NAMESPACE, app="istiod"), istiod_env={SWITCH: "false"})
+    facts = tuple(replace(each, pods=(*each.pods, istiod)) for each in near.facts)
+    off, viewer = Snapshot(mesh=near.mesh, facts=facts), near.mesh.clusters[0]
+    assert headless_problems(off, viewer, ("10.1.0.99",)) == []
+    assert headless_problems(off, viewer, ("10.1.0.99", "10.2.0.99")) == [
+        "has 10.2.0.99 of cluster2, although ENABLE_MULTICLUSTER_HEADLESS is false"
+    ]
+
+
 def test_headless_names_have_the_pods_of_their_network() -> None:
     near, far = with_clients("multi-primary-samenet"), with_clients("multi-primary-multinet")
     both = ("10.1.0.99", "10.2.0.99")
@@ -213,7 +226,7 @@ def test_a_cluster_local_host_has_its_own_endpoints_only() -> None:
     assert local_problems(both, own, 2, 2) == ["has endpoint b:6443, which is not in its own cluster"]
     assert local_problems(frozenset(), own, 1, 2) == [
         "does not have endpoint a:6443",
-        "positive control failed: 1 endpoints of a service that 2 clusters have",
+        "positive control failed: it has endpoints in 1 of 2 clusters that have a service",
     ]
 
 
@@ -268,12 +281,91 @@ def test_network_gateways_are_compared_with_the_services() -> None:
     assert real_gateways(snapshot_of("multi-primary-samenet")) == []
 
 
-def test_host_names_of_gateways_are_resolved_as_istiod_does() -> None:
+def test_host_names_of_gateways_have_the_addresses_that_istiod_resolves() -> None:
     plain = snapshot_of("multi-primary-multinet")
     (one, two) = plain.facts
-    named = replace(two.services[0], addresses=("localhost",))
-    snapshot = Snapshot(mesh=plain.mesh, facts=(one, replace(two, services=(named,))))
-    assert "127.0.0.1" in {gateway.address for gateway in real_gateways(snapshot)}
+    named = replace(two.services[0], addresses=("lb.example.com",))
+    found = {"lb.example.com": ("198.51.100.1", "198.51.100.2")}
+    snapshot = Snapshot(mesh=plain.mesh, facts=(one, replace(two, services=(named,), resolved=found)))
+    assert two.cluster.name == "cluster2"
+    assert {g.address for g in real_gateways(snapshot) if g.cluster == "cluster2"} == {"198.51.100.1", "198.51.100.2"}
+    assert expected_weights(snapshot, one.cluster) == {
+        "10.1.0.1:8080": 1,
+        "198.51.100.1:15443": 0.5,
+        "198.51.100.2:15443": 0.5,
+    }
+
+
+LABEL = {names.NETWORK_LABEL: "network2"}
+
+
+def second_gateway(labels: dict[str, str]) -> ServiceFacts:
+    return ServiceFacts(
+        namespace="edge",
+        name="second",
+        kind="LoadBalancer",
+        labels=labels,
+        addresses=("198.18.2.7",),
+        ports=(PortFacts(name="tls", number=15443), PortFacts(name="other", number=8443)),
+    )
+
+
+def with_services(snapshot: Snapshot, *more: ServiceFacts, declared: str = "") -> Snapshot:
+    """With more Services in the second cluster, and gateways in meshNetworks."""
+    found = declared_gateways(declared)
+    one, two = (replace(each, declared=found) for each in snapshot.facts)
+    return Snapshot(mesh=snapshot.mesh, facts=(one, replace(two, services=(*two.services, *more))))
+
+
+def keys(snapshot: Snapshot) -> set[str]:
+    return set(expected_weights(snapshot, snapshot.mesh.clusters[0])) - {"10.1.0.1:8080"}
+
+
+def test_a_network_may_have_two_gateways() -> None:
+    plain = snapshot_of("multi-primary-multinet")
+    both = with_services(plain, second_gateway(LABEL))
+    assert keys(both) == {"198.18.2.1:15443", "198.18.2.7:15443"}
+    assert [(c.name, s.name, shown(g)) for c, s, g in unproven_gateways(both)] == [
+        ("cluster1", "cluster2", "198.18.2.7:15443 of cluster2 into network2")
+    ]
+    ported = second_gateway(LABEL | {"networking.istio.io/gatewayPort": "8443"})
+    assert keys(with_services(plain, ported)) == {"198.18.2.1:15443", "198.18.2.7:8443"}
+    for no_gateway in ({}, {names.NETWORK_LABEL: "network1"}, LABEL | {"networking.istio.io/gatewayPort": "15008"}):
+        assert keys(with_services(plain, second_gateway(no_gateway))) == {"198.18.2.1:15443"}
+
+
+MESH_NETWORKS = """
+networks:
+  network2:
+    endpoints: [{fromRegistry: cluster2}]
+    gateways: [GATEWAY]
+"""
+
+
+def test_gateways_may_be_named_by_the_mesh_configuration() -> None:
+    plain = snapshot_of("multi-primary-multinet")
+    by_address = MESH_NETWORKS.replace("GATEWAY", "{address: 198.18.2.1, port: 15443}")
+    seen = with_services(plain, declared=by_address)
+    assert keys(seen) == {"198.18.2.1:15443"}
+    assert {shown(g) for g in real_gateways(seen)} == {
+        "198.18.1.1:15443 of cluster1 into network1",
+        "198.18.2.1:15443 of the mesh configuration into network2",
+    }
+    assert unproven_gateways(seen) == []
+    elsewhere = MESH_NETWORKS.replace("GATEWAY", "{address: 203.0.113.9, port: 443}")
+    assert [shown(g) for _, _, g in unproven_gateways(with_services(plain, declared=elsewhere))] == [
+        "203.0.113.9:443 of the mesh configuration into network2"
+    ]
+    service = "{registryServiceName: second.edge.svc.cluster.local, port: 8443}"
+    by_service = with_services(plain, second_gateway({}), declared=MESH_NETWORKS.replace("GATEWAY", service))
+    assert keys(by_service) == {"198.18.2.7:8443"}
+    assert declared_gateways("networks: [") == declared_gateways("") == ()
+
+
+def test_hbone_gateways_are_of_no_interest_to_sidecars() -> None:
+    wanted = frozenset(real_gateways(snapshot_of("multi-primary-multinet")))
+    hbone = NetworkGateway(network="network2", cluster="cluster2", address="198.18.2.8", port=0)
+    assert gateway_problems({*wanted, hbone}, wanted) == []
 
 
 def tcp(address: str, accepted: bool) -> TcpAnswer:

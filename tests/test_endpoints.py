@@ -8,16 +8,32 @@ import pytest
 
 from meshproof.clients.envoy_admin import Endpoint
 from meshproof.core.errors import ClaimFailed
-from meshproof.discovery.endpoints import endpoint_problems, expected_versions, expected_weights
+from meshproof.discovery.endpoints import (
+    endpoint_problems,
+    expected_versions,
+    expected_weights,
+    known_versions,
+    priority_loads,
+)
 from meshproof.gateways.ports import exposed_ports, needed_ports
 from meshproof.mesh.objects import EndpointFacts
 from meshproof.mesh.snapshot import Snapshot
 from tests.fakes import mesh_of, snapshot_of
 
 
-def endpoint(key: str, weight: int = 1, health: str = "HEALTHY") -> Endpoint:
+def endpoint(
+    key: str, weight: int = 1, health: str = "HEALTHY", *, priority: int = 0, locality: str = "", of_locality: int = 0
+) -> Endpoint:
     address, _, port = key.partition(":")
-    return Endpoint(address=address, port=int(port), weight=weight, health=health, locality="", priority=0)
+    return Endpoint(
+        address=address,
+        port=int(port),
+        weight=weight,
+        health=health,
+        locality=locality,
+        priority=priority,
+        locality_weight=of_locality,
+    )
 
 
 def test_across_networks_a_client_has_its_own_pods_and_the_far_gateway() -> None:
@@ -96,6 +112,40 @@ def test_versions_follow_from_weights_through_gateways() -> None:
     assert expected_versions(snapshot, seen) == {"v1": 0.25, "v2": 0.75}
     with pytest.raises(ClaimFailed, match="belongs to no cluster"):
         expected_versions(snapshot, [endpoint("192.0.2.9:8080")])
+
+
+def test_requests_go_to_the_highest_priority() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    seen = [endpoint("10.1.0.1:8080", priority=0), endpoint("198.18.2.1:15443", 3, priority=1)]
+    assert expected_versions(snapshot, seen) == {"v1": 1.0}
+    assert known_versions(snapshot, seen) == {"v1", "v2"}
+    assert endpoint_problems(snapshot, snapshot.mesh.clusters[0], seen) == []
+
+
+def test_too_few_ready_endpoints_of_a_priority_let_the_next_one_in() -> None:
+    """Envoy, Priority levels: with 50% of it healthy the highest gets 70%."""
+    snapshot = unready_in(snapshot_of("multi-primary-multinet"), 1)
+    seen = [
+        endpoint("10.1.0.1:8080"),
+        endpoint("10.1.0.99:8080", health="UNHEALTHY"),
+        endpoint("198.18.2.1:15443", priority=1),
+    ]
+    assert expected_versions(snapshot, seen) == pytest.approx({"v1": 0.7, "v2": 0.3})
+    assert priority_loads({0: 4, 1: 4}, {0: 3, 1: 4}) == {0: 1.0}
+    assert priority_loads({0: 10, 1: 10}, {0: 1, 1: 1}) == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_a_gateway_that_leads_to_several_zones_has_the_weight_of_all() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    zones = [endpoint("198.18.2.1:15443", 2, locality="r2/a"), endpoint("198.18.2.1:15443", 1, locality="r2/b")]
+    assert endpoint_problems(snapshot, snapshot.mesh.clusters[0], [endpoint("10.1.0.1:8080"), *zones]) == []
+
+
+def test_traffic_that_is_distributed_by_locality_follows_the_localities_weights() -> None:
+    snapshot = snapshot_of("multi-primary-multinet", pods=(1, 3))
+    own = endpoint("10.1.0.1:8080", locality="r1", of_locality=80)
+    far = endpoint("198.18.2.1:15443", 3, locality="r2", of_locality=20)
+    assert expected_versions(snapshot, [own, far]) == {"v1": 0.8, "v2": 0.2}
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
-from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
+from tests.fakes import LocalKube, mesh_of, pod
 from tests.test_history import request
 
 YES = Answer(verdict=DryRun.ACCEPTED)
@@ -203,30 +203,32 @@ def answers(**versions: int) -> tuple[HttpAnswer, ...]:
 
 
 def count(answered: tuple[HttpAnswer, ...], sent_to: dict[str, int], handshakes: int, forwarded: int) -> PathCount:
-    return PathCount(answers=answered, sent_to=sent_to, handshakes=handshakes, forwarded=forwarded)
+    return PathCount(
+        targets=(("198.18.2.1", 15443),),
+        answers=answered,
+        sent_to=sent_to,
+        handshakes=handshakes,
+        forwarded=forwarded,
+    )
 
 
 def test_across_networks_the_far_gateway_must_have_been_taken() -> None:
-    snapshot = snapshot_of("multi-primary-multinet")
-
     def judge(seen: PathCount) -> list[str]:
-        return path_problems(snapshot.mesh, snapshot, seen, "cluster1", "cluster2")
+        return path_problems(seen, "cluster2", crosses=True)
 
-    near = {"10.1.0.1:8080": 9}
-    assert judge(count(answers(v1=9, v2=11), near | {"198.18.2.1:15443": 11}, 5, 5)) == []
-    assert judge(count(answers(v1=9, v2=11), near | {"10.2.0.1:8080": 11}, 5, 5)) == [
-        "11 answers came from cluster2, but the client's proxy sent 0 requests there"
+    assert judge(count(answers(cluster2=20), {"198.18.2.1:15443": 20}, 5, 5)) == []
+    assert judge(count(answers(cluster2=20), {"10.2.0.1:8080": 20}, 5, 5)) == [
+        "20 answers came from cluster2, but the client's proxy sent 0 requests there"
     ]
-    assert judge(count(answers(v1=20), {"10.1.0.1:8080": 20}, 5, 2)) == [
-        "none of 20 answers came from cluster2",
+    assert judge(count(answers(cluster1=20), {"10.1.0.1:8080": 20}, 5, 2)) == [
+        "20 of 20 answers did not come from cluster2",
         "5 handshakes completed, the far gateway forwarded 2",
     ]
 
 
 def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:
-    snapshot = snapshot_of("primary-remote-samenet")
-    seen = count(answers(v1=11, v2=9), {"10.1.0.1:8080": 11, "10.2.0.1:8080": 9}, 0, 3)
-    assert path_problems(snapshot.mesh, snapshot, seen, "cluster1", "cluster2") == [
+    seen = replace(count(answers(cluster2=20), {"10.2.0.1:8080": 20}, 0, 3), targets=(("10.2.0.1", 8080),))
+    assert path_problems(seen, "cluster2", crosses=False) == [
         "the far gateway forwarded 3 connections, although both are on one network"
     ]
 
@@ -260,6 +262,19 @@ def test_what_may_answer_is_what_is_needed_and_at_other_gateways_what_is_not_for
     assert allowed_ports(mesh, east, as_in_istios_script) == {15021, 15443}
     assert allowed_ports(samenet, samenet.clusters[0], as_in_istios_script) == {15021}
     assert allowed_ports(mesh, east, gateway(names.INGRESS, 15021, 80, 443, 15443, 15010)) == {15021, 80, 443}
+    assert allowed_ports(mesh, east, gateway(names.INGRESS, 8080, 9000)) == {8080, 9000}
+    istiod = replace(gateway(names.ISTIOD, 8080, 15012, 15010, 443), selector={"app": "istiod"})
+    assert allowed_ports(mesh, east, istiod) == {443}
+
+
+def test_one_gateway_may_be_for_users_and_for_clusters() -> None:
+    mesh = mesh_of("multi-primary-multinet")
+    ingress = mesh.clusters[0].spec.ingress
+    assert ingress is not None
+    spec = replace(mesh.clusters[0].spec, east_west=ingress)
+    both = replace(mesh.clusters[0], spec=spec)
+    model = replace(mesh, clusters=(both, *mesh.clusters[1:]))
+    assert allowed_ports(model, both, gateway(names.INGRESS, 15021, 80, 15443, 15012)) == {15021, 80, 15443}
 
 
 REFUSED = AttemptReply(

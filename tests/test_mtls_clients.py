@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from meshproof.core.errors import Broken, ClaimFailed
-from meshproof.mesh.snapshot import CaFiles
+from meshproof.mesh.ca_files import CaFiles
 from meshproof.pki.issue import make_intermediate, make_root, make_workload, pem_of, plugin_ca
 from meshproof.pki.verify import CA_KEY, parse_chain, spiffe_ids
 from meshproof.probes.mtls_clients import (

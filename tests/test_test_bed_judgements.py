@@ -9,7 +9,7 @@ import pytest
 from meshproof.clients.envoy_admin import Security, parse_hosts_of_routes, parse_weights_of_route
 from meshproof.clients.istio.configuration import istio, probe_route
 from meshproof.clients.kubernetes.client import Json
-from meshproof.controlplane.config_admission import admission_problems
+from meshproof.controlplane.config_admission import admission_problems, validation_off
 from meshproof.controlplane.config_consistency import compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import host_problems
 from meshproof.core.waiting import poll_until_clean
@@ -123,7 +123,32 @@ def test_hosts_of_nobody_and_policies_are_everybodys() -> None:
 
 
 def test_what_lies_in_a_remote_is_named_but_not_our_probe() -> None:
-    assert ignored_in_remote([rule("cart"), probe_route("x")[1]]) == ["DestinationRule shop/cart"]
+    assert ignored_in_remote([rule("cart"), probe_route("x")[1]]) == (["DestinationRule shop/cart"], [])
+
+
+def test_a_copy_of_what_the_primary_has_does_no_harm() -> None:
+    here = [rule("cart"), rule("basket", tls={"mode": "DISABLE"})]
+    there = [rule("cart"), rule("basket")]
+    assert ignored_in_remote(here, there) == (["DestinationRule shop/basket"], ["DestinationRule shop/cart"])
+
+
+def test_somebodys_own_namespace_may_be_configured_in_its_cluster_alone() -> None:
+    """Unless it is for a Service that the others have, too."""
+    namespaces = {"cluster1": frozenset({"shop", "theirs"}), "cluster2": frozenset({"shop"})}
+    policy = istio("AuthorizationPolicy", "all", "theirs", {"action": "ALLOW"})
+    outside = istio("VirtualService", "web", "theirs", {"hosts": ["web.example.com"]})
+    hijack = istio("VirtualService", "cart", "theirs", {"hosts": ["cart.shop.svc.cluster.local"]})
+    shared = istio("VirtualService", "web", "shop", {"hosts": ["web.example.com"]})
+    seen = compare_primaries({"cluster1": [policy, outside, hijack, shared], "cluster2": []}, SERVICES, namespaces)
+    assert set(seen.problems) == {"VirtualService theirs/cart", "VirtualService shop/web"}
+    assert seen.own == ("AuthorizationPolicy theirs/all", "VirtualService theirs/web")
+
+
+def test_validation_that_the_operator_has_turned_off_is_named() -> None:
+    assert validation_off('{"global": {"configValidation": true}}') == validation_off("{}") == validation_off("[") == ""
+    assert validation_off('{"global": {"configValidation": false}}') == (
+        "validation is turned off (values.global.configValidation is false)"
+    )
 
 
 GOOD = Answer(verdict=DryRun.ACCEPTED)

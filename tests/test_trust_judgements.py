@@ -17,12 +17,13 @@ from meshproof.pki.verify import parse_chain, subject
 from meshproof.probes.clock_skew import Skew, node_skew, server_skew
 from meshproof.probes.mtls_clients import NOBODY, PROPER, WRONG_ROOT, AttemptReply
 from meshproof.probes.tls import TlsAnswer
+from meshproof.trust import trust_domains
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import serving_problems
 from meshproof.trust.refused_clients import caller_problems
 from meshproof.trust.trust_domains import domain_problems
-from meshproof.trust.workload_certificates import presented_problems, svid_problems
-from tests.fakes import LocalKube, pod
+from meshproof.trust.workload_certificates import longest_life, presented_problems, svid_problems
+from tests.fakes import LocalKube, pod, snapshot_of
 
 APP = "spiffe://cluster.local/ns/meshproof/sa/app"
 REFUSED = AttemptReply(tls=TlsAnswer(chain=(), requests_client_certificate=False, reason="connection reset"), status=0)
@@ -124,15 +125,15 @@ def test_a_workload_is_met_under_its_own_name_and_both_roots() -> None:
     issuer, other = make_intermediate(root, locality="cluster1"), make_intermediate(root, locality="cluster2")
     leaf, *_ = parse_chain(make_workload(issuer, APP)[0])
     answer, now = TlsAnswer(chain=(leaf, issuer.cert), requests_client_certificate=True), datetime.now(UTC)
-    assert presented_problems(answer, {APP}, issuer.cert, (root.cert,), now) == []
-    assert presented_problems(REFUSED.tls, {APP}, issuer.cert, (root.cert,), now) == ["refused (connection reset)"]
-    assert presented_problems(answer, set(), issuer.cert, (root.cert,), now) == [
+    assert presented_problems(answer, {APP}, (issuer.cert,), (root.cert,), now) == []
+    assert presented_problems(REFUSED.tls, {APP}, (issuer.cert,), (root.cert,), now) == ["refused (connection reset)"]
+    assert presented_problems(answer, set(), (issuer.cert,), (root.cert,), now) == [
         f"presented {subject(leaf)}, not a ready pod"
     ]
-    assert len(presented_problems(answer, {APP}, other.cert, (root.cert,), now)) == 1
-    assert len(presented_problems(answer, {APP}, issuer.cert, (make_root().cert,), now)) == 1
-    assert svid_problems(leaf, APP, issuer.cert) == []
-    assert len(svid_problems(leaf, APP + "-2", issuer.cert)) == 1
+    assert len(presented_problems(answer, {APP}, (other.cert,), (root.cert,), now)) == 1
+    assert len(presented_problems(answer, {APP}, (issuer.cert,), (make_root().cert,), now)) == 1
+    assert svid_problems(leaf, APP, (issuer.cert,)) == []
+    assert len(svid_problems(leaf, APP + "-2", (issuer.cert,))) == 1
 
 
 def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for_the_clients() -> None:
@@ -147,3 +148,32 @@ def test_a_gateway_passes_on_the_certificate_of_the_workload_and_the_request_for
         "it does not request a client certificate",
     ]
     assert passthrough_problems(REFUSED.tls, prefix) == ["refused (connection reset)"]
+
+
+@pytest.mark.parametrize(
+    ("istiod", "proxy", "external", "days"),
+    [
+        ({}, {}, False, 25 / 24),
+        ({"DEFAULT_WORKLOAD_CERT_TTL": "48h0m0s"}, {}, False, 49 / 24),
+        ({"DEFAULT_WORKLOAD_CERT_TTL": "12h"}, {"SECRET_TTL": "72h"}, False, 73 / 24),
+        ({"DEFAULT_WORKLOAD_CERT_TTL": "forever"}, {}, False, 25 / 24),
+        ({"DEFAULT_WORKLOAD_CERT_TTL": "87600h"}, {}, False, 90),
+        ({}, {}, True, 90),
+    ],
+)
+def test_certificates_may_live_as_long_as_configured(
+    istiod: dict[str, str], proxy: dict[str, str], external: bool, days: float
+) -> None:
+    assert longest_life(istiod, proxy, external=external) == timedelta(days=days)
+
+
+def test_each_cluster_has_the_trust_domain_of_its_control_plane_if_all_accept_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """T6: without aliases the topology's stays the one that is wanted."""
+    snapshot = snapshot_of("multi-primary-multinet")
+    known = {"cluster1 istiod-a": domains("cluster.local", "other.local"), "cluster2 istiod-b": domains("other.local")}
+    monkeypatch.setattr(trust_domains, "domains_in_use", lambda _: known)
+    assert set(trust_domains.domain_of_each(snapshot).values()) == {"cluster.local"}
+    known["cluster2 istiod-b"] = domains("other.local", "cluster.local")
+    assert trust_domains.domain_of_each(snapshot) == {"cluster1": "cluster.local", "cluster2": "other.local"}

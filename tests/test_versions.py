@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from meshproof.controlplane.versions import Versions, crd_problems, crd_versions, served_crds, union
+from meshproof.controlplane.versions import (
+    RELEASE_LABELS,
+    Versions,
+    charts_have_releases,
+    crd_problems,
+    crd_versions,
+    served_crds,
+    union,
+)
 from meshproof.core.versions import Version
 
 
@@ -82,3 +90,13 @@ def test_crds_tell_their_version_where_the_installer_wrote_it() -> None:
     assert crd_versions(found) == {}
     labelled = {"metadata": {"name": "a.istio.io", "labels": {"helm.sh/chart": "base-1.31.0"}}}
     assert crd_versions([labelled]) == {"a.istio.io": "1.31.0"}
+
+
+def test_a_charts_number_counts_only_where_istiods_own_is_its_release() -> None:
+    labelled = {"metadata": {"name": "a.istio.io", "labels": {"helm.sh/chart": "base-9.2.0"}}}
+    assert crd_versions([labelled], RELEASE_LABELS) == {}
+    assert charts_have_releases([({"helm.sh/chart": "istiod-1.31.0"}, "1.31.0-abc-Clean")])
+    assert charts_have_releases([({"app.kubernetes.io/version": "1.31.2", "helm.sh/chart": "istiod-7.0.1"}, "1.31.0")])
+    assert not charts_have_releases([({"helm.sh/chart": "istiod-1.0.0"}, "1.31.0")])
+    assert not charts_have_releases([({"app": "istiod"}, "1.31.0")])
+    assert not charts_have_releases([])

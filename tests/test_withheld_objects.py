@@ -12,8 +12,9 @@ from meshproof.core.errors import ClaimFailed, Unavailable
 from meshproof.core.topology import load_topology
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.mesh.access import ClusterAccess
+from meshproof.mesh.ca_files import ca_of
 from meshproof.mesh.handles import Cluster
-from meshproof.mesh.snapshot import ClusterFacts, ca_of
+from meshproof.mesh.snapshot import ClusterFacts
 from tests.api_server import Server, kubeconfig
 
 WORDS = 'secrets "cacerts" is forbidden: User "jane" cannot get resource "secrets"'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from meshproof.claims.claim import REMOTES, TWO_PRIMARIES, Isolation, claim
 from meshproof.claims.findings import Findings
 from meshproof.clients.istio.configuration import config_objects, probe_route
-from meshproof.controlplane.config_admission import admission_problems
+from meshproof.controlplane.config_admission import admission_problems, not_validated
 from meshproof.controlplane.config_consistency import COMPARED, compare_primaries, ignored_in_remote, service_hosts
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core.concurrency import together
@@ -40,10 +40,11 @@ def test_configuration_reaches_the_governed_proxies(context: ClaimContext) -> No
     hint="apply these objects in the primary, and delete them in the remote",
     needs=REMOTES,
     isolation=Isolation.PUSHES_CONFIG,
+    settings="copies of what the primary has: a note",
 )
 def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     """It looks applied and has no effect, without an error. Positive control: the same route in the primary takes
-    effect."""
+    effect. Copies of what the primary has do no harm, and are a note."""
     mesh = context.mesh
     ignored = [(remote, probe_route("remote")) for remote in mesh.remotes]
     obeyed = {remote.spec.control_plane: probe_route("primary") for remote in mesh.remotes}
@@ -58,9 +59,10 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     findings = Findings("remotes")
     for remote, there in zip(mesh.remotes, together(lambda c: config_objects(c.kube), mesh.remotes), strict=True):
         primary = mesh.control_plane_of(remote)
-        findings.examine(
-            str(remote), [f"{what} is ignored: only {primary} is read" for what in ignored_in_remote(there)]
-        )
+        lost, copies = ignored_in_remote(there, config_objects(primary.kube) if there else ())
+        findings.examine(str(remote), [f"{what} is ignored: only {primary} is read" for what in lost])
+        if copies:
+            findings.advise(f"{remote} has copies of what {primary} has, which nobody reads: {', '.join(copies)}")
     findings.conclude()
 
 
@@ -71,16 +73,26 @@ def test_configuration_in_a_remote_is_ignored(context: ClaimContext) -> None:
     hint="apply the object in every primary; configuration for one cluster only needs a host that only this cluster "
     "has",
     needs=TWO_PRIMARIES,
+    settings="objects in a namespace of one control plane's clusters only: not compared, unless for a shared Service",
 )
 def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     """A rule in one primary applies only to clients of that cluster, so that answers depend on where a request is
-    sent."""
+    sent. Objects in a namespace that only one control plane's clusters have are somebody's own, unless they are for
+    Services that others have."""
     snapshot = context.snapshot
     found = together(lambda cluster: config_objects(cluster.kube, COMPARED), context.mesh.primaries)
     services = {
         str(facts.cluster): service_hosts((s.namespace, s.name) for s in facts.services) for facts in snapshot.facts
     }
-    seen = compare_primaries({str(c): items for c, items in zip(context.mesh.primaries, found, strict=True)}, services)
+    mesh = context.mesh
+    listed = together(lambda cluster: cluster.kube.list("Namespace"), mesh.clusters)
+    having = {c.name: {n["metadata"]["name"] for n in each} for c, each in zip(mesh.clusters, listed, strict=True)}
+    namespaces = {
+        str(primary): frozenset[str]().union(*(having[c.name] for c in mesh.controlled_by(primary)))
+        for primary in mesh.primaries
+    }
+    objects = {str(c): items for c, items in zip(mesh.primaries, found, strict=True)}
+    seen = compare_primaries(objects, services, namespaces)
     context.evidence.attach("objects", {"compared": seen.compared, "of one cluster only": seen.own})
     findings = Findings("configuration objects")
     findings.examine("all others")  # a mesh without any is configured alike
@@ -95,13 +107,18 @@ def test_primaries_are_configured_alike(context: ClaimContext) -> None:
     promised_by="istio.io, Configuration Validation Webhook",
     hint="istiod down? otherwise delete the validating webhook of a removed revision, or point the default tag at a "
     "live one (istioctl tag set default)",
+    settings="global.configValidation=false: skipped",
 )
 def test_invalid_configuration_is_refused(context: ClaimContext) -> None:
     """A webhook that fails open admits invalid objects; one without a live service admits nothing, not even the
-    repair. So every validation webhook of Istio must point at a live service."""
-    mesh, evidence = context.mesh, context.evidence
+    repair. So every validation webhook of Istio must point at a live service. Skipped where the operator has turned
+    validation off."""
+    evidence = context.evidence
     findings = Findings("config clusters")
-    for cluster, seen in zip(mesh.primaries, together(ConfigAdmission.ask, mesh.primaries), strict=True):
+    unvalidated = {c: why for c in context.mesh.primaries if (why := not_validated(c))}
+    findings.skip({f"{cluster}": why for cluster, why in unvalidated.items()}, "set it to true, as it is by default")
+    asked = [cluster for cluster in context.mesh.primaries if cluster not in unvalidated]
+    for cluster, seen in zip(asked, together(ConfigAdmission.ask, asked), strict=True):
         findings.examine(str(cluster), admission_problems(seen))
         evidence.attach(str(cluster), {"valid": str(seen.good), "invalid": str(seen.bad), "webhooks": seen.targets})
     findings.conclude()

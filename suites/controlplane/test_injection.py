@@ -20,6 +20,7 @@ from meshproof.run.claim_context import ClaimContext
     promised_by="istio.io, Install Primary-Remote: attach cluster2 as a remote cluster",
     hint="does istiod see the remote (DISCOVERY-01)? it needs the right to patch mutatingwebhookconfigurations there",
     needs=REMOTES,
+    settings="as TRUST-01: whose root the caBundle must have",
 )
 def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     """The primary patches its root into the remote's webhook as soon as it can: until then the caBundle is empty,
@@ -27,8 +28,7 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     snapshot = context.snapshot
     findings = Findings("remotes")
     for seen in context.installed.remotes:
-        primary = snapshot.of(snapshot.mesh.control_plane_of(snapshot.mesh.cluster(seen.cluster)))
-        roots = {fingerprint(root) for root in primary.ca_files().roots}
+        roots = {fingerprint(root) for root in snapshot.issuer_of(snapshot.mesh.cluster(seen.cluster)).roots}
         trusted = {fingerprint(c) for b in seen.after.ca_bundles for c in parse_chain(base64.b64decode(b))}
         problems = (
             [] if trusted == roots else [f"afterwards the webhook's caBundle has {trusted or 'no root'}, not {roots}"]
@@ -55,6 +55,7 @@ def test_the_remote_secret_turns_injection_on(context: ClaimContext) -> None:
     promised_by="istio.io, Sidecar injection; Install Multicluster: meshID, clusterName and network",
     hint="refused: is istiod up, and 15017 reachable from the remote? wrong identity: the remote's injectionPath",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="revisions, tags: those of the control plane's istiods",
 )
 def test_fresh_pods_get_the_right_identity(context: ClaimContext) -> None:
     """A pod with another cluster's or network's name gets that one's endpoints, or is rejected by istiod forever."""

@@ -21,6 +21,8 @@ from meshproof.run.claim_context import ClaimContext
     "every istiod replica knows exactly the clusters of the mesh, all synced",
     promised_by="istio.io, Install Multicluster: each control plane watches the API servers of all clusters",
     hint="istioctl remote-clusters; then look at secrets with label istio/multiCluster=true and at istiod's log",
+    settings="replicas, revisions: each istiod is queried; clusters that the topology lacks: a run on existing "
+    "clusters ends before, and names them",
 )
 def test_every_istiod_knows_the_clusters(context: ClaimContext) -> None:
     """A control plane that does not see a cluster gives its clients local endpoints only, and requests still get
@@ -52,6 +54,9 @@ def test_every_istiod_knows_the_clusters(context: ClaimContext) -> None:
     promised_by="istio.io, Deployment models, Network models: across networks only the gateway's address is reachable",
     hint="foreign pod addresses: label istio-system with topology.istio.io/network, and check the east-west gateway's "
     "external address; nothing from the other cluster: see DISCOVERY-01",
+    settings="labels topology.istio.io/network and networking.istio.io/gatewayPort, meshNetworks, host names of "
+    "load balancers: which gateways; zones: weights of a gateway are added; localityLbSetting.distribute "
+    "to some localities only: red",
 )
 def test_endpoints_are_as_expected(context: ClaimContext) -> None:
     """Without a gateway istiod falls back to foreign pod addresses: half of the requests time out, and retries hide it.

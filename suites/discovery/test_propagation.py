@@ -42,14 +42,16 @@ def test_endpoint_changes_propagate(context: ClaimContext) -> None:
     "DISCOVERY-09",
     "a headless service resolves to exactly the pods of all clusters on the client's network",
     promised_by="istio.io, DNS Proxying; ENABLE_MULTICLUSTER_HEADLESS: same-network endpoints in any cluster",
-    hint="is ENABLE_MULTICLUSTER_HEADLESS set to false on istiod? then only pods of the client's own cluster are "
-    "resolved",
+    hint="does the client's pod capture DNS (proxy.istio.io/config of its namespace)? does istiod see the endpoints "
+    "(DISCOVERY-03)?",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="ENABLE_MULTICLUSTER_HEADLESS=false: pods of the own cluster only",
 )
 def test_headless_services_resolve(context: ClaimContext) -> None:
     """Resolved in a fresh pod with DNS capture; otherwise Kubernetes answers, which knows its own cluster only.
 
-    Across networks a headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed.
+    With ENABLE_MULTICLUSTER_HEADLESS=false it must have the pods of the client's own cluster only. Across networks a
+    headless service cannot be reached (istio/istio#38327): such clusters are reported, not failed.
     """
     mesh, snapshot, fresh_pods = context.mesh, context.snapshot, context.fresh_pods
     findings = Findings("clients")

@@ -17,6 +17,7 @@ from meshproof.run.claim_context import ClaimContext
     promised_by="istio.io, Install Multicluster, Enable Endpoint Discovery; chart istio-discovery, reader-clusterrole",
     hint="recreate it: istioctl create-remote-secret --name=CLUSTER --server=URL, one that istiod can dial; rights: "
     "compare ClusterRole istio-reader-clusterrole-istio-system with the chart's",
+    settings="secrets for the own cluster: a note; client certificates instead of tokens: red",
 )
 def test_remote_secrets_work(context: ClaimContext) -> None:
     """An expired token freezes endpoints while istiod still reports synced. Each secret is used as istiod uses it.
@@ -39,8 +40,9 @@ def test_remote_secrets_work(context: ClaimContext) -> None:
     for (primary, other), problems in zip(wanted, together(problems_of, wanted), strict=True):
         findings.examine(f"{other} in {primary}", problems)
     for primary, secrets in found.items():
-        unexpected = [s for s in secrets if s.cluster not in uids or s.cluster == primary.name]
-        for each in unexpected:
+        for each in (secret for secret in secrets if secret.cluster == primary.name):
+            findings.advise(f"{each} in {primary} is for its own cluster, and ignored by istiod")
+        for each in (secret for secret in secrets if secret.cluster not in uids):
             findings.examine(f"{each} in {primary}", [f"{each.cluster} is not another cluster of the mesh"])
         context.evidence.attach(
             str(primary),

@@ -11,7 +11,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
 from meshproof.discovery.cluster_local import KUBERNETES, local_problems, ready_keys
-from meshproof.discovery.endpoints import app_endpoints
+from meshproof.discovery.endpoints import app_endpoints, clusters_behind
 from meshproof.discovery.naming import configured_names, identity_problems, of_remote_secrets
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
@@ -46,6 +46,8 @@ def test_the_service_is_the_same_everywhere(context: ClaimContext) -> None:
     promised_by="istio.io, Install Multicluster: meshID, multiCluster.clusterName and network of each cluster",
     hint="correct the deviating name; proxies and gateways take theirs from the injector, in a remote from "
     "istiodRemote.injectionPath: restart them afterwards",
+    settings="meshNetworks with fromRegistry or gateways: the labels of the namespace and of the Service are "
+    "optional; no meshID: the trust domain is the mesh's name",
 )
 def test_names_agree_everywhere(context: ClaimContext) -> None:
     """By these names istiod decides what an endpoint's address means: with one wrong name half of the requests time
@@ -78,6 +80,7 @@ def test_names_agree_everywhere(context: ClaimContext) -> None:
     promised_by="istio.io, Multi-cluster Traffic Management: serviceSettings.clusterLocal; kubernetes.default.svc and "
     "kube-system are so by default (pilot/pkg/model/cluster_local.go)",
     hint="does meshConfig.serviceSettings make that host global (clusterLocal: false)?",
+    settings="serviceSettings with clusterLocal false for this host: red",
 )
 def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
     """Requests that reach another cluster's API server are refused there at best. Positive control: the same client
@@ -90,7 +93,8 @@ def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
-        return frozenset(e.key for e in seen), ready_keys(own), len(app_endpoints(cluster, pod))
+        shared = {c.name for each in app_endpoints(cluster, pod) for c in clusters_behind(snapshot, each)}
+        return frozenset(e.key for e in seen), ready_keys(own), len(shared)
 
     for cluster, (seen, own, shared) in zip(
         context.mesh.clusters, together(endpoints_in, context.mesh.clusters), strict=True

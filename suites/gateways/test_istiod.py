@@ -31,6 +31,7 @@ from meshproof.run.claim_context import ClaimContext
     "XDS_AUTH must not be false on istiod",
     needs=REMOTES,
     credentials="a token of a service account",
+    settings="XDS_AUTH=false: red",
 )
 def test_15012_requires_a_token(context: ClaimContext) -> None:
     """The whole internet may reach this port. Covers xDS and certificate signing.

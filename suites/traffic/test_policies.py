@@ -74,6 +74,7 @@ def test_identity_policies_are_enforced(context: ClaimContext) -> None:
     promised_by="istio.io, Mutual TLS: auto mutual TLS; Security: Secure naming",
     hint="a DestinationRule with tls.mode DISABLE or SIMPLE for the host, or a PeerAuthentication with DISABLE: "
     "istioctl x describe pod; endpoints without a sidecar",
+    settings="trustDomainAliases: any of the domains",
 )
 def test_requests_use_mutual_tls(context: ClaimContext) -> None:
     """Under PERMISSIVE, Istio's default, plain text is answered as well: no other claim sees the difference."""

@@ -26,6 +26,7 @@ from meshproof.workloads.testbed.names import ALL, service_of
     hint="only large ones fail: path MTU between the clusters (a tunnel that drops 'fragmentation needed'), or a "
     "buffer limit in an EnvoyFilter; another server answers: another route takes the host (TRAFFIC-08)",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="no usable ingress gateway: that part is skipped",
 )
 def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
     """Small requests fit one packet and always work: on a bad path the first large one fails. Sent from each client
@@ -75,6 +76,7 @@ def test_bodies_arrive_unchanged(context: ClaimContext) -> None:
     hint="name the Service's port after its protocol (grpc, tcp) in every cluster alike; TCP across networks needs "
     "mutual TLS, since the gateway finds the service by the server name",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="locality load balancing: none, its Services bring a DestinationRule",
 )
 def test_protocols_work_between_clusters(context: ClaimContext) -> None:
     """A port that one cluster calls http and another tcp works from one side only."""

@@ -19,6 +19,7 @@ from meshproof.traffic.unknown_hosts import refusal_problems, request_each_kind
     promised_by="istio.io, Ingress Gateways: other hosts and paths get HTTP 404",
     hint="a VirtualService or Gateway with host '*' matches what no other does: istioctl proxy-config routes",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="no usable ingress gateway: skipped",
 )
 def test_unknown_hosts_and_paths_are_rejected(context: ClaimContext) -> None:
     """A catch-all route publishes services by accident. One that somebody else set on purpose is a note."""

@@ -31,6 +31,7 @@ from meshproof.workloads.testbed.names import PORT_HTTP, WEIGHTED
     hint="other weights in the proxies: was the VirtualService changed, or does istiod no longer follow (CONTROL-03)? "
     "all from one cluster: DISCOVERY-02; subsets need the pods' labels in every cluster",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="no usable ingress gateway: that part is skipped",
 )
 def test_weighted_routes_hold(context: ClaimContext) -> None:
     """A canary with another weight than configured goes to more users than it should, or to none. Sampled from each
@@ -66,6 +67,7 @@ def test_weighted_routes_hold(context: ClaimContext) -> None:
     hint="without outlierDetection failover never happens while endpoints look healthy: add it to the DestinationRule; "
     "never local: are proxies and endpoints labelled with cluster and network (DISCOVERY-07)?",
     isolation=Isolation.PUSHES_CONFIG,
+    settings="defaultTrafficPolicy with outlierDetection: DestinationRules need none of their own",
 )
 def test_failing_local_endpoints_are_replaced(context: ClaimContext) -> None:
     """Pods that answer with errors stay in the registry: only the errors that clients see can eject them.

@@ -7,7 +7,6 @@ from functools import partial
 
 from meshproof.claims.claim import claim
 from meshproof.claims.findings import Findings
-from meshproof.clients.istio import istiod_debug as istiod
 from meshproof.core.concurrency import together
 from meshproof.mesh.handles import Cluster
 from meshproof.pki.verify import dns_names, subject
@@ -16,7 +15,7 @@ from meshproof.probes.tls import Hello, TlsAnswer, tls_from_pod
 from meshproof.run.claim_context import ClaimContext
 from meshproof.trust.clocks import clock_problems
 from meshproof.trust.istiod_certificates import istiod_targets, serving_problems
-from meshproof.trust.trust_domains import domain_problems
+from meshproof.trust.trust_domains import domain_problems, domains_in_use
 
 
 @claim(
@@ -24,12 +23,11 @@ from meshproof.trust.trust_domains import domain_problems
     "all control planes share one trust domain, or list each other's as aliases",
     promised_by="istio.io, Trust domain migration: trustDomain and trustDomainAliases of the mesh configuration",
     hint="set the same meshConfig.trustDomain everywhere, or name the other in trustDomainAliases of both",
+    settings="trustDomainAliases: different domains that accept each other",
 )
 def test_trust_domains_agree(context: ClaimContext) -> None:
     """Queried from every running istiod: its ConfigMap may differ from what it uses."""
-    replicas = [(facts.cluster, pod) for facts in context.snapshot.facts for pod in facts.istiods]
-    answers = together(lambda item: istiod.trust_domains(item[0].kube, item[1].name), replicas)
-    known = {f"{cluster} {pod.name}": found for (cluster, pod), found in zip(replicas, answers, strict=True)}
+    known = domains_in_use(context.snapshot)
     context.evidence.attach("trust-domains", {who: str(found) for who, found in known.items()})
     findings = Findings("control planes")
     for who, problems in domain_problems(known, context.snapshot.mesh.topology.trust_domain).items():
@@ -63,6 +61,7 @@ def test_clocks_agree(context: ClaimContext) -> None:
     promised_by="istio.io, Plug in CA Certificates; Kubernetes, WebhookClientConfig; pilot/pkg/bootstrap, getDNSNames",
     hint="does that name lead to the right istiod in that cluster? (in a remote: Service and EndpointSlice istiod in "
     "istio-system, made from remotePilotAddress); restart istiod if it still has an old certificate",
+    settings="PILOT_CERT_PROVIDER, own certificates for istiod: must chain to the mesh root",
 )
 def test_istiod_certificates_match_the_dialled_name(context: ClaimContext) -> None:
     """Proxies and API servers verify the name that they dial, in a remote as in a primary. Covers the xDS and the

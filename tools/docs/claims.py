@@ -12,7 +12,10 @@ from meshproof.faults.catalogue import FAULTS
 from meshproof.faults.fault import Fault
 
 DOCUMENT: Final = ROOT / "docs" / "claims.md"
-HEAD: Final = ("| code | claim | applies to | promised by | if it fails | mutants |", "|---|---|---|---|---|---|")
+HEAD: Final = (
+    "| code | claim | applies to | promised by | if it fails | mutants | settings that change it |",
+    "|---|---|---|---|---|---|---|",
+)
 
 
 def current() -> str:
@@ -38,15 +41,13 @@ def render(registry: Registry, faults: Iterable[Fault]) -> str:
         "to prove it; on clusters that meshproof did not create they need `--allow-disruptive`. 🔑 marks claims that",
         "make credentials of the mesh for themselves, good for ten minutes; there they need `--allow-credentials`.",
         "A code leads to the file that proves it; mutants are the faults that must turn it red",
-        "([faults.md](faults.md)). A claim has its code as its address: `claims.md#TRUST-03`.",
+        "([faults.md](faults.md)). The last column has the legal settings of Istio and Kubernetes that change what a",
+        "claim expects or examines, and what becomes of it. A claim has its code as its address: `claims.md#TRUST-03`.",
     ]
     for family in Family:
         if family in by_family:
             lines += ["", f"## {family}", ""]
-            lines += [
-                "| code | claim | applies to | promised by | if it fails | mutants |",
-                "|---|---|---|---|---|---|",
-            ]
+            lines += HEAD
             lines += [_row(each, registry.place_of(each), mutants.get(each.code, ())) for each in by_family[family]]
     return "\n".join(lines) + "\n"
 
@@ -56,7 +57,7 @@ def _row(record: Claim, place: str, mutants: Iterable[str]) -> str:
     mark = (" ⚡" if record.disruptive else "") + (" 🔑" if record.credentials else "")
     file = f"../{place.rpartition('.')[0].replace('.', '/')}.py"
     code = f'[{record.code}]({file}){mark}<a id="{record.code}"></a>'
-    cells = (code, record.sentence, needs, linked(record.promised_by), record.hint, ", ".join(mutants))
+    cells = (code, record.sentence, needs, linked(record.promised_by), record.hint, ", ".join(mutants), record.settings)
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 

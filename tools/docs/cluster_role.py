@@ -12,6 +12,7 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.rbac import (
     FOR_CREDENTIALS,
     FOR_DISRUPTION,
+    FOR_LOCALITIES,
     FOR_PULL_SECRET,
     FOR_SECRETS,
     FOR_UPGRADE_CHECK,
@@ -42,6 +43,11 @@ ROLES: Final[tuple[tuple[str, str, tuple[AccessRule, ...]], ...]] = (
         READ_SECRETS,
         "Without it the claims about CAs, issuers and remote secrets are skipped. It allows reading all secrets.",
         FOR_SECRETS,
+    ),
+    (
+        "meshproof-read-nodes",
+        "Without it priorities of endpoints by locality are not compared with the nodes' regions and zones.",
+        FOR_LOCALITIES,
     ),
     (
         "meshproof-upgrade-check",

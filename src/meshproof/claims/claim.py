@@ -89,7 +89,8 @@ class Claim:
     `isolation` is what may run at the same time, `deadline_s` how long the proof may take then, and `serial` is for a
     proof that must run by itself though it disrupts nothing. `credentials` names the credentials of the mesh the proof
     makes for itself; empty for none. `last` is for what leaves the mesh healthy, but slower: it comes after the others
-    of its suite. `option` is the flag without which the claim does not apply.
+    of its suite. `option` is the flag without which the claim does not apply. `settings` are the legal settings of
+    Istio and Kubernetes that change what is expected or examined, with what becomes of it; empty if none is known.
     """
 
     code: str
@@ -104,6 +105,7 @@ class Claim:
     credentials: str = ""
     last: bool = False
     option: str = ""
+    settings: str = ""
 
     @property
     def concurrent(self) -> bool:
@@ -189,6 +191,7 @@ def claim(
     credentials: str = "",
     last: bool = False,
     option: str = "",
+    settings: str = "",
     registry: Registry = REGISTRY,
 ) -> Callable[[F], F]:
     """Declare that the decorated function proves a claim: registers it and attaches it as `function.__claim__`.
@@ -208,6 +211,7 @@ def claim(
         credentials=credentials,
         last=last,
         option=option,
+        settings=settings,
     )
 
     def declare(function: F) -> F:

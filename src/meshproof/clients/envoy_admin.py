@@ -32,6 +32,8 @@ class Endpoint:
     health: str
     locality: str
     priority: int
+    locality_weight: int = 0
+    """That of all its locality's endpoints together, 0 if Envoy has none."""
 
     @property
     def key(self) -> str:
@@ -98,9 +100,14 @@ def endpoints_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[En
     return parse_endpoints(_dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
 
 
+def destination_rule_of(kube: Kube, namespace: str, pod: str, cluster: str) -> tuple[str, str] | None:
+    """Namespace and name of the DestinationRule that istiod applied to one cluster of the proxy, if there is one."""
+    return parse_destination_rule(_dump(kube, namespace, pod, CLUSTERS, cluster), cluster)
+
+
 def security_of(kube: Kube, namespace: str, pod: str, cluster: str) -> Mapping[str, Security]:
     """How the proxy connects to each endpoint (`address:port`) of one cluster; empty if there are none."""
-    clusters = _dump(kube, namespace, pod, "resource=dynamic_active_clusters", cluster)
+    clusters = _dump(kube, namespace, pod, CLUSTERS, cluster)
     return parse_security(clusters, _dump(kube, namespace, pod, ENDPOINTS, cluster), cluster)
 
 
@@ -179,6 +186,7 @@ def listener_updates(kube: Kube, namespace: str, pod: str) -> Mapping[str, float
 
 
 _DRAINING: Final = ("listener_manager.total_listeners_draining", "listener_manager.total_filter_chains_draining")
+CLUSTERS: Final = "resource=dynamic_active_clusters"
 ENDPOINTS: Final = "include_eds&resource=dynamic_endpoint_configs"
 ROUTES: Final = "resource=dynamic_route_configs"
 
@@ -220,6 +228,21 @@ def parse_endpoints(text: str, cluster: str) -> tuple[Endpoint, ...]:
         for group in assignment.get("endpoints") or []:
             found.extend(_endpoints_of_locality(group))
     return tuple(sorted(found))
+
+
+_RULE: Final = re.compile(r"/namespaces/([^/]+)/destination-rule/([^/]+)$")
+
+
+def parse_destination_rule(text: str, cluster: str) -> tuple[str, str] | None:
+    """From a config dump of clusters: istiod notes it in their metadata (pilot/pkg/networking/util,
+    `AddConfigInfoMetadata`)."""
+    for config in _parse(text, "config_dump").get("configs") or []:
+        found = config.get("cluster") or {}
+        if found.get("name") == cluster:
+            metadata = ((found.get("metadata") or {}).get("filter_metadata") or {}).get("istio") or {}
+            match = _RULE.search(str(metadata.get("config") or ""))
+            return (match[1], match[2]) if match else None
+    return None
 
 
 _MATCHED: Final = "envoy.transport_socket_match"
@@ -268,6 +291,7 @@ def _endpoints_of_locality(group: Json) -> Iterator[Endpoint]:
             health=entry.get("health_status") or "UNKNOWN",
             locality=locality,
             priority=int(group.get("priority") or 0),
+            locality_weight=int(group.get("load_balancing_weight") or 0),
         )
 
 

@@ -37,12 +37,15 @@ class PrimaryComparison:
 
 
 def compare_primaries(
-    objects: Mapping[str, Sequence[Json]], services: Mapping[str, frozenset[str]]
+    objects: Mapping[str, Sequence[Json]],
+    services: Mapping[str, frozenset[str]],
+    namespaces: Mapping[str, frozenset[str]] | None = None,
 ) -> PrimaryComparison:
     """Compare the objects of each primary, by cluster name.
 
     `services` are the hosts (`name.namespace.svc.cluster.local`) of the Services of each cluster of the mesh: an object
-    whose hosts are Services of one cluster only may be in that cluster's control plane only.
+    whose hosts are Services of one cluster only may be in that cluster's control plane only. So may one in a namespace
+    that the clusters of no other primary have (`namespaces`), unless it is for a Service that other clusters have.
     """
     specs = {cluster: {place_of(item): item for item in items if _counts(item)} for cluster, items in objects.items()}
     problems: dict[str, list[str]] = {}
@@ -50,7 +53,8 @@ def compare_primaries(
     places = sorted({place for found in specs.values() for place in found})
     for place in places:
         having = {cluster: found[place] for cluster, found in specs.items() if place in found}
-        if not any(_is_shared(item, services) for item in having.values()):
+        home = _home(place, namespaces or {})
+        if not any(_is_shared(item, services, home) for item in having.values()):
             own.append(place)
         elif found := _differences(having, [cluster for cluster in specs if cluster not in having]):
             problems[place] = found
@@ -87,10 +91,20 @@ def hosts_of(item: Json) -> list[str]:
     return list(spec.get("hosts") or [])
 
 
-def _is_shared(item: Json, services: Mapping[str, frozenset[str]]) -> bool:
-    """Whether it concerns more than one cluster; hosts that are no Services concern all."""
+def _home(place: str, namespaces: Mapping[str, frozenset[str]]) -> str:
+    """The primary whose clusters alone have the namespace of an object; empty if others have it, too."""
+    namespace = place.partition(" ")[2].partition("/")[0]
+    having = [primary for primary, known in namespaces.items() if namespace in known]
+    return having[0] if len(having) == 1 else ""
+
+
+def _is_shared(item: Json, services: Mapping[str, frozenset[str]], home: str) -> bool:
+    """Whether it concerns more than one cluster; hosts that are no Services concern all, unless its namespace is of one
+    control plane only (`home`)."""
     namespace = item["metadata"]["namespace"]
     owners = [_owners(host, namespace, services) for host in hosts_of(item)]
+    if home:
+        return any(set(clusters) - {home} for clusters in owners)
     return not owners or any(len(clusters) != 1 for clusters in owners)
 
 
@@ -104,6 +118,10 @@ def service_hosts(services: Iterable[tuple[str, str]]) -> frozenset[str]:
     return frozenset(names.fqdn(name, namespace) for namespace, name in services)
 
 
-def ignored_in_remote(items: Iterable[Json]) -> list[str]:
-    """Objects in a remote cluster, where no istiod reads them."""
-    return sorted(place_of(item) for item in items if not is_probe(item))
+def ignored_in_remote(items: Iterable[Json], read: Iterable[Json] = ()) -> tuple[list[str], list[str]]:
+    """Objects in a remote cluster, where no istiod reads them: those that its primary does not have alike among what it
+    reads, and copies of what it has, which do no harm."""
+    known = {place_of(item): item.get("spec") or {} for item in read}
+    here = {place_of(item): item.get("spec") or {} for item in items if not is_probe(item)}
+    copies = {place for place, spec in here.items() if place in known and not [*differences(known[place], spec, "")]}
+    return sorted(here.keys() - copies), sorted(copies)

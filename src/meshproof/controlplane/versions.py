@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from meshproof.clients.istio import istiod_debug as istiod
@@ -11,6 +11,12 @@ from meshproof.clients.kubernetes.client import Json
 from meshproof.core.concurrency import together
 from meshproof.core.versions import Version
 from meshproof.mesh.snapshot import Snapshot
+
+RELEASE_LABELS: Final = ("operator.istio.io/version",)
+"""Written by istioctl: the release of Istio."""
+CHART_LABELS: Final = ("app.kubernetes.io/version", "helm.sh/chart")
+"""Written by Helm: the version of a chart and of what it says it installs, which are those of whoever packaged it."""
+ALL_LABELS: Final = (*RELEASE_LABELS, *CHART_LABELS)
 
 BEHIND: Final = 1
 """Minor versions by which a proxy may be behind its istiod, and by which istiods and istioctl may differ.
@@ -22,12 +28,16 @@ plane cannot be ahead of control plane."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versions:
-    """Version texts by name of the component (`cluster1 istiod-x`), and per proxy that of its istiod."""
+    """Version texts by name of the component (`cluster1 istiod-x`), and per proxy that of its istiod.
+
+    `charts` are numbers of charts by CRD that say nothing about Istio's release.
+    """
 
     istiods: Mapping[str, str]
     proxies: Mapping[str, tuple[str, str]]
     crds: Mapping[str, str]
     istioctl: str
+    charts: Mapping[str, str] = field(default_factory=dict)
 
     def problems(self) -> dict[str, list[str]]:
         """By component what is wrong with its version; empty lists are good."""
@@ -68,18 +78,29 @@ def served_crds(crds: Sequence[Json]) -> dict[str, frozenset[str]]:
     }
 
 
-def crd_versions(crds: Sequence[Json]) -> dict[str, str]:
-    """The version that Istio's CRDs carry as a label, where the installer wrote one; each version once."""
+def crd_versions(crds: Sequence[Json], labels: Sequence[str] = ALL_LABELS) -> dict[str, str]:
+    """The version that Istio's CRDs carry in one of these labels, where the installer wrote one; each version once."""
     found: dict[str, str] = {}
     for crd in crds:
-        labels = crd["metadata"].get("labels") or {}
-        text = next((labels[label] for label in _CRD_LABELS if label in labels), "")
+        given = crd["metadata"].get("labels") or {}
+        text = next((given[label] for label in labels if label in given), "")
         if crd["metadata"]["name"].endswith(".istio.io") and text:
             found.setdefault(text.removeprefix("base-"), crd["metadata"]["name"])
     return {name: text for text, name in found.items()}
 
 
-_CRD_LABELS: Final = ("operator.istio.io/version", "app.kubernetes.io/version", "helm.sh/chart")
+def charts_have_releases(istiods: Iterable[tuple[Mapping[str, str], str]]) -> bool:
+    """Whether the numbers of the charts in use are those of Istio's releases, by the labels and the version of each
+    istiod: a chart that somebody packaged again has any number, and so have its CRDs."""
+    found = list(istiods)
+    return bool(found) and all(
+        (own := Version.parse(_chart_number(labels))) is not None and own == Version.parse(version)
+        for labels, version in found
+    )
+
+
+def _chart_number(labels: Mapping[str, str]) -> str:
+    return next((labels[label].rpartition("-")[2] for label in CHART_LABELS if label in labels), "")
 
 
 def crd_problems(served: Mapping[str, frozenset[str]], reference: Mapping[str, frozenset[str]]) -> list[str]:
@@ -107,6 +128,8 @@ def gather(snapshot: Snapshot, istioctl: str) -> tuple[Versions, dict[str, dict[
     reported = together(lambda item: istiod.version(item[0].kube, item[1].name), replicas)
     connected = together(lambda item: istiod.syncz(item[0].kube, item[1].name), replicas)
     crds = together(lambda cluster: cluster.kube.list("CustomResourceDefinition"), clusters)
+    labels = [(pod.labels, text) for (_, pod), text in zip(replicas, reported, strict=True)]
+    judged = ALL_LABELS if charts_have_releases(labels) else RELEASE_LABELS
     versions = Versions(
         istiods={f"{c} {pod.name}": text for (c, pod), text in zip(replicas, reported, strict=True)},
         proxies={
@@ -117,8 +140,13 @@ def gather(snapshot: Snapshot, istioctl: str) -> tuple[Versions, dict[str, dict[
         crds={
             f"{cluster} CRD {name}": text
             for cluster, found in zip(clusters, crds, strict=True)
-            for name, text in crd_versions(found).items()
+            for name, text in crd_versions(found, judged).items()
         },
         istioctl=istioctl,
+        charts={
+            f"{cluster} CRD {name}": text
+            for cluster, found in zip(clusters, crds, strict=True)
+            for name, text in (crd_versions(found).items() - crd_versions(found, judged).items())
+        },
     )
     return versions, {str(c): served_crds(found) for c, found in zip(clusters, crds, strict=True)}

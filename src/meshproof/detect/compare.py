@@ -10,7 +10,13 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.model import INGRESS, ClusterSpec, Role, Topology
 from meshproof.core.progress import Narrator
-from meshproof.detect.infer import FoundCluster, describe_clusters, find_clusters, gateway_candidates
+from meshproof.detect.infer import (
+    FoundCluster,
+    describe_clusters,
+    find_clusters,
+    gateway_candidates,
+    unknown_clusters,
+)
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
 from meshproof.mesh.handles import Cluster, Mesh
@@ -35,11 +41,25 @@ def must_agree(mesh: Mesh, narrator: Narrator) -> None:
 def topology_differences(topology: Topology, found: Sequence[FoundCluster]) -> list[str]:
     """Differences between a topology and the clusters, one line each; `found` is in the order of its clusters."""
     by_context = {each.context: spec for spec, each in zip(topology.clusters, found, strict=True)}
-    return [
+    lines = [
         f"{spec.name} (context {each.context}): {text}"
         for spec, each in zip(topology.clusters, found, strict=True)
         for text in _of_cluster(topology, spec, each, by_context)
     ]
+    return [*_missing(topology, found), *lines]
+
+
+def _missing(topology: Topology, found: Sequence[FoundCluster]) -> Iterator[str]:
+    """Clusters of the mesh that the topology does not have: some istiod reads them."""
+    readers: dict[str, list[str]] = {}
+    for spec, each in zip(topology.clusters, found, strict=True):
+        for secret in unknown_clusters(each, {str(c.name) for c in topology.clusters}, found):
+            readers.setdefault(secret.cluster, []).append(f"secret {secret} of {spec.name}")
+    for cluster, where in readers.items():
+        yield (
+            f"{cluster} is missing in the topology, but belongs to the mesh: istiod reads it ({', '.join(where)}). Add "
+            f"it to the topology file, with its context; or, if it has left the mesh, delete the secret"
+        )
 
 
 def _of_cluster(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from meshproof.core.model import EAST_WEST, INGRESS, GatewayRef, Role
 from meshproof.core.names import SYSTEM_NAMESPACE
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, ClusterReading, Trait, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
-from meshproof.discovery.remote_secrets import LABEL
+from meshproof.discovery.remote_secrets import LABEL, RemoteSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,22 @@ def _of_secrets(reading: ClusterReading, readings: Sequence[ClusterReading]) -> 
 def _same(one: str, other: str) -> bool:
     left, right = urlsplit(one), urlsplit(other)
     return (left.hostname, left.port or 443) == (right.hostname, right.port or 443)
+
+
+def unknown_clusters(each: FoundCluster, names: Set[str], found: Sequence[FoundCluster]) -> list[RemoteSecret]:
+    """Remote secrets of a primary for clusters that are none of `names`.
+
+    Only if it has one for each of the others, and none of theirs is meant: else one of them has a wrong name.
+    """
+    keys = {secret.cluster for secret in each.reading.secrets}
+    if names - keys - {each.name}:
+        return []
+    servers = [other.reading.kube.server for other in found]
+    return [
+        secret
+        for secret in each.reading.secrets
+        if secret.cluster not in names and not any(secret.server and _same(secret.server, one) for one in servers)
+    ]
 
 
 def _controllers(

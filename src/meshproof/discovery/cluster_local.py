@@ -16,10 +16,11 @@ def ready_keys(endpoints: tuple[EndpointFacts, ...]) -> frozenset[str]:
 def local_problems(seen: frozenset[str], own: frozenset[str], shared: int, clusters: int) -> list[str]:
     """How the client's endpoints of the cluster-local host (`seen`) differ from its cluster's `own`.
 
-    `shared` is the positive control: its number of endpoints of a service that all `clusters` have.
+    `shared` is the positive control: how many of the `clusters` that have a service its endpoints lead to.
     """
     problems = [f"has endpoint {key}, which is not in its own cluster" for key in sorted(seen - own)]
     problems += [f"does not have endpoint {key}" for key in sorted(own - seen)]
     if shared < clusters:
-        problems.append(f"positive control failed: {shared} endpoints of a service that {clusters} clusters have")
+        text = f"it has endpoints in {shared} of {clusters} clusters that have a service"
+        problems.append(f"positive control failed: {text}")
     return problems

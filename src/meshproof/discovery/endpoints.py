@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.envoy_admin import Endpoint
-from meshproof.core import names
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.names import APP_CLUSTER
 from meshproof.core.statistics import expected_shares
@@ -37,18 +38,18 @@ def expected_weights(snapshot: Snapshot, viewer: Cluster, *, unready: bool = Fal
             continue
         gateways = _gateways_to(snapshot, facts)
         behind = facts.app_endpoints if unready and facts.ready_endpoints else facts.ready_endpoints
-        for address in gateways:
-            key = f"{address}:{names.PORT_SERVICES}"
+        for address, port in gateways:
+            key = f"{address}:{port}"
             shared[key] = shared.get(key, 0.0) + len(behind) / len(gateways)
     return {**weights, **{key: weight for key, weight in shared.items() if weight}}
 
 
-def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[str, ...]:
-    return facts.gateway_addresses or tuple(
-        address
+def _gateways_to(snapshot: Snapshot, facts: ClusterFacts) -> tuple[tuple[str, int], ...]:
+    return facts.service_gateways or tuple(
+        gateway
         for other in snapshot.facts
         if other.cluster.network == facts.cluster.network
-        for address in other.gateway_addresses
+        for gateway in other.service_gateways
     )
 
 
@@ -64,7 +65,7 @@ def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoi
     """
     expected = expected_weights(snapshot, viewer)
     waiting = _unready(facts for facts in snapshot.facts if not snapshot.mesh.crosses_network(viewer, facts.cluster))
-    actual = {endpoint.key: endpoint for endpoint in seen if not _is_marked_unready(endpoint, waiting)}
+    actual = _together(endpoint for endpoint in seen if not _is_marked_unready(endpoint, waiting))
     owners = _owners(snapshot)
     problems = [
         f"{facts.cluster} on {facts.cluster.network} has ready pods, but no east-west gateway has an address there"
@@ -82,6 +83,15 @@ def endpoint_problems(snapshot: Snapshot, viewer: Cluster, seen: Iterable[Endpoi
         return problems or ["no cluster has a ready endpoint"]
     wrong = _weight_problems(expected, actual)
     return wrong and _weight_problems(expected_weights(snapshot, viewer, unready=True), actual) and wrong
+
+
+def _together(endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
+    """By address, with the sum of the weights: a gateway is in each locality that has pods behind it."""
+    found: dict[str, Endpoint] = {}
+    for each in endpoints:
+        before = found.get(each.key)
+        found[each.key] = replace(each, weight=each.weight + before.weight) if before else each
+    return found
 
 
 def _weight_problems(expected: Mapping[str, float], actual: Mapping[str, Endpoint]) -> list[str]:
@@ -107,8 +117,8 @@ def _owners(snapshot: Snapshot) -> dict[str, str]:
     owners: dict[str, str] = {}
     for facts in snapshot.facts:
         place = f"{facts.cluster} on {facts.cluster.network}"
-        for address in facts.gateway_addresses:
-            owners[f"{address}:{names.PORT_SERVICES}"] = f"east-west gateway of {place}"
+        for address, port in facts.service_gateways:
+            owners[f"{address}:{port}"] = f"east-west gateway of {place}"
         for endpoint in facts.app_endpoints:
             owners[f"{endpoint.address}:{endpoint.port}"] = f"{'' if endpoint.ready else 'unready '}pod of {place}"
     return owners
@@ -121,7 +131,7 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
         if any((e.address, e.port) == (endpoint.address, endpoint.port) for e in facts.app_endpoints):
             return {facts.cluster: 1}
     for facts in snapshot.facts:
-        if endpoint.address in facts.gateway_addresses and endpoint.port == names.PORT_SERVICES:
+        if (endpoint.address, endpoint.port) in facts.service_gateways:
             return {
                 other.cluster: len(other.ready_endpoints)
                 for other in snapshot.facts
@@ -130,18 +140,66 @@ def clusters_behind(snapshot: Snapshot, endpoint: Endpoint) -> dict[Cluster, int
     raise ClaimFailed(f"endpoint {endpoint} belongs to no cluster of the mesh")
 
 
-def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
-    """The shares in which versions should answer a proxy that has these endpoints, by their weights."""
-    weights: dict[str, int] = {}
+def known_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> frozenset[str]:
+    """The versions that endpoints of any priority lead to."""
     unready = _unready(snapshot.facts)
-    for endpoint in endpoints:
-        if _is_marked_unready(endpoint, unready):
-            continue
-        behind = clusters_behind(snapshot, endpoint)
-        pods = sum(behind.values())
-        for cluster, count in behind.items():
-            version = cluster.spec.app_version
-            weights[version] = weights.get(version, 0) + round(1000 * endpoint.weight * count / pods)
-    if not weights:
+    return frozenset(
+        cluster.spec.app_version
+        for endpoint in endpoints
+        if not _is_marked_unready(endpoint, unready)
+        for cluster in clusters_behind(snapshot, endpoint)
+    )
+
+
+def expected_versions(snapshot: Snapshot, endpoints: Iterable[Endpoint]) -> dict[str, float]:
+    """The shares in which versions should answer a proxy that has these endpoints: by their weights, in the highest
+    priority, as long as enough of its endpoints are ready."""
+    shares: dict[str, float] = {}
+    unready = _unready(snapshot.facts)
+    endpoints = list(endpoints)
+    ready = [endpoint for endpoint in endpoints if not _is_marked_unready(endpoint, unready)]
+    weights = _weights_of_localities(endpoints)
+    loads = priority_loads(
+        Counter(endpoint.priority for endpoint in endpoints), Counter(endpoint.priority for endpoint in ready)
+    )
+    for priority, load in loads.items():
+        group = [endpoint for endpoint in ready if endpoint.priority == priority]
+        total = sum(weights[endpoint] for endpoint in group)
+        for endpoint in group:
+            behind = clusters_behind(snapshot, endpoint)
+            pods = sum(behind.values())
+            for cluster, count in behind.items():
+                version = cluster.spec.app_version
+                shares[version] = shares.get(version, 0.0) + load * weights[endpoint] / total * count / pods
+    if not shares:
         raise ClaimFailed("the proxy has no endpoint for the application")
-    return expected_shares(weights)
+    return expected_shares({version: round(1_000_000 * share) for version, share in shares.items()})
+
+
+OVERPROVISIONED: Final = 1.4
+"""Envoy's default overprovisioning factor: a priority takes all requests while 72% of its endpoints are healthy."""
+
+
+def priority_loads(endpoints: Mapping[int, int], healthy: Mapping[int, int]) -> dict[int, float]:
+    """The share of requests that each priority gets, from the highest on (Envoy, Priority levels)."""
+    health = {p: min(1.0, OVERPROVISIONED * healthy.get(p, 0) / endpoints[p]) for p in sorted(endpoints)}
+    total, left = min(1.0, sum(health.values())), 1.0
+    loads = {}
+    for priority, part in health.items():
+        loads[priority] = min(left, part / total) if total else 0.0
+        left -= loads[priority]
+    return {priority: load for priority, load in loads.items() if load > 0}
+
+
+def _weights_of_localities(endpoints: Sequence[Endpoint]) -> dict[Endpoint, float]:
+    """Each endpoint's part of its locality's weight, which is the sum of theirs unless traffic is distributed by
+    locality (`localityLbSetting.distribute`)."""
+    sums: Counter[tuple[int, str]] = Counter()
+    for each in endpoints:
+        sums[each.priority, each.locality] += each.weight
+    return {
+        each: each.weight
+        * (each.locality_weight or sums[each.priority, each.locality])
+        / sums[each.priority, each.locality]
+        for each in endpoints
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Final
 
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed
@@ -33,15 +34,30 @@ def resolve_headless(
     return captured, resolve_from_pod(viewer.kube, snapshot.of(viewer).outside, canary_fqdn(name))
 
 
+SWITCH: Final = "ENABLE_MULTICLUSTER_HEADLESS"
+
+
+def spans_clusters(snapshot: Snapshot, viewer: Cluster) -> bool:
+    """Whether the istiod of a client's cluster has headless services span clusters, as it does by default."""
+    istiods = snapshot.of(snapshot.mesh.control_plane_of(viewer)).istiods
+    return not any(pod.istiod_env.get(SWITCH, "").lower() in ("false", "f", "0") for pod in istiods)
+
+
 def headless_problems(snapshot: Snapshot, viewer: Cluster, resolved: Iterable[str]) -> list[str]:
     """What is wrong with the addresses of a headless service that has the client pod of every cluster for endpoints."""
     mesh = snapshot.mesh
-    near = {snapshot.of(c).client.address: c for c in mesh.clusters if not mesh.crosses_network(viewer, c)}
+    near = {
+        snapshot.of(c).client.address: c
+        for c in mesh.clusters
+        if c is viewer or (spans_clusters(snapshot, viewer) and not mesh.crosses_network(viewer, c))
+    }
+    spans = spans_clusters(snapshot, viewer)
+    why = "which is not on the client's network" if spans else f"although {SWITCH} is false"
     owners = {snapshot.of(c).client.address: c for c in mesh.clusters}
     addresses = sorted(resolved)
     problems = [f"lacks {address} of {c}" for address, c in near.items() if address not in addresses]
     return problems + [
-        f"has {address} of {owners.get(address, 'an unknown owner')}, which is not on the client's network"
+        f"has {address} of {owners.get(address, 'an unknown owner')}, {why}"
         for address in addresses
         if address not in near
     ]

@@ -41,7 +41,7 @@ def configured_names(snapshot: Snapshot, cluster: Cluster) -> list[ConfiguredNam
             place=f"namespace {names.SYSTEM_NAMESPACE}, label {names.NETWORK_LABEL}",
             what=NETWORK,
             value=str((namespace.get("metadata", {}).get("labels") or {}).get(names.NETWORK_LABEL, "")),
-            required=networks,
+            required=networks and not any(cluster.name in gateway.registries for gateway in facts.declared),
         )
     ]
     if cluster.is_primary:
@@ -77,7 +77,8 @@ def of_injector(config: Json) -> Iterator[ConfiguredName]:
     cluster = (values.get("multiCluster") or {}).get("clusterName") or ""
     yield ConfiguredName(place=f"{place}.multiCluster.clusterName", what=CLUSTER, value=cluster)
     yield ConfiguredName(place=f"{place}.network", what=NETWORK, value=values.get("network") or "")
-    yield ConfiguredName(place=f"{place}.meshID", what=MESH, value=values.get("meshID") or "")
+    # Without it proxies get the trust domain for the mesh's name, which is compared there.
+    yield ConfiguredName(place=f"{place}.meshID", what=MESH, value=values.get("meshID") or "", required=False)
 
 
 def of_injection_path(hook: Webhook) -> Iterator[ConfiguredName]:
@@ -90,11 +91,13 @@ def of_injection_path(hook: Webhook) -> Iterator[ConfiguredName]:
 
 
 def of_remote_secrets(secrets: Iterable[RemoteSecret], clusters: Set[str], own: str) -> dict[str, list[str]]:
-    """Per remote secret of a primary whether its key is the name of another cluster; empty lists are good."""
+    """Per remote secret of a primary whether its key is the name of another cluster; empty lists are good. One for
+    the own cluster is ignored by istiod: secrets are often the same everywhere."""
     others = ", ".join(sorted(clusters - {own}))
     return {
         f"{secret}, key ({CLUSTER})": [] if secret.cluster in clusters - {own} else [f"{secret.cluster}, not {others}"]
         for secret in secrets
+        if secret.cluster != own
     }
 
 
@@ -115,11 +118,13 @@ VIEW: Final = "ISTIO_META_REQUESTED_NETWORK_VIEW"
 
 
 def of_gateway(facts: ClusterFacts) -> Iterator[ConfiguredName]:
-    """The Service's label makes it a gateway into the network; the view keeps its endpoints to that network."""
+    """The Service's label makes it a gateway into the network, unless meshNetworks names gateways; the view keeps its
+    endpoints to that network."""
     if facts.east_west is not None:
         place = f"Service {facts.east_west}, label {names.NETWORK_LABEL}"
         value = facts.east_west.labels.get(names.NETWORK_LABEL, "")
-        yield ConfiguredName(place=place, what=NETWORK, value=value)
+        declared = any(gateway.network == facts.cluster.network for gateway in facts.declared)
+        yield ConfiguredName(place=place, what=NETWORK, value=value, required=not declared)
     for pod in facts.east_west_pods:
         yield ConfiguredName(place=f"{pod}, {VIEW}", what=NETWORK, value=(pod.proxy_env or {}).get(VIEW, ""))
 

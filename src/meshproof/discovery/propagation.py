@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshproof.clients import envoy_admin as envoy
-from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import NotReady
@@ -63,7 +62,7 @@ def expected_keys(snapshot: Snapshot, viewer: Cluster, server: Cluster) -> froze
     """What a proxy in `viewer` should have for the canary's endpoint in `server`: a pod, or gateways of its network."""
     facts = snapshot.of(server)
     if snapshot.mesh.crosses_network(viewer, server):
-        return frozenset(f"{address}:{names.PORT_SERVICES}" for address in facts.gateway_addresses)
+        return frozenset(f"{address}:{port}" for address, port in facts.service_gateways)
     return frozenset({f"{facts.client.address}:{TARGET_PORT}"})
 
 

@@ -105,8 +105,7 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, existing: str) -> None:
         leaf = envoy.identity_of(kube, namespace, pod.name).leaf
         if leaf.not_valid_before_utc + SKEW < begin - timedelta(seconds=5):
             raise ClaimFailed(f"its certificate is older than the pod: valid from {leaf.not_valid_before_utc}")
-        issuer = snapshot.of(primary).ca_files().issuer.subject
-        if leaf.issuer != issuer:
+        if leaf.issuer not in {issuer.subject for issuer in snapshot.issuer_of(primary).issuers}:
             raise ClaimFailed(f"its certificate {subject(leaf)} has the wrong issuer: {leaf.issuer.rfc4514_string()}")
         url = f"http://{names.fqdn(SERVED, namespace)}:{names.APP_PORT}/"
 

@@ -37,10 +37,10 @@ from meshproof.core.names import MANAGED_BY, ROOT_MAP
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.istiod_replicas import ISTIOD_GRACE_S, start_istiod
 from meshproof.install.steps import Build
+from meshproof.mesh.ca_files import SELF_SIGNED, ca_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.mesh.snapshot import ROOT_KEY
-from meshproof.pki.verify import CA_CERT, ROOT_CERT
 
 ISTIOD: Final = "istiod"
 WORKLOADS: Final = "workloads"
@@ -55,8 +55,6 @@ FIRST: Final = ("put", "unkeep", "delete", "scale", "unblock")
 """Undos that precede all restarts."""
 API_SERVER_S: Final = 60.0
 ROOT_S: Final = 60.0
-SELF_SIGNED: Final = "istio-ca-secret"
-"""The Secret with the self-signed CA of an istiod without cacerts."""
 
 
 def bare(thing: Json) -> Json:
@@ -192,12 +190,15 @@ def await_current_root(primary: Cluster, cluster: Cluster) -> None:
 
 
 def _root_of(kube: Kube) -> str:
-    """The root certificate (PEM text) of the CA of a cluster's istiod: plugged in, else self-signed."""
-    for name, key in ((names.CACERTS, ROOT_CERT), (SELF_SIGNED, CA_CERT)):
-        secret = kube.find("Secret", name, names.SYSTEM_NAMESPACE)
-        if secret is not None:
-            return base64.b64decode(secret["data"][key]).decode().strip()
-    raise NotYet(f"neither Secret {names.CACERTS} nor {SELF_SIGNED} exists")
+    """The root certificates (PEM text) of the CA of a cluster's istiod: plugged in, else self-signed, else external,
+    of which istiod publishes the root."""
+    ca, withheld = ca_of(kube)
+    if ca is None:
+        published = _published_root(kube, names.SYSTEM_NAMESPACE).strip()
+        if withheld or not published:
+            raise NotYet(withheld or f"neither Secret {names.CACERTS} nor {SELF_SIGNED} exists, nor {ROOT_MAP}")
+        return published
+    return ca.files[ca.names.root].decode().strip()
 
 
 def _published_root(kube: Kube, namespace: str) -> str:

@@ -27,8 +27,8 @@ def call_services_behind(
         }
     )
     attempts = [
-        Attempt(address=address, port=names.PORT_SERVICES, sni=sni, alpn=(ISTIO_ALPN, "h2", "http/1.1"))
-        for address in snapshot.of(server).gateway_addresses
+        Attempt(address=address, port=port, sni=sni, alpn=(ISTIO_ALPN, "h2", "http/1.1"))
+        for address, port in snapshot.of(server).service_gateways
         for sni in server_names
     ]
     return list(zip(attempts, attempts_from_pod(client.kube, snapshot.of(client).outside, attempts), strict=True))

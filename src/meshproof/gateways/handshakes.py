@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from meshproof.core import names
-from meshproof.core.deadlines import SAMPLES
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, Hello, TlsAnswer, tls_from_pod
@@ -23,7 +21,7 @@ def dialled(snapshot: Snapshot, client: Cluster, server: Cluster) -> tuple[Diall
     """What a client in one cluster dials for the application in another: gateways across networks, else its pods."""
     facts = snapshot.of(server)
     if snapshot.mesh.crosses_network(client, server):
-        return tuple((address, names.PORT_SERVICES) for address in facts.gateway_addresses)
+        return facts.service_gateways
     return tuple((endpoint.address, endpoint.port) for endpoint in facts.ready_endpoints)
 
 
@@ -37,13 +35,13 @@ def handshakes_offering(
     snapshot: Snapshot, client: Cluster, server: Cluster, offers: Sequence[Offer]
 ) -> list[dict[DialledAddress, TlsAnswer]]:
     """The same for each of several offers, all at once."""
-    targets = dialled(snapshot, client, server)
+    return handshakes_with(snapshot, client, dialled(snapshot, client, server), offers)
+
+
+def handshakes_with(
+    snapshot: Snapshot, client: Cluster, targets: Sequence[DialledAddress], offers: Sequence[Offer]
+) -> list[dict[DialledAddress, TlsAnswer]]:
+    """The same with other addresses."""
     hellos = [Hello(address=a, port=p, sni=sni, alpn=alpn) for sni, alpn in offers for a, p in targets]
     answers = iter(tls_from_pod(client.kube, snapshot.of(client).outside, hellos))
     return [{target: next(answers) for target in targets} for _ in offers]
-
-
-def completed_handshakes(snapshot: Snapshot, client: Cluster, server: Cluster) -> int:
-    """How many of `SAMPLES.handshakes` handshakes with each address were completed."""
-    met = handshakes_offering(snapshot, client, server, (MESH_OFFER,) * SAMPLES.handshakes)
-    return sum(answer.completed for answers in met for answer in answers.values())

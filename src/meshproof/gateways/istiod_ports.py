@@ -8,7 +8,7 @@ from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import Webhook
-from meshproof.probes.istiod_api import SERVICES, IstiodReply, call_istiod, review, token_of
+from meshproof.probes.istiod_api import EMPTY_MESSAGE, SERVICES, IstiodReply, call_istiod, review, token_of
 
 NO_TOKEN = "no token"
 BAD_TOKEN = "a made-up token"
@@ -35,7 +35,7 @@ def call_xds_port(snapshot: Snapshot, remote: Cluster, address: str, service: st
         path=SERVICES[service],
         ca=facts.root_maps[names.CLIENT_NAMESPACE],
         headers=headers,
-        empty_message=sends_message,
+        message=EMPTY_MESSAGE if sends_message else None,
     )
 
 

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Iterable
 
 from meshproof.clients.istio.istiod_debug import NetworkGateway
-from meshproof.core import names
+from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 
 
 def real_gateways(snapshot: Snapshot) -> list[NetworkGateway]:
-    """From the Services: one for each address of the gateway of each cluster that others reach by one."""
-    return [
-        NetworkGateway(network=c.network, cluster=c.name, address=address, port=names.PORT_SERVICES)
+    """From Services and mesh configuration: those into the network of each cluster that others reach by one."""
+    found = (
+        gateway
         for c in snapshot.mesh.clusters
         if snapshot.mesh.topology.exposes_services(c.spec)
-        for named in snapshot.of(c).gateway_addresses
-        for address in _resolved(named)
-    ]
+        for gateway in snapshot.of(c).network_gateways
+    )
+    return list(dict.fromkeys(found))
 
 
-def _resolved(address: str) -> list[str]:
-    """istiod resolves host names (clouds give them to load balancers) itself."""
-    try:
-        ipaddress.ip_address(address)
-    except ValueError:
-        return sorted({str(info[4][0]) for info in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)})
-    return [address]
+def unproven_gateways(snapshot: Snapshot) -> list[tuple[Cluster, Cluster, NetworkGateway]]:
+    """Gateways that the topology does not name, each with a client on another network and a cluster behind it."""
+    found: dict[NetworkGateway, tuple[Cluster, Cluster, NetworkGateway]] = {}
+    for client, server in snapshot.mesh.pairs_across_networks:
+        facts = snapshot.of(server)
+        for gateway in facts.network_gateways:
+            if gateway.address not in facts.gateway_addresses:
+                found.setdefault(gateway, (client, server, gateway))
+    return list(found.values())
 
 
 def gateway_problems(known: Iterable[NetworkGateway], wanted: frozenset[NetworkGateway]) -> list[str]:
-    """Which gateways an istiod lacks, and which it should not have."""
-    has = frozenset(known)
+    """Which gateways an istiod lacks, and which it should not have. Those without a port are for HBONE only, and no
+    sidecar's endpoints."""
+    has = frozenset(gateway for gateway in known if gateway.port)
     return [f"does not know {shown(gateway)}" for gateway in sorted(wanted - has)] + [
         f"knows {shown(gateway)}, which does not exist" for gateway in sorted(has - wanted)
     ]
@@ -41,4 +42,5 @@ def gateway_problems(known: Iterable[NetworkGateway], wanted: frozenset[NetworkG
 
 def shown(gateway: NetworkGateway) -> str:
     """One line for findings and evidence."""
-    return f"{gateway.address}:{gateway.port} of {gateway.cluster} into {gateway.network}"
+    owner = gateway.cluster or "the mesh configuration"
+    return f"{gateway.address}:{gateway.port} of {owner} into {gateway.network}"

@@ -7,7 +7,7 @@ from typing import Final
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import ClaimFailed
-from meshproof.gateways.handshakes import mesh_handshakes
+from meshproof.gateways.handshakes import DialledAddress, mesh_handshakes
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import spiffe_ids, subject
@@ -37,11 +37,11 @@ def passthrough_problems(answer: TlsAnswer, prefix: str) -> list[str]:
     return problems
 
 
-def plain_http_replies(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[str, HttpAnswer]:
-    """What 15443 of each address of `server`'s gateway replies to plain HTTP from `client`'s outside pod."""
+def plain_http_replies(snapshot: Snapshot, client: Cluster, server: Cluster) -> dict[DialledAddress, HttpAnswer]:
+    """What each of `server`'s gateways replies to plain HTTP from `client`'s outside pod."""
     return {
-        address: plain_http_from_pod(client.kube, snapshot.of(client).outside, address, names.PORT_SERVICES)
-        for address in snapshot.of(server).gateway_addresses
+        target: plain_http_from_pod(client.kube, snapshot.of(client).outside, *target)
+        for target in snapshot.of(server).service_gateways
     }
 
 

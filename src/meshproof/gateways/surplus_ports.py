@@ -12,6 +12,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.model import ClusterSpec
 from meshproof.gateways.ports import PORT_STATUS, exposed_ports
 from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.mesh.network_gateways import gateway_port
 from meshproof.mesh.objects import ServiceFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import dns_names
@@ -19,7 +20,8 @@ from meshproof.probes.mtls_clients import Attempt, AttemptReply, attempts_from_p
 from meshproof.probes.tcp import TcpAnswer, tcp_from_pod, tcp_from_runner
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, tls_from_runner
 
-ISTIOD_PLAIN: Final = frozenset({15010, 15014, 8080})
+PORT_DEBUG: Final = 8080
+ISTIOD_PLAIN: Final = frozenset({15010, 15014, PORT_DEBUG})
 """istiod's xDS without TLS, its monitoring and its debug port."""
 CROSS_CLUSTER: Final = frozenset({names.PORT_SERVICES, names.PORT_XDS, names.PORT_WEBHOOK})
 """What only an east-west gateway may expose."""
@@ -30,10 +32,17 @@ Seen = tuple[dict[str, list[TcpAnswer]], dict[int, AttemptReply]]
 
 
 def allowed_ports(mesh: Mesh, cluster: Cluster, service: ServiceFacts) -> frozenset[int]:
-    """The ports at which a Service may answer: those that it lists, without surplus ones."""
+    """The ports at which a Service may answer: those that it lists, without surplus ones. One Service may be the
+    gateway for users and for other clusters. Only behind istiod's own Service 8080 is its debug port."""
+    for_clusters, for_users = frozenset[int](), frozenset[int]()
     if service.ref == cluster.spec.east_west:
-        return service.port_numbers & (exposed_ports(mesh, cluster) | {PORT_STATUS})
-    return service.port_numbers - CROSS_CLUSTER - ISTIOD_PLAIN
+        for_clusters = exposed_ports(mesh, cluster) | {PORT_STATUS}
+    elif mesh.topology.exposes_services(cluster.spec) and (port := gateway_port(service, cluster.spec, ())):
+        for_clusters = frozenset({port, PORT_STATUS})
+    if not for_clusters or service.ref == cluster.spec.ingress:
+        debug = PORT_DEBUG if service.selector.get("app") != names.ISTIOD else 0
+        for_users = service.port_numbers - CROSS_CLUSTER - (ISTIOD_PLAIN - {debug})
+    return service.port_numbers & for_clusters | for_users
 
 
 def spec_problems(spec: ClusterSpec, service: ServiceFacts, needed: frozenset[int]) -> list[str]:

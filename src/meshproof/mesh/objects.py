@@ -19,11 +19,14 @@ DISCOVERY: Final = "discovery"
 
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
 
+DISTRIBUTION: Final = "networking.istio.io/traffic-distribution"
+"""Annotation of a Service, for Kubernetes versions without the field."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
     """A pod. `proxy_env` is the literal environment of its `istio-proxy` container; None if it has none. `istiod_env`
-    is that of istiod's container, empty without one.
+    is that of istiod's container, empty without one. `node` is the name of its node.
 
     `revision` is the control plane's: injected pods of Istio 1.31 carry it as an annotation, istiod as a label.
     """
@@ -39,6 +42,7 @@ class PodFacts:
     leaving: bool
     proxy_env: Mapping[str, str] | None
     istiod_env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    node: str = ""
 
     @property
     def has_proxy(self) -> bool:
@@ -66,7 +70,7 @@ class PortFacts:
 class ServiceFacts:
     """A Service. `addresses` are its external IP addresses or host names: of its load balancer,
     and `externalIPs`, as in istiod (kube/conversion.go). Pods with all labels of the `selector` are behind
-    it; without one, none are."""
+    it; without one, none are. `distribution` is its traffic distribution (`PreferClose`), empty without one."""
 
     namespace: str
     name: str
@@ -75,6 +79,7 @@ class ServiceFacts:
     addresses: tuple[str, ...]
     ports: tuple[PortFacts, ...]
     selector: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    distribution: str = ""
 
     @property
     def port_numbers(self) -> frozenset[int]:
@@ -121,6 +126,7 @@ def pod_facts(pod: Json) -> PodFacts:
         leaving="deletionTimestamp" in meta,
         proxy_env=MappingProxyType(_literal_env(proxies[0])) if proxies else None,
         istiod_env=MappingProxyType(_literal_env(istiods[0]) if istiods else {}),
+        node=spec.get("nodeName") or "",
     )
 
 
@@ -140,6 +146,7 @@ def service_facts(service: Json) -> ServiceFacts:
         addresses=tuple(dict.fromkeys(filter(None, (*balanced, *(spec.get("externalIPs") or []))))),
         ports=tuple(_port(port) for port in spec.get("ports") or []),
         selector=MappingProxyType(dict(spec.get("selector") or {})),
+        distribution=spec.get("trafficDistribution") or (meta.get("annotations") or {}).get(DISTRIBUTION, ""),
     )
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from cryptography import x509
-
 from meshproof.clients.envoy_admin import Identity, identity_of
-from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube, label_selector, path_of
+from meshproof.clients.istio import istiod_debug
+from meshproof.clients.istio.istiod_debug import NetworkGateway
+from meshproof.clients.kubernetes.client import Json, Kube, label_selector, path_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, ClaimFailed, NotReady, Unavailable
 from meshproof.core.model import GatewayRef
 from meshproof.core.names import ROOT_MAP
+from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, ca_of, external_ca, external_ca_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
+from meshproof.mesh.network_gateways import DeclaredGateway, gateways_into, is_address, read_declared, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -29,7 +30,6 @@ from meshproof.mesh.objects import (
     pod_facts,
     service_facts,
 )
-from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain
 
 ROOT_KEY: Final = "root-cert.pem"
 """The ConfigMap, and its key, from which the proxies of a namespace get their trusted root."""
@@ -38,40 +38,14 @@ ROOT_KEY: Final = "root-cert.pem"
 NAME_AN_INGRESS: Final = "name an ingress gateway that accepts them in the topology file (docs/attach.md)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class CaFiles:
-    """The decoded files of a secret `cacerts`. `repr` omits them, since one is a private key."""
-
-    files: Mapping[str, bytes]
-
-    def __repr__(self) -> str:
-        return f"CaFiles({', '.join(sorted(self.files))})"
-
-    @property
-    def issuer(self) -> x509.Certificate:
-        return self._certificates(CA_CERT)[0]
-
-    @property
-    def chain(self) -> tuple[x509.Certificate, ...]:
-        return self._certificates(CERT_CHAIN)
-
-    @property
-    def roots(self) -> tuple[x509.Certificate, ...]:
-        return self._certificates(ROOT_CERT)
-
-    def _certificates(self, name: str) -> tuple[x509.Certificate, ...]:
-        try:
-            return parse_chain(self.files.get(name, b""))
-        except ValueError:
-            raise ClaimFailed(f"{name} of secret {names.CACERTS} contains no certificate") from None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
     """The state of one cluster. `root_maps` is the text of `istio-ca-root-cert` per namespace.
 
-    `ca_withheld` is the API server's message if the user may not read the plug-in CA. `ingress_shut` is why the
-    ingress gateway ignores our configuration, if it does.
+    `ca` is the CA in a secret of the cluster; in a remote it is no one's, as far as istiod is concerned. `ca_withheld`
+    is the API server's message if the user may not read it. `ingress_shut` is why the ingress gateway ignores our
+    configuration, if it does; `policies` are the AuthorizationPolicies of a primary. `declared` are the gateways that
+    the mesh configuration names, `resolved` the addresses of gateways that have host names.
     """
 
     cluster: Cluster
@@ -82,6 +56,9 @@ class ClusterFacts:
     root_maps: Mapping[str, str]
     ca_withheld: str = ""
     ingress_shut: str = ""
+    policies: tuple[Json, ...] = ()
+    declared: tuple[DeclaredGateway, ...] = ()
+    resolved: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
         """The live pods of a namespace with all these labels."""
@@ -211,15 +188,30 @@ class ClusterFacts:
             raise Unavailable(what, self.ingress_unusable, NAME_AN_INGRESS)
 
     @property
+    def network_gateways(self) -> tuple[NetworkGateway, ...]:
+        """Every gateway into this cluster's network that istiod must know from its Services or from the mesh
+        configuration; host names are resolved."""
+        return tuple(
+            replace(gateway, address=address)
+            for gateway in gateways_into(self.cluster.spec, self.services, self.declared)
+            for address in self.resolved.get(gateway.address, (gateway.address,))
+        )
+
+    @property
+    def service_gateways(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of the gateways through which other networks reach this cluster's services: its own, and
+        if it has none, those of no cluster (`selectNetworkGateways`). Empty if there are none."""
+        found = self.network_gateways
+        own = [gateway for gateway in found if gateway.cluster] or found
+        return tuple(dict.fromkeys((gateway.address, gateway.port) for gateway in own))
+
+    @property
     def gateway_addresses(self) -> tuple[str, ...]:
-        """External addresses of the east-west gateway; empty if there is none."""
+        """External addresses of the topology's east-west gateway; empty if there is none."""
         return self.east_west.addresses if self.east_west else ()
 
     def ca_files(self) -> CaFiles:
-        """The plug-in CA. Raises `ClaimFailed` if the secret is missing: then istiod uses a self-signed CA.
-
-        Raises `Unavailable` if the user may not read it.
-        """
+        """The CA in a secret. Raises `ClaimFailed` if there is none, and `Unavailable` if the user may not read it."""
         if self.ca_withheld:
             raise Unavailable(
                 f"secret {names.SYSTEM_NAMESPACE}/{names.CACERTS} of {self.cluster}",
@@ -227,7 +219,10 @@ class ClusterFacts:
                 "grant the right to get it (docs/attach.md)",
             )
         if self.ca is None:
-            raise ClaimFailed(f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS}")
+            raise ClaimFailed(
+                f"{self.cluster} has no secret {names.SYSTEM_NAMESPACE}/{names.CACERTS} or {SELF_SIGNED}, and no "
+                f"external CA ({EXTERNAL_CA} of istiod): its next istiod makes a new root"
+            )
         return self.ca
 
 
@@ -242,25 +237,14 @@ class Snapshot:
 
     @classmethod
     def take(cls, mesh: Mesh) -> Snapshot:
-        """Read all clusters at once: six requests per cluster, seven per primary, for any number of pods."""
-        configuring = {mesh.control_plane_of(cluster) for cluster in mesh.clusters if cluster.spec.ingress}
-        policies: dict[str, tuple[Json, ...]] = {}
-
-        def read(cluster: Cluster) -> ClusterFacts:
-            if cluster in configuring:
-                policies[cluster.name] = authorization_policies(cluster.kube)
-            return _read(cluster)
-
-        found = {facts.cluster.name: facts for facts in together(read, mesh.clusters)}
-
-        def with_obstacle(facts: ClusterFacts) -> ClusterFacts:
-            primary = found[mesh.control_plane_of(facts.cluster).name]
-            envs = [pod.istiod_env for pod in primary.istiods]
-            seen = policies.get(primary.cluster.name, ())
-            shut = obstacle(facts.ingress, facts.ingress_pods, envs, seen, primary.cluster.name)
-            return replace(facts, ingress_shut=shut)
-
-        return cls(mesh=mesh, facts=tuple(with_obstacle(facts) for facts in found.values()))
+        """Read all clusters at once: six requests per cluster, eight per primary, for any number of pods."""
+        found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
+        primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
+        looked = [
+            replace(each, ingress_shut=_obstacle(each, primaries[name]), declared=primaries[name].declared)
+            for name, each in found.items()
+        ]
+        return cls(mesh=mesh, facts=tuple(_with_addresses(each, primaries[each.cluster.name]) for each in looked))
 
     def of(self, cluster: Cluster) -> ClusterFacts:
         return next(facts for facts in self.facts if facts.cluster is cluster)
@@ -275,9 +259,23 @@ class Snapshot:
         """The ingress gateways that are not tested, and why."""
         return {f"ingress gateway of {f.cluster}": f.ingress_unusable for f in self.facts if f.ingress_unusable}
 
-    def issuer_of(self, cluster: Cluster) -> CaFiles:
-        """The plug-in CA of the control plane that signs for this cluster's workloads."""
-        return self.of(self.mesh.control_plane_of(cluster)).ca_files()
+    def issuer_of(self, cluster: Cluster) -> MeshCa:
+        """The CA of the control plane that signs for this cluster's workloads: by the switches of its istiod an
+        external one, known by what it issued, else that in its secret."""
+        primary = self.of(self.mesh.control_plane_of(cluster))
+        why = external_ca_of(primary.istiods)
+        if not why:
+            return primary.ca_files()
+        governed = self.mesh.controlled_by(primary.cluster)
+        held = (identity for holder, _, identity in self.identities() if holder in governed)
+        settings = istiod_debug.mesh_config(primary.cluster.kube, primary.istiods[0].name)
+        configured = (str(each.get("pem") or "") for each in settings.get("caCertificates") or [])
+        return external_ca(why, held, primary.root_maps.get(names.SYSTEM_NAMESPACE, ""), configured)
+
+    @property
+    def unused_ca(self) -> Mapping[Cluster, CaFiles]:
+        """Plug-in CAs in clusters without an istiod, which would become theirs if they got one."""
+        return {f.cluster: f.ca_files() for f in self.facts if not f.cluster.is_primary and (f.ca or f.ca_withheld)}
 
     def identities(self) -> tuple[tuple[Cluster, PodFacts, Identity], ...]:
         """Certificate and root in use by every proxy; one `exec` each, once per snapshot.
@@ -291,6 +289,22 @@ class Snapshot:
             self._identities.update({_key(*item): got for item, got in zip(missing, found, strict=True)})
         held = [(cluster, pod, self._identities[_key(cluster, pod)]) for cluster, pod in wanted]
         return tuple((cluster, pod, identity) for cluster, pod, identity in held if identity is not None)
+
+
+def _obstacle(facts: ClusterFacts, primary: ClusterFacts) -> str:
+    envs = [pod.istiod_env for pod in primary.istiods]
+    return obstacle(facts.ingress, facts.ingress_pods, envs, primary.policies, primary.cluster.name)
+
+
+def _with_addresses(facts: ClusterFacts, primary: ClusterFacts) -> ClusterFacts:
+    """With the addresses of gateways that have host names (clouds give them to load balancers), as istiod resolves
+    them."""
+    hosts = {each.address for each in facts.network_gateways if not is_address(each.address)}
+    if not hosts:
+        return facts
+    clients = primary.pods_of(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)
+    resolve = resolver(primary.cluster.kube, next((pod for pod in clients if pod.ready), None))
+    return replace(facts, resolved=MappingProxyType({host: resolve(host) for host in sorted(hosts)}))
 
 
 def _identity(cluster: Cluster, pod: PodFacts) -> Identity | None:
@@ -309,7 +323,7 @@ def _key(cluster: Cluster, pod: PodFacts) -> str:
 
 def _read(cluster: Cluster) -> ClusterFacts:
     kube = cluster.kube
-    ca, withheld = ca_of(kube)
+    ca, withheld = ca_of(kube) if cluster.is_primary else ca_of(kube, (names.CACERTS,))
     return ClusterFacts(
         cluster=cluster,
         pods=tuple(pod_facts(pod) for pod in kube.list("Pod")),
@@ -318,6 +332,8 @@ def _read(cluster: Cluster) -> ClusterFacts:
         ca=ca,
         root_maps=_roots(kube),
         ca_withheld=withheld,
+        declared=read_declared(kube, cluster.spec.revision) if cluster.is_primary else (),
+        policies=authorization_policies(kube) if cluster.is_primary else (),
     )
 
 
@@ -328,20 +344,6 @@ def _endpoints(kube: Kube) -> tuple[EndpointFacts, ...]:
     port = next((p.name for p in service_facts(service).ports if p.number == names.APP_PORT), "")
     slices = kube.list("EndpointSlice", names.APP_NAMESPACE, labels=f"{SERVICE_OF_SLICE}={names.APP_SERVICE}")
     return endpoint_facts(slices, port)
-
-
-def ca_of(kube: Kube) -> tuple[CaFiles | None, str]:
-    """The plug-in CA, or the API server's message if it may not be read."""
-    try:
-        secret = kube.find("Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
-    except ApiError as problem:
-        if problem.status != FORBIDDEN:
-            raise
-        return None, problem.reason
-    if secret is None:
-        return None, ""
-    decoded = {name: base64.b64decode(text) for name, text in (secret.get("data") or {}).items()}
-    return CaFiles(files=MappingProxyType(decoded)), ""
 
 
 def _roots(kube: Kube) -> Mapping[str, str]:

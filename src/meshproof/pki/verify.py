@@ -6,6 +6,7 @@ Checks return problems as texts, so that a claim can report all of them at once;
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -22,6 +23,43 @@ CA_KEY: Final = "ca-key.pem"
 CERT_CHAIN: Final = "cert-chain.pem"
 ROOT_CERT: Final = "root-cert.pem"
 """Keys of the secret `cacerts` (istio.io, "Plug in CA Certificates")."""
+TLS_CERT: Final = "tls.crt"
+TLS_KEY: Final = "tls.key"
+TLS_ROOT: Final = "ca.crt"
+"""Those of a secret of type kubernetes.io/tls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaFileNames:
+    """The files of a CA in one of the forms that istiod reads (pilot/pkg/bootstrap, `detectSigningCABundleAndCRL`).
+
+    `chain` are those whose certificates workloads present above their own.
+    """
+
+    cert: str
+    key: str
+    chain: tuple[str, ...]
+    root: str
+
+    @property
+    def usual(self) -> bool:
+        return self.cert == CA_CERT
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Each file once, in the order of the documentation."""
+        return tuple(dict.fromkeys((self.cert, self.key, *self.chain, self.root)))
+
+
+ISTIO_FILES: Final = CaFileNames(cert=CA_CERT, key=CA_KEY, chain=(CERT_CHAIN,), root=ROOT_CERT)
+TLS_FILES: Final = CaFileNames(cert=TLS_CERT, key=TLS_KEY, chain=(TLS_CERT, TLS_ROOT), root=TLS_ROOT)
+SELF_SIGNED_FILES: Final = CaFileNames(cert=CA_CERT, key=CA_KEY, chain=(CA_CERT,), root=CA_CERT)
+
+
+def ca_file_names(files: Iterable[str]) -> CaFileNames:
+    """The form of a secret `cacerts` with these files: as istiod decides it, by `tls.crt`."""
+    return TLS_FILES if TLS_CERT in files else ISTIO_FILES
+
 
 SMALLEST_RSA_BITS: Final = 2048
 SMALLEST_EC_BITS: Final = 256
@@ -71,33 +109,36 @@ def _extension(cert: x509.Certificate, kind: type[E]) -> E | None:
 # -- verifying --------------------------------------------------------------------------------------------------------
 
 
-def check_ca_bundle(files: Mapping[str, bytes], now: datetime, horizon: timedelta) -> list[str]:
-    """Problems of the decoded data of a secret `cacerts`; all of it must remain valid for at least `horizon`."""
-    problems = [f"{name} is missing" for name in (CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT) if not files.get(name)]
+def check_ca_bundle(
+    files: Mapping[str, bytes], now: datetime, horizon: timedelta, named: CaFileNames | None = None
+) -> list[str]:
+    """Problems of the decoded data of a secret with a CA; all of it must remain valid for at least `horizon`.
+
+    istiod signs with the first certificate of its file. The order of the others does not matter (RFC 8446, 4.4.2).
+    """
+    named = named or ca_file_names(files)
+    problems = [f"{name} is missing" for name in named.all if not files.get(name)]
     if problems:
         return problems
     chains: dict[str, tuple[x509.Certificate, ...]] = {}
-    for name in (CA_CERT, CERT_CHAIN, ROOT_CERT):
+    for name in named.all:
         try:
-            chains[name] = parse_chain(files[name])
+            chains |= {} if name == named.key else {name: parse_chain(files[name])}
         except ValueError as problem:
             problems.append(f"{name} cannot be read: {problem}")
     if problems:
         return problems
-    cert = chains[CA_CERT][0]
-    if len(chains[CA_CERT]) > 1:
+    cert, roots = chains[named.cert][0], chains[named.root]
+    presented = tuple(each for name in named.chain for each in chains[name])
+    problems += _key_problems(files[named.key], cert, named)
+    if cert not in (*presented, *roots):
         problems.append(
-            f"{CA_CERT} holds {len(chains[CA_CERT])} certificates, but istiod signs with the first one only"
-        )
-    problems += _key_problems(files[CA_KEY], cert)
-    if chains[CERT_CHAIN][0] != cert:
-        problems.append(
-            f"{CERT_CHAIN} begins with {subject(chains[CERT_CHAIN][0])}, not with {CA_CERT}: workloads would present "
-            "a chain that does not contain their issuer"
+            f"{' and '.join(named.chain)} lacks {subject(cert)} of {named.cert}: workloads would present a chain "
+            "that does not contain their issuer"
         )
     if not _is_ca(cert):
         problems.append(f"{subject(cert)} is not a CA (basicConstraints CA:TRUE is missing)")
-    return problems + verify_chain(cert, chains[CERT_CHAIN], chains[ROOT_CERT], now, horizon=horizon)
+    return problems + verify_chain(cert, presented, roots, now, horizon=horizon)
 
 
 def verify_chain(
@@ -233,14 +274,15 @@ def _strength_problems(cert: x509.Certificate) -> list[str]:
     return problems
 
 
-def _key_problems(pem: bytes, cert: x509.Certificate) -> list[str]:
+def _key_problems(pem: bytes, cert: x509.Certificate, named: CaFileNames) -> list[str]:
     """Error texts never quote the file: parser errors could."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
         why = "it is encrypted" if isinstance(problem, TypeError) else "it is not a PEM private key"
-        return [f"{CA_KEY} cannot be read: {why}"]
-    return [] if key.public_key() == cert.public_key() else [f"{CA_KEY} does not match {CA_CERT} ({subject(cert)})"]
+        return [f"{named.key} cannot be read: {why}"]
+    matches = key.public_key() == cert.public_key()
+    return [] if matches else [f"{named.key} does not match {named.cert} ({subject(cert)})"]
 
 
 # -- requirements for workload certificates ---------------------------------------------------------------------------

@@ -31,6 +31,10 @@ AUDIENCE: Final = "istio-ca"
 TOKEN_LIFE_S: Final = 600
 """The minimum that Kubernetes allows."""
 
+Message = tuple[bytes, str, bytes]
+"""A gRPC message with its prefix, in three parts: a text whose lines end in newlines, and what is around it."""
+EMPTY_MESSAGE: Final[Message] = (bytes(5), "", b"")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IstiodReply:
@@ -90,12 +94,12 @@ def call_istiod(
     ca: str,
     headers: Mapping[str, str],
     body: Json | None = None,
-    empty_message: bool = False,
+    message: Message | None = None,
     timeout_s: float = DEADLINES.call_s,
 ) -> IstiodReply:
     """POST to `https://host:port/path` at the address `target`, trusting only `ca`, and verify the server name.
 
-    Without a body it is a gRPC call, with an empty message or without one.
+    Without a body it is a gRPC call, with a message or without one.
     """
     kind = "application/json" if body is not None else "application/grpc"
     wanted = {"content-type": kind, "te": "trailers", "expect": "", **headers}
@@ -106,11 +110,14 @@ def call_istiod(
     files |= {"body": json.dumps(body)} if body is not None else {}
     argv = ["curl", "-s", "-S", "--http2", "--max-time", f"{timeout_s:g}", "--cacert", "ca", "-K", "headers"]
     argv += ["--connect-to", f"{host}:{port}:{bracketed(target[0])}:{target[1]}", "-X", "POST"]
-    argv += ["--data-binary", "@body"] if body is not None or empty_message else []
+    argv += ["--data-binary", "@body"] if body is not None or message is not None else []
     # The gRPC status is in the trailers, which only `-D` writes.
     command = shlex.join([*argv, "-D", "head", "-o", "answer", f"https://{host}:{port}{path}"])
-    if empty_message:
-        command = f"printf '\\000\\000\\000\\000\\000' >body; {command}"
+    if message is not None:
+        before, text, after = message
+        files |= {"text": text} if text else {}
+        middle = "cat text; " if text else ""
+        command = f"{{ printf '{_octal(before)}'; {middle}printf '{_octal(after)}'; }} >body; {command}"
     done, head, answer = run(
         kube,
         pod,
@@ -121,6 +128,11 @@ def call_istiod(
         files=files,
     )
     return parse_call(done, head.text, answer.text, f"{path} from {pod} on {kube.name}")
+
+
+def _octal(data: bytes) -> str:
+    """As `printf` of every shell reads it: standard input has lines of text only."""
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 _STATUS: Final = re.compile(r"^HTTP/\S+ (\d{3})", re.MULTILINE)

@@ -13,16 +13,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from meshproof.clients.kubernetes.client import Kube
 from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import Broken, ClaimFailed
+from meshproof.core.errors import ClaimFailed
+from meshproof.mesh.ca_files import CaFiles
 from meshproof.mesh.objects import PodFacts
-from meshproof.mesh.snapshot import CaFiles
-from meshproof.pki.issue import Authority, make_root, make_workload
-from meshproof.pki.verify import CA_KEY
+from meshproof.pki.issue import Authority, SigningKey, make_root, make_workload
 from meshproof.probes.pod_script import STDIN_FILES as STDIN_FILES
 from meshproof.probes.pod_script import s_client
 from meshproof.probes.pod_script import stdin_of as stdin_of
@@ -53,16 +51,16 @@ class Credentials:
 
 
 def authority_of(ca: CaFiles) -> Authority:
-    """The plug-in CA for signing. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
+    """The CA for signing. Raises `ClaimFailed` if its key cannot be read, without quoting it."""
+    what = f"{ca.names.key} of secret {ca.secret}"
     try:
-        key = serialization.load_pem_private_key(ca.files.get(CA_KEY, b""), password=None)
+        key = serialization.load_pem_private_key(ca.files.get(ca.names.key, b""), password=None)
     except (ValueError, TypeError):
-        raise ClaimFailed(f"{CA_KEY} of secret {names.CACERTS} cannot be read") from None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise Broken(
-            f"{CA_KEY} of secret {names.CACERTS}", "it is not an RSA key", "only RSA keys are supported by this probe"
-        )
-    return Authority(cert=ca.issuer, key=key, above=tuple(cert for cert in ca.chain if cert != ca.issuer))
+        raise ClaimFailed(f"{what} cannot be read") from None
+    if not isinstance(key, SigningKey):
+        raise ClaimFailed(f"{what} is neither an RSA nor an EC key: proxies accept no certificate that it signs")
+    above = dict.fromkeys(cert for cert in ca.chain if cert != ca.issuer)
+    return Authority(cert=ca.issuer, key=key, above=tuple(above))
 
 
 def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
@@ -74,16 +72,26 @@ def callers(ca: CaFiles, trust_domain: str) -> Mapping[str, Credentials | None]:
     key = foreign_root.key  # shared by all certificates, since generating keys takes time
     long_ago = datetime.now(UTC) - timedelta(days=2)
     return {
-        PROPER: _credentials(make_workload(proper, who, life=LIFE, key=key)),
-        WRONG_ROOT: _credentials(make_workload(foreign_root, who, life=LIFE, key=key)),
-        EXPIRED: _credentials(make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
-        OTHER_DOMAIN: _credentials(make_workload(proper, elsewhere, life=LIFE, key=key)),
+        PROPER: credentials_of(*make_workload(proper, who, life=LIFE, key=key)),
+        WRONG_ROOT: credentials_of(*make_workload(foreign_root, who, life=LIFE, key=key)),
+        EXPIRED: credentials_of(*make_workload(proper, who, life=LIFE, now=long_ago, key=key)),
+        OTHER_DOMAIN: credentials_of(*make_workload(proper, elsewhere, life=LIFE, key=key)),
         NOBODY: None,
     }
 
 
-def _credentials(made: tuple[bytes, bytes]) -> Credentials:
-    chain, key = made
+def callers_without_key(proper: Credentials, spiffe_id: str) -> Mapping[str, Credentials | None]:
+    """The same without the CA's key: `proper` was issued by the mesh, and what only its CA could sign is missing."""
+    foreign_root = make_root(common_name="Another Root CA")
+    return {
+        PROPER: proper,
+        WRONG_ROOT: credentials_of(*make_workload(foreign_root, spiffe_id, life=LIFE, key=foreign_root.key)),
+        NOBODY: None,
+    }
+
+
+def credentials_of(chain: bytes, key: bytes) -> Credentials:
+    """From PEM, the leaf first."""
     first, end, rest = chain.decode().partition("-----END CERTIFICATE-----\n")
     return Credentials(leaf=first + end, above=rest, key=key.decode())
 

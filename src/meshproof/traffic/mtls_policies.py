@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshproof.clients.envoy_admin import Security
-from meshproof.core import names
 from meshproof.core.deadlines import DEADLINES
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
@@ -18,7 +17,7 @@ def plain_problems(snapshot: Snapshot, test_bed: TestBed, client: Cluster, serve
     """What is wrong with replies to a pod outside the mesh, where it can reach the server, and to a mesh client."""
     pod, facts = test_bed.addresses[server.name], snapshot.of(client)
     crosses = snapshot.mesh.crosses_network(client, server)
-    refusing = [f"{a}:{names.PORT_SERVICES}" for a in snapshot.of(server).gateway_addresses] if crosses else []
+    refusing = [f"{a}:{port}" for a, port in snapshot.of(server).service_gateways] if crosses else []
     refusing += [] if crosses else [f"{pod}:{LISTEN_HTTP}"]
     serving = [] if crosses else [f"{pod}:{LISTEN_OPEN}"]
     calls = [HttpCall(url=f"http://{target}/") for target in (*refusing, *serving)]

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass
 
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.findings import Findings
@@ -15,19 +15,38 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.deadlines import SAMPLES
-from meshproof.core.errors import Broken, NotReady
+from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.statistics import test_shares
 from meshproof.core.waiting import NotYet, eventually
-from meshproof.discovery.endpoints import expected_versions
+from meshproof.discovery.endpoints import app_endpoints, expected_versions, known_versions
 from meshproof.load.generator import DEFAULT, LoadTarget
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod, http_from_runner
+from meshproof.traffic.priorities import Preference, preference
 
-Sample = tuple[dict[str, float], list[HttpAnswer]]
-"""The expected share of each version, and the answers."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """The versions that a proxy's endpoints lead to, the expected share of each, why these, and the answers."""
+
+    known: frozenset[str]
+    expected: Mapping[str, float]
+    preference: Preference
+    answers: Sequence[HttpAnswer]
+
+
+def sample_of(snapshot: Snapshot, cluster: Cluster, pod: PodFacts, request: Callable[[], list[HttpAnswer]]) -> Sample:
+    """Read what the proxy of `pod` should do with requests to the application, then make them."""
+    endpoints = app_endpoints(cluster, pod)
+    return Sample(
+        known=known_versions(snapshot, endpoints),
+        expected=expected_versions(snapshot, endpoints),
+        preference=preference(snapshot, cluster, pod, endpoints),
+        answers=request(),
+    )
 
 
 def share_problems(answers: Sequence[HttpAnswer], expected: Mapping[str, float]) -> list[str]:
@@ -53,15 +72,28 @@ def judge_shares(
     findings: Findings,
     evidence: Evidence,
 ) -> None:
-    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must have an
-    expected share."""
+    """Take a sample in each of these clusters and judge each by itself; every version of the mesh must be known, and
+    those of the highest priority must answer, in their shares."""
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
-    for cluster, (expected, answers) in zip(clusters, together(sample, clusters), strict=True):
-        silent = sorted(versions - expected.keys())
+    for cluster, taken in zip(clusters, together(sample, clusters), strict=True):
+        silent = sorted(versions - taken.known)
         problems = [f"its proxy has no endpoint of version {', '.join(silent)}"] if silent else []
-        findings.examine(f"from {cluster}", problems + share_problems(answers, expected))
+        problems += [*taken.preference.problems, *share_problems(taken.answers, taken.expected)]
+        findings.examine(f"from {cluster}", problems)
+        shares = ", ".join(f"{version} {share:.1%}" for version, share in sorted(taken.expected.items()))
+        if idle := sorted(taken.known - taken.expected.keys()):
+            findings.advise(
+                f"from {cluster}: requests go to {shares}; {', '.join(idle)} has a lower priority "
+                f"({taken.preference.why})"
+            )
         evidence.attach(
-            f"from-{cluster}", {"counts": count_summary(answers), "answers": [asdict(answer) for answer in answers]}
+            f"from-{cluster}",
+            {
+                "counts": count_summary(taken.answers),
+                "expected": shares,
+                "because": taken.preference.why,
+                "answers": [asdict(answer) for answer in taken.answers],
+            },
         )
     findings.conclude()
 
@@ -74,8 +106,9 @@ def uneven(mesh: Mesh, target: LoadTarget = DEFAULT) -> dict[str, list[str]]:
     def judge(item: tuple[Cluster, bool]) -> list[str]:
         cluster, through_ingress = item
         facts = snapshot.of(cluster)
-        expected = expected_versions(snapshot, _endpoints(cluster, _pod(snapshot, item), target))
-        silent = [f"no endpoint of version {version}" for version in sorted(versions - expected.keys())]
+        endpoints = _endpoints(cluster, _pod(snapshot, item), target)
+        expected, known = expected_versions(snapshot, endpoints), known_versions(snapshot, endpoints)
+        silent = [f"no endpoint of version {version}" for version in sorted(versions - known)]
         if through_ingress:
             answers = http_from_runner(facts.ingress_address, SAMPLES.shares, host=target.host)
         else:
@@ -89,7 +122,8 @@ def uneven(mesh: Mesh, target: LoadTarget = DEFAULT) -> dict[str, list[str]]:
 def all_answer(mesh: Mesh, snapshot: Snapshot, target: LoadTarget, *, timeout_s: float) -> list[str]:
     """Wait until every source is answered by every cluster: an ejected endpoint serves again when its time is over.
 
-    Returns what is wrong if that does not come in time; nothing is good.
+    Where configuration has a source prefer some clusters, these must answer. Returns what is wrong if that does not
+    come in time; nothing is good.
     """
     versions = {cluster.spec.app_version for cluster in mesh.clusters}
 
@@ -100,6 +134,18 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: LoadTarget, *, timeout_s:
             return http_from_runner(facts.ingress_address, SAMPLES.spread, host=target.host, timeout_s=2.0)
         return http_from_pod(cluster.kube, facts.client, target.url, SAMPLES.spread, timeout_s=2.0)
 
+    def preferred(place: tuple[Cluster, bool]) -> Set[str]:
+        """The versions of the highest priority, once the source knows all of them."""
+        endpoints = _endpoints(place[0], _pod(snapshot, place), target)
+        try:
+            return (
+                expected_versions(snapshot, endpoints).keys()
+                if known_versions(snapshot, endpoints) == versions
+                else set()
+            )
+        except ClaimFailed:  # endpoints of nobody, which may still go
+            return set()
+
     def check() -> None:
         places = _places(snapshot)
         try:
@@ -108,7 +154,7 @@ def all_answer(mesh: Mesh, snapshot: Snapshot, target: LoadTarget, *, timeout_s:
             raise NotYet(str(problem)) from None
         for place, answers in zip(places, found, strict=True):
             outcomes = {answer.outcome for answer in answers}
-            if outcomes != versions:
+            if outcomes != versions and outcomes != preferred(place):
                 raise NotYet(f"{_name(place, target)}: {', '.join(sorted(outcomes))}")
 
     try:

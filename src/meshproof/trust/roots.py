@@ -12,10 +12,14 @@ from meshproof.pki.verify import fingerprint, parse_chain
 
 
 def roots_by_place(snapshot: Snapshot) -> dict[str, frozenset[str]]:
-    """SHA-256 fingerprints of the roots in every cacerts, in every namespace with proxies, and in every live proxy."""
+    """SHA-256 fingerprints of the roots in every CA, in every namespace with proxies, and in every live proxy."""
     found: dict[str, frozenset[str]] = {}
+    for primary in snapshot.mesh.primaries:
+        ca = snapshot.issuer_of(primary)
+        found[f"{primary} {ca.form}"] = _prints(ca.roots)
+    for remote, unused in snapshot.unused_ca.items():
+        found[f"{remote} {unused.form}"] = _prints(unused.roots)
     for facts in snapshot.facts:
-        found[f"{facts.cluster} istio-system/cacerts"] = _prints(facts.ca_files().roots)
         for namespace in sorted({pod.namespace for pod in facts.proxies}):
             text = facts.root_maps.get(namespace, "")
             found[f"{facts.cluster} {namespace}/{ROOT_MAP}"] = _prints(parse_chain(text)) if text else frozenset()

@@ -90,6 +90,11 @@ def trust_domains(kube: Kube, pod: str) -> TrustDomains:
     return parse_trust_domains(debug(kube, pod, "mesh"))
 
 
+def mesh_config(kube: Kube, pod: str) -> dict[str, Any]:
+    """The mesh configuration that this replica uses now."""
+    return parse_mesh_config(debug(kube, pod, "mesh"))
+
+
 def clusterz(kube: Kube, pod: str) -> tuple[KnownCluster, ...]:
     """The clusters that this replica reads, including its own."""
     return parse_clusterz(debug(kube, pod, "clusterz"))
@@ -159,7 +164,16 @@ def parse_networkz(text: str) -> tuple[NetworkGateway, ...]:
 
 
 def parse_trust_domains(text: str) -> TrustDomains:
-    """From `/debug/mesh`, or from the text `mesh` of the ConfigMap `istio`: JSON is YAML."""
+    """From `/debug/mesh`, or from the text `mesh` of the ConfigMap `istio`."""
+    parsed = parse_mesh_config(text)
+    return TrustDomains(
+        own=str(parsed.get("trustDomain") or ""),
+        aliases=frozenset(str(alias) for alias in parsed.get("trustDomainAliases") or []),
+    )
+
+
+def parse_mesh_config(text: str) -> dict[str, Any]:
+    """From the same sources: JSON is YAML."""
     try:
         parsed = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -168,10 +182,7 @@ def parse_trust_domains(text: str) -> TrustDomains:
         raise Broken(
             "mesh configuration", f"not a mapping: {text[:200]!r}", "check that this version of Istio is supported"
         )
-    return TrustDomains(
-        own=str(parsed.get("trustDomain") or ""),
-        aliases=frozenset(str(alias) for alias in parsed.get("trustDomainAliases") or []),
-    )
+    return parsed
 
 
 def _entries(text: str, what: str) -> list[dict[str, Any]]:

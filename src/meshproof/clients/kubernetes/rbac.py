@@ -91,6 +91,8 @@ FOR_INSTALLING: Final = (AccessRule(group="*", resources=("*",), verbs=("*",)),)
 
 FOR_SECRETS: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "list")),)
 """To read `cacerts` and remote secrets: without this right the claims about them, and about issuers, are skipped."""
+FOR_LOCALITIES: Final = (AccessRule(group="", resources=("nodes",), verbs=("list",)),)
+"""To compare priorities by locality with the nodes' regions and zones: without it they are taken as they are."""
 FOR_PULL_SECRET: Final = (AccessRule(group="", resources=("secrets",), verbs=("get", "create", "patch")),)
 """For `--image-pull-secret`, which is copied into probe namespaces."""
 FOR_CREDENTIALS: Final = (AccessRule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)

@@ -12,7 +12,8 @@ from meshproof.core.names import ROOT_MAP
 from meshproof.faults.catalogue.common import ACROSS, edit_mesh_config
 from meshproof.faults.editor import JournalledEditor
 from meshproof.faults.fault import Fault, stays
-from meshproof.faults.undo import ISTIOD, SELF_SIGNED, WORKLOADS
+from meshproof.faults.undo import ISTIOD, WORKLOADS
+from meshproof.mesh.ca_files import SELF_SIGNED
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import ROOT_KEY
 from meshproof.pki import issue as pki

@@ -14,10 +14,10 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Unavailable
 from meshproof.discovery.remote_secrets import RemoteSecret, remote_secrets
+from meshproof.mesh.ca_files import CaFiles, ca_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import live_services
-from meshproof.mesh.snapshot import CaFiles, ca_of
-from meshproof.pki.verify import CA_CERT, CERT_CHAIN, ROOT_CERT, parse_chain, subject
+from meshproof.pki.verify import parse_chain, subject
 from meshproof.upgrade.precheck.facts import (
     ClusterSeen,
     Crd,
@@ -260,13 +260,13 @@ def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
     """Credentials of one cluster that expire: certificates in cacerts, tokens in remote secrets."""
     ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.kube), None)
     if ca is not None:
-        for key in (CA_CERT, CERT_CHAIN, ROOT_CERT):
+        for key in (name for name in ca.names.all if name != ca.names.key):
             try:
                 chain = parse_chain(ca.files.get(key, b""))
             except ValueError:
                 continue  # TRUST-01 reports it
             for certificate in chain:
-                what = f"{subject(certificate)} in {key} of secret {names.CACERTS}"
+                what = f"{subject(certificate)} in {key} of secret {ca.secret}"
                 yield ExpiringCredential(what=what, ends=certificate.not_valid_after_utc)
     if reading.cluster.is_primary:
         for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):

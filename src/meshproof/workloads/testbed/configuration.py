@@ -12,6 +12,7 @@ from meshproof.mesh.gateways import opened_at_ingress
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.app import ECHO_PATH
 from meshproof.workloads.testbed.names import (
+    ALL,
     APP,
     CLUSTER_LABEL,
     FAILOVER,
@@ -49,6 +50,7 @@ def configuration(mesh: Mesh, namespace: str, opening: Sequence[Json]) -> tuple[
     return (
         *opening,
         *_weights(mesh, namespace, gateways),
+        _spread(namespace),
         _failover(namespace),
         _mutual_tls(namespace),
         *_guards(mesh, namespace),
@@ -80,6 +82,12 @@ def weights(mesh: Mesh) -> dict[str, int]:
     first, *others = (str(cluster) for cluster in mesh.clusters)
     share, rest = divmod(100 - FIRST_WEIGHT, len(others)) if others else (0, 0)
     return {first: FIRST_WEIGHT} | {name: share + (index < rest) for index, name in enumerate(others)}
+
+
+def _spread(namespace: str) -> Json:
+    """No locality first, whatever a mesh-wide DestinationRule with outlier detection would give this service."""
+    policy = {"loadBalancer": {"simple": "ROUND_ROBIN", "localityLbSetting": {"enabled": False}}}
+    return istio("DestinationRule", ALL, namespace, {"host": names.fqdn(ALL, namespace), "trafficPolicy": policy})
 
 
 def _failover(namespace: str) -> Json:

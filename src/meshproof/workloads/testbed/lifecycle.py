@@ -38,6 +38,7 @@ from meshproof.workloads.testbed.names import (
     PORT_TCP,
     PREFIX,
     SHARED,
+    path_service_of,
     service_of,
 )
 
@@ -130,7 +131,11 @@ def fresh_pods(mesh: Mesh) -> Iterator[FreshPods]:
 
 def _services(mesh: Mesh, namespace: str) -> list[tuple[Cluster, Json]]:
     services = [_service(name, namespace, {"app": APP}) for name in SHARED]
-    services += [_service(service_of(c), namespace, {"app": APP, CLUSTER_LABEL: c.name}) for c in mesh.clusters]
+    services += [
+        _service(name_of(c), namespace, {"app": APP, CLUSTER_LABEL: c.name})
+        for c in mesh.clusters
+        for name_of in (service_of, path_service_of)
+    ]
     return [(cluster, service) for cluster in mesh.clusters for service in services]
 
 

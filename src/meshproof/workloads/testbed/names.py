@@ -34,3 +34,8 @@ FIRST_WEIGHT: Final = 80
 def service_of(cluster: Cluster) -> str:
     """The service with one endpoint, the probe of that cluster."""
     return f"{APP}-{cluster.name}"
+
+
+def path_service_of(cluster: Cluster) -> str:
+    """A second one of that kind, for the requests that are counted on their path: no other claim uses it."""
+    return f"path-{cluster.name}"
