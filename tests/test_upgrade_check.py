@@ -595,12 +595,6 @@ def test_rules_are_judged_where_claims_cannot_be_run(
     printed = capsys.readouterr().out
     assert printed.startswith("NO-GO: ")
     assert "NOT KNOWN CLAIM  all claims\n  seen        they could not run: the suites: images: none\n" in printed
-    monkeypatch.setattr(command, "ROOT", tmp_path)
-    assert cli.main(ask) == 4
-    assert (
-        "this is an installed package\n  repair      run it in a checkout, or use --no-claims"
-        in capsys.readouterr().out
-    )
 
 
 def test_claims_are_run_as_a_user_would(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
