@@ -146,13 +146,13 @@ CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    "existing client pods; when a mesh is installed Istio's proxyv2)",
+    "existing client pods, else the mesh's own proxy image if it has them; when a mesh is installed Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    "exist; when a mesh is installed Istio's proxyv2)",
+    "exist, else the mesh's own proxy image; when a mesh is installed Istio's proxyv2)",
 )
 ISTIO_VALUES: Final = Option(
     flag="--istio-values",
