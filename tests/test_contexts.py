@@ -160,7 +160,7 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"context": ["east"]}, "--context=east: the cluster's name is missing"),
+        ({"context": ["=east"]}, "--context==east: the cluster's name is missing"),
         ({"context": ["cluster1="]}, "--context=cluster1=: the cluster's name is missing"),
         ({"context": ["east=a"]}, "--context=east=a: the topology has no cluster east\n  repair: use one of cluster1"),
         ({"cluster1_context": ""}, "--cluster1-context=: the context is empty"),

@@ -97,7 +97,8 @@ def run_claims(
             raise BadInput("the suites", *(wrong or ("the run could not begin", see)))
         tail = "".join(f"\n    {line}" for line in printed.strip().splitlines()[-12:])
         raise Broken("the suites", f"exit code {code} and no verdict{':' if tail else ''}{tail}", see)
-    rows = _rows(report_dir / FILE_NAME)
+    document = yaml.safe_load((report_dir / FILE_NAME).read_text())
+    rows = _rows(document)
     unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, {see}"
     return SuiteRun(
         results={claim: Result(row["result"]) for claim, row in rows.items()},
@@ -105,6 +106,7 @@ def run_claims(
         seconds=seconds,
         reasons={claim: str(row["reason"]) for claim, row in rows.items() if row.get("reason")},
         unfinished=unfinished,
+        outcome=str(document.get("outcome", "")),
     )
 
 
@@ -134,8 +136,8 @@ def wrong_input(printed: str) -> tuple[str, str] | None:
     return "\n".join(reason), ""
 
 
-def _rows(verdict: Path) -> dict[str, dict[str, Any]]:
-    document = yaml.safe_load(verdict.read_text())
+def _rows(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The verdict's rows by claim."""
     return {code: row for topology in document["topologies"].values() for code, row in topology["claims"].items()}
 
 
@@ -158,7 +160,7 @@ class SuiteRun:
     """The results of one run of the suites: result and failure text by claim, and how long it took, in seconds.
 
     `reasons` are the reasons in one line, as the verdict has them; `unfinished` is why the run did not finish, if
-    it did not.
+    it did not; `outcome` is the verdict in short.
     """
 
     results: Mapping[str, Result]
@@ -166,6 +168,7 @@ class SuiteRun:
     seconds: float = 0.0
     reasons: Mapping[str, str] = field(default_factory=dict)
     unfinished: str = ""
+    outcome: str = ""
 
     @property
     def held(self) -> tuple[str, ...]:

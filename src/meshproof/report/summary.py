@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from meshproof.claims.causes import Cause, causes_of, ranges
 from meshproof.claims.claim import Family
 from meshproof.claims.results import ClaimResult, Ledger, Result
-from meshproof.report.verdict import run_outcome
+from meshproof.report.verdict import RunOutcome, run_outcome
 
 WIDTH: Final = 118
 MOST_LINES: Final = 12
@@ -33,19 +33,23 @@ def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:
 
 def outcome_line(ledger: Ledger, missing: Sequence[str]) -> str:
     """The verdict in one line: `GO: 41 claims hold, 2 were not asked`."""
-    counts = ledger.counts()
+    lacks = ", the run lacks what is listed as MISSING" if missing else ""
+    return f"{outcome_text(run_outcome(ledger, missing), ledger.counts())}{lacks}"
+
+
+def outcome_text(outcome: RunOutcome, counts: Mapping[Result, int]) -> str:
+    """An outcome with the number of claims of each result."""
     words = {
         Result.FAILED: ("does not hold", "do not hold"),
         Result.BROKEN: ("is BROKEN (nothing is known about it)", "are BROKEN (nothing is known about them)"),
         Result.SUCCEEDED: ("holds", "hold"),
         Result.SKIPPED: ("was not asked", "were not asked"),
     }
-    there = [(number, words[result][number > 1]) for result in words if (number := counts[result])]
+    there = [(number, words[result][number > 1]) for result in words if (number := counts.get(result, 0))]
     parts = [f"{number} {text}" for number, text in there] or ["no claim applies"]
     if there:
         parts[0] = f"{there[0][0]} claim{'s' if there[0][0] > 1 else ''} {there[0][1]}"
-    parts += ["the run lacks what is listed as MISSING"] if missing else []
-    return f"{run_outcome(ledger, missing)}: {', '.join(parts)}"
+    return f"{outcome}: {', '.join(parts)}"
 
 
 _NOT_ASKED: Final = {Result.SKIPPED: "SKIPPED", Result.NOT_APPLICABLE: "N/A"}

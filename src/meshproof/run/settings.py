@@ -131,9 +131,10 @@ CLUSTER2_CONTEXT: Final = Option(
 )
 CONTEXT: Final = Option(
     flag="--context",
-    metavar="CLUSTER=CONTEXT",
+    metavar="[CLUSTER=]CONTEXT",
     repeated=True,
-    help="the context of a cluster by its name in the topology; once for each cluster",
+    help="the context of a cluster by its name in the topology, else of the topology's next cluster; once for each "
+    "cluster",
 )
 ISTIOCTL: Final = Option(
     flag="--istioctl",

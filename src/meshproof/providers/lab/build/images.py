@@ -144,8 +144,10 @@ def catalogue(builds: Mapping[Release, Path], envoy: Path) -> tuple[Image, ...]:
 def _of_istio(
     release: Release, programs: Path, accounts: Mapping[str, Path | bytes], below: tuple[Layer, ...]
 ) -> tuple[Image, Image]:
-    """istiod and the proxy of one release. The proxy's upstream Envoy comes in the layers `below`, like curl and openssl:
-    Istio's default image has them, too (docker/Dockerfile.base in its source)."""
+    """istiod and the proxy of one release. The proxy's upstream Envoy comes in the layers `below`.
+
+    So do curl and openssl, which are in Istio's default image as well (docker/Dockerfile.base in its source).
+    """
     agent = Layer(
         files={
             **accounts,
