@@ -35,7 +35,7 @@ Proves an Istio mesh over several clusters: yours with `meshproof verify`, or on
 are started on this machine, to inject faults into. In a checkout: pytest --topology=NAME."""
 _EPILOG = """\
 examples (commands on a lab need root):
-  meshproof verify --context=A --context=B             prove the mesh on your clusters; breaks nothing
+  meshproof verify --context=A --context=B             prove the mesh on your clusters
   meshproof doctor                                     can this machine run a lab? repairs if not
   meshproof lab up --topology=primary-remote-multinet  clusters, mesh and application
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl

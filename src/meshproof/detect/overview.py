@@ -54,7 +54,7 @@ def _gateways(each: FoundCluster) -> Iterator[str]:
     for kind, usual, candidates in gateway_candidates(each.reading):
         shown = kind.removesuffix(" gateway")
         named = [
-            f"{'' if ref == usual else f'{ref} '}{', '.join(services[ref].addresses) or 'without an address'}"
+            f"{'' if ref == usual else f'{ref} '}{', '.join(services[ref].addresses) or '(no address)'}"
             for ref in candidates
             if ref in services
         ]
