@@ -452,6 +452,10 @@ def test_claims_that_were_not_run_make_no_go() -> None:
     for red, what in (
         (SuiteRun(results={"A-02": skipped, "A-03": other}), "none of them ran (1 NOT_APPLICABLE, 1 SKIPPED)"),
         (SuiteRun(results={"A-01": ran}, unfinished="images: none"), "not all of them ran: images: none"),
+        (
+            SuiteRun(results={"A-01": ran}, missing=("m: nothing was asserted about B",)),
+            "m: nothing was asserted about B",
+        ),
         (Broken("the suites", "images: none"), "they could not run: the suites: images: none"),
     ):
         (found,) = claim_reasons(red)

@@ -107,6 +107,7 @@ def run_claims(
         reasons={claim: str(row["reason"]) for claim, row in rows.items() if row.get("reason")},
         unfinished=unfinished,
         outcome=str(document.get("outcome", "")),
+        missing=tuple(map(str, document.get("missing") or ())),
     )
 
 
@@ -160,7 +161,7 @@ class SuiteRun:
     """The results of one run of the suites: result and failure text by claim, and how long it took, in seconds.
 
     `reasons` are the reasons in one line, as the verdict has them; `unfinished` is why the run did not finish, if
-    it did not; `outcome` is the verdict in short.
+    it did not; `outcome` is the verdict in short, `missing` why it is no GO though no claim is red.
     """
 
     results: Mapping[str, Result]
@@ -169,6 +170,7 @@ class SuiteRun:
     reasons: Mapping[str, str] = field(default_factory=dict)
     unfinished: str = ""
     outcome: str = ""
+    missing: tuple[str, ...] = ()
 
     @property
     def held(self) -> tuple[str, ...]:
