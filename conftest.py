@@ -9,6 +9,7 @@ pytest_plugins = [
     "fixtures.narration",
     "fixtures.provider",
     "fixtures.report",
+    "fixtures.folded_reports",
     "fixtures.allure_results",
     "fixtures.junit",
     "fixtures.mesh",

@@ -20,7 +20,7 @@ from meshproof.upgrade.baseline.capture_cluster import gateways, webhooks
 from meshproof.upgrade.baseline.certificates import secret
 from meshproof.upgrade.baseline.compare import compare_records
 from meshproof.upgrade.baseline.file import read_record, record_text, write_record
-from meshproof.upgrade.baseline.model import BaselineRecord, Key, Sample
+from meshproof.upgrade.baseline.model import BaselineRecord, Content, Key, Sample
 from meshproof.upgrade.baseline.samples import sample, slower
 from meshproof.upgrade.baseline.workload_identity import directory_of, workload_of, workload_pods
 from tests.fakes import mesh_of
@@ -247,10 +247,15 @@ def test_a_file_that_is_no_record_says_why(text: str, words: str, tmp_path: Path
 
 def test_compare_exits_with_one_if_something_is_red(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before, after = tmp_path / "before.json", tmp_path / "after.json"
-    write_record(record({KEY: 1}), before)
-    write_record(record({KEY: 2}), after)
+    istiod = Key(cluster="cluster1", workload="istio-system/istiod", kind="version", name="istiod")
+    version: dict[Key, Content] = {istiod: {"istio": "1.31.0"}}
+    write_record(record(version | {KEY: 1}), before)
+    write_record(record(version | {KEY: 2}), after)
     assert cli.main(["upgrade", "compare", str(before), str(before)]) == 0
-    assert "no difference" in capsys.readouterr().out
+    assert "\nno difference\n" in capsys.readouterr().out
+    write_record(record({KEY: 1}), tmp_path / "empty.json")
+    assert cli.main(["upgrade", "compare", *[str(tmp_path / "empty.json")] * 2]) == 1
+    assert "NOT KNOWN: the record before has no istiod\n" in capsys.readouterr().out
     assert cli.main(["upgrade", "compare", str(before), str(after)]) == 1
     assert "was 1, is 2" in capsys.readouterr().out
     assert cli.main(["upgrade", "compare", str(before), str(tmp_path / "none.json")]) == 2

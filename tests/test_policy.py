@@ -51,7 +51,6 @@ def test_on_clusters_of_others_it_must_be_allowed(tmp_path: Path) -> None:
         "allowed by the options\n  repair: --allow-credentials"
     )
     assert told(BREAKS, allow_credentials=True) == (
-        "breaking clusters that meshproof did not create, as TRUST-06 must: not allowed by the options\n"
-        "  repair: --allow-disruptive"
+        "breaking clusters that meshproof did not create: not allowed by the options\n  repair: --allow-disruptive"
     )
     assert told(SIGNS, allow_credentials=True) == told(BREAKS, allow_disruptive=True) == ""

@@ -17,6 +17,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
+    "fixtures.folded_reports",
     "fixtures.allure_results", "fixtures.junit",
     "fixtures.mesh", "fixtures.drills", "fixtures.diagram",
 ]
@@ -110,6 +111,123 @@ def test_results_reasons_and_texts_of_a_run(run: pytest.Pytester) -> None:
     }
     assert claims["CONTROL-01"]["reason"] == "multi-primary-samenet: every cluster is a primary"
     assert claims["TRUST-04"]["reason"] == "netem: this kernel has none"
+
+
+MANY = """
+import pytest
+from meshproof.claims.claim import Registry, claim
+from meshproof.core.errors import Broken, ClaimFailed, Unavailable
+
+registry = Registry()
+told = dict(promised_by="nobody", hint="look there", registry=registry)
+
+@pytest.fixture(scope="session")
+def app():
+    raise Broken("the application", "not ready after 60 s\\n  last seen   ErrImagePull", "name another image")
+
+@pytest.fixture(scope="session")
+def clients():
+    return {}["nobody"]
+
+def declare(number):
+    @claim(f"TRUST-{number:02}", "it holds", **told)
+    def test(topology, app):
+        pass
+
+    @claim(f"GATEWAYS-{number:02}", "it holds", **told)
+    def test_clients(topology, clients):
+        pass
+
+    @claim(f"FAILOVER-{number:02}", "it survives", **told)
+    def test_skipped(topology):
+        raise Unavailable("netem", "this kernel has none")
+
+    return test, test_clients, test_skipped
+
+for number in range(1, 31):
+    globals()[f"test_{number}"], globals()[f"test_clients_{number}"], globals()[f"test_skip_{number}"] = declare(number)
+
+@claim("CONTROL-01", "it holds, too", **told)
+def test_bad(topology):
+    raise ClaimFailed("two roots\\n  last seen   AB:CD")
+
+@claim("CONTROL-02", "it holds, too", **told)
+def test_good(topology):
+    pass
+"""
+
+CLOSING = """\
+==================================== ERRORS ====================================
+___________ ERROR at setup of test_clients_*[[]multi-primary-samenet] *
+*   @pytest.fixture(scope="session")
+    def clients():
+>       return {}["nobody"]
+E       KeyError: 'nobody'
+=================================== FAILURES ===================================
+_____* test_bad[[]multi-primary-samenet] *
+CONTROL-01 it holds, too: two roots
+  last seen   AB:CD
+  mesh        multi-primary-samenet: cluster1(primary, network1) cluster2(primary, network1)
+  promised    nobody
+  try         look there
+  again       pytest --topology=multi-primary-samenet -k CONTROL-01 --keep
+================================== meshproof ===================================
+BROKEN  30 claims for one cause, on multi-primary-samenet:
+        KeyError: 'nobody' (test_claims.py:*, clients)
+        claims: GATEWAYS-01 to GATEWAYS-30
+BROKEN  30 claims for one cause, on multi-primary-samenet:
+        the application: not ready after 60 s
+          last seen   ErrImagePull
+        repair: name another image
+        claims: TRUST-01 to TRUST-30
+FAILED  CONTROL-01 on multi-primary-samenet: two roots
+        try look there
+SKIPPED FAILOVER-01 to FAILOVER-30 on multi-primary-samenet: netem: this kernel has none
+MISSING multi-primary-samenet: nothing was asserted about FAILOVER, 30 skipped: netem: this kernel has none
+
+topology               trust      gateways   control        failover
+multi-primary-samenet  30 broken  30 broken  1 ok 1 failed  30 skipped
+NO-GO: 1 claim does not hold, 60 are BROKEN (nothing is known about them), 1 holds, 30 were not asked, the run lacks*
+verdict: reports/verdict.yaml
+picture: multi-primary-samenet.svg in the same folder
+=*= 1 failed, 1 passed, 30 skipped, 60 errors in *"""
+
+
+def test_a_cause_of_many_claims_is_told_once_and_comes_last(run: pytest.Pytester) -> None:
+    run.makepyfile(test_claims=MANY)
+    result = run.runpytest("--topology=multi-primary-samenet", "-ra")
+    closing = result.outlines[result.outlines.index(CLOSING.splitlines()[0]) :]
+    result.stdout.fnmatch_lines(CLOSING.splitlines())
+    assert len(closing) < 45, "\n".join(closing)
+    assert [line for line in closing if "Broken" in line or "SKIPPED [" in line] == []
+    junit = (run.path / "reports" / "junit.xml").read_text()
+    assert junit.count("BROKEN, so nothing is known about: it holds") == 30, "there each claim has its text"
+    causes = verdict_of(run)["causes"]
+    assert [(cause["claims"][0], len(cause["claims"])) for cause in causes] == [("TRUST-01", 30), ("GATEWAYS-01", 30)]  # type: ignore[attr-defined]
+
+
+def test_a_run_that_ends_early_is_no_go(run: pytest.Pytester) -> None:
+    """Even if all is green until then, and only a part was to be run."""
+    ends = """
+@claim("TRUST-06", "it is not reached", **told)
+def test_ends(topology):
+    pytest.exit("somebody: wrong", returncode=4)
+"""
+    run.makepyfile(test_claims=CLAIMS + ends)
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01 or TRUST-06")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        ["MISSING the run ended early, with exit code 4, see above", "NOT KNOWN: 1 claim holds, *"]
+    )
+    assert (verdict_of(run)["go"], verdict_of(run)["outcome"]) == (False, "NOT KNOWN")
+
+
+def test_a_test_that_fails_beside_claims_is_no_go(run: pytest.Pytester) -> None:
+    run.makepyfile(test_claims=CLAIMS, test_other="def test_other(topology):\n    assert not topology")
+    result = run.runpytest("--topology=multi-primary-samenet", "-k", "TRUST-01 or test_other")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["MISSING a test failed that proves no claim, see above"])
+    assert verdict_of(run)["go"] is False
 
 
 def test_a_picture_of_each_topology_lies_beside_the_verdict_and_in_allure(run: pytest.Pytester) -> None:

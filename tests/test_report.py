@@ -19,7 +19,7 @@ from meshproof.clients.kubernetes.client import Kube
 from meshproof.core.errors import Broken
 from meshproof.core.topology import load_topology
 from meshproof.report.claim_links import claim_url
-from meshproof.report.summary import summary_lines
+from meshproof.report.summary import outcome_line, summary_lines
 from meshproof.report.verdict import RunFacts, requests_line, verdict, write_verdict
 from tools.docs.claims import DOCUMENT, current
 
@@ -151,6 +151,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
     assert read == {
         "schema": "meshproof/verdict/1",
         "go": True,
+        "outcome": "GO",
         "meshproof": read["meshproof"],
         "started": "2026-01-31T12:00:00+00:00",
         "duration_s": 60.0,
@@ -162,6 +163,7 @@ def test_the_verdict_has_this_schema(tmp_path: Path) -> None:
         "api_requests": {"total": 3, "clusters": {"cluster1": 3}, "verbs": {"EXEC": 1, "GET": 2}},
         "counts": none,
         "missing": [],
+        "causes": [],
         "rebuilt": ["istiod of cluster1 stopped: a stale endpoint"],
         "topologies": {
             TOPOLOGY.name: {
@@ -202,11 +204,107 @@ def test_failures_come_first_with_what_to_try_and_then_the_table() -> None:
         "BROKEN  TRUST-01 on multi-primary-samenet: exec was cut",
         "NOTE    primary-remote-multinet: mind the gap (TRUST-03, TRUST-04)",
         "NOTE    primary-remote-multinet: and the door (TRUST-04)",
+        "N/A     CONTROL-01 on multi-primary-samenet: every cluster is a primary",
         "MISSING one thing",
         "",
         "topology                 trust          control",
         "primary-remote-multinet  3 ok 1 failed  -",
         "multi-primary-samenet    1 broken       -",
+    ]
+
+
+NO_APP = """\
+Deployment meshproof-app/mockshop-v1 on cluster1: not ready after 60 s
+  last seen   0 of 1 pods ready: container mockshop: ErrImagePull
+  repair: name an image that the nodes can pull: --app-image=IMAGE"""
+TWO_ROOTS = "the test bed: no endpoint of cluster2 is known in cluster1"
+
+
+def red(code: str, outcome: Result, cause: str, topology: str = TOPOLOGY.name) -> ClaimResult:
+    return replace(result(code, outcome, topology, reason=cause.splitlines()[0]), cause=cause)
+
+
+ONE_CAUSE = [
+    "BROKEN  13 claims for one cause, on primary-remote-multinet:",
+    "        Deployment meshproof-app/mockshop-v1 on cluster1: not ready after 60 s",
+    "          last seen   0 of 1 pods ready: container mockshop: ErrImagePull",
+    "        repair: name an image that the nodes can pull: --app-image=IMAGE",
+    "        claims: DISCOVERY-02, DISCOVERY-04, GATEWAYS-01 to GATEWAYS-09, TRUST-01, TRUST-02",
+    "FAILED  2 claims for one cause, on primary-remote-multinet:",
+    "        the test bed: no endpoint of cluster2 is known in cluster1",
+    "        claims: TRAFFIC-01, TRAFFIC-02",
+    "FAILED  CONTROL-02 on primary-remote-multinet: refused",
+    "        try look there",
+    "SKIPPED FAILOVER-01 to FAILOVER-16 on primary-remote-multinet: breaking clusters that meshproof did not create: "
+    "not",
+    "        allowed by the options (--allow-disruptive)",
+]
+
+
+def test_a_cause_of_many_claims_reads_like_this() -> None:
+    """Once, before what only one claim says, however late its claims came."""
+    broken = [f"GATEWAYS-{number:02}" for number in range(1, 10)]
+    withheld = (
+        "breaking clusters that meshproof did not create: not allowed by the options\n  repair: --allow-disruptive"
+    )
+    ledger = ledger_of(
+        red("CONTROL-02", Result.FAILED, "refused"),
+        *(red(code, Result.FAILED, TWO_ROOTS) for code in ("TRAFFIC-01", "TRAFFIC-02")),
+        *(
+            red(code, Result.BROKEN, NO_APP)
+            for code in ("TRUST-01", "TRUST-02", "DISCOVERY-02", "DISCOVERY-04", *broken)
+        ),
+        *(red(f"FAILOVER-{number:02}", Result.SKIPPED, withheld) for number in range(1, 17)),
+    )
+    assert summary_lines(ledger, [])[: len(ONE_CAUSE)] == ONE_CAUSE
+    assert outcome_line(ledger, []) == (
+        "NO-GO: 3 claims do not hold, 13 are BROKEN (nothing is known about them), 16 were not asked"
+    )
+    plain = verdict(RunFacts(started=datetime.now(UTC)), ledger, missing=[], ended=datetime.now(UTC))
+    assert (plain["go"], plain["outcome"]) == (False, "NO-GO")
+    assert [(cause["result"], len(cause["claims"])) for cause in plain["causes"]] == [("BROKEN", 13), ("FAILED", 2)]
+    assert plain["causes"][0]["repair"] == "name an image that the nodes can pull: --app-image=IMAGE"
+
+
+def test_one_claim_in_several_meshes_fails_for_causes_of_its_own_and_is_broken_for_one() -> None:
+    other = "multi-primary-samenet"
+    failed = ledger_of(*(red("TRUST-01", Result.FAILED, "two roots", name) for name in (TOPOLOGY.name, other)))
+    assert [line for line in summary_lines(failed, []) if "for one cause" in line] == []
+    broken = ledger_of(*(red("TRUST-01", Result.BROKEN, "no lab", name) for name in (TOPOLOGY.name, other)))
+    assert summary_lines(broken, [])[0] == (
+        "BROKEN  2 claims for one cause, on primary-remote-multinet, multi-primary-samenet:"
+    )
+
+
+@pytest.mark.parametrize(
+    ("results", "missing", "line"),
+    [
+        ([Result.SUCCEEDED], [], "GO: 1 claim holds"),
+        ([Result.SUCCEEDED, Result.SKIPPED], [], "GO: 1 claim holds, 1 was not asked"),
+        ([Result.SUCCEEDED], ["x"], "NOT KNOWN: 1 claim holds, the run lacks what is listed as MISSING"),
+        ([Result.SUCCEEDED, Result.BROKEN], [], "NOT KNOWN: 1 claim is BROKEN (nothing is known about it), 1 holds"),
+        ([Result.BROKEN, Result.FAILED], [], "NO-GO: 1 claim does not hold, 1 is BROKEN (nothing is known about it)"),
+        ([Result.SKIPPED], [], "NOT KNOWN: 1 claim was not asked"),
+        ([Result.NOT_APPLICABLE], [], "NOT KNOWN: no claim applies"),
+    ],
+)
+def test_only_what_was_asked_and_holds_is_a_go(results: list[Result], missing: list[str], line: str) -> None:
+    ledger = ledger_of(*(result(f"TRUST-{number:02}", each) for number, each in enumerate(results, start=1)))
+    assert outcome_line(ledger, missing) == line
+
+
+def test_a_family_of_which_nothing_was_asked_is_missing_unless_the_user_has_not_allowed_it() -> None:
+    ledger = ledger_of(
+        result("TRUST-01", Result.SUCCEEDED),
+        result("TRAFFIC-01", Result.SKIPPED, reason="no ingress gateway"),
+        result("TRAFFIC-02", Result.SKIPPED, reason="no pods"),
+        result("FAILOVER-01", Result.SKIPPED, reason="breaking clusters: not allowed by the options"),
+        result("CONTROL-01", Result.NOT_APPLICABLE, reason="no remote"),
+        result("GATEWAYS-01", Result.SKIPPED, reason="no ingress gateway"),
+        result("GATEWAYS-02", Result.SUCCEEDED),
+    )
+    assert shortfalls(ledger, [TOPOLOGY], [], whole=False) == [
+        "primary-remote-multinet: nothing was asserted about TRAFFIC, 2 skipped: no ingress gateway; no pods"
     ]
 
 

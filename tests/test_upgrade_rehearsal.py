@@ -290,6 +290,14 @@ def test_requests_with_default_settings_are_reported_and_not_judged() -> None:
         ({"claims": None}, "no claim was evaluated after it"),
         ({"claims": SuiteRun(results={"TRUST-01": Result.SKIPPED})}, "no claim was evaluated after it"),
         (
+            {"claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED}, unfinished="exit code 2")},
+            "not all claims were evaluated after it: exit code 2",
+        ),
+        (
+            {"claims": SuiteRun(results={"TRUST-01": Result.SUCCEEDED}, missing=("m: nothing about TRAFFIC",))},
+            "not all claims were evaluated after it: m: nothing about TRAFFIC",
+        ),
+        (
             {"requests": [request(1), request(1, RequestOutcome.UNKNOWN, "cluster2 long-lived")]},
             "no request from cluster2 long-lived is known to have succeeded",
         ),

@@ -298,7 +298,13 @@ def test_what_a_killed_worker_has_not_reported_is_broken_in_every_report(
     lab = "default-1" if "worker gw0: it died" in result.stdout.str() else "default-2"
     worker = {"default-1": "gw0", "default-2": "gw1"}[lab]
     reason = f"worker {worker}: it died (Not properly terminated) before it could report this"
-    result.stdout.fnmatch_lines([f"BROKEN  FAILOVER-02 on {MULTINET}: {reason}"])
+    result.stdout.fnmatch_lines(
+        [
+            f"BROKEN  2 claims for one cause, on {MULTINET}:",
+            f"        {reason}",
+            "        claims: FAILOVER-02, FAILOVER-03",
+        ]
+    )
     assert {story for story in stories(run.path / "reports") if story[2] == "broken"} == {
         (MULTINET, code, "broken") for code in lost
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from meshproof.claims.claim import Claim, not_applicable
-from meshproof.claims.results import Ledger, Result
+from meshproof.claims.results import WITHHELD, ClaimResult, Ledger, Result
 from meshproof.core.model import Topology
 
 REQUIRED: Final = {
@@ -33,9 +33,9 @@ def shortfalls(ledger: Ledger, topologies: Iterable[Topology], claims: Iterable[
     asserted = {(r.topology, r.code) for r in ledger if r.result in (Result.SUCCEEDED, Result.FAILED)}
     if not asserted:
         return ["nothing was asserted about any mesh"]
+    lines = list(_unasked(ledger))
     if not whole:
-        return []
-    lines = []
+        return lines
     for topology in topologies:
         if not any(there == topology.name for there, _ in asserted):
             lines.append(f"{topology.name}: nothing was asserted")
@@ -45,6 +45,21 @@ def shortfalls(ledger: Ledger, topologies: Iterable[Topology], claims: Iterable[
         if missing:
             lines.append(f"{topology.name}: {len(missing)} claims are missing: {', '.join(missing)}")
     return lines
+
+
+def _unasked(ledger: Ledger) -> Iterator[str]:
+    """Families of which every claim was skipped, for another reason than that the user has not allowed it."""
+    for topology in ledger.topologies:
+        families: dict[str, list[ClaimResult]] = {}
+        for result in ledger.of(topology):
+            if result.result is not Result.NOT_APPLICABLE:
+                families.setdefault(result.family, []).append(result)
+        for family, results in families.items():
+            skipped = [r for r in results if r.result is Result.SKIPPED]
+            others = [r for r in skipped if WITHHELD not in r.reason]
+            if len(skipped) == len(results) and others:
+                reasons = "; ".join(dict.fromkeys(r.reason for r in others))
+                yield f"{topology}: nothing was asserted about {family}, {len(skipped)} skipped: {reasons}"
 
 
 def _applies(claim: Claim | None, topology: Topology) -> bool:

@@ -29,6 +29,9 @@ NOT_APPLICABLE_PREFIX = "NOT_APPLICABLE: "
 """Prefix of a skip reason: the claim does not apply to the topology (rather than lacking something here)."""
 
 
+WITHHELD: Final = "not allowed by the options"
+"""In the reason of a skip: the user has not allowed what the claim needs."""
+
 IN_REPORT: Final = "claim_result"
 """The attribute by which the report of a test carries its result from one process to another."""
 
@@ -36,6 +39,8 @@ IN_REPORT: Final = "claim_result"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimResult:
     """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
+
+    `cause` is the whole text of a problem, with its repair: the same for all claims that have one cause.
 
     `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` documents them. `notes`
     are what a reader should know whatever became of it: what could not be examined, and advice.
@@ -47,6 +52,7 @@ class ClaimResult:
     hint: str
     result: Result
     reason: str = ""
+    cause: str = ""
     duration_s: float = 0.0
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -91,6 +97,7 @@ class Ledger:
             hint=worse.hint,
             result=worse.result,
             reason=worse.reason,
+            cause=worse.cause,
             duration_s=before.duration_s + result.duration_s,
             figures={**before.figures, **result.figures},
             notes=tuple(dict.fromkeys((*before.notes, *result.notes))),

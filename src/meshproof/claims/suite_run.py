@@ -17,11 +17,13 @@ import yaml
 
 from meshproof.claims.claim import CODE
 from meshproof.claims.results import FILE_NAME, RED, Result
+from meshproof.core.children import run_child
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.option_names import UPGRADE_TO_FLAG
 
-ROOT: Final = Path(__file__).resolve().parents[3]
-"""The checkout, with `suites/`."""
+ROOT: Final = (Path(__file__).parents[1] / "pytest_root" / "suites").resolve().parent
+"""The folder with `suites/`, `fixtures/`, `conftest.py` and `pytest.ini`: the checkout, or in an installed package the
+folder to which they were copied (docs/architecture.md)."""
 SUITES: Final = ("trust", "discovery", "gateways", "controlplane", "traffic")
 """Those that prove a mesh without breaking it."""
 LIMIT_S: Final = 900.0
@@ -54,12 +56,14 @@ def run_suites(
     return run_claims(root, (*suites, *check, *chosen), report_dir)
 
 
-def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_s: float = LIMIT_S) -> SuiteRun:
+def run_claims(
+    root: Path, arguments: Sequence[str], report_dir: Path, *, limit_s: float = LIMIT_S, shown: bool = False
+) -> SuiteRun:
     """Run pytest with these arguments on a mesh that is left as it is.
 
     Raises `Broken` if the run gave no verdict or had no end, with its message about a wrong input, or its last lines.
     `root` is the folder with `suites/`. The run's whole output is kept in the same folder as its verdict, in
-    `output.txt`.
+    `output.txt`; if it is `shown`, it goes to our own output instead.
     """
     report_dir.mkdir(parents=True, exist_ok=True)
     (report_dir / FILE_NAME).unlink(missing_ok=True)
@@ -71,37 +75,43 @@ def run_claims(root: Path, arguments: Sequence[str], report_dir: Path, *, limit_
         "--mesh=existing",
         f"--report-dir={report_dir}",
         f"--junitxml={junit}",
-        "-q",
+        *(("--no-header",) if shown else ("-q",)),
         *("-p", "no:cacheprovider"),
     ]
     begin = time.monotonic()
     output = report_dir / "output.txt"
-    with output.open("w") as out:
-        try:
-            code = subprocess.run(
-                argv, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=limit_s
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise Broken("the suites", f"did not finish within {limit_s:g} s", f"see {output}") from None
+    see = SEE_ABOVE if shown else f"see {output}"
+    try:
+        if shown:
+            code, printed = run_child(argv, cwd=root, limit_s=limit_s), ""
+        else:
+            with output.open("w") as out:
+                code = run_child(argv, cwd=root, output=out, limit_s=limit_s)
+            printed = output.read_text()
+    except subprocess.TimeoutExpired:
+        raise Broken("the suites", f"did not finish within {limit_s:g} s", see) from None
     seconds = time.monotonic() - begin
-    printed = output.read_text()
     wrong = wrong_input(printed) if code == _USAGE_ERROR else None
     if not (report_dir / FILE_NAME).exists():
-        if wrong:
-            raise BadInput("the suites", *wrong)
-        tail = "\n    ".join(printed.strip().splitlines()[-12:])
-        raise Broken("the suites", f"exit code {code} and no verdict:\n    {tail}", f"see {output}")
-    rows = _rows(report_dir / FILE_NAME)
-    unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, see {output}"
+        if code == _USAGE_ERROR and (wrong or shown):
+            raise BadInput("the suites", *(wrong or ("the run could not begin", see)))
+        tail = "".join(f"\n    {line}" for line in printed.strip().splitlines()[-12:])
+        raise Broken("the suites", f"exit code {code} and no verdict{':' if tail else ''}{tail}", see)
+    document = yaml.safe_load((report_dir / FILE_NAME).read_text())
+    rows = _rows(document)
+    unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, {see}"
     return SuiteRun(
         results={claim: Result(row["result"]) for claim, row in rows.items()},
         texts=_texts(junit),
         seconds=seconds,
         reasons={claim: str(row["reason"]) for claim, row in rows.items() if row.get("reason")},
         unfinished=unfinished,
+        outcome=str(document.get("outcome", "")),
+        missing=tuple(map(str, document.get("missing") or ())),
     )
 
 
+SEE_ABOVE: Final = "see above"
 _USAGE_ERROR: Final = 4
 _FINISHED: Final = frozenset({0, 1})
 """pytest's exit codes: with these all tests were run, and some of them may have failed."""
@@ -127,8 +137,8 @@ def wrong_input(printed: str) -> tuple[str, str] | None:
     return "\n".join(reason), ""
 
 
-def _rows(verdict: Path) -> dict[str, dict[str, Any]]:
-    document = yaml.safe_load(verdict.read_text())
+def _rows(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The verdict's rows by claim."""
     return {code: row for topology in document["topologies"].values() for code, row in topology["claims"].items()}
 
 
@@ -151,7 +161,7 @@ class SuiteRun:
     """The results of one run of the suites: result and failure text by claim, and how long it took, in seconds.
 
     `reasons` are the reasons in one line, as the verdict has them; `unfinished` is why the run did not finish, if
-    it did not.
+    it did not; `outcome` is the verdict in short, `missing` why it is no GO though no claim is red.
     """
 
     results: Mapping[str, Result]
@@ -159,6 +169,8 @@ class SuiteRun:
     seconds: float = 0.0
     reasons: Mapping[str, str] = field(default_factory=dict)
     unfinished: str = ""
+    outcome: str = ""
+    missing: tuple[str, ...] = ()
 
     @property
     def held(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         "detect",
         help="print the topology of an existing mesh, detected from its clusters",
         description="Reads the clusters of these contexts, detects their mesh, and prints it as a topology file. "
-        f"Changes nothing. For example: meshproof detect --cluster1-context=a --cluster2-context=b > {FILE}",
+        f"Changes nothing. For example: meshproof detect --context=a --context=b > {FILE}",
     )
     parser.set_defaults(run=run)
     add_options(parser, CHOOSING)

@@ -14,6 +14,7 @@ from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
 from meshproof.cli import soak as soak_command
 from meshproof.cli import upgrade as upgrade_command
+from meshproof.cli import verify as verify_command
 from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
@@ -31,22 +32,23 @@ from meshproof.providers.lab.status import lab_status
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
-Two real Kubernetes clusters with an Istio mesh on this machine, and faults to inject into it.
-The claims that verify a mesh run in a checkout: pytest --topology=NAME, and pytest --help."""
+Proves an Istio mesh over several clusters: yours with `meshproof verify`, or one on clusters that
+are started on this machine, to inject faults into. In a checkout: pytest --topology=NAME."""
 _EPILOG = """\
 examples (commands on a lab need root):
+  meshproof verify --context=A --context=B             prove the mesh on your clusters
   meshproof doctor                                     can this machine run a lab? repairs if not
   meshproof lab up --topology=primary-remote-multinet  clusters, mesh and application
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
   meshproof fault list                                 all faults, and the claims that detect them
   meshproof fault inject S1                            inject a fault; then: meshproof fault heal
   meshproof lab down                                   remove everything
-  meshproof detect --cluster1-context=A --cluster2-context=B  detect the mesh on your clusters
+  meshproof detect --context=A --context=B             detect the mesh on your clusters
   meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?
   meshproof upgrade record -o before.json              record a mesh, to `compare` it later
 
 See also `meshproof COMMAND --help`. Exit codes: 0 success; 1 failure; 2 invalid input.
-`meshproof upgrade check` also has 3 and 4, see its --help."""
+`meshproof verify` and `meshproof upgrade check` have more, see their --help."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     detect_command.add_parser(commands)
     upgrade_command.add_parser(commands)
     soak_command.add_parser(commands)
+    verify_command.add_parser(commands)
     return parser
 
 

@@ -31,7 +31,8 @@ def add_parser(actions: Any) -> None:
     comparing = actions.add_parser(
         "compare",
         help="compare two records: all differences with the rule that explains them, or red",
-        description="Exit codes: 0 all differences are explained; 1 some are not; 2 invalid input.",
+        description="Exit codes: 0 all differences are explained; 1 some are not, or something could not be "
+        "compared; 2 invalid input.",
     )
     comparing.add_argument("before", type=Path, metavar="BEFORE.json")
     comparing.add_argument("after", type=Path, nargs="?", metavar="AFTER.json", help="default: the mesh as it is now")
@@ -40,7 +41,7 @@ def add_parser(actions: Any) -> None:
             option, dest=f"version_{option[2:]}", default="", metavar="VERSION", help="default: that of the istiods"
         )
     for each in (recording, comparing):
-        each.add_argument("--no-traffic", action="store_true", help="send no requests to the demonstration service")
+        each.add_argument("--no-traffic", action="store_true", help="send no requests, and compare none")
         add_choosers(each)
     recording.set_defaults(run=_record)
     comparing.set_defaults(run=_compare)
@@ -68,9 +69,15 @@ def _compare(arguments: argparse.Namespace) -> int:
             raise BadInput(f"{flag}={text}", "not a version of Istio", "write it as 1.31 or 1.31.0")
     before = read_record(arguments.before)
     after = read_record(arguments.after) if arguments.after else _taken(arguments)
-    found = compare_records(before, after, from_version=arguments.version_from, to_version=arguments.version_to)
+    found = compare_records(
+        before,
+        after,
+        from_version=arguments.version_from,
+        to_version=arguments.version_to,
+        traffic=not arguments.no_traffic,
+    )
     print_text(f"{comparison_text(found)}\n")
-    return 1 if found.unexplained else 0
+    return 1 if found.unexplained or found.gaps else 0
 
 
 def _taken(arguments: argparse.Namespace) -> BaselineRecord:

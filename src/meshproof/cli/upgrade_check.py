@@ -13,7 +13,7 @@ from meshproof.claims.suite_run import ROOT, SUITES, SuiteRun, run_claims
 from meshproof.cli.arguments import add_options
 from meshproof.cli.select_mesh import Chosen, add_choosers, chosen_mesh
 from meshproof.clients.kubernetes.rbac import FOR_DETECTION
-from meshproof.core.errors import BadInput, Broken
+from meshproof.core.errors import Broken
 from meshproof.core.path_options import NAME_FOLDER, print_text, usable, writable_folder
 from meshproof.core.progress import LineNarrator
 from meshproof.core.versions import parse_target
@@ -96,9 +96,6 @@ def _with_tool(mesh: Mesh, istioctl: Path | None) -> Mesh:
 
 def _claims(chosen: Chosen, folder: Path, arguments: argparse.Namespace) -> SuiteRun | Broken:
     """The result of the claims, run as by a user; or why they could not be run, which does not affect the rules."""
-    if not (ROOT / "suites").is_dir():
-        where = "they are part of a checkout, and this is an installed package"
-        return BadInput("the claims", where, "run it in a checkout, or use --no-claims for the rules only")
     given = {option.flag: getattr(arguments, option.dest) for option in FOR_PROBES}
     options = (*chosen.options, *(f"{flag}={value}" for flag, value in given.items() if value))
     if chosen.text:

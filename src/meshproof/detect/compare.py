@@ -10,28 +10,28 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.model import INGRESS, ClusterSpec, Role, Topology
 from meshproof.core.progress import Narrator
-from meshproof.detect.infer import (
-    FoundCluster,
-    describe_clusters,
-    find_clusters,
-    gateway_candidates,
-    unknown_clusters,
-)
+from meshproof.detect.infer import FoundCluster, find_clusters, gateway_candidates, unknown_clusters
+from meshproof.detect.overview import overview
 from meshproof.detect.read import REVISION, TRUST_DOMAIN, read
 from meshproof.discovery.naming import CLUSTER, MESH, NETWORK
 from meshproof.mesh.handles import Cluster, Mesh
 
 
-def must_agree(mesh: Mesh, narrator: Narrator) -> None:
+def must_agree(mesh: Mesh, narrator: Narrator, *, announce: bool = True) -> None:
     """Report the detected mesh. Raises `BadInput` with all differences if it does not match the topology."""
     with narrator.step("mesh detected on the clusters"):
         found = find_clusters(cluster.kube for cluster in mesh.clusters)
-    for line in describe_clusters(found):
+    for line in overview(found, mesh.topology.name) if announce else ():
         narrator.say(f"  {line}")
-    if wrong := topology_differences(mesh.topology, found):
+    refuse_differences(mesh.topology, found)
+
+
+def refuse_differences(topology: Topology, found: Sequence[FoundCluster]) -> None:
+    """Raise `BadInput` with all differences; `found` is in the order of the topology's clusters."""
+    if wrong := topology_differences(topology, found):
         lines = "".join(f"\n  - {line}" for line in wrong)
         raise BadInput(
-            f"--topology={mesh.topology.name}",
+            f"--topology={topology.name}",
             f"it does not match the clusters:{lines}",
             "correct the topology or the contexts, or repair the mesh; `meshproof detect` prints the topology of the "
             "mesh on the clusters",

@@ -17,7 +17,7 @@ from meshproof.detect.infer import FoundCluster, describe_clusters, find_cluster
 from meshproof.detect.read import REVISION, TRUST_DOMAIN
 from meshproof.discovery.naming import MESH, NETWORK
 from meshproof.providers.contexts import Attachment
-from meshproof.providers.kubeconfig import greeted
+from meshproof.providers.kubeconfig import contexts_in, greeted
 
 FILE: Final = "mesh.yaml"
 """Name of a proposed file."""
@@ -25,12 +25,16 @@ FILE: Final = "mesh.yaml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """What was found, in lines; its topology as the text of a file; and the name of an equal built-in topology."""
+    """What was found, in lines; its topology as the text of a file; and the name of an equal built-in topology.
+
+    `contexts` are those of the clusters of `found`, by name.
+    """
 
     lines: tuple[str, ...]
     text: str
     ours: str
     contexts: tuple[tuple[str, str], ...]
+    found: tuple[FoundCluster, ...] = ()
 
     @property
     def command(self) -> str:
@@ -58,10 +62,11 @@ class Proposal:
 def proposal_for(attachment: Attachment) -> Proposal:
     """Read the clusters of these contexts. Raises `BadInput` with what was found if they are not a mesh."""
     if not attachment.contexts:
+        there = ", ".join(contexts_in(attachment.files)) or "none"
         raise BadInput(
             "the clusters",
             "no option names their contexts",
-            "name them with --cluster1-context and --cluster2-context, or with --context=CLUSTER=CONTEXT",
+            f"name each with --context=CONTEXT; contexts in {attachment.source}: {there}",
         )
     kubes = greeted(attachment, tuple(attachment.contexts), FOR_DETECTION)
     return propose(find_clusters(kubes))
@@ -87,6 +92,7 @@ def propose(found: Sequence[FoundCluster]) -> Proposal:
         text=text,
         ours=_one_of_ours(topology, with_app=any(each.reading.app_version for each in found)),
         contexts=tuple((str(cluster.name), cluster.context or "") for cluster in topology.clusters),
+        found=tuple(found),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -77,22 +77,27 @@ def _split(paths: str) -> list[Path]:
 
 def named_contexts(
     topologies: Sequence[Topology],
-    named: Iterable[str],
+    named: Sequence[str],
     by_place: Mapping[int, tuple[str, str | None]],
     environment: Mapping[str, str],
 ) -> dict[ClusterName, NamedContext]:
     """The given contexts, by cluster.
 
-    `named` are `CLUSTER=CONTEXT`; `by_place` has an option's flag and value for a position in the (first) topology,
-    from 1. Without an option the topology file or CTX_CLUSTER<place> is used. Without a topology clusters have the
-    given names, or `cluster<place>`. Raises `BadInput` for a cluster that the topologies do not have, for two contexts
-    of one cluster, and for one context for two clusters.
+    `named` are `CLUSTER=CONTEXT`, or contexts alone, each for the next place; `by_place` has an option's flag and value
+    for a position in the (first) topology, from 1. Without an option the topology file or CTX_CLUSTER<place> is used.
+    Without a topology clusters have the given names, or `cluster<place>`. Raises `BadInput` for a cluster that the
+    topologies do not have, for two contexts of one cluster, and for one context for two clusters.
     """
     known = list(dict.fromkeys(cluster.name for topology in topologies for cluster in topology.clusters))
     places = [cluster.name for cluster in topologies[0].clusters] if topologies else _PLACES
     found: dict[ClusterName, NamedContext] = {}
+    alone = (place for place, _ in enumerate(named, start=1))
     for text in named:
-        _add(found, *_parsed(text, known))
+        if is_alone(text):
+            source = f"--context={text}"
+            _add(found, _at(places, next(alone), source), NamedContext(name=text, source=source))
+        else:
+            _add(found, *_parsed(text, known))
     for place, (flag, context) in by_place.items():
         if context is not None:
             _add(found, _at(places, place, flag), NamedContext(name=context, source=f"{flag}={context}"))
@@ -107,6 +112,11 @@ def named_contexts(
             _add(found, cluster, NamedContext(name=value, source=f"{variable}={value}"))
     _must_differ(found)
     return found
+
+
+def is_alone(text: str) -> bool:
+    """Whether a value of --context names no cluster."""
+    return "=" not in text
 
 
 _PLACES: Final = [ClusterName(f"cluster{place}") for place in range(1, 10)]
@@ -124,7 +134,7 @@ def _parsed(text: str, known: Sequence[ClusterName]) -> tuple[ClusterName, Named
     cluster, _, context = text.partition("=")
     source = f"--context={text}"
     if not cluster or not context:
-        raise BadInput(source, "the cluster's name is missing", "use --context=CLUSTER=CONTEXT")
+        raise BadInput(source, "the cluster's name is missing", "use --context=CLUSTER=CONTEXT, or --context=CONTEXT")
     if known and cluster not in known:
         raise BadInput(source, f"the topology has no cluster {cluster}", f"use one of {', '.join(known)}")
     return ClusterName(cluster), NamedContext(name=context, source=source)

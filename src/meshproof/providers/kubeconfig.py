@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from meshproof.mesh.access import ClusterAccess, Toolbox
 from meshproof.mesh.machine_control import MachineControl
 from meshproof.providers.contexts import Attachment, NamedContext
 from meshproof.providers.lab.build.go import built
+from meshproof.providers.proxy_image import ProxyImage, proxy_images
 from meshproof.providers.release import release_toolbox
 
 NAME: Final = "kubeconfig"
@@ -63,16 +64,21 @@ def open_kubeconfig(
     With `installs` the toolbox is that of the release to be installed, else that of the existing mesh.
     Raises `BadInput` with the context, the reason, and the repair.
     """
+    chosen = ProbeImages(images={})
     with narrator.step(f"clusters of {attachment.source}"):
         kubes = greeted(attachment, [cluster.name for cluster in topology.clusters], rules)
         together(lambda kube: _must_have(kube, attachment.pull_secret), kubes)
         if installs:
             toolbox = release_toolbox(attachment.istioctl, attachment.images, attachment.istio_values)
         else:
-            toolbox = _toolbox(attachment, kubes, {cluster.revision for cluster in topology.clusters})
+            chosen = probe_images(attachment, kubes)
+            revisions = {cluster.revision for cluster in topology.clusters}
+            toolbox = replace(reading_toolbox(attachment, kubes, revisions), images=dict(chosen.images))
         accesses = tuple(access_of(kube, pull_secret=attachment.pull_secret) for kube in kubes)
     for kube in kubes:
         narrator.say(f"  {kube.name} is context {kube.context}, {kube.server}")
+    for line in chosen.reasons:
+        narrator.say(f"  {line}")
     yield KubeconfigClusters(accesses, toolbox)
 
 
@@ -210,10 +216,6 @@ _SEEN_IN: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
 """Pods whose images probes can use: namespace, label, container."""
 
 
-def _toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
-    return replace(reading_toolbox(attachment, kubes, revisions), images=_images(attachment, kubes))
-
-
 def reading_toolbox(attachment: Attachment, kubes: Sequence[Kube], revisions: Set[str]) -> Toolbox:
     """The toolbox for read-only commands: without images, since there are no probes."""
     hub, tag = _istiod_image(kubes, revisions)
@@ -233,19 +235,46 @@ def _find_istioctl() -> Path | None:
     return Path(found) if found else built("istioctl")
 
 
-def _images(attachment: Attachment, kubes: Sequence[Kube]) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeImages:
+    """The images of probes, by purpose, and in a line each why those are taken that no option names."""
+
+    images: Mapping[str, str]
+    reasons: tuple[str, ...] = ()
+
+
+def probe_images(attachment: Attachment, kubes: Sequence[Kube]) -> ProbeImages:
+    """Those that options name, else those of probe pods that are there, else the mesh's own proxy image.
+
+    Raises `BadInput` if the proxies' image lacks what probes run.
+    """
     images = dict(attachment.images)
+    reasons = []
     for purpose, places in _SEEN_IN.items():
         if purpose not in images and (seen := _seen(kubes, places)):
             images[purpose] = seen
-    if missing := [purpose for purpose in _FLAGS if purpose not in images]:
-        flags = " and ".join(f"{_FLAGS[purpose]}=IMAGE" for purpose in missing)
-        raise BadInput(
-            f"images of the {' and '.join(missing)} probes",
-            "no pod on these clusters has a suitable image",
-            f"use {flags} (pytest --help lists what must be in it)",
-        )
-    return images
+            reasons.append(f"image of the {purpose} probes: {seen}, that of the pods that are there")
+    missing = [purpose for purpose in _FLAGS if purpose not in images]
+    if missing:
+        examined = proxy_images(kubes, missing)
+        fitting = next((proxy for proxy in examined if proxy.fits(missing)), None)
+        if fitting is None:
+            raise _no_image(missing, examined)
+        images |= dict.fromkeys(missing, fitting.image)
+        reasons.append(fitting.reason(missing))
+    return ProbeImages(images=images, reasons=tuple(reasons))
+
+
+def _no_image(purposes: Sequence[str], examined: Sequence[ProxyImage]) -> BadInput:
+    """An option is needed for those purposes only for which no examined image will do."""
+    without = [each for each in purposes if not any(proxy.fits([each]) for proxy in examined)] or list(purposes)
+    flags = " and ".join(f"{_FLAGS[purpose]}=IMAGE" for purpose in without)
+    refusals = "; ".join(proxy.refusal() for proxy in examined) or "the mesh has no running proxy to take one from"
+    return BadInput(
+        f"images of the {' and '.join(without)} probes",
+        f"no pod on these clusters has a suitable image: {refusals}",
+        f"use {flags} (pytest --help lists what must be in it)",
+    )
 
 
 def _seen(kubes: Sequence[Kube], places: Iterable[tuple[str, str, str]]) -> str:

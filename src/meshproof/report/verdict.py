@@ -3,7 +3,8 @@
 Schema `meshproof/verdict/1` (fields are only ever added):
 
     schema: meshproof/verdict/1
-    go: true                       # every claim that applies holds, and none is missing
+    go: true                       # every claim that was asked holds, and none is missing
+    outcome: GO                    # NO-GO if a claim does not hold; NOT KNOWN if claims are BROKEN or missing
     meshproof: 0.1.0
     started: 2026-01-31T12:00:00+00:00
     duration_s: 91.2
@@ -18,6 +19,8 @@ Schema `meshproof/verdict/1` (fields are only ever added):
       verbs: {DELETE: 12, EXEC: 240, GET: 420, PATCH: 60, POST: 50, WATCH: 30}
     counts: {SUCCEEDED: 18, NOT_APPLICABLE: 2, SKIPPED: 0, FAILED: 0, BROKEN: 0}
     missing: []                    # why the run is not green although no test failed
+    causes: []                     # where several claims are FAILED or BROKEN for one cause, the most likely first:
+                                   # {result: BROKEN, reason: "…", repair: "…", topologies: […], claims: […]}
     rebuilt: []                    # why the mesh was reinstalled: it did not heal after a fault
     topologies:
       multi-primary-multinet:
@@ -66,12 +69,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import yaml
 
 from meshproof import __version__
+from meshproof.claims.causes import causes_of
 from meshproof.claims.results import FILE_NAME, ClaimResult, Ledger, Result
 from meshproof.core.errors import BadInput
 from meshproof.core.path_options import read_text
@@ -79,6 +84,27 @@ from meshproof.report.diagram.model import Proof
 
 SCHEMA: Final = "meshproof/verdict/1"
 REPAIR: Final = "name a verdict.yaml written by a run, for example reports/verdict.yaml"
+
+
+class RunOutcome(StrEnum):
+    """The verdict in short; `exit_code` is that of a command which ends with it, as of `meshproof upgrade check`."""
+
+    GO = "GO"
+    NO_GO = "NO-GO"
+    UNKNOWN = "NOT KNOWN"
+
+    @property
+    def exit_code(self) -> int:
+        return {RunOutcome.GO: 0, RunOutcome.UNKNOWN: 1, RunOutcome.NO_GO: 4}[self]
+
+
+def run_outcome(results: Iterable[ClaimResult], missing: Sequence[str]) -> RunOutcome:
+    """A claim that does not hold is a NO-GO; otherwise what is BROKEN or missing makes the verdict NOT KNOWN."""
+    there = {result.result for result in results}
+    if Result.FAILED in there:
+        return RunOutcome.NO_GO
+    asserted = Result.SUCCEEDED in there and Result.BROKEN not in there and not missing
+    return RunOutcome.GO if asserted else RunOutcome.UNKNOWN
 
 
 class RequestCounter(Protocol):
@@ -137,7 +163,8 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
     """The verdict as plain data, ready for YAML."""
     return {
         "schema": SCHEMA,
-        "go": not ledger.bad and not missing,
+        "go": run_outcome(ledger, missing) is RunOutcome.GO,
+        "outcome": str(run_outcome(ledger, missing)),
         "meshproof": __version__,
         "started": facts.started.isoformat(timespec="seconds"),
         "duration_s": round((ended - facts.started).total_seconds(), 1),
@@ -149,6 +176,7 @@ def verdict(facts: RunFacts, ledger: Ledger, *, missing: Sequence[str], ended: d
         "api_requests": api_requests(facts.kubes),
         "counts": _plain(ledger.counts()),
         "missing": list(missing),
+        "causes": [cause.as_plain() for cause in causes_of(ledger.bad) if len(cause.claims) > 1],
         "rebuilt": list(facts.rebuilt),
         "topologies": {
             name: {

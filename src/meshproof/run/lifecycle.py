@@ -64,8 +64,10 @@ def connected_mesh(
 
 
 @contextmanager
-def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narrator: Narrator) -> Iterator[Installed]:
-    """The observations of the install; for an existing mesh those of its current state."""
+def installed_mesh(
+    clusters: Clusters, bare_mesh: Mesh, settings: Settings, narrator: Narrator, *, announce: bool = True
+) -> Iterator[Installed]:
+    """The observations of the install; for an existing mesh those of its current state, which is announced."""
     if settings.installs:
         clusters.mesh = bare_mesh
         with narrator.step(f"mesh {bare_mesh.topology.name}"):
@@ -73,7 +75,7 @@ def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narr
         yield done
         return
     if settings.attachment is not None:
-        must_agree(bare_mesh, narrator)
+        must_agree(bare_mesh, narrator, announce=announce)
         refuse_foreign_namespaces(bare_mesh)
     else:
         recognise(bare_mesh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from meshproof.claims.claim import Claim
+from meshproof.claims.results import WITHHELD
 from meshproof.core.errors import Unavailable
 from meshproof.run.settings import ALLOW_CREDENTIALS, ALLOW_DISRUPTIVE, UPGRADE_TO, Settings
 
@@ -16,14 +17,14 @@ def withheld(claim: Claim, settings: Settings) -> Unavailable | None:
     """The error for a claim that the user has not allowed, naming the option; None if it may run."""
     if claim.disruptive and not settings.may_disrupt:
         return Unavailable(
-            f"breaking clusters that meshproof did not create, as {claim.code} must",
-            "not allowed by the options",
+            "breaking clusters that meshproof did not create",
+            WITHHELD,
             ALLOW_DISRUPTIVE.flag,
         )
     if claim.credentials and not settings.may_make_credentials:
         return Unavailable(
             f"{claim.credentials}, on clusters that meshproof did not create",
-            "not allowed by the options",
+            WITHHELD,
             ALLOW_CREDENTIALS.flag,
         )
     return None

@@ -131,9 +131,10 @@ CLUSTER2_CONTEXT: Final = Option(
 )
 CONTEXT: Final = Option(
     flag="--context",
-    metavar="CLUSTER=CONTEXT",
+    metavar="[CLUSTER=]CONTEXT",
     repeated=True,
-    help="the context of a cluster by its name in the topology; once for each cluster",
+    help="the context of a cluster by its name in the topology, else of the topology's next cluster; once for each "
+    "cluster",
 )
 ISTIOCTL: Final = Option(
     flag="--istioctl",
@@ -146,13 +147,13 @@ CLIENT_IMAGE: Final = Option(
     flag="--client-image",
     metavar="IMAGE",
     help="image of probe clients on a kubeconfig, with sh, curl 7.84, openssl, seq and sleep (default: that of the "
-    "existing client pods; when a mesh is installed Istio's proxyv2)",
+    "existing client pods, else the mesh's own proxy image if it has them; when a mesh is installed Istio's proxyv2)",
 )
 APP_IMAGE: Final = Option(
     flag="--app-image",
     metavar="IMAGE",
     help="image of probe servers on a kubeconfig, with envoy (default: that of the demonstration service's pods that "
-    "exist; when a mesh is installed Istio's proxyv2)",
+    "exist, else the mesh's own proxy image; when a mesh is installed Istio's proxyv2)",
 )
 ISTIO_VALUES: Final = Option(
     flag="--istio-values",

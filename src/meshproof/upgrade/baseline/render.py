@@ -18,7 +18,7 @@ MOST: Final = 8
 
 
 def comparison_text(comparison: BaselineComparison) -> str:
-    """The whole comparison: unexplained differences first, then explained ones, by rule."""
+    """The whole comparison: what could not be compared, then unexplained differences, and explained ones by rule."""
     return "\n".join(_lines(comparison))
 
 
@@ -26,8 +26,10 @@ def _lines(comparison: BaselineComparison) -> Iterator[str]:
     before, after = comparison.before, comparison.after
     yield f"{before.mesh}: {before.taken:%Y-%m-%d %H:%M:%S} and {after.taken:%Y-%m-%d %H:%M:%S} UTC"
     yield f"Istio {comparison.from_version} and {comparison.to_version}; {len(after.parts)} parts of configuration"
+    for gap in comparison.gaps:
+        yield f"NOT KNOWN: {gap}"
     if comparison.equal:
-        yield "no difference"
+        yield "no difference" + (" in the rest" if comparison.gaps else "")
     if comparison.unexplained:
         yield f"differences that no rule explains: {len(comparison.unexplained)}"
         yield from (f"  {line}" for line in grouped(comparison.unexplained))

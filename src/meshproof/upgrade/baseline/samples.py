@@ -36,8 +36,9 @@ def samples_of(mesh: Mesh, raws: Sequence[Raw]) -> dict[str, Sample]:
     sources = [
         (facts.cluster, pod)
         for facts in snapshot.facts
-        for pod in facts.pods_of(names.CLIENT_NAMESPACE, app=names.CLIENT_POD)[:1]
-        if pod.ready and pod.has_proxy
+        for pod in [p for p in facts.pods_of(names.CLIENT_NAMESPACE, app=names.CLIENT_POD) if p.ready and p.has_proxy][
+            :1
+        ]
     ]
     if not any(facts.ready_endpoints for facts in snapshot.facts):
         return {}

@@ -19,7 +19,7 @@ _RAN: Final = (Result.SUCCEEDED, Result.FAILED, Result.BROKEN)
 def claim_reasons(run: SuiteRun | Broken) -> list[Reason]:
     """A failed claim is a NO-GO. A BROKEN claim, or one that did not run, makes the verdict NOT KNOWN.
 
-    Claims that are skipped, or do not apply to the topology, are no reason as long as others have run.
+    Claims that are skipped, or do not apply to the topology, are no reason as long as others of their family have run.
     """
     if isinstance(run, Broken):
         return [_unknown(ALL, f"they could not run: {run.what}: {run.reason}", run.repair)]
@@ -59,6 +59,9 @@ def _not_run(run: SuiteRun) -> Iterator[Reason]:
     elif not any(result in _RAN for result in run.results.values()):
         counts = [f"{list(run.results.values()).count(result)} {result}" for result in Result if result not in _RAN]
         yield _unknown(ALL, f"none of them ran ({', '.join(counts)})", "see the reasons in claims/verdict.yaml")
+    else:
+        for line in run.missing:
+            yield _unknown(ALL, line, "see the reasons in claims/verdict.yaml")
 
 
 def _unknown(where: str, what: str, repair: str, code: str = "") -> Reason:

@@ -64,7 +64,9 @@ def _of_claims(result: StepResult, *, seen: bool) -> list[str]:
     claims = result.claims
     if claims is None or not claims.held:
         return ["no claim was evaluated after it"]
-    return [_short(claims.texts.get(code, f"{code} without a failure text"), seen=seen) for code in claims.red]
+    red = [_short(claims.texts.get(code, f"{code} without a failure text"), seen=seen) for code in claims.red]
+    unasked = [claims.unfinished] if claims.unfinished else claims.missing
+    return [*red, *(f"not all claims were evaluated after it: {line}" for line in unasked)]
 
 
 def _short(text: str, *, seen: bool) -> str:
