@@ -48,6 +48,7 @@ FORBIDDEN = 403
 # kind -> (path prefix, plural, namespaced), for the kinds that we write.
 _KINDS: Mapping[str, tuple[str, str, bool]] = {
     "Namespace": ("/api/v1", "namespaces", False),
+    "Node": ("/api/v1", "nodes", False),
     "Secret": ("/api/v1", "secrets", True),
     "ConfigMap": ("/api/v1", "configmaps", True),
     "Service": ("/api/v1", "services", True),

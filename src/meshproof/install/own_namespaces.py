@@ -1,0 +1,117 @@
+"""Completing our namespaces for a run: what the mesh's settings call for now, whenever the namespaces were made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json
+from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, managed_by_meshproof
+from meshproof.core import names
+from meshproof.core.concurrency import together
+from meshproof.core.errors import BadInput
+from meshproof.core.progress import Narrator
+from meshproof.mesh.handles import Cluster, Mesh
+from meshproof.workloads.discovery_selectors import labels_for
+from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring
+
+PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
+OWN_KINDS: Final = ("Sidecar", "AuthorizationPolicy")
+LABELS_OF_A_RUN: Final = "meshproof/labels-of-a-run"
+"""Annotation of a namespace of ours: the labels that a run has added, to be removed with it."""
+Place = tuple[Cluster, str]
+"""A namespace of ours in one cluster."""
+
+
+@contextmanager
+def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narrator) -> Iterator[bool]:
+    """Our namespaces with labels and objects that these settings call for; yields whether any object was added.
+
+    Afterwards everything that was added is removed, and so is what a killed run has added. Namespaces of others,
+    whatever their name, are not touched.
+    """
+    namespaces = _ours(mesh)
+    ours = list(namespaces)
+    before = _objects(mesh)
+    wanted = {_key(p, o): (p, o) for p, namespace in ours if p.is_primary for o in settings.objects(p, namespace)}
+    stale = [place for key, place in before.items() if key not in wanted]
+    new = [pair for key, pair in wanted.items() if key not in before]
+    labelled = _labels(namespaces, settings)
+    left = [place for place, found in namespaces.items() if LABELS_OF_A_RUN in _annotations(found)]
+    try:
+        together(lambda place: place[0].kube.delete(*place[1:]), stale)
+        together(lambda item: _label(*item), labelled)
+        if new:
+            kinds = sorted({item["kind"] for _, item in new})
+            with narrator.step(f"own {' and '.join(kinds)} in our namespaces"):
+                together(lambda pair: bring(*pair), new)
+        yield bool(new or labelled)
+    finally:
+        together(lambda pair: pair[0].kube.delete(pair[1]["kind"], OWN, pair[1]["metadata"]["namespace"]), new)
+        together(lambda place: _unlabel(*place), {*left, *((cluster, name) for cluster, name, _ in labelled)})
+
+
+def _ours(mesh: Mesh) -> dict[Place, Json]:
+    places = [(cluster, name) for cluster in mesh.clusters for name in PROBE_NAMESPACES]
+    found = together(lambda place: place[0].kube.find("Namespace", place[1]), places)
+    there = zip(places, found, strict=True)
+    return {place: namespace for place, namespace in there if namespace and _is_ours(namespace)}
+
+
+def _is_ours(namespace: Json) -> bool:
+    return "deletionTimestamp" not in namespace["metadata"] and managed_by_meshproof(namespace)
+
+
+def _key(cluster: Cluster, item: Json) -> tuple[str, str, str]:
+    return cluster.name, item["kind"], item["metadata"]["namespace"]
+
+
+def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, str, str, str]]:
+    """Our own objects in the probe namespaces, with what `Kube.delete` needs to remove them."""
+
+    def listed(pair: tuple[Cluster, str]) -> list[Json]:
+        try:
+            return pair[0].kube.list(pair[1], labels="app.kubernetes.io/managed-by=meshproof")
+        except ApiError as problem:
+            if problem.status in (FORBIDDEN, 404):
+                return []
+            raise
+
+    pairs = [(cluster, kind) for cluster in mesh.primaries for kind in OWN_KINDS]
+    return {
+        (cluster.name, kind, item["metadata"]["namespace"]): (cluster, kind, OWN, item["metadata"]["namespace"])
+        for (cluster, kind), items in zip(pairs, together(listed, pairs), strict=True)
+        for item in items
+        if item["metadata"]["name"] == OWN and item["metadata"]["namespace"] in PROBE_NAMESPACES
+    }
+
+
+def _annotations(namespace: Json) -> dict[str, str]:
+    return namespace["metadata"].get("annotations") or {}
+
+
+def _labels(ours: Mapping[Place, Json], settings: MeshWideSettings) -> list[tuple[Cluster, str, dict[str, str]]]:
+    """The labels that existing namespaces lack. Where no label helps, claims show what that means."""
+    found = []
+    for (cluster, name), namespace in ours.items():
+        labels = namespace["metadata"].get("labels") or {}
+        with suppress(BadInput):
+            if lacking := labels_for(name, labels, settings.selectors):
+                found.append((cluster, name, lacking))
+    return found
+
+
+def _label(cluster: Cluster, namespace: str, labels: dict[str, str]) -> None:
+    annotations = {LABELS_OF_A_RUN: ",".join(labels)}
+    cluster.kube.merge_patch("Namespace", namespace, {"metadata": {"labels": labels, "annotations": annotations}})
+
+
+def _unlabel(cluster: Cluster, namespace: str) -> None:
+    """Remove the labels that a run has added, where the namespace still exists."""
+    found = cluster.kube.find("Namespace", namespace)
+    added = _annotations(found).get(LABELS_OF_A_RUN, "") if found else ""
+    if not added:
+        return
+    gone = {"labels": dict.fromkeys(added.split(",")), "annotations": {LABELS_OF_A_RUN: None}}
+    cluster.kube.merge_patch("Namespace", namespace, {"metadata": gone})
