@@ -12,6 +12,7 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput
 from meshproof.core.progress import Narrator
+from meshproof.mesh.configuration import removed
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.discovery_selectors import labels_for
 from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring
@@ -48,7 +49,7 @@ def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narra
                 together(lambda pair: bring(*pair), new)
         yield bool(new or labelled)
     finally:
-        together(lambda pair: pair[0].kube.delete(pair[1]["kind"], OWN, pair[1]["metadata"]["namespace"]), new)
+        together(lambda pair: removed(*pair), wanted.values())
         together(lambda place: _unlabel(*place), {*left, *((cluster, name) for cluster, name, _ in labelled)})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.core import names
@@ -57,11 +58,13 @@ class LongLivedClients:
         ]
 
     def _make(self, cluster: Cluster) -> None:
-        name = f"{NAME}-{uuid.uuid4().hex[:6]}"
-        container = client_container(self._mesh.toolbox.images["client"])
-        spec = pod_spec([container], grace_s=0)
-        manifest = core("Pod", metadata(name, self._namespace, labels={"app": names.CLIENT_POD}), spec=spec)
+        manifest = self.manifest(f"{NAME}-{uuid.uuid4().hex[:6]}")
         self._pods[cluster.name] = ready_pod(self._mesh, cluster, self._namespace, manifest)
+
+    def manifest(self, name: str) -> Json:
+        """The pod of that name."""
+        spec = pod_spec([client_container(self._mesh.toolbox.images["client"])], grace_s=0)
+        return core("Pod", metadata(name, self._namespace, labels={"app": names.CLIENT_POD}), spec=spec)
 
 
 @contextmanager
