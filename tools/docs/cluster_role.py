@@ -14,6 +14,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_DISRUPTION,
     FOR_PULL_SECRET,
     FOR_SECRETS,
+    FOR_STRICT_MESHES,
     FOR_UPGRADE_CHECK,
     NEEDED,
     AccessRule,
@@ -42,6 +43,11 @@ ROLES: Final[tuple[tuple[str, str, tuple[AccessRule, ...]], ...]] = (
         READ_SECRETS,
         "Without it the claims about CAs, issuers and remote secrets are skipped. It allows reading all secrets.",
         FOR_SECRETS,
+    ),
+    (
+        "meshproof-strict-meshes",
+        "Where the mesh has a default Sidecar (in its root namespace), or every node has a taint.",
+        FOR_STRICT_MESHES,
     ),
     (
         "meshproof-upgrade-check",

@@ -164,7 +164,7 @@ def bring(primary: Cluster, item: Json) -> None:
         raise BadInput(
             f"{kind} {namespace}/{OWN} on {primary}",
             f"the mesh has a default {kind}, so that {namespace} needs one of its own: {problem.reason}",
-            "grant the rights in deploy/clusterrole.yaml",
+            "grant the ClusterRole meshproof-strict-meshes (deploy/clusterrole.yaml)",
         ) from None
 
 
