@@ -309,6 +309,17 @@ def test_existing_namespaces_are_completed_for_a_run_and_left_as_they_were(tmp_p
     assert state(made) == before
 
 
+def test_what_somebody_has_put_into_our_namespace_counts() -> None:
+    """As a fault in it does, on a mesh that calls for an exception, too."""
+    made = merging(mesh())
+    put(made.clusters[0], "AuthorizationPolicy", "nothing", {})
+    put(made.clusters[0], "AuthorizationPolicy", "nobody", {}, namespace=names.APP_NAMESPACE)
+    put(made.clusters[0], "AuthorizationPolicy", "deny", {"action": "DENY"}, namespace=names.CLIENT_NAMESPACE)
+    with completed(made):
+        there = [own_in(made.clusters[0], namespace) for namespace in PROBE_NAMESPACES]
+    assert there == [set(), {"authorizationpolicies"}, {"authorizationpolicies"}]
+
+
 def test_where_nothing_is_needed_nothing_is_written() -> None:
     made = merging(mesh())
     with completed(made) as added:

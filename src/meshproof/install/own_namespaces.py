@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json
+from meshproof.clients.kubernetes.client import Json, label_selector
 from meshproof.clients.kubernetes.manifests import INJECTED_NAMESPACES, managed_by_meshproof
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -15,9 +15,10 @@ from meshproof.core.progress import Narrator
 from meshproof.mesh.configuration import removed
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.discovery_selectors import labels_for
-from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring
+from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring, is_like, listed
 
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
+OURS: Final = label_selector(names.MANAGED_BY)
 OWN_KINDS: Final = ("Sidecar", "AuthorizationPolicy")
 LABELS_OF_A_RUN: Final = "meshproof/labels-of-a-run"
 """Annotation of a namespace of ours: the labels that a run has added, to be removed with it."""
@@ -35,7 +36,9 @@ def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narra
     namespaces = _ours(mesh)
     ours = list(namespaces)
     before = _objects(mesh)
-    wanted = {_key(p, o): (p, o) for p, namespace in ours if p.is_primary for o in settings.objects(p, namespace)}
+    needed = [(p, item) for p, namespace in ours if p.is_primary for item in settings.objects(p, namespace)]
+    answered = together(lambda pair: _is_answered(*pair), needed)
+    wanted = {_key(*pair): pair for pair, done in zip(needed, answered, strict=True) if not done}
     stale = [place for key, place in before.items() if key not in wanted]
     new = [pair for key, pair in wanted.items() if key not in before]
     labelled = _labels(namespaces, settings)
@@ -71,21 +74,18 @@ def _key(cluster: Cluster, item: Json) -> tuple[str, str, str]:
 def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, str, str, str]]:
     """Our own objects in the probe namespaces, with what `Kube.delete` needs to remove them."""
 
-    def listed(pair: tuple[Cluster, str]) -> list[Json]:
-        try:
-            return pair[0].kube.list(pair[1], labels="app.kubernetes.io/managed-by=meshproof")
-        except ApiError as problem:
-            if problem.status in (FORBIDDEN, 404):
-                return []
-            raise
-
     pairs = [(cluster, kind) for cluster in mesh.primaries for kind in OWN_KINDS]
     return {
         (cluster.name, kind, item["metadata"]["namespace"]): (cluster, kind, OWN, item["metadata"]["namespace"])
-        for (cluster, kind), items in zip(pairs, together(listed, pairs), strict=True)
+        for (cluster, kind), items in zip(pairs, together(lambda p: listed(*p, labels=OURS), pairs), strict=True)
         for item in items
         if item["metadata"]["name"] == OWN and item["metadata"]["namespace"] in PROBE_NAMESPACES
     }
+
+
+def _is_answered(primary: Cluster, item: Json) -> bool:
+    """Whether somebody has put an object of that kind into our namespace: then theirs is the one that counts."""
+    return any(is_like(found, item) for found in listed(primary, item["kind"], item["metadata"]["namespace"]))
 
 
 def _annotations(namespace: Json) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshproof.clients.istio.configuration import istio
+from meshproof.clients.istio.configuration import PROBE_PREFIX, istio
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json
 from meshproof.clients.kubernetes.manifests import core, metadata, pulls_with
 from meshproof.core import names
@@ -25,8 +25,8 @@ from meshproof.workloads.discovery_selectors import Selectors, labels_for
 
 INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
 ACCOUNT: Final = "default"
-OWN: Final = "meshproof-own"
-"""Name of the objects that a namespace of ours brings."""
+OWN: Final = f"{PROBE_PREFIX}own"
+"""Name of the objects that a namespace of ours brings; they are temporary, like other objects of probes."""
 EVERYTHING: Final = "*/*"
 """Hosts that our proxies import: all that are exported to them, as without any Sidecar. A list of our namespaces would
 not do: those of test beds have random names, and it would hide what claims are to find."""
@@ -83,9 +83,9 @@ def _read(primary: Cluster) -> _OfPrimary:
     config = mesh_config(primary)
     root = str(config.get("rootNamespace") or names.SYSTEM_NAMESPACE)
     sidecars = [
-        found.get("spec") or {} for found in _oldest_first(_listed(primary, "Sidecar", root)) if _is_for_all(found)
+        found.get("spec") or {} for found in _oldest_first(listed(primary, "Sidecar", root)) if _is_for_all(found)
     ]
-    policies = [found for found in _listed(primary, "AuthorizationPolicy", root) if _is_for_all(found)]
+    policies = [found for found in listed(primary, "AuthorizationPolicy", root) if _is_for_all(found)]
     by_action: dict[str, list[str]] = {}
     for found in policies:
         name = f"{root}/{found['metadata']['name']}"
@@ -98,9 +98,10 @@ def _read(primary: Cluster) -> _OfPrimary:
     )
 
 
-def _listed(primary: Cluster, kind: str, namespace: str) -> list[Json]:
+def listed(primary: Cluster, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
+    """The objects of a kind in a namespace, or in all; none where they may not be read, or Istio's CRD is missing."""
     try:
-        return primary.kube.list(kind, namespace)
+        return primary.kube.list(kind, namespace, labels=labels)
     except ApiError as problem:
         if problem.status in (FORBIDDEN, 404):
             return []
@@ -108,9 +109,16 @@ def _listed(primary: Cluster, kind: str, namespace: str) -> list[Json]:
 
 
 def _is_for_all(item: Json) -> bool:
-    """Whether an object of the root namespace applies to the workloads of all namespaces."""
+    """Whether it applies to all workloads: of its namespace, or of all if that is the root namespace."""
     spec = item.get("spec") or {}
     return not any(spec.get(key) for key in ("workloadSelector", "selector", "targetRef", "targetRefs"))
+
+
+def is_like(found: Json, item: Json) -> bool:
+    """Whether somebody's object in a namespace of ours has the effect for which `item` would be there."""
+    if found["metadata"]["name"] == OWN or not _is_for_all(found):
+        return False
+    return bool(item["kind"] == "Sidecar" or (found.get("spec") or {}).get("action", "ALLOW") == "ALLOW")
 
 
 def _oldest_first(items: Iterable[Json]) -> list[Json]:
