@@ -29,7 +29,6 @@ from meshproof.install.own_namespaces import PROBE_NAMESPACES
 from meshproof.install.plan import plan_for
 from meshproof.mesh.handles import Mesh
 from meshproof.probes.admission import DryRun
-from meshproof.workloads.namespaces import MeshWideSettings
 from tests.install_fakes import FakeBuild, FakeKube, fake_mesh, fake_of, istiod_takes_over, three_clusters
 
 
@@ -46,7 +45,7 @@ def test_an_existing_mesh_is_read_and_not_written(tmp_path: Path) -> None:
     (evidence,) = attach_to_mesh(mesh).remotes
     assert evidence.secret_was_there
     assert evidence.after.pod is DryRun.ACCEPTED
-    assert add_probes(mesh, MeshWideSettings.of(mesh), Silent()) == {}
+    assert add_probes(mesh, Silent()) == {}
     written = [fake_of(c).writes[n:] for c, n in zip(mesh.clusters, before, strict=True)]
     assert all(write.startswith("POST") for part in written for write in part), "a dry run of a pod is all"
 
@@ -88,7 +87,7 @@ def test_missing_probe_namespaces_are_made_and_removed(tmp_path: Path) -> None:
     before = [set(fake_of(cluster).objects) for cluster in mesh.clusters]
     for cluster in mesh.clusters:
         take_care_of_new_namespaces(fake_of(cluster))
-    made = add_probes(mesh, MeshWideSettings.of(mesh), Silent())
+    made = add_probes(mesh, Silent())
     assert set(made) == set(mesh.clusters)
     assert set(made.values()) == {PROBE_NAMESPACES}
     remove_probes(made, Silent())
@@ -114,7 +113,7 @@ def test_what_a_killed_run_left_goes_with_the_next(tmp_path: Path) -> None:
     left = {"meshproof/made-for-a-run": "true"}
     namespace = {"kind": "Namespace", "metadata": {"name": "meshproof-clients", "annotations": left}}
     fake_of(first).put(namespace)
-    made = add_probes(mesh, MeshWideSettings.of(mesh), Silent())
+    made = add_probes(mesh, Silent())
     assert made == {first: ("meshproof-clients",)} | dict.fromkeys(others, ())
     assert left == fake_of(first).objects["/api/v1/namespaces/meshproof-clients"]["metadata"]["annotations"]
     remove_probes(made, Silent())
@@ -127,7 +126,7 @@ def test_what_was_made_goes_if_not_all_can_be_made(tmp_path: Path, monkeypatch: 
     fake_of(mesh.clusters[0]).deployments_get_ready = False
     monkeypatch.setattr(build, "READY_S", 0.1)
     with pytest.raises(Broken, match="meshproof-outside"):
-        add_probes(mesh, MeshWideSettings.of(mesh), Silent())
+        add_probes(mesh, Silent())
     assert all(cluster.kube.find("Namespace", OUTSIDE_NAMESPACE) is None for cluster in mesh.clusters)
 
 
@@ -142,7 +141,7 @@ def test_whoever_still_waits_for_pods_gives_up_before_they_go(tmp_path: Path, mo
 
     monkeypatch.setattr(build.Build, "start_outside_client", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        add_probes(mesh, MeshWideSettings.of(mesh), Silent())
+        add_probes(mesh, Silent())
     assert waiting == [False]
 
 
@@ -179,7 +178,7 @@ def test_pods_of_our_namespaces_pull_with_the_secret_that_was_named(tmp_path: Pa
     mesh = with_pull_secret(without(installed(fake_mesh(three_clusters(tmp_path))), *PROBE_NAMESPACES))
     for cluster in mesh.clusters:
         take_care_of_new_namespaces(fake_of(cluster))
-    made = add_probes(mesh, MeshWideSettings.of(mesh), Silent())
+    made = add_probes(mesh, Silent())
     for cluster in mesh.clusters:
         objects = fake_of(cluster).objects
         for namespace in PROBE_NAMESPACES:

@@ -340,6 +340,18 @@ def test_what_a_killed_run_added_goes_with_the_next() -> None:
     assert state(made) == before
 
 
+def test_what_a_namespace_got_when_it_was_made_stays() -> None:
+    made = merging(mesh())
+    put(made.clusters[0], "AuthorizationPolicy", "nothing", {})
+    for namespace in PROBE_NAMESPACES:
+        for item in MeshWideSettings.of(made).objects(made.clusters[0], namespace):
+            fake_of(made.clusters[0]).put(item)
+    before = state(made)
+    with completed(made) as added:
+        assert not added
+    assert state(made) == before
+
+
 def test_what_a_killed_run_added_and_nothing_needs_any_more_goes_at_once() -> None:
     made = merging(mesh())
     put(made.clusters[0], "Sidecar", "default", NARROW)

@@ -22,6 +22,8 @@ OURS: Final = label_selector(names.MANAGED_BY)
 OWN_KINDS: Final = ("Sidecar", "AuthorizationPolicy")
 LABELS_OF_A_RUN: Final = "meshproof/labels-of-a-run"
 """Annotation of a namespace of ours: the labels that a run has added, to be removed with it."""
+OF_A_RUN: Final = "meshproof/made-for-a-run"
+"""Annotation of what a run has made, to be removed with it or with the next."""
 Place = tuple[Cluster, str]
 """A namespace of ours in one cluster."""
 
@@ -30,8 +32,8 @@ Place = tuple[Cluster, str]
 def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narrator) -> Iterator[bool]:
     """Our namespaces with labels and objects that these settings call for; yields whether any object was added.
 
-    Afterwards everything that was added is removed, and so is what a killed run has added. Namespaces of others,
-    whatever their name, are not touched.
+    Afterwards everything that was added is removed, and so is what a killed run has added. What a namespace got when it
+    was made stays, as long as it is needed. Namespaces of others, whatever their name, are not touched.
     """
     namespaces = _ours(mesh)
     ours = list(namespaces)
@@ -39,12 +41,13 @@ def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narra
     needed = [(p, item) for p, namespace in ours if p.is_primary for item in settings.objects(p, namespace)]
     answered = together(lambda pair: _is_answered(*pair), needed)
     wanted = {_key(*pair): pair for pair, done in zip(needed, answered, strict=True) if not done}
-    stale = [place for key, place in before.items() if key not in wanted]
-    new = [pair for key, pair in wanted.items() if key not in before]
+    stale = [pair for key, pair in before.items() if key not in wanted]
+    new = [(p, _of_a_run(item)) for key, (p, item) in wanted.items() if key not in before]
+    of_runs = [*new, *(pair for pair in before.values() if OF_A_RUN in _annotations(pair[1]))]
     labelled = _labels(namespaces, settings)
     left = [place for place, found in namespaces.items() if LABELS_OF_A_RUN in _annotations(found)]
     try:
-        together(lambda place: place[0].kube.delete(*place[1:]), stale)
+        together(lambda pair: removed(*pair), stale)
         together(lambda item: _label(*item), labelled)
         if new:
             kinds = sorted({item["kind"] for _, item in new})
@@ -52,7 +55,7 @@ def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narra
                 together(lambda pair: bring(*pair), new)
         yield bool(new or labelled)
     finally:
-        together(lambda pair: removed(*pair), wanted.values())
+        together(lambda pair: removed(*pair), of_runs)
         together(lambda place: _unlabel(*place), {*left, *((cluster, name) for cluster, name, _ in labelled)})
 
 
@@ -71,12 +74,16 @@ def _key(cluster: Cluster, item: Json) -> tuple[str, str, str]:
     return cluster.name, item["kind"], item["metadata"]["namespace"]
 
 
-def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, str, str, str]]:
-    """Our own objects in the probe namespaces, with what `Kube.delete` needs to remove them."""
+def _of_a_run(item: Json) -> Json:
+    return item | {"metadata": item["metadata"] | {"annotations": {OF_A_RUN: "true"}}}
+
+
+def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, Json]]:
+    """Our own objects in the probe namespaces."""
 
     pairs = [(cluster, kind) for cluster in mesh.primaries for kind in OWN_KINDS]
     return {
-        (cluster.name, kind, item["metadata"]["namespace"]): (cluster, kind, OWN, item["metadata"]["namespace"])
+        (cluster.name, kind, item["metadata"]["namespace"]): (cluster, item | {"kind": kind})
         for (cluster, kind), items in zip(pairs, together(lambda p: listed(*p, labels=OURS), pairs), strict=True)
         for item in items
         if item["metadata"]["name"] == OWN and item["metadata"]["namespace"] in PROBE_NAMESPACES
@@ -88,8 +95,8 @@ def _is_answered(primary: Cluster, item: Json) -> bool:
     return any(is_like(found, item) for found in listed(primary, item["kind"], item["metadata"]["namespace"]))
 
 
-def _annotations(namespace: Json) -> dict[str, str]:
-    return namespace["metadata"].get("annotations") or {}
+def _annotations(found: Json) -> dict[str, str]:
+    return found["metadata"].get("annotations") or {}
 
 
 def _labels(ours: Mapping[Place, Json], settings: MeshWideSettings) -> list[tuple[Cluster, str, dict[str, str]]]:

@@ -85,9 +85,9 @@ def installed_mesh(clusters: Clusters, bare_mesh: Mesh, settings: Settings, narr
         refuse_foreign_namespaces(bare_mesh)
     else:
         recognise(bare_mesh)
-    wide = MeshWideSettings.of(bare_mesh)
-    made = add_probes(bare_mesh, wide, narrator)
+    made = add_probes(bare_mesh, narrator)
     try:
+        wide = MeshWideSettings.of(bare_mesh)
         with _completed(bare_mesh, wide, narrator):
             if made:
                 requests_must_be_allowed(bare_mesh, wide)
