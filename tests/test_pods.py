@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 import meshproof
 from meshproof.clients.kubernetes.client import ApiError, Json
@@ -26,6 +27,7 @@ from meshproof.workloads.testbed import lifecycle
 from tests.install_fakes import FakeKube, fake_mesh, fake_of
 from tests.pod_security import restricted_problems
 
+TOP: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = Path(meshproof.__file__).parent
 OTHERS: Final = {
     "clients/kubernetes/pods.py": "the builder",
@@ -72,6 +74,16 @@ def test_every_pod_is_accepted_by_restricted_and_has_limits(manifest: Json) -> N
         for container in spec["containers"]:
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}
             assert container["resources"]["limits"] == {"cpu": "1", "memory": "512Mi"}
+
+
+def test_the_job_that_runs_meshproof_is_accepted_too() -> None:
+    job = yaml.safe_load((TOP / "deploy" / "job.yaml").read_text())["spec"]["template"]["spec"]
+    plugin = {"containers": [yaml.safe_load((TOP / "deploy" / "sonobuoy-plugin.yaml").read_text())["spec"]]}
+    for spec in (job, plugin):
+        assert restricted_problems(spec) == []
+        for container in spec["containers"]:
+            for kind in ("requests", "limits"):
+                assert container["resources"][kind].keys() == {"cpu", "memory"}
 
 
 def test_the_rules_find_a_pod_that_forgets_them() -> None:
