@@ -209,6 +209,23 @@ def test_taints_are_tolerated_only_where_every_node_has_one() -> None:
     ]
 
 
+class Paged(FakeKube):
+    """Has two pages of nodes, and a free one on the second."""
+
+    def _get(self, path: str, query: dict[str, str], _: object) -> Json:
+        if path != "/api/v1/nodes":
+            return super()._get(path, query, _)
+        if "continue" in query:
+            return {"items": [node(("dedicated", "NoSchedule")), node()], "metadata": {}}
+        return {"items": [node(("dedicated", "NoSchedule"))], "metadata": {"continue": "next"}}
+
+
+def test_nodes_are_read_in_pages() -> None:
+    made = mesh()
+    object.__setattr__(made.clusters[0], "kube", Paged("cluster1"))
+    assert PodSettings.of(made, made.clusters[0]).tolerations == ()
+
+
 def test_a_node_that_is_down_is_never_tolerated() -> None:
     down = (("node.kubernetes.io/not-ready", "NoExecute"), ("node.kubernetes.io/unschedulable", "NoSchedule"))
     assert tolerations_for([node(*down)]) == []

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
+from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube, path_of
 from meshproof.clients.kubernetes.pods import NOT_INJECTED, sidecar_annotations
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster, Mesh
@@ -26,6 +26,8 @@ UID_RANGE: Final = "openshift.io/sa.scc.uid-range"
 """Annotation of every namespace on OpenShift, which accepts users of this range only, and assigns one."""
 INJECTOR: Final = "istio-sidecar-injector"
 """istiod's ConfigMap with the values of the injection template (chart istio-discovery)."""
+PAGE: Final = "20"
+"""Nodes in one response."""
 CONDITIONS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "ToBeDeleted", "DeletionCandidate")
 """Prefixes of taints that state a node's condition (Kubernetes, cloud controllers, cluster autoscaler): a pod that
 tolerated them would be scheduled to a node that is down or about to go."""
@@ -98,10 +100,17 @@ def tolerations_for(nodes: Iterable[Json]) -> list[Json]:
     return list(found.values())
 
 
-def _nodes(kube: Kube) -> list[Json]:
-    try:
-        return kube.list("Node")
-    except ApiError as problem:
-        if problem.status == FORBIDDEN:
-            return []
-        raise
+def _nodes(kube: Kube) -> Iterator[Json]:
+    """The nodes, in pages: the first that is free is enough, and a cluster may have thousands. None without the right."""
+    more = ""
+    while True:
+        try:
+            page = kube.get(path_of("Node"), limit=PAGE, **({"continue": more} if more else {}))
+        except ApiError as problem:
+            if problem.status == FORBIDDEN:
+                return
+            raise
+        yield from page["items"]
+        more = (page.get("metadata") or {}).get("continue") or ""
+        if not more:
+            return
