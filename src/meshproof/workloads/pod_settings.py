@@ -101,7 +101,7 @@ def tolerations_for(nodes: Iterable[Json]) -> list[Json]:
 
 
 def _nodes(kube: Kube) -> Iterator[Json]:
-    """The nodes, in pages: the first that is free is enough, and a cluster may have thousands. None without the right."""
+    """The nodes, in pages: the first that is free is enough, and there may be thousands. None without the right."""
     more = ""
     while True:
         try:
