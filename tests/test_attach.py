@@ -17,7 +17,6 @@ from meshproof.core.topology import load_topology
 from meshproof.install import attach as attaching
 from meshproof.install import steps as build
 from meshproof.install.attach import (
-    PROBE_NAMESPACES,
     add_probes,
     attach_to_mesh,
     recognise,
@@ -26,6 +25,7 @@ from meshproof.install.attach import (
 )
 from meshproof.install.executor import run_plan
 from meshproof.install.marker import is_marked, marked_topology, running_topology, write_markers
+from meshproof.install.own_namespaces import PROBE_NAMESPACES
 from meshproof.install.plan import plan_for
 from meshproof.mesh.handles import Mesh
 from meshproof.probes.admission import DryRun

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from meshproof.clients.kubernetes.client import ApiError
 from meshproof.clients.kubernetes.rollout import bad_states, deployment_ready, load_balancer_address, pod_line, until
 from meshproof.core.errors import Aborted, Broken, NotReady
 from meshproof.core.model import ClusterName
@@ -14,7 +16,7 @@ from meshproof.core.progress import Silent
 from meshproof.core.topology import available, load_topology
 from meshproof.install.ca import bundle_of_secret, ca_bundles, cacerts_secret, consistency_problems
 from meshproof.install.executor import run_plan, undo_of
-from meshproof.install.injection import InjectorState, new_pod
+from meshproof.install.injection import InjectorState, Refused, new_pod, wait_for_injection
 from meshproof.install.plan import plan_for
 from meshproof.install.removal import is_istio, leftovers, remove_namespaces
 from meshproof.mesh.handles import Mesh
@@ -193,6 +195,21 @@ def test_a_cluster_without_webhooks_does_not_count_as_refusing() -> None:
             return {"metadata": metadata, "spec": {"containers": [{"name": "probe"}]}}
 
     assert new_pod(Plain("east")) == (DryRun.BARE, "")
+
+
+def test_a_rule_that_refuses_pods_ends_the_wait_for_injection_at_once(tmp_path: Path) -> None:
+    class Refusing(FakeKube):
+        def _post(self, path: str, query: dict[str, str], body: object) -> dict[str, object]:
+            raise ApiError(f"POST {path}", 422, "ValidatingAdmissionPolicy 'none' denied request: no")
+
+    mesh = fake_mesh(three_clusters(tmp_path))
+    install(mesh)
+    kube = Refusing("east")
+    kube.objects = fake_of(mesh.clusters[0]).objects
+    begin = time.monotonic()
+    with pytest.raises(Refused, match=r"a new pod in meshproof-clients on east: HTTP 422: .*Policy 'none'"):
+        wait_for_injection(kube, ("meshproof-clients",), timeout_s=30, aborted=threading.Event())
+    assert time.monotonic() - begin < 2
 
 
 @pytest.mark.parametrize(

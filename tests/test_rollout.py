@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from meshproof.clients.kubernetes import rollout
 from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.refusals import is_refused_for_good
 from meshproof.clients.kubernetes.rollout import (
     bad_states,
     deployment_ready,
@@ -125,6 +127,65 @@ def test_pods_that_are_refused_end_the_wait_with_the_reason() -> None:
     refused["status"]["conditions"] = [REFUSED]
     with pytest.raises(NotReady, match=r"on east: pods are not created: exceeded quota: compute\n  pod      none was"):
         wait(kube_with(refused))
+
+
+VIOLATES = 'pods "istiod-1" is forbidden: violates PodSecurity "restricted:latest": runAsNonRoot != true'
+
+
+@pytest.mark.parametrize(
+    ("reason", "final"),
+    [
+        (VIOLATES, True),
+        ("ValidatingAdmissionPolicy 'need-limits' with binding 'need-limits' denied request: set limits", True),
+        ('admission webhook "validate.kyverno.svc-fail" denied the request: require-limits', True),
+        ("pods is forbidden: failed quota: compute: must specify limits.cpu for: client", True),
+        ("pods is forbidden: maximum cpu usage per Container is 500m, but limit is 1", True),
+        ('Pod "x" is invalid: spec.containers: Required value', True),
+        ("pods is forbidden: exceeded quota: compute, requested: pods=1", False),
+        ('failed calling webhook "namespace.sidecar-injector.istio.io": connection refused', False),
+        ("error looking up service account shop/default: serviceaccount not found", False),
+    ],
+)
+def test_a_refusal_by_a_rule_is_final(reason: str, final: bool) -> None:
+    assert is_refused_for_good(reason) is final
+
+
+def pulling(message: str, reason: str = "ErrImagePull") -> Json:
+    container = {"name": "discovery", "state": {"waiting": {"reason": reason, "message": message}}}
+    return pod("a", ready=False, containerStatuses=[container])
+
+
+@pytest.mark.parametrize(
+    ("message", "final"),
+    [
+        ('failed to resolve reference "r.example/x:1": r.example/x:1: not found', True),
+        ("pull access denied, repository does not exist or may require authorization", True),
+        ("failed to fetch anonymous token: 401 Unauthorized", True),
+        ("dial tcp 192.0.2.1:443: i/o timeout", False),
+        ("unexpected status: 503 Service Unavailable", False),
+    ],
+)
+def test_an_image_that_does_not_exist_is_final(message: str, final: bool) -> None:
+    (state,) = bad_states(None, [pulling(message)])
+    assert (state.patience_s == 0, state.hopeless) == (final, False)
+
+
+def test_a_final_refusal_ends_the_wait_at_once_but_not_after_a_fault() -> None:
+    """When a fault is undone the condition still says what it caused, until the controller tries again."""
+    refused = deployment(replicas=1, readyReplicas=0)
+    refused["status"]["conditions"] = [REFUSED | {"message": VIOLATES}]
+    begin = time.monotonic()
+    with pytest.raises(NotReady, match=r"on east: pods are not created: pods .* violates PodSecurity"):
+        wait(kube_with(refused), timeout_s=30)
+    assert time.monotonic() - begin < 2
+    with pytest.raises(NotReady, match=r"not within 0\.5 s; pods are not created"):
+        wait(kube_with(refused), timeout_s=0.5, patient=True)
+
+
+def test_what_is_hopeless_ends_every_wait_at_once() -> None:
+    hopeless = pulling("invalid", reason="InvalidImageName")
+    with pytest.raises(NotReady, match=r"on east: a/discovery: InvalidImageName"):
+        wait(kube_with(deployment(replicas=1, readyReplicas=0), hopeless), timeout_s=30, patient=True)
 
 
 @pytest.mark.usefixtures("hasty")

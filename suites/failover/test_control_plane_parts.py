@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 from meshproof.claims.claim import claim
 from meshproof.claims.evidence import Evidence
@@ -98,12 +99,12 @@ def test_one_of_two_replicas_may_die(drill_runner: DrillRunner, evidence: Eviden
     primaries = drill_runner.mesh.primaries
     with drill_runner.drill("one of two istiod replicas killed in each primary") as drill, ExitStack() as stack:
         together(lambda each: stack.enter_context(two_replicas(drill_runner.fault_context, each)), primaries)
-        spaces = {each: stack.enter_context(served_namespace(each)) for each in primaries}
+        spaces = {each: stack.enter_context(served_namespace(drill_runner.mesh, each)) for each in primaries}
         with monitor_availability(clients) as availability_monitor, ExitStack() as killed:
             for primary in primaries:
                 drill.transient_fault = killed.enter_context(kill_one_istiod(drill_runner.fault_context, primary))
             with ThreadPoolExecutor(max_workers=1) as executor:
-                waiting = executor.submit(together, new_namespace_served_s, primaries)
+                waiting = executor.submit(together, partial(new_namespace_served_s, drill_runner.mesh), primaries)
                 # Gaps are judged by the availability monitor: until then a single write may be refused.
                 pause(BOUNDS.replica_gap.seconds)
                 controls = together(

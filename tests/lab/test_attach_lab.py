@@ -23,8 +23,8 @@ from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.progress import Narrator
 from meshproof.core.topology import load_topology
-from meshproof.install.attach import PROBE_NAMESPACES
 from meshproof.install.lifecycle import install_mesh, uninstall_mesh
+from meshproof.install.own_namespaces import PROBE_NAMESPACES
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import service_facts

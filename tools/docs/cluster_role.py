@@ -15,6 +15,7 @@ from meshproof.clients.kubernetes.rbac import (
     FOR_LOCALITIES,
     FOR_PULL_SECRET,
     FOR_SECRETS,
+    FOR_STRICT_MESHES,
     FOR_UPGRADE_CHECK,
     NEEDED,
     AccessRule,
@@ -48,6 +49,11 @@ ROLES: Final[tuple[tuple[str, str, tuple[AccessRule, ...]], ...]] = (
         "meshproof-read-nodes",
         "Without it priorities of endpoints by locality are not compared with the nodes' regions and zones.",
         FOR_LOCALITIES,
+    ),
+    (
+        "meshproof-strict-meshes",
+        "Where the mesh has a default Sidecar (in its root namespace), or every node has a taint.",
+        FOR_STRICT_MESHES,
     ),
     (
         "meshproof-upgrade-check",

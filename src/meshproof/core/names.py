@@ -75,6 +75,9 @@ EAST_WEST: Final = "istio-eastwestgateway"
 PORT_INGRESS: Final = 80
 """Port of ingress gateways for clients outside the mesh."""
 
+EXPORT_TO: Final = "networking.istio.io/exportTo"
+"""Annotation of a Service: the namespaces that see it; `*` where the mesh's default is narrower."""
+
 NETWORK_LABEL: Final = "topology.istio.io/network"
 CONTROL_PLANES_ANNOTATION: Final = "topology.istio.io/controlPlaneClusters"
 

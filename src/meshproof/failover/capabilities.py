@@ -15,7 +15,8 @@ import yaml
 from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.istio.configuration import probe_route
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.clients.kubernetes.manifests import core, metadata, service
+from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.controlplane.config_propagation import hosts_arrive
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -24,7 +25,7 @@ from meshproof.core.errors import Broken, ClaimFailed, NotReady
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.discovery.propagation import wait_known
 from meshproof.mesh.configuration import applied
-from meshproof.mesh.handles import Cluster
+from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.pki.verify import subject
 from meshproof.probes.http import http_from_pod
@@ -72,19 +73,19 @@ def try_capabilities(snapshot: Snapshot, primary: Cluster, *, namespace: str = "
 
 
 @contextmanager
-def served_namespace(primary: Cluster) -> Iterator[str]:
+def served_namespace(mesh: Mesh, primary: Cluster) -> Iterator[str]:
     """The name of a new namespace that already has istiod's root certificate; removed afterwards."""
-    with fresh_namespace(primary) as namespace:
+    with fresh_namespace(mesh, primary) as namespace:
         await_root_map(primary.kube, namespace, timeout_s=DEADLINES.root_config_map_s)
         yield namespace
 
 
-def new_namespace_served_s(primary: Cluster) -> float | None:
+def new_namespace_served_s(mesh: Mesh, primary: Cluster) -> float | None:
     """Seconds from creating a namespace until istiod has written its root certificate; None: not within the bound.
 
     Only the leading replica does this, and the pods of a new namespace wait for it.
     """
-    with fresh_namespace(primary) as namespace:
+    with fresh_namespace(mesh, primary) as namespace:
         begin = time.monotonic()
         try:
             await_root_map(primary.kube, namespace, timeout_s=BOUNDS.leader.seconds)
@@ -96,12 +97,12 @@ def new_namespace_served_s(primary: Cluster) -> float | None:
 def _pod_serves(snapshot: Snapshot, primary: Cluster, existing: str) -> None:
     begin = datetime.now(UTC)
     kube, client = primary.kube, snapshot.of(primary).client
-    with nullcontext(existing) if existing else fresh_namespace(primary) as namespace:
+    with nullcontext(existing) if existing else fresh_namespace(snapshot.mesh, primary) as namespace:
         text = yaml.safe_dump(app_envoy_config(primary.spec), sort_keys=False)
         kube.apply(core("ConfigMap", metadata(SERVED, namespace), data={"envoy.yaml": text}))
         port = {"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT}
-        kube.apply(core("Service", metadata(SERVED, namespace), spec={"selector": {"app": SERVED}, "ports": [port]}))
-        pod = ready_pod(primary, namespace, _pod(namespace, snapshot.mesh.toolbox.images["app"]))
+        kube.apply(service(SERVED, namespace, {"selector": {"app": SERVED}, "ports": [port]}))
+        pod = ready_pod(snapshot.mesh, primary, namespace, _pod(namespace, snapshot.mesh.toolbox.images["app"]))
         leaf = envoy.identity_of(kube, namespace, pod.name).leaf
         if leaf.not_valid_before_utc + SKEW < begin - timedelta(seconds=5):
             raise ClaimFailed(f"its certificate is older than the pod: valid from {leaf.not_valid_before_utc}")
@@ -118,11 +119,8 @@ def _pod_serves(snapshot: Snapshot, primary: Cluster, existing: str) -> None:
 
 
 def _pod(namespace: str, image: str) -> Json:
-    spec = {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [envoy_container(SERVED, image, LISTEN_PORT)],
-        "volumes": [{"name": "config", "configMap": {"name": SERVED}}],
-    }
+    volumes = [{"name": "config", "configMap": {"name": SERVED}}]
+    spec = pod_spec([envoy_container(SERVED, image, LISTEN_PORT)], grace_s=0, volumes=volumes)
     return core("Pod", metadata(SERVED, namespace, labels={"app": SERVED}), spec=spec)
 
 

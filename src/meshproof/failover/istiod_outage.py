@@ -11,6 +11,7 @@ from typing import Final
 
 from meshproof.claims.findings import Findings
 from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.clients.kubernetes.rollout import names_of_pods, refusal_of, status_of
 from meshproof.core import names
 from meshproof.core.concurrency import together
@@ -28,6 +29,7 @@ from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.admission import Admission
 from meshproof.probes.http import app_url, http_from_pod
 from meshproof.workloads.app import client_container
+from meshproof.workloads.pod_settings import PodSettings
 from meshproof.workloads.short_lived_clients import Remaining, ShortLived, remaining, short_lived_clients
 
 WAITING: Final = "meshproof-waiting"
@@ -149,7 +151,8 @@ def _go_down(outage: Outage, drill_runner: DrillRunner, outage_s: float) -> None
         early = max(0.0, outage_s - DEADLINES.waiting_pod_s - (time.monotonic() - start))
         pause(early)
         for cluster in outage.governed:
-            cluster.kube.apply(_waiting_deployment(outage.mesh.toolbox.images["client"]))
+            manifest = _waiting_deployment(outage.mesh.toolbox.images["client"])
+            cluster.kube.apply(PodSettings.of(outage.mesh, cluster).applied_to(manifest))
         pause(max(0.0, outage_s - (time.monotonic() - start)))
         for cluster in outage.governed:
             outage.pods_during[cluster.name] = names_of_pods(cluster.kube, names.CLIENT_NAMESPACE, WAITING)
@@ -244,7 +247,7 @@ def _waiting_deployment(image: str) -> Json:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": {**labels, "meshproof/run": uuid.uuid4().hex[:8]}},
-                "spec": {"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
+                "spec": pod_spec([client_container(image)], grace_s=0),
             },
         },
     }

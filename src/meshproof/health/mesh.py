@@ -108,7 +108,8 @@ def _endpoints(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{facts.cluster} {pod}: {problem}"
 
 
-def _answers(snapshot: Snapshot) -> Iterator[str]:
+def unanswered(snapshot: Snapshot) -> Iterator[str]:
+    """Requests to the application that fail, from clients and through ingress gateways."""
     for facts in snapshot.facts:
         answers = http_from_pod(facts.cluster.kube, facts.client, app_url(), REQUESTS, timeout_s=2.0)
         if not facts.ingress_unusable:
@@ -142,4 +143,4 @@ def _injection(snapshot: Snapshot) -> Iterator[str]:
     yield from (problem for problem in together(dry_run, snapshot.mesh.clusters) if problem)
 
 
-LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, _answers, _gateways, _injection)
+LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, unanswered, _gateways, _injection)

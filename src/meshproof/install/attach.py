@@ -13,15 +13,22 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, NotReady
 from meshproof.core.progress import Narrator
 from meshproof.core.waiting import NotYet
-from meshproof.install.injection import InjectorState, RemoteEvidence, injector_state, wait_for_injection
+from meshproof.install.injection import (
+    InjectorState,
+    Refused,
+    RemoteEvidence,
+    injector_state,
+    wait_for_injection,
+)
 from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
+from meshproof.install.mesh_rules import pods_must_be_admitted
+from meshproof.install.own_namespaces import OF_A_RUN, PROBE_NAMESPACES
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.install.steps import OBJECTS_S, Build
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.probes.admission import DryRun
-
-PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
+from meshproof.workloads.namespaces import MeshWideSettings, bring
 
 
 def recognise(mesh: Mesh) -> None:
@@ -79,6 +86,8 @@ def _evidence(cluster: Cluster) -> RemoteEvidence:
 def _injection_now(kube: Kube) -> InjectorState:
     try:
         return injector_state(kube)
+    except Refused as problem:
+        return InjectorState(ca_bundles=(), pod=DryRun.REFUSED, words=problem.reason)
     except NotReady as problem:
         return InjectorState(ca_bundles=(), pod=DryRun.BARE, words=problem.reason)
     except NotYet as problem:
@@ -88,15 +97,12 @@ def _injection_now(kube: Kube) -> InjectorState:
 # -- our own probes ------------------------------------------------------------------------------------------------
 
 
-MADE_FOR_A_RUN: Final = "meshproof/made-for-a-run"
-"""Annotation of probe namespaces that are removed with the run; identifies those that a killed run left."""
-
-
 def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
     """Create the namespaces with the demonstration service and the clients where they are missing; returns the created
     ones.
 
-    Those that a killed run has left are completed, and count as created. On failure the created ones are removed.
+    They have what the mesh's settings call for. Raises `BadInput` if a rule of the cluster refuses their pods. Those
+    that a killed run has left are completed, and count as created. On failure the created ones are removed.
     """
     build = Build(mesh)
     missing = {
@@ -105,9 +111,10 @@ def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]
     }
     if not any(missing.values()):
         return {}
+    settings = MeshWideSettings.of(mesh)
     try:
         with narrator.step("probe namespaces"):
-            together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
+            together(lambda cluster: _add_probes(build, settings, cluster, missing[cluster]), mesh.clusters)
     except BaseException:
         build.aborted.set()  # after an interrupt other threads still wait for pods, and the process would wait for them
         remove_probes(missing, narrator)
@@ -119,17 +126,21 @@ def _is_for_us_to_make(namespace: Json | None) -> bool:
     """Missing, terminating, or left by a killed run."""
     if namespace is None or "deletionTimestamp" in namespace["metadata"]:
         return True
-    return MADE_FOR_A_RUN in (namespace["metadata"].get("annotations") or {})
+    return OF_A_RUN in (namespace["metadata"].get("annotations") or {})
 
 
-def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> None:
+def _add_probes(build: Build, settings: MeshWideSettings, cluster: Cluster, missing: tuple[str, ...]) -> None:
     for manifest in namespaces(cluster.spec):
         if manifest["metadata"]["name"] in missing:
-            manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
-            build.apply_namespace(cluster, manifest)
+            manifest["metadata"].setdefault("annotations", {})[OF_A_RUN] = "true"
+            build.apply_namespace(cluster, manifest, settings.selectors)
+    if cluster.is_primary:
+        for item in (item for name in missing for item in settings.objects(cluster, name)):
+            bring(cluster, item)
     injected = tuple(name for name in missing if name in INJECTED_NAMESPACES)
     if injected:  # a pod created before istiod's root is in its namespace waits long for it
         wait_for_injection(cluster.kube, injected, timeout_s=OBJECTS_S, aborted=build.aborted)
+    pods_must_be_admitted(build.mesh, cluster, missing)
     if names.APP_NAMESPACE in missing:
         build.start_app(cluster)
         if cluster.is_primary:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
+from meshproof.clients.kubernetes.pods import dry_run_pod
+from meshproof.clients.kubernetes.refusals import is_refused_for_good
 from meshproof.clients.kubernetes.rollout import until
 from meshproof.core.errors import Aborted, NotReady
 from meshproof.core.model import ClusterName
@@ -19,6 +21,11 @@ ROOT_CONFIGMAP_REPAIR: Final = (
     "istiod creates it: check its log; for a remote cluster it needs the remote secret, and the annotation "
     "topology.istio.io/controlPlaneClusters on the remote's istio-system"
 )
+POLICY_REPAIR: Final = "exempt namespaces whose names begin with meshproof- from it; docs/attach.md, Admission"
+
+
+class Refused(NotReady):
+    """A rule of the cluster's operator refuses a pod; it will refuse the next one, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,18 +72,16 @@ def _webhooks(kube: Kube) -> list[Json]:
 def new_pod(kube: Kube, namespace: str = CLIENT_NAMESPACE) -> tuple[DryRun, str]:
     """What would happen to a new pod, from a dry run that calls webhooks but creates nothing.
 
-    Raises `NotYet` if it is denied for another reason than injection (a missing service account).
+    Raises `NotYet` if it is denied for another reason than injection (a missing service account), and `Refused` if that
+    is a rule of the cluster's, which will deny it again.
     """
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "meshproof-injection-probe", "namespace": namespace},
-        "spec": {"containers": [{"name": "probe", "image": "probe"}]},
-    }
+    pod = dry_run_pod("meshproof-injection-probe", namespace, {"name": "probe", "image": "probe"})
     try:
         answer = dry_run(kube, pod)
     except ApiError as problem:
         raise NotYet(problem.reason) from None
+    if answer.verdict is DryRun.REFUSED and is_refused_for_good(answer.words):
+        raise Refused(f"a new pod in {namespace} on {kube.name}", answer.words, POLICY_REPAIR)
     if answer.verdict is DryRun.REFUSED and "webhook" not in answer.words:
         raise NotYet(answer.words)
     return answer.verdict, answer.words

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from meshproof.clients.istio.istioctl import READER_ACCOUNT, Istioctl
 from meshproof.clients.kubernetes.client import ApiError, Json
@@ -29,7 +29,9 @@ from meshproof.mesh.gateways import ingress_selectors
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.pki.issue import CaBundle
 from meshproof.workloads.app import app_deployment_name, app_manifests, client_manifest
-from meshproof.workloads.ephemeral import give_pull_secret
+from meshproof.workloads.discovery_selectors import Selectors, labels_for
+from meshproof.workloads.namespaces import give_pull_secret
+from meshproof.workloads.pod_settings import PodSettings
 
 READY_S: Final = 180.0
 """Deadline for anything with pods: on a real cluster images are pulled, and nodes may be added."""
@@ -74,12 +76,17 @@ class Build:
 
     def apply_namespaces(self, cluster: Cluster) -> None:
         """Apply the namespaces; where one is being deleted, wait for that first."""
+        config: Any = self.mesh.toolbox.istio_values.get("meshConfig") or {}
+        selectors: Mapping[str, Selectors] = {"--istio-values": config.get("discoverySelectors") or []}
         for manifest in namespaces(cluster.spec):
-            self.apply_namespace(cluster, manifest)
+            self.apply_namespace(cluster, manifest, selectors)
 
-    def apply_namespace(self, cluster: Cluster, manifest: Json) -> None:
-        """Apply one namespace, after an old one that is being deleted is gone."""
-        name = manifest["metadata"]["name"]
+    def apply_namespace(self, cluster: Cluster, manifest: Json, selectors: Mapping[str, Selectors]) -> None:
+        """Apply one namespace with the labels that discovery selectors call for, after an old one that is being deleted
+        is gone."""
+        meta = manifest["metadata"]
+        name = meta["name"]
+        meta["labels"] |= labels_for(name, meta["labels"], selectors)
         until(
             cluster.kube,
             "Namespace",
@@ -194,14 +201,17 @@ class Build:
 
     def start_app(self, cluster: Cluster) -> None:
         image, secret = self.mesh.toolbox.images["app"], cluster.access.pull_secret
-        self._apply_all(cluster, app_manifests(cluster.spec, image, secret))
+        settings = PodSettings.of(self.mesh, cluster)
+        manifests = app_manifests(cluster.spec, image, secret)
+        self._apply_all(cluster, tuple(settings.applied_to(m) if m["kind"] == "Deployment" else m for m in manifests))
         self._await_ready(cluster, APP_NAMESPACE, app_deployment_name(cluster.spec))
 
     def start_client(self, cluster: Cluster) -> None:
         self._start_client(cluster, CLIENT_NAMESPACE)
 
     def _start_client(self, cluster: Cluster, namespace: str) -> None:
-        cluster.kube.apply(client_manifest(namespace, self.mesh.toolbox.images["client"]))
+        manifest = client_manifest(namespace, self.mesh.toolbox.images["client"])
+        cluster.kube.apply(PodSettings.of(self.mesh, cluster).applied_to(manifest))
         self._await_ready(cluster, namespace, CLIENT_POD)
 
     def _await_ready(self, cluster: Cluster, namespace: str, name: str) -> None:

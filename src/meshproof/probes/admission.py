@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube, path_of
+from meshproof.clients.kubernetes.pods import dry_run_pod
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.mesh.handles import Cluster
@@ -137,12 +138,7 @@ def _is_guarded(kube: Kube) -> bool:
 
 def _pod(image: str) -> Json:
     container = {"name": names.CLIENT_POD, "image": image, "command": ["sleep", "1"]}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "meshproof-dry-run", "namespace": names.CLIENT_NAMESPACE},
-        "spec": {"containers": [container]},
-    }
+    return dry_run_pod("meshproof-dry-run", names.CLIENT_NAMESPACE, container)
 
 
 def _rule(name: str, pool: Json) -> Json:

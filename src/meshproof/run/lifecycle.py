@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
-from meshproof.core.errors import BadInput
+from meshproof.core.errors import BadInput, Broken, ClaimFailed
 from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
+from meshproof.core.waiting import NotYet, eventually
 from meshproof.detect.compare import as_found, must_agree
 from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
+from meshproof.health.mesh import unanswered
 from meshproof.install.attach import add_probes, attach_to_mesh, recognise, refuse_foreign_namespaces, remove_probes
 from meshproof.install.lifecycle import Installed, install_mesh, uninstall_mesh
 from meshproof.install.marker import is_marked
+from meshproof.install.mesh_rules import requests_must_be_allowed
+from meshproof.install.own_namespaces import completed_namespaces
 from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
 from meshproof.install.removal import leftovers
 from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
 from meshproof.report.verdict import RunFacts
 from meshproof.run.clusters import Clusters
 from meshproof.run.settings import ALLOW_DISRUPTIVE, Settings
+from meshproof.workloads.namespaces import MeshWideSettings
 
 
 def connected_mesh(
@@ -72,7 +79,8 @@ def installed_mesh(
         clusters.mesh = bare_mesh
         with narrator.step(f"mesh {bare_mesh.topology.name}"):
             done = install_mesh(bare_mesh, narrator)
-        yield done
+        with _completed(bare_mesh, MeshWideSettings.of(bare_mesh), narrator):
+            yield done
         return
     if settings.attachment is not None:
         must_agree(bare_mesh, narrator, announce=announce)
@@ -81,9 +89,41 @@ def installed_mesh(
         recognise(bare_mesh)
     made = add_probes(bare_mesh, narrator)
     try:
-        yield attach_to_mesh(bare_mesh)
+        wide = MeshWideSettings.of(bare_mesh)
+        with _completed(bare_mesh, wide, narrator):
+            if made:
+                requests_must_be_allowed(bare_mesh, wide)
+            yield attach_to_mesh(bare_mesh)
     finally:
         remove_probes(made, narrator)
+
+
+@contextmanager
+def _completed(mesh: Mesh, wide: MeshWideSettings, narrator: Narrator) -> Iterator[None]:
+    """Our namespaces with what the mesh's settings call for, and proxies that have it."""
+    with completed_namespaces(mesh, wide, narrator) as added:
+        if added:
+            with narrator.step("the mesh follows"):
+                _await_answers(mesh)
+        yield
+
+
+def _await_answers(mesh: Mesh) -> None:
+    """Wait until requests pass as our namespaces' new settings say; if they never do, claims will say so.
+
+    A connection obeys the policy under which it was opened until its listener is drained.
+    """
+
+    def check() -> None:
+        if problems := list(unanswered(Snapshot.take(mesh))):
+            raise NotYet("; ".join(problems))
+
+    with suppress(Broken, ClaimFailed):
+        eventually(check, what="requests pass", timeout_s=FOLLOWED_S, poll_s=1.0)
+
+
+FOLLOWED_S: Final = 60.0
+"""Proxies drain listeners for 45 s."""
 
 
 def _start_what_we_stopped(mesh: Mesh, journal: Journal, settings: Settings, narrator: Narrator) -> None:

@@ -8,7 +8,15 @@ from typing import Final
 import yaml
 
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.manifests import core, deployment, metadata, pulls_with
+from meshproof.clients.kubernetes.manifests import (
+    INJECTED_NAMESPACES,
+    core,
+    deployment,
+    metadata,
+    pulls_with,
+    service,
+)
+from meshproof.clients.kubernetes.pods import NOT_INJECTED, pod_spec
 from meshproof.core.model import ClusterSpec, PullSecret
 from meshproof.core.names import APP_ACCOUNT, APP_NAMESPACE, APP_PORT, APP_SERVICE, CLIENT_POD
 
@@ -37,16 +45,16 @@ def app_manifests(cluster: ClusterSpec, image: str, pull_secret: PullSecret | No
             metadata(APP_CONFIG, APP_NAMESPACE),
             data={"envoy.yaml": yaml.safe_dump(app_envoy_config(cluster), sort_keys=False)},
         ),
-        core(
-            "Service",
-            metadata(APP_SERVICE, APP_NAMESPACE, labels={"app": APP_SERVICE}),
-            spec={
-                "selector": {"app": APP_SERVICE},
-                "ports": [{"name": "http", "port": APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
-            },
-        ),
+        app_service(APP_SERVICE),
         _app_deployment(cluster, image),
     )
+
+
+def app_service(name: str) -> Json:
+    """A Service of that name for the application's pods, the same in every cluster (namespace sameness)."""
+    port = {"name": "http", "port": APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}
+    spec = {"selector": {"app": APP_SERVICE}, "ports": [port]}
+    return service(name, APP_NAMESPACE, spec, labels={"app": APP_SERVICE})
 
 
 def envoy_container(name: str, image: str, port: int) -> Json:
@@ -64,7 +72,6 @@ def envoy_container(name: str, image: str, port: int) -> Json:
 def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
     container = envoy_container(APP_SERVICE, image, LISTEN_PORT) | {
         "ports": [{"name": "http", "containerPort": LISTEN_PORT}],
-        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
     }
     labels = {"app": APP_SERVICE, "version": cluster.app_version}
     return deployment(
@@ -72,12 +79,12 @@ def _app_deployment(cluster: ClusterSpec, image: str) -> Json:
         APP_NAMESPACE,
         selector=labels,
         labels=labels,
-        pod={
-            "serviceAccountName": APP_ACCOUNT,
-            "terminationGracePeriodSeconds": 2,
-            "containers": [container],
-            "volumes": [{"name": "config", "configMap": {"name": APP_CONFIG}}],
-        },
+        pod=pod_spec(
+            [container],
+            grace_s=2,
+            serviceAccountName=APP_ACCOUNT,
+            volumes=[{"name": "config", "configMap": {"name": APP_CONFIG}}],
+        ),
     )
 
 
@@ -157,7 +164,7 @@ def client_container(image: str) -> Json:
 
 def client_manifest(namespace: str, image: str) -> Json:
     """A Deployment of that container: in the mesh or outside, depending on its namespace."""
-    container = client_container(image) | {"resources": {"requests": {"cpu": "5m", "memory": "16Mi"}}}
     labels = {"app": CLIENT_POD}
-    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
-    return deployment(CLIENT_POD, namespace, selector=labels, labels=labels, pod=pod)
+    pod = pod_spec([client_container(image)], grace_s=1)
+    outside = {} if namespace in INJECTED_NAMESPACES else NOT_INJECTED
+    return deployment(CLIENT_POD, namespace, selector=labels, labels=labels, pod=pod, pod_labels=outside)

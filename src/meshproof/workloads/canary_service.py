@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.manifests import service
 from meshproof.core import names
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import SERVICE_OF_SLICE, PodFacts
@@ -58,12 +59,8 @@ def canary_endpoint(cluster: Cluster, pod: PodFacts, name: str) -> Iterator[None
 
 def _service(name: str, *, headless: bool) -> Json:
     port = {"name": "http", "port": PORT, "targetPort": TARGET_PORT, "protocol": "TCP"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": names.CLIENT_NAMESPACE, "labels": {MANAGED_BY: MANAGER}},
-        "spec": {"ports": [port]} | ({"clusterIP": "None"} if headless else {}),
-    }
+    spec = {"ports": [port]} | ({"clusterIP": "None"} if headless else {})
+    return service(name, names.CLIENT_NAMESPACE, spec, labels={MANAGED_BY: MANAGER})
 
 
 def _slice(name: str, pod: PodFacts) -> Json:

@@ -8,52 +8,30 @@ from contextlib import contextmanager
 from typing import Final
 
 from meshproof.clients.kubernetes.client import ApiError, Json, Kube
-from meshproof.clients.kubernetes.manifests import core, metadata, pulls_with
-from meshproof.clients.kubernetes.rollout import container_states, pod_line, until
-from meshproof.core import names
+from meshproof.clients.kubernetes.rollout import bad_states, container_states, pod_line, until
 from meshproof.core.deadlines import DEADLINES
-from meshproof.core.errors import Broken, ClaimFailed, NotReady
+from meshproof.core.errors import ClaimFailed, NotReady
 from meshproof.core.names import PROXY, ROOT_MAP
-from meshproof.mesh.handles import Cluster
+from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts, pod_facts
+from meshproof.workloads.namespaces import make_namespaces
+from meshproof.workloads.pod_settings import PodSettings
 
 PREFIX: Final = "meshproof-fresh-"
-INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
-ACCOUNT = "default"
 
 
 @contextmanager
-def fresh_namespace(cluster: Cluster) -> Iterator[str]:
+def fresh_namespace(mesh: Mesh, cluster: Cluster) -> Iterator[str]:
     """The name of a new namespace labelled for injection; deleted afterwards with its contents."""
     namespace = f"{PREFIX}{uuid.uuid4().hex[:8]}"
-    make_namespace(cluster, namespace)
     try:
+        make_namespaces(mesh, [cluster], namespace)
         yield namespace
     finally:
         cluster.kube.delete("Namespace", namespace)
 
 
-def make_namespace(cluster: Cluster, name: str) -> None:
-    """Create a namespace labelled for injection, whose pods can pull images."""
-    cluster.kube.create(namespace_for_probes(cluster, name))
-    give_pull_secret(cluster, name)
-
-
-def namespace_for_probes(cluster: Cluster, name: str) -> Json:
-    """A Namespace with the client namespace's injection labels. Raises `Broken` if that one has none."""
-    model = cluster.kube.find("Namespace", names.CLIENT_NAMESPACE)
-    labels = (model or {}).get("metadata", {}).get("labels") or {}
-    chosen = {key: value for key, value in labels.items() if key in INJECTION_LABELS}
-    if not chosen:
-        raise Broken(
-            f"namespace {names.CLIENT_NAMESPACE} on {cluster}",
-            "it has no injection label",
-            "install the mesh again",
-        )
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": chosen}}
-
-
-def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
+def ready_pod(mesh: Mesh, cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
     """Create a pod in a new namespace once that has a root certificate, and wait until it is ready.
 
     Raises `ClaimFailed` if istiod writes no root certificate, the pod is refused, or it is not ready in time.
@@ -73,7 +51,7 @@ def ready_pod(cluster: Cluster, namespace: str, manifest: Json) -> PodFacts:
             "(ConfigMap istio-namespace-controller-election)"
         ) from None
     try:
-        kube.create(manifest)
+        kube.create(PodSettings.of(mesh, cluster).applied_to(manifest))
     except ApiError as problem:
         raise ClaimFailed(f"{cluster}: a new pod is refused\n  last seen   {problem.reason}") from None
     return _ready(cluster, namespace, manifest["metadata"]["name"])
@@ -91,12 +69,15 @@ def _present(thing: Json | None) -> bool | None:
 def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
     """Wait for the sidecar to run (images may have to be pulled), then, with a shorter timeout, for readiness."""
     last = "no status yet"
+    stuck: list[str] = []
 
     def ready(pod: Json | None) -> PodFacts | None:
-        nonlocal last
+        nonlocal last, stuck
         if pod is None:
             return None
         last = pod_line(pod)
+        if stuck := [each.text for each in bad_states(None, [pod]) if not each.patience_s]:
+            raise NotReady(f"pod {namespace}/{name} on {cluster}", "; ".join(stuck))
         facts = pod_facts(pod)
         return facts if facts.ready else None
 
@@ -107,6 +88,8 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
         try:
             return until(cluster.kube, "Pod", name, namespace, check, what=what, timeout_s=timeout_s)
         except NotReady:
+            if stuck:
+                raise
             text = f"{cluster}: {what}: not within {timeout_s:g} s\n  last seen   {last}"
             raise ClaimFailed(text) from None
 
@@ -116,14 +99,3 @@ def _ready(cluster: Cluster, namespace: str, name: str) -> PodFacts:
 
 def _sidecar_runs(pod: Json) -> bool:
     return any(c["name"] == PROXY and "running" in (c.get("state") or {}) for c in container_states(pod))
-
-
-def give_pull_secret(cluster: Cluster, namespace: str) -> None:
-    """Copy the pull secret, if one is configured, into our namespace and its default service account."""
-    wanted = cluster.access.pull_secret
-    if wanted is None:
-        return
-    found = cluster.kube.find("Secret", wanted.name, wanted.namespace) or {}
-    copy = core("Secret", metadata(wanted.name, namespace), data=found.get("data") or {})
-    cluster.kube.apply(copy | {"type": found.get("type", "Opaque")})
-    cluster.kube.apply(core("ServiceAccount", metadata(ACCOUNT, namespace), **pulls_with(wanted)))

@@ -10,12 +10,11 @@ from typing import Final
 
 from meshproof.clients.istio.configuration import PROBE_DOMAIN, istio, names_of
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.manifests import core, metadata
 from meshproof.core import names
 from meshproof.load.generator import LoadTarget
 from meshproof.mesh.gateways import opened_at_ingress
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.workloads.app import LISTEN_PORT
+from meshproof.workloads.app import app_service
 
 SERVICE: Final = f"{names.APP_SERVICE}-resilient"
 FQDN: Final = names.fqdn(SERVICE, names.APP_NAMESPACE)
@@ -50,20 +49,12 @@ RETRIES: Final[Json] = {
 
 def objects(mesh: Mesh) -> list[tuple[Cluster, Json]]:
     """The Service in every cluster (namespace sameness), and its Istio configuration in every primary."""
-    service = core(
-        "Service",
-        metadata(SERVICE, names.APP_NAMESPACE, labels={"app": names.APP_SERVICE}),
-        spec={
-            "selector": {"app": names.APP_SERVICE},
-            "ports": [{"name": "http", "port": names.APP_PORT, "targetPort": LISTEN_PORT, "protocol": "TCP"}],
-        },
-    )
     route = {
         "route": [{"destination": {"host": FQDN, "port": {"number": names.APP_PORT}}}],
         "retries": RETRIES,
         "headers": {"response": {"add": dict(names.DIAGNOSTIC_HEADERS)}},
     }
-    found = [(cluster, service) for cluster in mesh.clusters]
+    found = [(cluster, app_service(SERVICE)) for cluster in mesh.clusters]
     for primary in mesh.primaries:
         gateways = opened_at_ingress(mesh, primary, SERVICE, names.APP_NAMESPACE, [HOST])
         routes = {"hosts": [HOST, FQDN], "gateways": [*names_of(gateways), "mesh"], "http": [route]}

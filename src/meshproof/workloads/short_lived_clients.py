@@ -19,6 +19,7 @@ from meshproof.clients import envoy_admin as envoy
 from meshproof.clients.istio.configuration import istio
 from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken
@@ -30,7 +31,8 @@ from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.workloads.app import client_container
-from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
+from meshproof.workloads.ephemeral import PREFIX, ready_pod
+from meshproof.workloads.namespaces import make_namespaces
 
 LIFE_S: Final = 20
 NAME: Final = "meshproof-short-lived"
@@ -98,12 +100,11 @@ def short_lived_clients(mesh: Mesh, clusters: Sequence[Cluster]) -> Iterator[tup
     readers = {mesh.control_plane_of(cluster) for cluster in clusters}
     everywhere = [cluster for cluster in mesh.clusters if cluster in readers or cluster in clusters]
     try:
-        for cluster in everywhere:
-            make_namespace(cluster, namespace)
+        make_namespaces(mesh, everywhere, namespace)
         for reader in readers:
             reader.kube.apply(_new_connections(namespace))
         image = mesh.toolbox.images["client"]
-        pods = together(lambda cluster: ready_pod(cluster, namespace, _pod(namespace, image)), clusters)
+        pods = together(lambda cluster: ready_pod(mesh, cluster, namespace, _pod(namespace, image)), clusters)
         yield tuple(
             ShortLived(cluster=cluster, pod=pod, load=PodLoad(cluster.kube, pod, {source_of(cluster): DEFAULT.url}))
             for cluster, pod in zip(clusters, pods, strict=True)
@@ -123,7 +124,7 @@ def _pod(namespace: str, image: str) -> Json:
     manifest = core(
         "Pod",
         metadata(NAME, namespace, labels={"app": NAME}),
-        spec={"terminationGracePeriodSeconds": 0, "containers": [client_container(image)]},
+        spec=pod_spec([client_container(image)], grace_s=0),
     )
     settings = f"proxyMetadata:\n  SECRET_TTL: {LIFE_S}s\n"
     manifest["metadata"]["annotations"] = {"proxy.istio.io/config": settings}

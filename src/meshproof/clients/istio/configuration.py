@@ -33,13 +33,20 @@ _GROUPS: Final[Mapping[str, str]] = {
     "Telemetry": "telemetry.istio.io/v1",
 }
 
+EXPORTED: Final = frozenset({"VirtualService", "DestinationRule", "ServiceEntry"})
+"""Kinds with `exportTo`."""
+
 PROBE_DOMAIN: Final = "meshproof.invalid"
 """Domain that cannot be registered (RFC 2606), for our own routes."""
 
 
 def istio(kind: str, name: str, namespace: str, spec: Json) -> Json:
-    """A configuration object with our label."""
+    """A configuration object with our label.
+
+    Unless its spec says otherwise, it is exported to all namespaces, whatever the mesh's default is.
+    """
     group = _GROUPS.get(kind, "networking.istio.io/v1")
+    spec = ({"exportTo": ["*"]} if kind in EXPORTED else {}) | spec
     return {"apiVersion": group, "kind": kind, "metadata": metadata(name, namespace), "spec": spec}
 
 

@@ -10,6 +10,7 @@ from meshproof.core.names import (
     APP_NAMESPACE,
     CLIENT_NAMESPACE,
     CONTROL_PLANES_ANNOTATION,
+    EXPORT_TO,
     MANAGED_BY,
     NETWORK_LABEL,
     OUTSIDE_NAMESPACE,
@@ -44,6 +45,11 @@ def metadata(
 def core(kind: str, meta: Json, **fields: object) -> Json:
     """An object of the core API group."""
     return {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
+
+
+def service(name: str, namespace: str, spec: Json, *, labels: Mapping[str, str] | None = None) -> Json:
+    """A Service that every namespace of the mesh sees, whatever the mesh's `defaultServiceExportTo`."""
+    return core("Service", metadata(name, namespace, labels=labels, annotations={EXPORT_TO: "*"}), spec=spec)
 
 
 def pulls_with(secret: PullSecret | None) -> Json:

@@ -97,6 +97,11 @@ FOR_PULL_SECRET: Final = (AccessRule(group="", resources=("secrets",), verbs=("g
 """For `--image-pull-secret`, which is copied into probe namespaces."""
 FOR_CREDENTIALS: Final = (AccessRule(group="", resources=("serviceaccounts/token",), verbs=("create",)),)
 """For `--allow-credentials`."""
+FOR_STRICT_MESHES: Final = (
+    AccessRule(group="networking.istio.io", resources=("sidecars",), verbs=("create", "patch", "delete")),
+    AccessRule(group="", resources=("nodes",), verbs=("list",)),
+)
+"""Where the mesh has a default Sidecar, since our namespaces then need their own, and where every node has a taint."""
 FOR_DISRUPTION: Final = (AccessRule(group="apps", resources=("deployments/scale",), verbs=("patch",)),)
 """For `--allow-disruptive`."""
 

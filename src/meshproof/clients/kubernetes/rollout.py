@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from meshproof.clients.kubernetes.client import Json, Kube, label_selector
+from meshproof.clients.kubernetes.refusals import is_refused_for_good, is_unavailable_for_good
 from meshproof.core.errors import Aborted, Broken, NotReady
 from meshproof.core.waiting import NotYet, eventually
 
@@ -21,17 +22,17 @@ SLICE_S: Final = 2.0
 """Duration of one watch; between watches the pods, and whether the plan was aborted, are checked."""
 PATIENCE_S: Final = 10.0
 """How long a bad state that may still recover (a slow webhook, a registry error) is tolerated."""
-SCHEDULING_S: Final = 60.0
+SCHEDULING_S: Final = 30.0
 """The same for an unschedulable pod: nodes that have just started take some seconds, an autoscaler gets
 more time (`SCALE_UP`)."""
 SCALE_UP: Final = "TriggeredScaleUp"
 """Reason of the cluster autoscaler's event that it is adding a node for a pod."""
 
 HOPELESS: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+PULLING: Final = frozenset({"ImagePullBackOff", "ErrImagePull"})
 STUCK: Final = frozenset(
     {
-        "ImagePullBackOff",
-        "ErrImagePull",
+        *PULLING,
         "CrashLoopBackOff",
         "CreateContainerConfigError",
         "CreateContainerError",
@@ -222,16 +223,21 @@ def load_balancer_address(service: Json | None) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadState:
-    """A problem of a pod or its creation, and how long it is tolerated; with 0 s waiting cannot help."""
+    """A problem of a pod or its creation, and how long it is tolerated; with 0 s waiting cannot help.
+
+    `hopeless`: not even a fault that is being undone can be its cause.
+    """
 
     text: str
     patience_s: float
+    hopeless: bool = False
 
 
 def bad_states(deployment: Json | None, pods: Iterable[Json]) -> list[BadState]:
     """What keeps a Deployment from becoming ready, from its status and its pods."""
     refusal = refusal_of((deployment or {}).get("status") or {})
-    found = [BadState(text=f"pods are not created: {refusal}", patience_s=PATIENCE_S)] if refusal else []
+    patience_s = 0.0 if is_refused_for_good(refusal) else PATIENCE_S
+    found = [BadState(text=f"pods are not created: {refusal}", patience_s=patience_s)] if refusal else []
     for pod in pods:
         name = pod["metadata"]["name"]
         for condition in (pod.get("status") or {}).get("conditions") or []:
@@ -245,7 +251,9 @@ def bad_states(deployment: Json | None, pods: Iterable[Json]) -> list[BadState]:
                 text = f"{name}/{container['name']}: {reason}: {waiting.get('message', '')}".rstrip(": ")
                 if ended := (container.get("lastState") or {}).get("terminated"):
                     text += f" (before: {ended.get('reason', '?')}, exit code {ended.get('exitCode', '?')})"
-                found.append(BadState(text=text, patience_s=0.0 if reason in HOPELESS else PATIENCE_S))
+                final = reason in HOPELESS or (reason in PULLING and is_unavailable_for_good(text))
+                patience_s = 0.0 if final else PATIENCE_S
+                found.append(BadState(text=text, patience_s=patience_s, hopeless=reason in HOPELESS))
     return found
 
 
@@ -275,8 +283,8 @@ class _Stuck:
         now = time.monotonic()
         self._since = {each.patience_s: self._since.get(each.patience_s, now) for each in problems}
         over = {patience_s for patience_s, since in self._since.items() if now - since >= patience_s}
-        if self._patient:
-            over &= {0.0}
+        if self._patient and not any(each.hopeless for each in problems):
+            return
         if over == {SCHEDULING_S} and self._grows():
             return
         if over:

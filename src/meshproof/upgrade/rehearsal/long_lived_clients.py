@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from meshproof.clients.kubernetes.client import Json
 from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.core import names
 from meshproof.core.concurrency import together
 from meshproof.load.generator import LoadTarget
@@ -15,7 +17,8 @@ from meshproof.load.pod_generator import PodLoad
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container
-from meshproof.workloads.ephemeral import PREFIX, make_namespace, ready_pod
+from meshproof.workloads.ephemeral import PREFIX, ready_pod
+from meshproof.workloads.namespaces import make_namespaces
 
 NAME: Final = "meshproof-long-lived"
 
@@ -30,7 +33,8 @@ class LongLivedClients:
 
     def create(self) -> None:
         """Create the pods. Raises `ClaimFailed` if one is refused or does not become ready."""
-        together(self._create, self._mesh.clusters)
+        make_namespaces(self._mesh, self._mesh.clusters, self._namespace)
+        together(self._make, self._mesh.clusters)
 
     def recreate(self) -> None:
         """Replace the pods; new ones get the sidecar that is injected now."""
@@ -53,16 +57,14 @@ class LongLivedClients:
             for cluster in self._mesh.clusters
         ]
 
-    def _create(self, cluster: Cluster) -> None:
-        make_namespace(cluster, self._namespace)
-        self._make(cluster)
-
     def _make(self, cluster: Cluster) -> None:
-        name = f"{NAME}-{uuid.uuid4().hex[:6]}"
-        container = client_container(self._mesh.toolbox.images["client"])
-        spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
-        manifest = core("Pod", metadata(name, self._namespace, labels={"app": names.CLIENT_POD}), spec=spec)
-        self._pods[cluster.name] = ready_pod(cluster, self._namespace, manifest)
+        manifest = self.manifest(f"{NAME}-{uuid.uuid4().hex[:6]}")
+        self._pods[cluster.name] = ready_pod(self._mesh, cluster, self._namespace, manifest)
+
+    def manifest(self, name: str) -> Json:
+        """The pod of that name."""
+        spec = pod_spec([client_container(self._mesh.toolbox.images["client"])], grace_s=0)
+        return core("Pod", metadata(name, self._namespace, labels={"app": names.CLIENT_POD}), spec=spec)
 
 
 @contextmanager

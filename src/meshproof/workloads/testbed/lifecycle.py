@@ -15,7 +15,8 @@ import yaml
 
 from meshproof.clients.istio.configuration import PROBE_DOMAIN
 from meshproof.clients.kubernetes.client import Json
-from meshproof.clients.kubernetes.manifests import core, metadata
+from meshproof.clients.kubernetes.manifests import core, metadata, service
+from meshproof.clients.kubernetes.pods import pod_spec
 from meshproof.core import names
 from meshproof.core.concurrency import Pool, together
 from meshproof.core.deadlines import DEADLINES
@@ -24,7 +25,8 @@ from meshproof.mesh.configuration import apply_config
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
 from meshproof.workloads.app import client_container, envoy_container
-from meshproof.workloads.ephemeral import make_namespace, ready_pod
+from meshproof.workloads.ephemeral import ready_pod
+from meshproof.workloads.namespaces import make_namespaces
 from meshproof.workloads.testbed.configuration import configurations
 from meshproof.workloads.testbed.envoy import probe_envoy_config
 from meshproof.workloads.testbed.names import (
@@ -94,12 +96,12 @@ class FreshPods:
         return TestBed(mesh=self._mesh, namespace=self.namespace, addresses=addresses)
 
     def _make_namespaces(self, clusters: tuple[Cluster, ...]) -> None:
-        together(lambda cluster: make_namespace(cluster, self.namespace), clusters)
+        make_namespaces(self._mesh, clusters, self.namespace, guarded=True)
 
     def _start(self, made: Future[None], cluster: Cluster) -> PodFacts:
         made.result()
         cluster.kube.apply(_config_map(cluster, self.namespace))
-        return ready_pod(cluster, self.namespace, _pod(cluster, self.namespace, self._mesh.toolbox.images))
+        return ready_pod(self._mesh, cluster, self.namespace, _pod(cluster, self.namespace, self._mesh.toolbox.images))
 
     def _configure(self, made: Future[None]) -> None:
         made.result()
@@ -145,7 +147,7 @@ def _service(name: str, namespace: str, selector: dict[str, str]) -> Json:
         {"name": "grpc", "port": PORT_GRPC, "targetPort": LISTEN_GRPC},
         {"name": "tcp", "port": PORT_TCP, "targetPort": LISTEN_TCP},
     ]
-    return core("Service", metadata(name, namespace), spec={"selector": selector, "ports": ports})
+    return service(name, namespace, {"selector": selector, "ports": ports})
 
 
 DNS_CAPTURE: Final = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
@@ -155,11 +157,8 @@ DNS_CAPTURE: Final = {"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}}
 def _pod(cluster: Cluster, namespace: str, images: Mapping[str, str]) -> Json:
     meta = metadata(APP, namespace, labels={"app": APP, CLUSTER_LABEL: cluster.name})
     meta["annotations"] = {"proxy.istio.io/config": json.dumps(DNS_CAPTURE)}
-    spec = {
-        "terminationGracePeriodSeconds": 0,
-        "containers": [envoy_container(APP, images["app"], LISTEN_HTTP), client_container(images["client"])],
-        "volumes": [{"name": "config", "configMap": {"name": APP}}],
-    }
+    containers = [envoy_container(APP, images["app"], LISTEN_HTTP), client_container(images["client"])]
+    spec = pod_spec(containers, grace_s=0, volumes=[{"name": "config", "configMap": {"name": APP}}])
     return core("Pod", meta, spec=spec)
 
 
