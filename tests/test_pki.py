@@ -212,9 +212,9 @@ def test_a_missing_link_is_found(root: Authority) -> None:
     ]
 
 
-def test_a_chain_that_begins_with_another_certificate_is_found(root: Authority, cluster1: Authority) -> None:
+def test_a_chain_without_the_issuer_is_found(root: Authority, cluster1: Authority) -> None:
     (problem,) = problems({**bundle_of(cluster1).files(), "cert-chain.pem": pem_of(root.cert)})
-    assert problem.startswith("cert-chain.pem begins with CN=Root CA,O=Istio, not with ca-cert.pem")
+    assert problem.startswith("cert-chain.pem lacks L=cluster1,CN=Intermediate CA,O=Istio of ca-cert.pem")
 
 
 def test_a_path_length_that_is_used_up_is_found(root: Authority) -> None:
@@ -299,6 +299,7 @@ def with_old_digest(cert: x509.Certificate, issuer: Authority, digest: hashes.SH
     prefix = bytes.fromhex("06092a864886f70d0101")
     last = {"sha1": b"\x05", "md5": b"\x04"}[digest.name]
     tbs = cert.tbs_certificate_bytes.replace(prefix + b"\x0b", prefix + last)
+    assert isinstance(issuer.key, rsa.RSAPrivateKey)
     signature = issuer.key.sign(tbs, padding.PKCS1v15(), digest)
     der = cert.public_bytes(serialization.Encoding.DER).replace(prefix + b"\x0b", prefix + last)
     return x509.load_der_x509_certificate(der[: -len(signature)] + signature)

@@ -1,4 +1,4 @@
-"""The `meshproof` command: lab, faults, detection, diagrams, upgrades and the doctor, all without pytest."""
+"""The `meshproof` command: lab, faults, variants, detection, diagrams, upgrades and the doctor, all without pytest."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from meshproof.cli import detect as detect_command
 from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
 from meshproof.cli import upgrade as upgrade_command
+from meshproof.cli import variants as variant_commands
 from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
 from meshproof.core.model import ClusterName, Topology
@@ -30,7 +31,7 @@ from meshproof.providers.lab.status import lab_status
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
-Two real Kubernetes clusters with an Istio mesh on this machine, and faults to inject into it.
+Two real Kubernetes clusters with an Istio mesh on this machine, faults to inject into it, and other legal meshes.
 The claims that verify a mesh run in a checkout: pytest --topology=NAME, and pytest --help."""
 _EPILOG = """\
 examples (commands on a lab need root):
@@ -39,6 +40,7 @@ examples (commands on a lab need root):
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
   meshproof fault list                                 all faults, and the claims that detect them
   meshproof fault inject S1                            inject a fault; then: meshproof fault heal
+  meshproof variant apply strict                       another legal mesh; then: meshproof variant heal
   meshproof lab down                                   remove everything
   meshproof detect --cluster1-context=A --cluster2-context=B  detect the mesh on your clusters
   meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         add_lab_name(each)
         each.set_defaults(run=run)
     fault_commands.add_parsers(commands)
+    variant_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
     upgrade_command.add_parser(commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json, Kube
@@ -92,11 +93,12 @@ MADE_FOR_A_RUN: Final = "meshproof/made-for-a-run"
 """Annotation of probe namespaces that are removed with the run; identifies those that a killed run left."""
 
 
-def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
+def add_probes(mesh: Mesh, narrator: Narrator, *, lasting: bool = False) -> dict[Cluster, tuple[str, ...]]:
     """Create the namespaces with the demonstration service and the clients where they are missing; returns the created
     ones.
 
     Those that a killed run has left are completed, and count as created. On failure the created ones are removed.
+    `lasting` ones are left alone by later runs.
     """
     build = Build(mesh)
     missing = {
@@ -107,7 +109,7 @@ def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]
         return {}
     try:
         with narrator.step("probe namespaces"):
-            together(lambda cluster: _add_probes(build, cluster, missing[cluster]), mesh.clusters)
+            together(lambda cluster: _add_probes(build, cluster, missing[cluster], lasting=lasting), mesh.clusters)
     except BaseException:
         build.aborted.set()  # after an interrupt other threads still wait for pods, and the process would wait for them
         remove_probes(missing, narrator)
@@ -122,10 +124,11 @@ def _is_for_us_to_make(namespace: Json | None) -> bool:
     return MADE_FOR_A_RUN in (namespace["metadata"].get("annotations") or {})
 
 
-def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> None:
+def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...], *, lasting: bool) -> None:
     for manifest in namespaces(cluster.spec):
         if manifest["metadata"]["name"] in missing:
-            manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
+            if not lasting:
+                manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
             build.apply_namespace(cluster, manifest)
     injected = tuple(name for name in missing if name in INJECTED_NAMESPACES)
     if injected:  # a pod created before istiod's root is in its namespace waits long for it
@@ -140,7 +143,7 @@ def _add_probes(build: Build, cluster: Cluster, missing: tuple[str, ...]) -> Non
         build.start_outside_client(cluster)
 
 
-def remove_probes(made: dict[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
+def remove_probes(made: Mapping[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
     """Remove what `add_probes` created."""
     if not any(made.values()):
         return

@@ -19,6 +19,9 @@ INTERMEDIATE_LIFE: Final = timedelta(days=730)
 BACKDATE: Final = timedelta(minutes=5)
 """Backdating of `notBefore`: the clusters' clocks may be a little behind the runner's."""
 
+SigningKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+"""The kinds of keys that istiod signs with and that Envoy accepts in TLS."""
+
 KEY_BITS: Final = 2048
 """RSA in PKCS #1, which every istiod reads. 4096 bits take seconds to generate, for a mesh that lives for minutes."""
 
@@ -28,7 +31,7 @@ class Authority:
     """A CA certificate with its private key and its issuers (nearest first)."""
 
     cert: x509.Certificate
-    key: rsa.RSAPrivateKey
+    key: SigningKey
     above: tuple[x509.Certificate, ...] = ()
 
     def __repr__(self) -> str:
@@ -63,10 +66,14 @@ class CaBundle:
 
 
 def make_root(
-    *, common_name: str = "Root CA", life: timedelta = ROOT_LIFE, now: datetime | None = None, bits: int = KEY_BITS
+    *,
+    common_name: str = "Root CA",
+    life: timedelta = ROOT_LIFE,
+    now: datetime | None = None,
+    key: SigningKey | None = None,
 ) -> Authority:
-    """A self-signed root, O=Istio and CN=Root CA. `now` must have a time zone."""
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    """A self-signed root, O=Istio and CN=Root CA. `now` must have a time zone. Default key: a new RSA key."""
+    key = key or new_rsa_key()
     name = _name(common_name)
     builder = _dated(_ca_builder(name, name, key.public_key(), key.public_key(), path_length=None), now, life)
     return Authority(cert=builder.sign(key, hashes.SHA256()), key=key)
@@ -79,14 +86,14 @@ def make_intermediate(
     common_name: str = "Intermediate CA",
     life: timedelta = INTERMEDIATE_LIFE,
     now: datetime | None = None,
-    bits: int = KEY_BITS,
     path_length: int = 0,
+    key: SigningKey | None = None,
 ) -> Authority:
     """A cluster's intermediate: O=Istio, CN=Intermediate CA, L=the cluster's name.
 
     `path_length` 0 means that it signs workload certificates but no further CA. Expires no later than its issuer.
     """
-    key = rsa.generate_private_key(public_exponent=65537, key_size=bits)
+    key = key or new_rsa_key()
     builder = _ca_builder(
         _name(common_name, locality), issuer.cert.subject, key.public_key(), issuer.key.public_key(), path_length
     )
@@ -116,14 +123,14 @@ def make_workload(
     *,
     life: timedelta = timedelta(hours=1),
     now: datetime | None = None,
-    key: rsa.RSAPrivateKey | None = None,
+    key: SigningKey | None = None,
 ) -> tuple[bytes, bytes]:
     """Certificate chain and key (PEM) as istiod would issue them to a workload, for clients that probe the mesh.
 
     The subject is empty and the only SAN is the URI `spiffe_id`, which is then critical (RFC 5280, 4.1.2.6). Without a
     `key` a new one is generated, which takes at least a tenth of a second.
     """
-    key = key or rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    key = key or new_rsa_key()
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([]))
@@ -146,7 +153,11 @@ def pem_of(cert: x509.Certificate) -> bytes:
     return cert.public_bytes(serialization.Encoding.PEM)
 
 
-def key_pem_of(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+def new_rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+
+
+def key_pem_of(key: SigningKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
     )
@@ -185,8 +196,8 @@ def key_usage(*, for_ca: bool) -> x509.KeyUsage:
 def _ca_builder(
     name: x509.Name,
     issuer_name: x509.Name,
-    key: rsa.RSAPublicKey,
-    issuer_key: rsa.RSAPublicKey,
+    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
+    issuer_key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey,
     path_length: int | None,
 ) -> x509.CertificateBuilder:
     return (
