@@ -31,7 +31,8 @@ from meshproof.providers.lab.status import lab_status
 DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
-Two real Kubernetes clusters with an Istio mesh on this machine, faults to inject into it, and other legal meshes.
+Two real Kubernetes clusters with an Istio mesh on this machine, faults to inject into it, and
+variants: other legal meshes.
 The claims that verify a mesh run in a checkout: pytest --topology=NAME, and pytest --help."""
 _EPILOG = """\
 examples (commands on a lab need root):
@@ -40,7 +41,7 @@ examples (commands on a lab need root):
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
   meshproof fault list                                 all faults, and the claims that detect them
   meshproof fault inject S1                            inject a fault; then: meshproof fault heal
-  meshproof variant apply strict                       another legal mesh; then: meshproof variant heal
+  meshproof variant apply strict                       another legal mesh; then: variant heal
   meshproof lab down                                   remove everything
   meshproof detect --cluster1-context=A --cluster2-context=B  detect the mesh on your clusters
   meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?

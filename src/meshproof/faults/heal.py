@@ -95,6 +95,13 @@ def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
     """Entries in the order in which `heal` undoes them."""
     first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
-    first.sort(key=lambda entry: entry.undo["do"] != "unkeep")
+    first.sort(key=_rank)
     later = [entry for entry in reversed(newest_first) if entry not in first]
     return first + later
+
+
+def _rank(entry: Entry) -> int:
+    """Secrets come first; of those, an added one is deleted before one of the same name is restored."""
+    if entry.undo["do"] == "delete" and entry.undo.get("kind") == "Secret":
+        return 0
+    return 1 if entry.undo["do"] == "unkeep" else 2
