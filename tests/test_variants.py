@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from meshproof.calibration.variant_trial import is_detected_by_a_pass
-from meshproof.calibration.variants import VARIANTS, chosen_variants, common, east_west, variant
+from meshproof.calibration.variants import VARIANTS, chosen_variants, common, east_west, neighbours, variant
 from meshproof.calibration.variants.variant import Skip, Variant, apply_variant
 from meshproof.claims.claim import REGISTRY
 from meshproof.claims.references import cited
@@ -152,6 +152,7 @@ def journal(tmp_path: Path) -> Journal:
 def _no_istiod(monkeypatch: pytest.MonkeyPatch) -> None:
     """istiod always uses what its ConfigMap says; restarts need no pods; load balancers give addresses at once."""
     monkeypatch.setattr(common, "_in_use", lambda cluster: {})
+    monkeypatch.setattr(neighbours, "_root_is_in", lambda cluster, namespace: None)
     monkeypatch.setattr(undo, "restart_scope", lambda cluster, scope: None)
     monkeypatch.setattr(undo, "await_current_root", lambda primary, cluster: None)
     monkeypatch.setattr(undo, "remove_these_namespaces", _delete_namespaces)

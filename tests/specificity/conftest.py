@@ -24,6 +24,7 @@ from meshproof.run.settings import VARIANTS as VARIANTS_OPTION
 from tests.calibration_items import named, select_items
 
 HERE = Path(__file__).parent
+NONE = "none"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -98,6 +99,8 @@ def usual(
 
 
 @pytest.fixture(scope="session")
-def mutants(settings: Settings) -> tuple[Fault, ...]:
-    """Those that were named, for every variant."""
-    return named(chosen, MUTANTS.flag, settings.mutants) if settings.mutants else ()
+def mutants(settings: Settings) -> tuple[Fault, ...] | None:
+    """Those that were named, for every variant; None for those of its record."""
+    if not settings.mutants:
+        return None
+    return () if settings.mutants == NONE else named(chosen, MUTANTS.flag, settings.mutants)

@@ -11,6 +11,7 @@ from meshproof.calibration.variants.variant import Variant
 from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
 from meshproof.faults.catalogue import fault
+from meshproof.faults.fault import Fault
 from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Mesh
 from meshproof.run.clusters import Clusters
@@ -34,7 +35,7 @@ def test_every_claim_holds_on_it(
     clusters: Clusters = request.getfixturevalue("clusters")
     mesh: Mesh = request.getfixturevalue("somebody_elses")
     journal: Journal = request.getfixturevalue("journal")
-    named = request.getfixturevalue("mutants")
+    named: tuple[Fault, ...] | None = request.getfixturevalue("mutants")
     trial = VariantTrial(
         variant,
         mesh,
@@ -42,7 +43,7 @@ def test_every_claim_holds_on_it(
         clusters.provider.machine_control,
         narrator,
         usual=request.getfixturevalue("usual"),
-        mutants=named or [fault(each) for each in variant.still_kills],
+        mutants=[fault(each) for each in variant.still_kills] if named is None else named,
         lab_name=settings.lab_name,
         report_dir=settings.report_dir,
         root=request.config.rootpath,

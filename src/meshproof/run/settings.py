@@ -179,7 +179,7 @@ MUTANTS: Final = Option(
     flag="--mutants",
     metavar="ID,ID",
     help="for tests/sensitivity: these faults of `meshproof fault list` only (default: all); for tests/specificity: "
-    "these on top of each variant (default: those that its record names)",
+    "these on top of each variant, or `none` (default: those that its record names)",
 )
 VARIANTS: Final = Option(
     flag="--variants",

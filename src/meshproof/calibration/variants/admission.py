@@ -7,15 +7,16 @@ from typing import Final
 
 from meshproof.calibration.variants.common import SYSTEM, add_everywhere, thing
 from meshproof.calibration.variants.variant import Variant
-from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.client import ApiError, Json, path_of
 from meshproof.core import names
+from meshproof.core.waiting import NotYet
 from meshproof.faults.editor import JournalledEditor
 from meshproof.mesh.handles import Cluster
 
 LIMITS: Final = {"cpu": "2", "memory": "1Gi"}
 """Those that Istio's charts give every proxy by default."""
 ENFORCE: Final = "pod-security.kubernetes.io/enforce"
-GROUP: Final = "admissionregistration.k8s.io"
+DRY_RUN: Final = {"dryRun": "All"}
 
 
 def _policy(kind: str, name: str, spec: Json, binding: Json) -> tuple[Json, Json]:
@@ -96,6 +97,31 @@ def _pod_security(editor: JournalledEditor) -> None:
     add_everywhere(editor, editor.mesh.clusters, *_policy("MutatingAdmissionPolicy", "restricted-namespaces", spec, {}))
 
 
+def _limits_are_needed(editor: JournalledEditor) -> None:
+    """A pod without limits is rejected, in a dry run: the API server loads a new policy some seconds later."""
+    spec = {"containers": [{"name": "any", "image": "any"}]}
+    for cluster in editor.mesh.clusters:
+        if "need-limits" not in _rejection(cluster, thing("Pod", "without-limits", "default", spec=spec)):
+            raise NotYet(f"{cluster} accepts pods without limits")
+
+
+def _namespaces_are_restricted(editor: JournalledEditor) -> None:
+    namespace = thing("Namespace", "any-new-one")
+    for cluster in editor.mesh.clusters:
+        made = json.loads(cluster.kube.request("POST", path_of("Namespace"), body=namespace, query=DRY_RUN))
+        if ENFORCE not in (made["metadata"].get("labels") or {}):
+            raise NotYet(f"{cluster} does not label a new namespace")
+
+
+def _rejection(cluster: Cluster, pod: Json) -> str:
+    """Why the API server rejects a pod; empty if it does not."""
+    try:
+        cluster.kube.request("POST", path_of("Pod", pod["metadata"]["namespace"]), body=pod, query=DRY_RUN)
+    except ApiError as problem:
+        return problem.reason
+    return ""
+
+
 def _quota(editor: JournalledEditor) -> None:
     """A quota that demands requests and limits, and a range that supplies them, in every namespace but kube-system."""
     hard = {"pods": "40", "requests.cpu": "8", "requests.memory": "8Gi", "limits.cpu": "64", "limits.memory": "32Gi"}
@@ -115,6 +141,7 @@ ADMISSION: Final = (
         sentence="an admission policy rejects containers without a memory limit",
         legal="Kubernetes, Validating Admission Policy",
         apply=_need_limits,
+        has_taken_effect=_limits_are_needed,
         still_kills=("I1",),
     ),
     Variant(
@@ -122,6 +149,7 @@ ADMISSION: Final = (
         sentence="namespaces outside the mesh enforce the restricted Pod Security Standard",
         legal="Kubernetes, Pod Security Admission: namespace labels; Kubernetes, Mutating Admission Policy",
         apply=_pod_security,
+        has_taken_effect=_namespaces_are_restricted,
         still_kills=("I1",),
     ),
     Variant(

@@ -6,7 +6,6 @@ from typing import Final
 
 from meshproof.calibration.variants.common import (
     SYSTEM,
-    add_everywhere,
     restart_proxies,
     set_mesh_configs,
     set_replicas,
@@ -71,7 +70,10 @@ def _telemetry(editor: JournalledEditor) -> None:
         "accessLogging": [{"providers": [{"name": "envoy"}]}],
         "tracing": [{"providers": [{"name": "zipkin"}], "randomSamplingPercentage": 100}],
     }
-    add_everywhere(editor, editor.mesh.primaries, thing("Telemetry", "mesh-default", SYSTEM, spec=spec))
+    for primary in editor.mesh.primaries:
+        for other in primary.kube.list("Telemetry", SYSTEM):  # only one in the root namespace counts, the oldest
+            editor.remove(primary, "Telemetry", other["metadata"]["name"], SYSTEM)
+        editor.add(primary, thing("Telemetry", "mesh-default", SYSTEM, spec=spec))
 
 
 def _timeouts(editor: JournalledEditor) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Final
 
-from meshproof.calibration.variants.common import SYSTEM, thing, unlabelled
+from meshproof.calibration.variants.common import SECONDS, SYSTEM, thing, unlabelled
 from meshproof.calibration.variants.variant import Variant
 from meshproof.clients.istio.configuration import ingress_server, opened
 from meshproof.clients.kubernetes.client import Json
+from meshproof.clients.kubernetes.rollout import rollout_problem
 from meshproof.core import names
+from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.editor import JournalledEditor
 from meshproof.mesh.gateways import ingress_selectors
 from meshproof.mesh.handles import Cluster
@@ -28,10 +31,24 @@ def _side_by_side(editor: JournalledEditor) -> None:
         manifest = thing("Namespace", namespace)
         manifest["metadata"]["labels"] = dict(labels)
         editor.add(near, manifest)
+        # A pod that is created before istiod's root certificate is there waits long for it.
+        eventually(partial(_root_is_in, near, namespace), what=f"{names.ROOT_MAP} in {namespace}", timeout_s=SECONDS)
         for item in app_manifests(near.spec, image, near.access.pull_secret):
             editor.add(near, unlabelled(_renamed(item, namespace)))
     for item in _configuration(editor, near):
         editor.add(near, item)
+
+
+def _root_is_in(cluster: Cluster, namespace: str) -> None:
+    if cluster.kube.find("ConfigMap", names.ROOT_MAP, namespace) is None:
+        raise NotYet("it is not there")
+
+
+def _they_run(editor: JournalledEditor) -> None:
+    for namespace in (SHOP, OLD):
+        for deployment in editor.near.kube.list("Deployment", namespace):
+            if problem := rollout_problem(deployment):
+                raise NotYet(f"{namespace}/{deployment['metadata']['name']}: {problem}")
 
 
 def _renamed(manifest: Json, namespace: str) -> Json:
@@ -71,6 +88,7 @@ NEIGHBOURS: Final = (
         sentence="one cluster has applications of somebody else, in and outside the mesh, with their own configuration",
         legal="istio.io, Deployment models: services of one cluster only; Sidecar injection: per namespace",
         apply=_side_by_side,
+        has_taken_effect=_they_run,
         still_kills=("S1", "P7"),
     ),
 )
