@@ -89,6 +89,13 @@ def _timeouts(editor: JournalledEditor) -> None:
     )
 
 
+def _quiet_headers(editor: JournalledEditor) -> None:
+    off = {"disabled": True}
+    headers = {"server": off, "requestId": off, "attemptCount": off, "envoyDebugHeaders": off}
+    set_mesh_configs(editor, {"defaultConfig": {"proxyHeaders": headers}})
+    restart_proxies(editor)
+
+
 CONTROL_PLANE: Final = (
     Variant(
         id="replicas",
@@ -115,6 +122,13 @@ CONTROL_PLANE: Final = (
         sentence="all requests are logged as JSON and traced, and the traces' collector is down",
         legal="istio.io, Telemetry; Global Mesh Options: accessLogFile, extensionProviders",
         apply=_telemetry,
+        still_kills=("S1",),
+    ),
+    Variant(
+        id="quiet-headers",
+        sentence="proxies add no headers of their own: no server, request ID, attempt count or debug headers",
+        legal="istio.io, Global Mesh Options: ProxyConfig.ProxyHeaders",
+        apply=_quiet_headers,
         still_kills=("S1",),
     ),
     Variant(

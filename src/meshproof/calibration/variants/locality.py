@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshproof.calibration.variants.common import SYSTEM, add_everywhere, restart_proxies, thing
+from meshproof.calibration.variants.common import SYSTEM, add_everywhere, restart_proxies, set_mesh_configs, thing
 from meshproof.calibration.variants.variant import Variant
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
@@ -14,6 +14,10 @@ OUTLIERS: Final[Json] = {
     "host": "*.local",
     "trafficPolicy": {"outlierDetection": {"consecutive5xxErrors": 5, "interval": "10s", "baseEjectionTime": "30s"}},
 }
+
+
+STAY: Final = 75
+"""The share that stays in a region, in percent."""
 
 
 def _regions(editor: JournalledEditor) -> None:
@@ -35,6 +39,20 @@ def _regions(editor: JournalledEditor) -> None:
 def _regions_outliers(editor: JournalledEditor) -> None:
     add_everywhere(editor, editor.mesh.primaries, thing("DestinationRule", "outliers", SYSTEM, spec=OUTLIERS))
     _regions(editor)
+
+
+def _distribute(editor: JournalledEditor) -> None:
+    """`STAY` percent of the requests stay in their region, the others are spread over the other regions."""
+    regions = [f"region{number}" for number in range(1, len(editor.mesh.clusters) + 1)]
+    others = 100 - STAY
+    rules: list[Json] = []
+    for region in regions:
+        rest = [other for other in regions if other != region]
+        shares = {f"{other}/*": others // len(rest) for other in rest}
+        shares[f"{region}/*"] = 100 - sum(shares.values())
+        rules.append({"from": f"{region}/*", "to": shares})
+    set_mesh_configs(editor, {"localityLbSetting": {"enabled": True, "distribute": rules}})
+    _regions_outliers(editor)
 
 
 def _prefer_close(editor: JournalledEditor) -> None:
@@ -59,6 +77,13 @@ LOCALITY: Final = (
         sentence="each cluster is in a region of its own, with outlier detection mesh-wide: locality failover is on",
         legal="istio.io, Locality Load Balancing: failover needs outlierDetection in a DestinationRule",
         apply=_regions_outliers,
+        still_kills=("S1",),
+    ),
+    Variant(
+        id="regions-distribute",
+        sentence="three of four requests stay in their region, by the mesh configuration",
+        legal="istio.io, Locality Load Balancing: weighted distribution; Global Mesh Options: localityLbSetting",
+        apply=_distribute,
         still_kills=("S1",),
     ),
     Variant(
