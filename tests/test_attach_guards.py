@@ -12,10 +12,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
-    ("folder", "provider"),
-    [("tests/sensitivity", "kubeconfig"), ("tests", "kubeconfig"), ("tests/sensitivity", "kind")],
+    ("folder", "provider", "what"),
+    [
+        ("tests/sensitivity", "kubeconfig", "tests/sensitivity breaks meshes in every way it knows"),
+        ("tests/specificity", "kubeconfig", "tests/specificity changes meshes in every legal way it knows"),
+        ("tests", "kubeconfig", "tests/s"),
+        ("tests/sensitivity", "kind", "tests/sensitivity breaks meshes in every way it knows"),
+    ],
 )
-def test_mutants_are_for_the_lab_only(folder: str, provider: str, tmp_path: Path) -> None:
+def test_mutants_and_variants_are_for_the_lab_only(folder: str, provider: str, what: str, tmp_path: Path) -> None:
     (tmp_path / "config").write_text("contexts: []")
     chosen = f"--kubeconfig={tmp_path / 'config'}" if provider == "kubeconfig" else f"--provider={provider}"
     argv = [
@@ -27,4 +32,4 @@ def test_mutants_are_for_the_lab_only(folder: str, provider: str, tmp_path: Path
     ]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert f"--provider={provider}: tests/sensitivity breaks meshes in every way it knows" in done.stderr
+    assert f"--provider={provider}: {what}" in done.stderr

@@ -94,6 +94,17 @@ def test_a_removed_secret_comes_back_and_its_key_is_never_on_disk(mesh: Mesh, jo
     assert heal(mesh, journal) == {}
 
 
+def test_a_removed_secret_that_the_fault_adds_again_is_the_original_in_the_end(mesh: Mesh, journal: Journal) -> None:
+    kube = kube_of(mesh)
+    kube.put(secret("cacerts", key="the original"))
+    before = state(kube)
+    editor = JournalledEditor(mesh, journal, "T2")
+    editor.remove(mesh.clusters[0], "Secret", "cacerts", NS)
+    editor.add(mesh.clusters[0], secret("cacerts", key="another"))
+    heal(mesh, journal)
+    assert state(kube) == before
+
+
 def test_two_edits_of_one_object_and_an_addition_are_undone_in_reverse(mesh: Mesh, journal: Journal) -> None:
     kube = kube_of(mesh)
     config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "istio", "namespace": NS}}

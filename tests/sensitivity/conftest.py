@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
 from fixtures.options import SETTINGS
-from meshproof.calibration.daily_shard import part_of_day
 from meshproof.calibration.outcome import CleanPass, TrialOutcome
 from meshproof.calibration.report import SensitivityReport, read_report, write_reports
-from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
-from meshproof.run.settings import LAB, Settings
+from meshproof.run.settings import MUTANTS, Settings
+from tests.calibration_items import named, select_items
 
 HERE = Path(__file__).parent
 
@@ -28,50 +25,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _faults(settings: Settings) -> tuple[Fault, ...]:
     """Those that were named, else all."""
-    try:
-        return tuple(chosen(settings.mutants)) if settings.mutants else FAULTS
-    except BadInput as problem:
-        raise pytest.UsageError(f"--mutants: {problem}") from None
+    return named(chosen, MUTANTS.flag, settings.mutants) if settings.mutants else FAULTS
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a topology nothing here can run; that is an error only if this folder was requested.
-
-    On clusters of others nothing here may run, whatever is allowed, and on those of other tools faults are missing.
-    """
-    settings = config.stash[SETTINGS]
-    if settings.provider != LAB and any(item.path.is_relative_to(HERE) for item in items):
-        raise pytest.UsageError(
-            f"--provider={settings.provider}: tests/sensitivity breaks meshes in every way it knows\n"
-            "  repair: use --provider=lab for it"
-        )
-    requested = [(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args]
-    ours = [item for item in items if item.path.is_relative_to(HERE)]
-    if not settings.topologies and not any(path.is_relative_to(HERE) for path in requested):
-        unwanted = ours
-    elif settings.slice:
-        kept = slice_of_day(ours, settings, datetime.now(UTC).date())
-        unwanted = [item for item in ours if item not in kept]
-    else:
-        return
-    items[:] = [item for item in items if item not in unwanted]
-    config.hook.pytest_deselected(items=unwanted)
-
-
-def slice_of_day(items: Iterable[pytest.Item], settings: Settings, day: date) -> list[pytest.Item]:
-    """The day's mutants, of those that each topology can have, and the look at what is left after each topology's."""
-    params = {item: item.callspec.params for item in items if hasattr(item, "callspec")}
-    trials = [
-        (item, topology)
-        for topology in settings.topologies
-        for item, given in params.items()
-        if given["topology"] == topology.name and "mutant" in given and not given["mutant"].not_here(topology)
-    ]
-    today = part_of_day(trials, settings.slice, day)
-    touched = {topology.name for _, topology in today}
-    after = [item for item, given in params.items() if "mutant" not in given and given["topology"] in touched]
-    return [*(item for item, _ in today), *after]
+    select_items(config, items, HERE, "mutant", "breaks meshes in every way it knows")
 
 
 class Book:

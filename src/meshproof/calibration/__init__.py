@@ -1,1 +1,1 @@
-"""Calibration of claims: runs the suites on meshes with one fault each, and judges whether the right claims fail."""
+"""Calibration of claims: they fail on meshes with one fault (mutants), and hold on every legal mesh (variants)."""

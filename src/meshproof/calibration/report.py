@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from statistics import median
 from typing import Any, Final
 
 from meshproof.calibration.outcome import CleanPass, Fate, TrialOutcome
-from meshproof.core.errors import Broken
+from meshproof.calibration.report_files import pass_of, read_data, write_files
 from meshproof.faults.fault import Fault
 
 SCHEMA: Final = "meshproof/sensitivity/1"
@@ -28,34 +27,24 @@ class SensitivityReport:
     passes: Sequence[CleanPass] = ()
 
 
-def write_reports(folder: Path, faults: Sequence[Fault], report: SensitivityReport) -> tuple[Path, Path]:
+def write_reports(folder: Path, faults: Sequence[Fault], report: SensitivityReport) -> tuple[Path, ...]:
     """Write both files into `folder`; returns them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text, data = folder / TEXT, folder / DATA
-    text.write_text(render_markdown(faults, report))
     whole = {
         "schema": SCHEMA,
         "counts": fate_counts(report.outcomes),
         "mutants": [asdict(outcome) | {EXPLANATION_KEY: outcome.explanation} for outcome in report.outcomes],
         "passes": [asdict(clean) for clean in report.passes],
     }
-    data.write_text(json.dumps(whole, indent=2) + "\n")
-    return text, data
+    return write_files(folder, {TEXT: render_markdown(faults, report), DATA: whole})
 
 
 def read_report(folder: Path) -> SensitivityReport:
     """The report of earlier runs in this folder. Raises `Broken` if the file is not such a report."""
-    path = folder / DATA
-    if not path.exists():
-        return SensitivityReport()
-    try:
-        report = json.loads(path.read_text())
-        if report["schema"] != SCHEMA:
-            raise Broken(str(path), f"its schema is {report['schema']}, not {SCHEMA}", "move or delete the file")
-        passes = [CleanPass(**(row | {"red": tuple(row["red"])})) for row in report.get("passes") or []]
+    with read_data(folder, DATA, SCHEMA) as report:
+        if report is None:
+            return SensitivityReport()
+        passes = [pass_of(row) for row in report.get("passes") or []]
         return SensitivityReport(outcomes=[_outcome(row) for row in report["mutants"]], passes=passes)
-    except (ValueError, KeyError, TypeError) as problem:
-        raise Broken(str(path), f"it cannot be read: {problem}", "move or delete the file") from problem
 
 
 def _outcome(row: dict[str, Any]) -> TrialOutcome:
@@ -113,10 +102,11 @@ def _summary(faults: Sequence[Fault], report: SensitivityReport) -> list[str]:
     for fault in _shown(faults, report):
         cells = [_cell(by_key.get((fault.id, topology))) for topology in topologies]
         lines.append(f"| {fault.id} | {fault.sentence} | {', '.join(fault.kills)} | {' | '.join(cells)} |")
-    return lines + _false_alarms(report.passes)
+    return lines + false_alarms(report.passes)
 
 
-def _false_alarms(passes: Sequence[CleanPass]) -> list[str]:
+def false_alarms(passes: Sequence[CleanPass]) -> list[str]:
+    """The table of runs on meshes without a fault; empty if there were none."""
     if not passes:
         return []
     lines = ["", "## False alarms", "", "Runs of the same claims on meshes without a fault.", ""]

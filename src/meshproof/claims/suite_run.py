@@ -39,13 +39,15 @@ def run_suites(
     drills: Sequence[str] = (),
     rehearsals: Sequence[str] = (),
     upgrade_to: str = "",
+    where: Sequence[str] = (),
 ) -> SuiteRun:
     """Verify the mesh of a running lab as it is, by all claims that do not break it, or by these `drills`, or by these
-    claims about an upgrade to `upgrade_to`.
+    claims about an upgrade to `upgrade_to`. `where` are the options that lead to the clusters, if not by the lab's
+    name.
 
     With `upgrade_to` alone readiness for that version of Istio is checked too. The rest is as in `run_claims`.
     """
-    chosen = (f"--topology={topology}", f"--lab-name={lab_name}")
+    chosen = (f"--topology={topology}", *(where or (f"--lab-name={lab_name}",)))
     if drills:
         return run_claims(root, ("suites/failover", "-k", " or ".join(drills), *chosen), report_dir)
     if rehearsals:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from typing import Any
 
 from meshproof.cli.arguments import OF_RUNNING_MESH, add_lab_name, add_topology
-from meshproof.core.errors import BadInput, Broken
+from meshproof.cli.running_lab import described, heal_running_mesh, running_mesh
 from meshproof.core.path_options import print_text
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import load_topology
@@ -15,13 +14,7 @@ from meshproof.core.versions import next_release
 from meshproof.faults.catalogue import FAULTS, fault
 from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault, inject
-from meshproof.faults.heal import heal, heal_machines
 from meshproof.faults.journal import default_journal
-from meshproof.health.mesh import must_be_healthy
-from meshproof.install.marker import running_topology
-from meshproof.mesh.handles import Mesh
-from meshproof.providers.lab import api as labs
-from meshproof.providers.lab.api import Lab
 from meshproof.run.settings import UPGRADE_TO
 
 
@@ -39,7 +32,7 @@ def add_parsers(commands: Any) -> None:
     for each in (listing, breaking, healing):
         add_topology(each, OF_RUNNING_MESH)
     add_lab_name(breaking, healing)
-    for each, run in ((listing, _list), (breaking, _inject), (healing, _heal)):
+    for each, run in ((listing, _list), (breaking, _inject), (healing, heal_running_mesh)):
         each.set_defaults(run=run)
 
 
@@ -56,15 +49,12 @@ def describe_fault(each: Fault, reason: str | None = None) -> str:
     rows += [("needs", " and ".join(need.name for need in each.needs))] if each.needs else []
     rows += [("Istio", each.note)] if each.note else []
     rows += [("not here", reason)] if reason else []
-    lines = [f"{each.id:<5} {each.sentence}"]
-    for label, text in rows:
-        lines += textwrap.wrap(text, 100, initial_indent=f"      {label:<12}", subsequent_indent=" " * 18)
-    return "\n".join(lines)
+    return described(f"{each.id:<5} {each.sentence}", rows)
 
 
 def _inject(arguments: argparse.Namespace) -> int:
     chosen = fault(arguments.id)
-    lab, mesh = _running(arguments)
+    lab, mesh = running_mesh(arguments)
     narrator = LineNarrator()
     try:
         with narrator.step(f"fault {chosen.id}: {chosen.sentence}"):
@@ -79,39 +69,3 @@ def _inject(arguments: argparse.Namespace) -> int:
     print(f"look:  pytest {again} --mesh=existing -k '{' or '.join(chosen.kills)}'")
     print(f"heal:  meshproof fault heal --lab-name={arguments.lab_name}")
     return 0
-
-
-def _heal(arguments: argparse.Namespace) -> int:
-    narrator = LineNarrator()
-    machines = _lab(arguments)
-    kubes = {access.name: access.client() for access in machines.clusters}
-    # Until machines are healed the running topology cannot be read.
-    done = heal_machines(kubes, default_journal(), machines.machine_control)
-    lab, mesh = _running(arguments)
-    done |= heal(mesh, default_journal(), lab.machine_control)
-    for name, clusters in done.items():
-        narrator.say(f"healed {name} on {', '.join(clusters)}")
-    if not done:
-        narrator.say("no fault is open on these clusters")
-    with narrator.step("the mesh is healthy"):
-        must_be_healthy(mesh)
-    return 0
-
-
-def _lab(arguments: argparse.Namespace) -> Lab:
-    lab = labs.running(arguments.lab_name)
-    if lab is None:
-        raise BadInput(f"lab {arguments.lab_name}", "is not up", "start it with `meshproof lab up --topology=NAME`")
-    return lab
-
-
-def _running(arguments: argparse.Namespace) -> tuple[Lab, Mesh]:
-    lab = _lab(arguments)
-    if arguments.topology:
-        topology = load_topology(arguments.topology)
-    else:
-        topology = running_topology(access.client() for access in lab.clusters)
-    names = {access.name for access in lab.clusters}
-    if missing := [c.name for c in topology.clusters if c.name not in names]:
-        raise Broken(f"lab {arguments.lab_name}", f"it has no cluster {', '.join(missing)}", "name another topology")
-    return lab, Mesh.of(topology, lab.clusters, lab.toolbox)

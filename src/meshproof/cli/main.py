@@ -1,4 +1,4 @@
-"""The `meshproof` command: lab, faults, detection, diagrams, upgrades and the doctor, all without pytest."""
+"""The `meshproof` command: lab, faults, variants, detection, diagrams, upgrades and the doctor, all without pytest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from meshproof.cli import diagram as diagram_command
 from meshproof.cli import faults as fault_commands
 from meshproof.cli import soak as soak_command
 from meshproof.cli import upgrade as upgrade_command
+from meshproof.cli import variants as variant_commands
 from meshproof.cli import verify as verify_command
 from meshproof.cli.arguments import add_lab_name, add_topology
 from meshproof.core.errors import BadInput, Broken
@@ -33,7 +34,8 @@ DEFAULT_CLUSTERS = (ClusterName("cluster1"), ClusterName("cluster2"))
 
 _DESCRIPTION = """\
 Proves an Istio mesh over several clusters: yours with `meshproof verify`, or one on clusters that
-are started on this machine, to inject faults into. In a checkout: pytest --topology=NAME."""
+are started on this machine, with faults to inject and variants (other legal meshes) to try. In a
+checkout: pytest --topology=NAME."""
 _EPILOG = """\
 examples (commands on a lab need root):
   meshproof verify --context=A --context=B             prove the mesh on your clusters
@@ -42,6 +44,7 @@ examples (commands on a lab need root):
   meshproof lab kubeconfig > kubeconfig                for kubectl and istioctl
   meshproof fault list                                 all faults, and the claims that detect them
   meshproof fault inject S1                            inject a fault; then: meshproof fault heal
+  meshproof variant apply strict                       another legal mesh; then: variant heal
   meshproof lab down                                   remove everything
   meshproof detect --context=A --context=B             detect the mesh on your clusters
   meshproof upgrade check --to=1.31                    is the mesh ready for that version of Istio?
@@ -83,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         add_lab_name(each)
         each.set_defaults(run=run)
     fault_commands.add_parsers(commands)
+    variant_commands.add_parsers(commands)
     diagram_command.add_parser(commands)
     detect_command.add_parser(commands)
     upgrade_command.add_parser(commands)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from meshproof.clients.kubernetes.client import ApiError, Json, path_of
+from meshproof.clients.kubernetes.client import ApiError, Json, api_version, path_of
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken, MeshproofError, Unavailable
 from meshproof.core.model import Topology
@@ -80,6 +80,16 @@ class JournalledEditor:
         cluster.kube.delete(kind, name, namespace)
         return original
 
+    def replace(self, cluster: Cluster, manifest: Json) -> Json:
+        """Create an existing object anew, with fields that cannot be edited; returns the original."""
+        meta = manifest["metadata"]
+        original = self.remove(cluster, manifest["kind"], meta["name"], meta.get("namespace"))
+        try:
+            cluster.kube.create(manifest)
+        except ApiError as problem:
+            raise _prevented(problem) from None
+        return original
+
     def add(self, cluster: Cluster, manifest: Json) -> None:
         """Create a new object. Raises `Prevented` if admission rejects it."""
         meta = manifest["metadata"]
@@ -141,7 +151,7 @@ class JournalledEditor:
         found = cluster.kube.find(kind, name, namespace)
         if found is None:
             raise Broken(f"{kind} {name} on {cluster}", "it does not exist", "a fault needs a healthy mesh: install it")
-        return {"apiVersion": _version(kind), "kind": kind} | found
+        return {"apiVersion": api_version(kind), "kind": kind} | found
 
     def _replace(self, cluster: Cluster, kind: str, name: str, namespace: str | None, change: Change) -> None:
         for attempt in range(5):
@@ -171,11 +181,6 @@ class JournalledEditor:
     def _record(self, cluster: Cluster, row: dict[str, Any]) -> None:
         uid = self._uids.setdefault(cluster.name, cluster_uid(cluster.kube))
         self._journal.record(fault=self.fault, cluster=cluster.name, cluster_uid=uid, undo=row)
-
-
-def _version(kind: str) -> str:
-    prefix = path_of(kind).rsplit("/", 1)[0]
-    return prefix.removeprefix("/apis/").removeprefix("/api/")
 
 
 def _prevented(problem: ApiError) -> MeshproofError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 from meshproof.clients.kubernetes.client import Kube
@@ -27,15 +27,20 @@ def heal_leftovers(mesh: Mesh, journal: Journal, machine_control: MachineControl
     )
 
 
-def heal(mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None) -> dict[str, list[str]]:
-    """Undo every unhealed fault in these clusters; returns the clusters by fault. Works on an unhealthy mesh.
+def heal(
+    mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None, *, only: Collection[str] = ()
+) -> dict[str, list[str]]:
+    """Undo every unhealed fault in these clusters, or `only` those with these IDs; returns the clusters by fault.
+
+    Works on an unhealthy mesh.
 
     Order: machines; Secrets, since istiod may not start without its CA; other objects, newest change first; restarts,
     oldest first, so that istiod restarts before the workloads it signs for. Restarts of one scope run concurrently.
     """
-    healed = heal_machines({cluster.name: cluster.kube for cluster in mesh.clusters}, journal, machine_control)
+    kubes = {cluster.name: cluster.kube for cluster in mesh.clusters}
+    healed = heal_machines(kubes, journal, machine_control, only=only)
     here = {(str(cluster.name), cluster_uid(cluster.kube)): cluster for cluster in mesh.clusters}
-    ours = [entry for entry in journal.unhealed() if (entry.cluster, entry.cluster_uid) in here]
+    ours = [entry for entry in _unhealed(journal, only) if (entry.cluster, entry.cluster_uid) in here]
 
     def apply_one_undo(entry: Entry) -> None:
         apply_undo(mesh, here[entry.cluster, entry.cluster_uid], entry.undo, machine_control)
@@ -49,13 +54,21 @@ def heal(mesh: Mesh, journal: Journal, machine_control: MachineControl | None = 
     return healed
 
 
+def _unhealed(journal: Journal, only: Collection[str]) -> list[Entry]:
+    return [entry for entry in journal.unhealed() if not only or entry.fault in only]
+
+
 def heal_machines(
-    kubes: Mapping[ClusterName, Kube], journal: Journal, machine_control: MachineControl | None
+    kubes: Mapping[ClusterName, Kube],
+    journal: Journal,
+    machine_control: MachineControl | None,
+    *,
+    only: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """Undo faults of our machines, newest first: until then their API servers may not respond."""
     healed: dict[str, list[str]] = {}
     names = {str(name): name for name in kubes}
-    for entry in journal.unhealed():
+    for entry in _unhealed(journal, only):
         if machine_control is not None and entry.cluster_uid == machine_control.identity and entry.cluster in names:
             name = names[entry.cluster]
             apply_machine_undo(name, kubes[name], entry.undo, machine_control)
@@ -82,6 +95,13 @@ def stopped_by_a_killed_run(mesh: Mesh, journal: Journal) -> tuple[str, ...]:
 def in_healing_order(newest_first: Sequence[Entry]) -> list[Entry]:
     """Entries in the order in which `heal` undoes them."""
     first = [entry for entry in newest_first if entry.undo["do"] in FIRST]
-    first.sort(key=lambda entry: entry.undo["do"] != "unkeep")
+    first.sort(key=_rank)
     later = [entry for entry in reversed(newest_first) if entry not in first]
     return first + later
+
+
+def _rank(entry: Entry) -> int:
+    """Secrets come first; of those, an added one is deleted before one of the same name is restored."""
+    if entry.undo["do"] == "delete" and entry.undo.get("kind") == "Secret":
+        return 0
+    return 1 if entry.undo["do"] == "unkeep" else 2

@@ -4,7 +4,7 @@ An undo is plain data in the journal. Its `do` is one of:
 
     put       create the object `original`, or replace the current one by it
     unkeep    the same for a Secret; the original is kept in the cluster itself, in Secret `kept_as`
-    delete    delete an object that did not exist before
+    delete    delete an object that did not exist before; of a Namespace it waits for the end
     scale     scale the istiod Deployments back to `replicas`
     restart   restart the pods of `scope`: `istiod`, `workloads`, `east-west`
     again     scale Deployment `namespace`/`name` to zero and back to `replicas`: Kubernetes then creates its pods at
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ from meshproof.core.model import ClusterName, ClusterSpec, GatewayRef
 from meshproof.core.names import MANAGED_BY, ROOT_MAP
 from meshproof.core.waiting import NotYet, eventually
 from meshproof.faults.istiod_replicas import ISTIOD_GRACE_S, start_istiod
+from meshproof.install.removal import remove_these_namespaces
 from meshproof.install.steps import Build
 from meshproof.mesh.ca_files import SELF_SIGNED, ca_of
 from meshproof.mesh.handles import Cluster, Mesh
@@ -71,6 +73,9 @@ def put(kube: Kube, thing: Json) -> None:
     for attempt in range(5):
         current = kube.find(kind, name, namespace)
         try:
+            if current is not None and current.get("type") != clean.get("type") and kind == "Secret":
+                kube.delete(kind, name, namespace)  # the type of a Secret cannot be changed
+                current = None
             if current is None:
                 kube.create(clean)
             else:
@@ -97,6 +102,8 @@ def apply_undo(mesh: Mesh, cluster: Cluster, undo: Mapping[str, Any], machine_co
             put(kube, undo["original"])
         case "unkeep":
             _unkeep(kube, undo)
+        case "delete" if undo["kind"] == "Namespace":
+            remove_these_namespaces(kube, [undo["name"]], aborted=threading.Event())
         case "delete":
             kube.delete(undo["kind"], undo["name"], undo.get("namespace"))
         case "scale":
@@ -182,7 +189,8 @@ def await_current_root(primary: Cluster, cluster: Cluster) -> None:
 
     def check() -> None:
         root = _root_of(primary.kube)
-        old = [name for name in cluster.spec.proxy_namespaces if root not in _published_root(cluster.kube, name)]
+        there = [name for name in cluster.spec.proxy_namespaces if cluster.kube.find("Namespace", name)]
+        old = [name for name in there if root not in _published_root(cluster.kube, name)]
         if old:
             raise NotYet(f"old root certificate in {ROOT_MAP} of {', '.join(old)}")
 

@@ -28,20 +28,24 @@ REQUESTS: Final = 60
 was made before a policy was removed obeys that policy."""
 
 
-def health_problems(mesh: Mesh, *, leaders: bool = True) -> list[str]:
-    """What a quick check finds wrong with a mesh; empty if it is healthy. Without `leaders` it does not check which
-    istiod serves new namespaces."""
+def health_problems(mesh: Mesh, *, leaders: bool = True, probes: bool = True) -> list[str]:
+    """What a quick check finds wrong with a mesh; empty if it is healthy.
+
+    Without `leaders` it does not check which istiod serves new namespaces; without `probes` it needs neither the
+    demonstration service nor its clients, and checks only pods, registries and sync.
+    """
     snapshot = Snapshot.take(mesh)
-    looks = (*LOOKS, _leaders) if leaders else LOOKS
+    found_by = LOOKS if probes else LOOKS_WITHOUT_PROBES
+    looks = (*found_by, _leaders) if leaders else found_by
     found = together(lambda look: _look(look.__name__, lambda: list(look(snapshot))), looks)
     return [problem for part in found for problem in part]
 
 
-def must_be_healthy(mesh: Mesh, *, timeout_s: float = HEALTHY_S, leaders: bool = True) -> None:
+def must_be_healthy(mesh: Mesh, *, timeout_s: float = HEALTHY_S, leaders: bool = True, probes: bool = True) -> None:
     """Return when `health_problems` finds none. Raises `NotReady` with those that are left."""
 
     def check() -> None:
-        if found := health_problems(mesh, leaders=leaders):
+        if found := health_problems(mesh, leaders=leaders, probes=probes):
             raise NotYet("; ".join(found)[:2000])
 
     eventually(check, what="the mesh is healthy", timeout_s=timeout_s, poll_s=1.0, repair="install the mesh again")
@@ -64,6 +68,10 @@ def _pods(snapshot: Snapshot) -> Iterator[str]:
                 yield f"{facts.cluster} {pod} is {'leaving' if pod.leaving else 'not ready'}"
         if facts.cluster.is_primary and not facts.istiods:
             yield f"{facts.cluster} has no istiod"
+
+
+def _app(snapshot: Snapshot) -> Iterator[str]:
+    for facts in snapshot.facts:
         if not facts.ready_endpoints:
             yield f"{facts.cluster} has no ready endpoint of {names.APP_SERVICE}"
 
@@ -143,4 +151,5 @@ def _injection(snapshot: Snapshot) -> Iterator[str]:
     yield from (problem for problem in together(dry_run, snapshot.mesh.clusters) if problem)
 
 
-LOOKS: Final = (_pods, rollouts, _registries, _syncs, _endpoints, unanswered, _gateways, _injection)
+LOOKS_WITHOUT_PROBES: Final = (_pods, rollouts, _registries, _syncs)
+LOOKS: Final = (*LOOKS_WITHOUT_PROBES, _app, _endpoints, unanswered, _gateways, _injection)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from meshproof.clients.kubernetes.client import Json, Kube
@@ -97,12 +98,13 @@ def _injection_now(kube: Kube) -> InjectorState:
 # -- our own probes ------------------------------------------------------------------------------------------------
 
 
-def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]:
+def add_probes(mesh: Mesh, narrator: Narrator, *, lasting: bool = False) -> dict[Cluster, tuple[str, ...]]:
     """Create the namespaces with the demonstration service and the clients where they are missing; returns the created
     ones.
 
     They have what the mesh's settings call for. Raises `BadInput` if a rule of the cluster refuses their pods. Those
-    that a killed run has left are completed, and count as created. On failure the created ones are removed.
+    that a killed run has left are completed, and count as created. On failure the created ones are removed. `lasting`
+    ones are left alone by later runs.
     """
     build = Build(mesh)
     missing = {
@@ -114,7 +116,9 @@ def add_probes(mesh: Mesh, narrator: Narrator) -> dict[Cluster, tuple[str, ...]]
     settings = MeshWideSettings.of(mesh)
     try:
         with narrator.step("probe namespaces"):
-            together(lambda cluster: _add_probes(build, settings, cluster, missing[cluster]), mesh.clusters)
+            together(
+                lambda cluster: _add_probes(build, settings, cluster, missing[cluster], lasting=lasting), mesh.clusters
+            )
     except BaseException:
         build.aborted.set()  # after an interrupt other threads still wait for pods, and the process would wait for them
         remove_probes(missing, narrator)
@@ -129,10 +133,13 @@ def _is_for_us_to_make(namespace: Json | None) -> bool:
     return OF_A_RUN in (namespace["metadata"].get("annotations") or {})
 
 
-def _add_probes(build: Build, settings: MeshWideSettings, cluster: Cluster, missing: tuple[str, ...]) -> None:
+def _add_probes(
+    build: Build, settings: MeshWideSettings, cluster: Cluster, missing: tuple[str, ...], *, lasting: bool
+) -> None:
     for manifest in namespaces(cluster.spec):
         if manifest["metadata"]["name"] in missing:
-            manifest["metadata"].setdefault("annotations", {})[OF_A_RUN] = "true"
+            if not lasting:
+                manifest["metadata"].setdefault("annotations", {})[OF_A_RUN] = "true"
             build.apply_namespace(cluster, manifest, settings.selectors)
     if cluster.is_primary:
         for item in (item for name in missing for item in settings.objects(cluster, name)):
@@ -151,7 +158,7 @@ def _add_probes(build: Build, settings: MeshWideSettings, cluster: Cluster, miss
         build.start_outside_client(cluster)
 
 
-def remove_probes(made: dict[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
+def remove_probes(made: Mapping[Cluster, tuple[str, ...]], narrator: Narrator) -> None:
     """Remove what `add_probes` created."""
     if not any(made.values()):
         return

@@ -179,12 +179,19 @@ ALLOW_CREDENTIALS: Final = Option(
 MUTANTS: Final = Option(
     flag="--mutants",
     metavar="ID,ID",
-    help="for tests/sensitivity: these faults of `meshproof fault list` only (default: all)",
+    help="for tests/sensitivity: these faults of `meshproof fault list` only (default: all); for tests/specificity: "
+    "these on top of each variant, or `none` (default: those that its record names)",
+)
+VARIANTS: Final = Option(
+    flag="--variants",
+    metavar="ID,ID",
+    help="for tests/specificity: these variants of `meshproof variant list` only (default: all)",
 )
 SLICE: Final = Option(
     flag="--slice",
     metavar="N",
-    help="for tests/sensitivity: N mutants, different ones each day, so that all are run on every topology over time",
+    help="for tests/sensitivity and tests/specificity: N mutants or variants, different ones each day, so that all are "
+    "run on every topology over time",
 )
 PASSES: Final = Option(
     flag="--passes",
@@ -225,6 +232,7 @@ OPTIONS: Final = (
     REPORT_DIR,
     OUTAGE,
     MUTANTS,
+    VARIANTS,
     SLICE,
     PASSES,
 )
@@ -249,6 +257,7 @@ class Settings:
     report_dir: Path
     outage_s: float
     mutants: str = ""
+    variants: str = ""
     slice: int = 0
     passes: int = 1
     istio_version: str = ""
@@ -317,6 +326,7 @@ def read_settings(
         report_dir=writable_folder(f"{REPORT_DIR.flag}={folder}", Path(folder)) if folder else root / "reports",
         outage_s=_outage(text(OUTAGE) or ""),
         mutants=text(MUTANTS) or "",
+        variants=text(VARIANTS) or "",
         slice=_count(SLICE, text(SLICE), "mutants"),
         passes=_count(PASSES, text(PASSES), "passes"),
         istio_version=_istio_version(values, provider),

@@ -73,8 +73,25 @@ _KINDS: Mapping[str, tuple[str, str, bool]] = {
         "validatingwebhookconfigurations",
         False,
     ),
+    "ValidatingAdmissionPolicy": (
+        "/apis/admissionregistration.k8s.io/v1",
+        "validatingadmissionpolicies",
+        False,
+    ),
+    "ValidatingAdmissionPolicyBinding": (
+        "/apis/admissionregistration.k8s.io/v1",
+        "validatingadmissionpolicybindings",
+        False,
+    ),
+    "MutatingAdmissionPolicy": ("/apis/admissionregistration.k8s.io/v1", "mutatingadmissionpolicies", False),
+    "MutatingAdmissionPolicyBinding": (
+        "/apis/admissionregistration.k8s.io/v1",
+        "mutatingadmissionpolicybindings",
+        False,
+    ),
     "Gateway": ("/apis/networking.istio.io/v1", "gateways", True),
     "ResourceQuota": ("/api/v1", "resourcequotas", True),
+    "LimitRange": ("/api/v1", "limitranges", True),
     "VirtualService": ("/apis/networking.istio.io/v1", "virtualservices", True),
     "DestinationRule": ("/apis/networking.istio.io/v1", "destinationrules", True),
     "ServiceEntry": ("/apis/networking.istio.io/v1", "serviceentries", True),
@@ -113,6 +130,12 @@ def path_of(kind: str, namespace: str | None = None, name: str | None = None) ->
         raise BadInput(f"kind {kind}", "meshproof does not support it", f"use one of {', '.join(_KINDS)}") from None
     scope = f"/namespaces/{quote(namespace)}" if namespaced and namespace else ""
     return f"{prefix}{scope}/{plural}" + (f"/{quote(name)}" if name else "")
+
+
+def api_version(kind: str) -> str:
+    """The `apiVersion` of a kind, e.g. `v1`, `apps/v1`."""
+    prefix = path_of(kind).rsplit("/", 1)[0]
+    return prefix.removeprefix("/apis/").removeprefix("/api/")
 
 
 def label_selector(labels: Mapping[str, str]) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
-from meshproof.core.errors import BadInput
+from meshproof.core.identifiers import find_all_by_id, find_by_id
 from meshproof.faults.catalogue.discovery import DISCOVERY
 from meshproof.faults.catalogue.failover import FAILOVER
 from meshproof.faults.catalogue.gateways import GATEWAYS
@@ -21,14 +20,9 @@ FAULTS: Final[tuple[Fault, ...]] = (*TRUST, *DISCOVERY, *NETWORK, *GATEWAYS, *IN
 
 def fault(identifier: str) -> Fault:
     """The fault with this ID, in any case. Raises `BadInput` with the valid IDs."""
-    for candidate in FAULTS:
-        if candidate.id.lower() == identifier.lower():
-            return candidate
-    raise BadInput(
-        f"fault {identifier}", "there is no fault with this ID", f"use one of {', '.join(f.id for f in FAULTS)}"
-    )
+    return find_by_id("fault", FAULTS, identifier)
 
 
-def chosen(identifiers: str) -> Iterator[Fault]:
+def chosen(identifiers: str) -> tuple[Fault, ...]:
     """The faults of a comma-separated list. Raises `BadInput` as above."""
-    return iter([fault(part.strip()) for part in identifiers.split(",") if part.strip()])
+    return find_all_by_id("fault", FAULTS, identifiers)

@@ -28,7 +28,7 @@ def set_ca(editor: JournalledEditor, cluster: Cluster, bundle: pki.CaBundle) -> 
     editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
 
 
-def _renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
+def renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
     """Restart istiods first, then all workloads that they sign for."""
     editor.restart(primaries, ISTIOD)
     editor.restart((cluster for primary in primaries for cluster in editor.mesh.controlled_by(primary)), WORKLOADS)
@@ -36,12 +36,12 @@ def _renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
 
 def _another_root(editor: JournalledEditor) -> None:
     set_ca(editor, editor.far, pki.plugin_ca(pki.make_root(), editor.far.name))
-    _renew(editor, (editor.far,))
+    renew(editor, (editor.far,))
 
 
 def _cacerts_too_late(editor: JournalledEditor) -> None:
     original = editor.remove(editor.near, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE)
-    _renew(editor, (editor.near,))
+    renew(editor, (editor.near,))
     again = cacerts_secret_of(original)
     editor.add(editor.near, again)
     editor.delete_when_healed(editor.near, "Secret", SELF_SIGNED, names.SYSTEM_NAMESPACE)
@@ -59,7 +59,7 @@ def near_ends_in(editor: JournalledEditor, left: timedelta) -> None:
     for cluster in editor.mesh.clusters:
         life = left if cluster is editor.near else pki.INTERMEDIATE_LIFE
         set_ca(editor, cluster, pki.plugin_ca(root, cluster.name, life=life))
-    _renew(editor, editor.mesh.primaries)
+    renew(editor, editor.mesh.primaries)
 
 
 def _near_its_end(editor: JournalledEditor) -> None:
@@ -89,7 +89,7 @@ def break_key(editor: JournalledEditor, cluster: Cluster) -> None:
 
 def _other_domain(editor: JournalledEditor) -> None:
     edit_mesh_config(editor, editor.far, {"trustDomain": OTHER_DOMAIN})
-    _renew(editor, (editor.far,))
+    renew(editor, (editor.far,))
 
 
 def _root_map_overwritten(editor: JournalledEditor) -> None:

@@ -1,0 +1,45 @@
+"""A changed mesh settles: it is healthy, and no proxy closes connections because of the change later on."""
+
+from __future__ import annotations
+
+from meshproof.clients.kubernetes.rollout import pods_ready
+from meshproof.core.concurrency import together
+from meshproof.health.draining import DrainingProxy, draining_proxies
+from meshproof.health.mesh import must_be_healthy
+from meshproof.mesh.handles import Mesh
+from meshproof.mesh.snapshot import Snapshot
+
+RESTART_S = 120.0
+
+
+def settle(mesh: Mesh, *, probes: bool) -> None:
+    """Return when the mesh is healthy and drains nothing.
+
+    A proxy that drains listeners would close their connections up to 45 s later, in the middle of a run that judges
+    something else; so its pod is replaced, which takes a few seconds. Nobody does that to a mesh before a run; but on
+    such a mesh the setting is not a few seconds old. Without `probes` the mesh has no demonstration service.
+    """
+    must_be_healthy(mesh, probes=probes)
+    draining = draining_proxies(Snapshot.take(mesh))
+    if draining:
+        together(_replace, draining)
+        _await_new_pods(mesh, draining)
+        must_be_healthy(mesh, probes=probes)
+
+
+def _replace(proxy: DrainingProxy) -> None:
+    proxy.cluster.kube.delete("Pod", proxy.pod.name, proxy.pod.namespace, grace_s=0)
+
+
+def _await_new_pods(mesh: Mesh, replaced: tuple[DrainingProxy, ...]) -> None:
+    for cluster in mesh.clusters:
+        spaces = {each.pod.namespace for each in replaced if each.cluster is cluster}
+        deployments = [
+            (space, str(found["metadata"]["name"]))
+            for space in sorted(spaces)
+            for found in cluster.kube.list("Deployment", space)
+        ]
+        if deployments:
+            pods_ready(
+                cluster.kube, deployments, what=f"new pods of draining proxies on {cluster}", timeout_s=RESTART_S
+            )

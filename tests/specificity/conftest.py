@@ -1,0 +1,106 @@
+"""Which variants a run covers, the book in which their outcomes are kept, and the mesh without a variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from fixtures.options import SETTINGS
+from meshproof.calibration.outcome import CleanPass
+from meshproof.calibration.specificity import VariantOutcome
+from meshproof.calibration.specificity_report import SpecificityReport, read_specificity, write_specificity
+from meshproof.calibration.variant_trial import FOLDER, verify_attached, without_probes
+from meshproof.calibration.variants import VARIANTS, chosen_variants
+from meshproof.calibration.variants.variant import Variant
+from meshproof.claims.results import Result
+from meshproof.core.progress import Narrator
+from meshproof.faults.catalogue import chosen
+from meshproof.faults.fault import Fault
+from meshproof.mesh.handles import Mesh
+from meshproof.run.settings import MUTANTS, Settings
+from meshproof.run.settings import VARIANTS as VARIANTS_OPTION
+from tests.calibration_items import named, select_items
+
+HERE = Path(__file__).parent
+NONE = "none"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "variant" in metafunc.fixturenames:
+        variants = _variants(metafunc.config.stash[SETTINGS])
+        metafunc.parametrize("variant", variants, ids=[variant.id for variant in variants])
+
+
+def _variants(settings: Settings) -> tuple[Variant, ...]:
+    """Those that were named, else all."""
+    return named(chosen_variants, VARIANTS_OPTION.flag, settings.variants) if settings.variants else VARIANTS
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    select_items(config, items, HERE, "variant", "changes meshes in every legal way it knows")
+
+
+class Book:
+    """The outcomes so far; written after each, so that an aborted run has reported its results.
+
+    Those of earlier runs into the same folder stay, until the same variant is tried on the same topology again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        report = read_specificity(folder)
+        self.outcomes = {outcome.key: outcome for outcome in report.outcomes}
+        self.passes = list(report.passes)
+
+    def add(self, outcome: VariantOutcome) -> None:
+        self.outcomes[outcome.key] = outcome
+        self._write()
+
+    def add_pass(self, clean: CleanPass) -> None:
+        self.passes.append(clean)
+        self._write()
+
+    def _write(self) -> None:
+        outcomes = sorted(self.outcomes.values(), key=_place)
+        write_specificity(self.folder, VARIANTS, SpecificityReport(outcomes=outcomes, passes=self.passes))
+
+
+def _place(outcome: VariantOutcome) -> tuple[str, int]:
+    order = [variant.id for variant in VARIANTS]
+    return outcome.topology, order.index(outcome.variant) if outcome.variant in order else len(order)
+
+
+@pytest.fixture(scope="session")
+def book(settings: Settings) -> Book:
+    return Book(settings.report_dir)
+
+
+@pytest.fixture(scope="session")
+def somebody_elses(mesh: Mesh, narrator: Narrator) -> Iterator[Mesh]:
+    """The mesh as a user has it: without our demonstration service, which every run makes for itself."""
+    with without_probes(mesh, narrator):
+        yield mesh
+
+
+@pytest.fixture(scope="session")
+def usual(
+    request: pytest.FixtureRequest, somebody_elses: Mesh, settings: Settings, book: Book, narrator: Narrator
+) -> Mapping[str, Result]:
+    """The results of all claims on that mesh, without a variant: what is skipped there is no variant's doing."""
+    topology = somebody_elses.topology.name
+    with narrator.step(f"{topology} without a variant"):
+        folder = settings.report_dir / FOLDER / topology / "usual"
+        run = verify_attached(request.config.rootpath, somebody_elses, settings.lab_name, folder)
+    book.add_pass(CleanPass.of(topology, run))
+    return run.results
+
+
+@pytest.fixture(scope="session")
+def mutants(settings: Settings) -> tuple[Fault, ...] | None:
+    """Those that were named, for every variant; None for those of its record."""
+    if not settings.mutants:
+        return None
+    return () if settings.mutants == NONE else named(chosen, MUTANTS.flag, settings.mutants)
