@@ -28,5 +28,6 @@ class IstioctlInstall(DocumentedInstall):
     def _install(self, cluster: Cluster, operator: Json) -> None:
         toolbox = self.mesh.toolbox
         head = {"apiVersion": "install.istio.io/v1alpha1", "kind": "IstioOperator"}
-        spec = merged({"hub": toolbox.hub, "tag": toolbox.tag} | operator["spec"], toolbox.istio_values)
+        image = {"hub": toolbox.hub, "tag": toolbox.tag, "values": {"global": {"imagePullPolicy": "IfNotPresent"}}}
+        spec = merged(merged(image, operator["spec"]), toolbox.istio_values)
         self.istioctl(cluster).install(head | operator | {"spec": spec})
