@@ -108,7 +108,8 @@ def parse_secret(secret: Json) -> Iterator[RemoteSecret]:
 
 
 def _parts(config: Json) -> Json:
-    """Server, CA, and token or client certificate of the current context. `KeyError`, `TypeError` or `StopIteration` if it has none."""
+    """Server, CA, and token or client certificate of the current context. `KeyError`, `TypeError` or `StopIteration` if
+    it has none."""
     context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
     cluster = next(c["cluster"] for c in config["clusters"] if c["name"] == context["cluster"])
     user = next(u["user"] for u in config["users"] if u["name"] == context["user"])
