@@ -22,7 +22,7 @@ from meshproof.pki.issue import (
     make_workload,
     pem_of,
 )
-from meshproof.pki.verify import CA_KEY, CERT_CHAIN, parse_chain, subject, verify_chain
+from meshproof.pki.verify import CA_KEY, CERT_CHAIN, TLS_FILES, parse_chain, subject, verify_chain
 from meshproof.probes.mtls_clients import EXPIRED, OTHER_DOMAIN, PROPER, authority_of, callers
 from tests.fakes import pod as fake_pod
 
@@ -56,6 +56,14 @@ def test_a_secret_of_type_tls_is_a_ca() -> None:
     assert ca.problems(NOW, MONTH) == []
     assert (ca.form, ca.issuer, ca.roots) == ("istio-system/cacerts (tls.crt)", CA.cert, (ROOT.cert,))
     assert ca.chain == (CA.cert, ROOT.cert)
+
+
+def test_our_bundles_can_be_written_in_that_form() -> None:
+    region = make_intermediate(ROOT, locality="region", path_length=1)
+    bundle = bundle_of(make_intermediate(region, locality="cluster1"))
+    assert CaFiles(files=bundle.files(TLS_FILES)).problems(NOW, MONTH) == []
+    assert bundle.files(TLS_FILES)["tls.crt"] == b"".join(pem_of(c) for c in parse_chain(bundle.cert_chain)[:2])
+    assert set(bundle.files()) == {"ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"}
 
 
 def test_what_is_missing_or_wrong_in_it_has_the_names_of_its_form() -> None:

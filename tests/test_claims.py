@@ -134,10 +134,8 @@ def registered(*records: Claim) -> Registry:
 
 def test_the_list_of_claims_reads_well() -> None:
     settings = "aliases: any of them"
-    records = (
-        replace(made("TRUST-01"), settings=settings),
-        made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True),
-    )
+    disruptive = made("FAILOVER-01", needs=(TWO_PRIMARIES, ACROSS_NETWORKS), disruptive=True)
+    records = (replace(made("TRUST-01"), settings=settings), disruptive)
     text = render(registered(*records), FAULTS)
     assert text.startswith("# Claims\n")
     head = (

@@ -43,7 +43,10 @@ def test_the_message_is_what_protobuf_writes() -> None:
 @pytest.mark.skipif(shutil.which("sh") is None, reason="this machine has no sh")
 def test_any_bytes_get_through_a_shell() -> None:
     data = bytes(range(256)) + b"%n\\1"
-    assert subprocess.run(["sh", "-c", f"printf '{_octal(data)}'"], check=True, capture_output=True).stdout == data
+    assert (
+        subprocess.run(["sh", "-c", f"printf '{_octal(data)}'"], check=True, capture_output=True, timeout=30).stdout
+        == data
+    )
 
 
 def test_the_answer_is_a_client_certificate(monkeypatch: pytest.MonkeyPatch) -> None:

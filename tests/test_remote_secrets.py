@@ -21,6 +21,7 @@ from meshproof.discovery.remote_secrets import (
     try_secret,
     written_problems,
 )
+from meshproof.pki.issue import make_root, make_workload
 from tests.fakes import LocalKube, pod
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -178,3 +179,32 @@ def test_the_token_goes_by_standard_input_and_every_right_is_asked_for() -> None
     assert kube.asked_for.count("next\n") == kube.asked_for.count("SelfSubjectAccessReview") > 0
     assert try_secret(kube, pod("client"), record, controlled=True) == Access(uid="u2")
     assert "mutatingwebhookconfigurations" in kube.asked_for
+
+
+def test_a_client_certificate_is_as_good_as_a_token() -> None:
+    """istiod accepts both (pkg/kube/multicluster); it too ends, and its key goes by standard input only."""
+    issuer = make_root(now=NOW - DAY)
+    chain, key = make_workload(issuer, "spiffe://reader", now=NOW, life=DAY / 2)
+    data = {
+        "client-certificate-data": base64.b64encode(chain).decode(),
+        "client-key-data": base64.b64encode(key).decode(),
+    }
+    made = secret(user=data)
+    assert problems(made) == ["istio-system/s: its client certificate expires at 2026-06-01 12:00 UTC"]
+    assert problems(secret(user={"client-certificate-data": data["client-certificate-data"]})) == [
+        "istio-system/s has no token (but client-certificate-data)"
+    ]
+
+    class Spy(LocalKube):
+        def exec(self, namespace: str, pod: str, argv: object, **more: object) -> ExecResult:
+            stdin = str(more["stdin"])
+            assert "PRIVATE" not in str(argv)
+            assert "meshproof file key\n-----BEGIN RSA PRIVATE" in stdin
+            assert 'cert = "cert"\nkey = "key"' in stdin
+            assert "Authorization" not in stdin
+            allowed = [(201, {"status": {"allowed": True}})] * stdin.count("SelfSubjectAccessReview")
+            return ExecResult(stdout=answers((200, {"metadata": {"uid": "u2"}}), *allowed), stderr="", exit_code=0)
+
+    (record,) = parse_secret(made)
+    assert "PRIVATE" not in repr(record)
+    assert try_secret(Spy(), pod("client"), record, controlled=False) == Access(uid="u2")

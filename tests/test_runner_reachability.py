@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 import pytest
@@ -31,6 +31,8 @@ class Facts:
     """As much of a cluster's facts as is asked."""
 
     is_gateway = ClusterFacts.is_gateway
+    addresses_of = ClusterFacts.addresses_of
+    resolved: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     ingress = east_west = None
 
     def __init__(self, name: str, address: str) -> None:

@@ -73,7 +73,7 @@ def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
     for cluster, service in services:
         problems = spec_problems(cluster.spec, service, exposed_ports(mesh, cluster))
         findings.examine(f"{cluster} {service.name}", problems)
-    places = [(cluster, service, address) for cluster, service in services for address in service.addresses]
+    places = [(c, service, address) for c, service in services for address in snapshot.of(c).addresses_of(service)]
 
     def probe_address(place: tuple[Cluster, ServiceFacts, str]) -> Seen:
         cluster, service, address = place
@@ -87,7 +87,7 @@ def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
     for cluster, service in services:
         allowed, needed = allowed_ports(mesh, cluster, service), exposed_ports(mesh, cluster)
         accepting, replied = set[int](), dict[int, AttemptReply]()
-        for address in service.addresses:
+        for address in snapshot.of(cluster).addresses_of(service):
             answers, surplus = seen[cluster, str(service), address]
             for who, got in answers.items():
                 findings.examine(f"{cluster} {service.name} from {who}", wire_problems(got, allowed, needed, surplus))
@@ -99,7 +99,7 @@ def test_only_required_ports_are_exposed(context: ClaimContext) -> None:
                 f"{cluster}-{service.name}-{address}",
                 connections | ({"without a certificate": replies} if replies else {}),
             )
-        if service.addresses:
+        if snapshot.of(cluster).addresses_of(service):
             for note in port_notes(service, service.port_numbers - allowed, accepting, replied):
                 findings.advise(f"{cluster}: {note}")
     findings.conclude()

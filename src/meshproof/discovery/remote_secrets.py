@@ -26,6 +26,7 @@ from meshproof.core.errors import Broken, Unavailable
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import PodFacts
 from meshproof.mesh.snapshot import Snapshot
+from meshproof.pki.verify import parse_chain
 from meshproof.probes.pod_script import STDIN_FILES, stdin_of
 
 LABEL: Final = "istio/multiCluster"
@@ -43,6 +44,8 @@ class RemoteSecret:
     server: str = ""
     ca: str = ""
     token: str = ""
+    certificate: str = ""
+    key: str = ""
     insecure: bool = False
     problem: str = ""
 
@@ -54,7 +57,9 @@ class RemoteSecret:
 
     @property
     def ends(self) -> datetime | None:
-        """When the token ends; None if it never does, or is no JWT (RFC 7519)."""
+        """When the token, or the client certificate, ends; None if it never does, or is no JWT (RFC 7519)."""
+        if self.certificate and not self.token:
+            return parse_chain(self.certificate)[0].not_valid_after_utc
         try:
             return datetime.fromtimestamp(float(token_claims(self.token)["exp"]), UTC)
         except (KeyError, TypeError, ValueError):
@@ -103,18 +108,24 @@ def parse_secret(secret: Json) -> Iterator[RemoteSecret]:
 
 
 def _parts(config: Json) -> Json:
-    """Server, CA and token of the current context. `KeyError`, `TypeError` or `StopIteration` if it has none."""
+    """Server, CA, and token or client certificate of the current context. `KeyError`, `TypeError` or `StopIteration` if
+    it has none."""
     context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
     cluster = next(c["cluster"] for c in config["clusters"] if c["name"] == context["cluster"])
     user = next(u["user"] for u in config["users"] if u["name"] == context["user"])
     ca = base64.b64decode(cluster.get("certificate-authority-data") or "").decode()
+    given = (user.get(f"client-{part}-data") or "" for part in ("certificate", "key"))
+    certificate, key = (base64.b64decode(text).decode() for text in given)
+    usable = user.get("token") or (certificate and key and parse_chain(certificate))
     other = sorted(set(user) - {"token"})
     return {
         "server": cluster["server"],
         "ca": ca,
         "token": user.get("token") or "",
         "insecure": bool(cluster.get("insecure-skip-tls-verify")),
-        "problem": "" if user.get("token") else f"has no token (but {', '.join(other) or 'nothing'})",
+        "certificate": certificate,
+        "key": key,
+        "problem": "" if usable else f"has no token (but {', '.join(other) or 'nothing'})",
     }
 
 
@@ -142,7 +153,8 @@ def written_problems(found: Iterable[RemoteSecret], wanted: str, now: datetime, 
             problems.append(f"{secret} has the server {secret.server}, which for istiod is its own pod")
         if secret.ends and secret.ends < now + horizon:
             state = "expired" if secret.ends < now else "expires"
-            problems.append(f"{secret}: its token {state} at {secret.ends:%Y-%m-%d %H:%M} UTC")
+            what = "token" if secret.token else "client certificate"
+            problems.append(f"{secret}: its {what} {state} at {secret.ends:%Y-%m-%d %H:%M} UTC")
     return problems
 
 
@@ -176,18 +188,20 @@ def try_secret(kube: Kube, pod: PodFacts, secret: RemoteSecret, *, controlled: b
     """Use a remote secret from a client pod of istiod's own cluster, as istiod does: one connection, many requests."""
     wanted = list(each_right(reader_rights(controlled=controlled)))
     base = secret.server.rstrip("/")
-    calls = [_call(f"{base}/api/v1/namespaces/kube-system", secret.token)]
+    calls = [_call(f"{base}/api/v1/namespaces/kube-system", secret)]
     url = f"{base}/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    calls += [_call(url, secret.token, _review(*each)) for each in wanted]
+    calls += [_call(url, secret, _review(*each)) for each in wanted]
     argv = ["sh", "-c", _SCRIPT, "sh", f"{DEADLINES.connect_s + 2:g}"]
     files = {"ca": secret.ca, "calls": "next\n".join(calls)}
+    files |= {"cert": secret.certificate, "key": secret.key} if not secret.token else {}
     answer = kube.exec(pod.namespace, pod.name, argv, container=names.CLIENT_POD, stdin=stdin_of(files), timeout_s=60)
     return parse_access(answer.stdout, [right_text(*each) for each in wanted])
 
 
-def _call(url: str, token: str, body: Json | None = None) -> str:
+def _call(url: str, secret: RemoteSecret, body: Json | None = None) -> str:
     """One request in the syntax of curl's configuration, whose quoting is JSON's."""
-    lines = [f"url = {json.dumps(url)}", f"header = {json.dumps(f'Authorization: Bearer {token}')}"]
+    token = f"header = {json.dumps(f'Authorization: Bearer {secret.token}')}"
+    lines = [f"url = {json.dumps(url)}", *([token] if secret.token else ['cert = "cert"', 'key = "key"'])]
     # `next` forgets everything but the global options.
     lines += ['cacert = "ca"', f'max-time = "{DEADLINES.connect_s + 2:g}"', "silent", "show-error"]
     lines += ['write-out = "\\nmeshproof status %{http_code}\\n"']

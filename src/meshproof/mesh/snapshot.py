@@ -208,7 +208,11 @@ class ClusterFacts:
     @property
     def gateway_addresses(self) -> tuple[str, ...]:
         """External addresses of the topology's east-west gateway; empty if there is none."""
-        return self.east_west.addresses if self.east_west else ()
+        return self.addresses_of(self.east_west) if self.east_west else ()
+
+    def addresses_of(self, service: ServiceFacts) -> tuple[str, ...]:
+        """The external addresses of a Service; host names of gateways between clusters are resolved."""
+        return tuple(found for address in service.addresses for found in self.resolved.get(address, (address,)))
 
     def ca_files(self) -> CaFiles:
         """The CA in a secret. Raises `ClaimFailed` if there is none, and `Unavailable` if the user may not read it."""
@@ -299,7 +303,9 @@ def _obstacle(facts: ClusterFacts, primary: ClusterFacts) -> str:
 def _with_addresses(facts: ClusterFacts, primary: ClusterFacts) -> ClusterFacts:
     """With the addresses of gateways that have host names (clouds give them to load balancers), as istiod resolves
     them."""
-    hosts = {each.address for each in facts.network_gateways if not is_address(each.address)}
+    named = {each.address for each in facts.network_gateways}
+    named |= set(facts.east_west.addresses if facts.east_west else ())
+    hosts = {address for address in named if not is_address(address)}
     if not hosts:
         return facts
     clients = primary.pods_of(names.OUTSIDE_NAMESPACE, app=names.CLIENT_POD)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from meshproof.pki.verify import CA_CERT, CA_KEY, CERT_CHAIN, ROOT_CERT, fingerprint, parse_chain, subject
+from meshproof.pki.verify import CERT_CHAIN, ISTIO_FILES, CaFileNames, fingerprint, parse_chain, subject
 
 ROOT_LIFE: Final = timedelta(days=3650)
 INTERMEDIATE_LIFE: Final = timedelta(days=730)
@@ -47,18 +47,19 @@ class CaBundle:
     cert_chain: bytes
     root_cert: bytes
 
-    def files(self) -> dict[str, bytes]:
-        """The files by the names that Istio expects."""
-        return {
-            CA_CERT: self.ca_cert,
-            CA_KEY: self.ca_key,
-            CERT_CHAIN: self.cert_chain,
-            ROOT_CERT: self.root_cert,
-        }
+    def files(self, named: CaFileNames = ISTIO_FILES) -> dict[str, bytes]:
+        """The files by the names that Istio expects; in the form of Kubernetes with the chain, without the root, in
+        that of the certificate."""
+        if named.usual:
+            chain = {named.cert: self.ca_cert, CERT_CHAIN: self.cert_chain}
+        else:
+            roots = parse_chain(self.root_cert)
+            chain = {named.cert: b"".join(pem_of(c) for c in parse_chain(self.cert_chain) if c not in roots)}
+        return {**chain, named.key: self.ca_key, named.root: self.root_cert}
 
-    def secret_data(self) -> dict[str, str]:
+    def secret_data(self, named: CaFileNames = ISTIO_FILES) -> dict[str, str]:
         """The `data` of the Kubernetes secret `cacerts` (base64)."""
-        return {name: base64.b64encode(pem).decode() for name, pem in self.files().items()}
+        return {name: base64.b64encode(pem).decode() for name, pem in self.files(named).items()}
 
     def __repr__(self) -> str:
         (cert,) = parse_chain(self.ca_cert)

@@ -89,7 +89,7 @@ def look(snapshot: Snapshot) -> RunnerAccess:
         for facts in snapshot.facts
         for service in facts.services
         if facts.is_gateway(service)
-        for address in service.addresses
+        for address in facts.addresses_of(service)
     }
     targets = [target for _, _, wanted in gateways.values() for target in wanted]
     reached = {answer.address for answer in tcp_from_runner(targets) if answer.accepted}

@@ -17,15 +17,19 @@ from meshproof.mesh.ca_files import SELF_SIGNED
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import ROOT_KEY
 from meshproof.pki import issue as pki
-from meshproof.pki.verify import CA_KEY
+from meshproof.pki.verify import ca_file_names
 
 OTHER_DOMAIN: Final = "other.local"
 SOON: Final = timedelta(days=10)
 
 
 def set_ca(editor: JournalledEditor, cluster: Cluster, bundle: pki.CaBundle) -> None:
-    """Set another plug-in CA; istiod reads it at startup."""
-    editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, lambda s: s | {"data": bundle.secret_data()})
+    """Set another plug-in CA, in the form of that which is there; istiod reads it at startup."""
+
+    def change(secret: Json) -> Json:
+        return secret | {"data": bundle.secret_data(ca_file_names(secret["data"]))}
+
+    editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
 
 
 def renew(editor: JournalledEditor, primaries: tuple[Cluster, ...]) -> None:
@@ -50,7 +54,8 @@ def _cacerts_too_late(editor: JournalledEditor) -> None:
 def cacerts_secret_of(original: Json) -> Json:
     """A new secret with the same data."""
     meta = {"name": names.CACERTS, "namespace": names.SYSTEM_NAMESPACE}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": original["data"]}
+    kind = original.get("type", "Opaque")
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": kind, "data": original["data"]}
 
 
 def near_ends_in(editor: JournalledEditor, left: timedelta) -> None:
@@ -79,10 +84,11 @@ def _key_of_another(editor: JournalledEditor) -> None:
 
 def break_key(editor: JournalledEditor, cluster: Cluster) -> None:
     """Put a key of another certificate into the plug-in CA of a cluster."""
-    other = pki.plugin_ca(pki.make_root(), "other").secret_data()
+    other = pki.plugin_ca(pki.make_root(), "other")
 
     def change(secret: Json) -> None:
-        secret["data"][CA_KEY] = other[CA_KEY]
+        named = ca_file_names(secret["data"])
+        secret["data"][named.key] = other.secret_data(named)[named.key]
 
     editor.edit(cluster, "Secret", names.CACERTS, names.SYSTEM_NAMESPACE, change)
 
