@@ -122,6 +122,20 @@ def test_the_reports(tmp_path: Path) -> None:
     assert [row["fate"] for row in read["mutants"]] == ["killed", "not available here"]
 
 
+@pytest.mark.parametrize(
+    ("run", "lines"),
+    [
+        (SuiteRun(results={"TRUST-01": OK, "TRUST-02": NA}), ()),
+        (SuiteRun(results={"TRUST-01": FAILED}), ()),
+        (SuiteRun(results={"TRUST-01": OK}, unfinished="exit code 2", missing=("m",)), ("exit code 2",)),
+        (SuiteRun(results={"TRUST-01": OK}, missing=("nothing about TRAFFIC",)), ("nothing about TRAFFIC",)),
+        (SuiteRun(results={"TRUST-02": NA}), ("nothing was asserted about the mesh",)),
+    ],
+)
+def test_a_run_without_red_claims_may_still_know_nothing(run: SuiteRun, lines: tuple[str, ...]) -> None:
+    assert run.unasked == lines
+
+
 def test_a_run_is_read_back(tmp_path: Path) -> None:
     verdict = tmp_path / "verdict.yaml"
     verdict.write_text("topologies: {m: {claims: {TRUST-01: {result: FAILED}, TRUST-02: {result: SUCCEEDED}}}}")

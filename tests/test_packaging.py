@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +15,7 @@ import pytest
 
 from meshproof.claims.required import FLOOR
 from meshproof.core.topology import available
+from tests.wheel import build_wheel
 
 TOP = Path(__file__).resolve().parents[1]
 LOCK = (TOP / "requirements.lock").read_text()
@@ -74,18 +74,7 @@ def test_the_lab_fetches_envoy_by_itself() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel, built as pip builds it from a checkout."""
-    tmp_path = tmp_path_factory.mktemp("wheel")
-    source = tmp_path / "source"
-    ours = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("src", "fixtures", "suites", "topologies"):
-        shutil.copytree(TOP / folder, source / folder, symlinks=True, ignore=ours)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "conftest.py", "pytest.ini"):
-        shutil.copy(TOP / name, source / name)
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, "--wheel-dir", tmp_path, source], check=True, timeout=120)
-    (found,) = tmp_path.glob("*.whl")
-    return found
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 def test_an_installed_meshproof_has_its_topologies_its_license_and_a_command(wheel: Path) -> None:

@@ -201,9 +201,9 @@ def test_a_cause_of_many_claims_is_told_once_and_comes_last(run: pytest.Pytester
     assert len(closing) < 45, "\n".join(closing)
     assert [line for line in closing if "Broken" in line or "SKIPPED [" in line] == []
     junit = (run.path / "reports" / "junit.xml").read_text()
-    assert junit.count("BROKEN, so nothing is known about: it holds") == 30, "there each claim has its text"
+    assert junit.count(">TRUST-") == 30, "there each claim has its text"
     causes = verdict_of(run)["causes"]
-    assert [(cause["claims"][0], len(cause["claims"])) for cause in causes] == [("TRUST-01", 30), ("GATEWAYS-01", 30)]  # type: ignore[attr-defined]
+    assert [(cause["claims"][0], len(cause["claims"])) for cause in causes] == [("GATEWAYS-01", 30), ("TRUST-01", 30)]  # type: ignore[attr-defined]
 
 
 def test_a_run_that_ends_early_is_no_go(run: pytest.Pytester) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from meshproof.claims.causes import because
 from meshproof.claims.claim import REMOTES, Claim
 from meshproof.claims.evidence import Evidence
 from meshproof.claims.failure import in_one_line, render_broken, render_failure
@@ -264,6 +265,21 @@ def test_a_cause_of_many_claims_reads_like_this() -> None:
     assert (plain["go"], plain["outcome"]) == (False, "NO-GO")
     assert [(cause["result"], len(cause["claims"])) for cause in plain["causes"]] == [("BROKEN", 13), ("FAILED", 2)]
     assert plain["causes"][0]["repair"] == "name an image that the nodes can pull: --app-image=IMAGE"
+
+
+def test_what_several_claims_wanted_when_they_met_one_cause_is_listed() -> None:
+    def of(number: int) -> ClaimResult:
+        problem = Broken(f"exec in istio-system/istiod: GET /debug/{number}", "could not start: refused", "see the pod")
+        code = f"TRUST-{number:02}"
+        return replace(red(code, Result.BROKEN, str(problem)), because=because(problem))
+
+    assert summary_lines(ledger_of(*map(of, range(1, 6))), [])[:5] == [
+        "BROKEN  5 claims for one cause, on primary-remote-multinet:",
+        "        could not start: refused",
+        "        met in: exec in istio-system/istiod: GET /debug/1; exec in istio-system/istiod: GET /debug/2; exec in",
+        "          istio-system/istiod: GET /debug/3 and 2 more",
+        "        repair: see the pod",
+    ]
 
 
 def test_one_claim_in_several_meshes_fails_for_causes_of_its_own_and_is_broken_for_one() -> None:

@@ -33,6 +33,7 @@ import pytest
 
 pytest_plugins = [
     "fixtures.options", "fixtures.topology", "fixtures.narration", "fixtures.provider", "fixtures.report",
+    "fixtures.folded_reports",
     "fixtures.allure_results", "fixtures.junit", "fixtures.mesh", "fixtures.concurrent_claims", "fixtures.drills",
     "fixtures.diagram", "fixtures.worker", "fixtures.parallel",
 ]

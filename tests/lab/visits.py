@@ -20,7 +20,7 @@ from meshproof.providers.lab.build.images import APP, CLIENT
 ROOT = Path(__file__).resolve().parents[2]
 
 IMAGES = (f"--client-image={CLIENT}", f"--app-image={APP}")
-"""Nothing runs there whose images probes could take."""
+"""Without these, probes run from the image of the mesh's own proxies."""
 WITHHELD = {"TRUST-06", "GATEWAYS-04", *(code for code in FLOOR if code.startswith("FAILOVER-"))}
 """Claims that a user must allow."""
 

@@ -66,5 +66,6 @@ def test_afterwards_every_claim_holds(
             run = run_suites(request.config.rootpath, topology.name, settings.lab_name, folder)
         book.add_pass(CleanPass.of(topology.name, run))
         problems += [f"pass {number}: {run.texts.get(code, code)}" for code in run.red]
+        problems += [f"pass {number}: {line}" for line in run.unasked]
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)

@@ -8,9 +8,13 @@ from itertools import groupby
 from typing import Any, Final
 
 from meshproof.claims.results import ClaimResult, Result
+from meshproof.core.errors import Broken
 
 REPAIR: Final = "repair: "
 """Before the last part of a text of `Broken`."""
+
+
+MOST_SUBJECTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,13 @@ class Cause:
         return {**plain, "topologies": list(self.topologies), "claims": list(self.codes)}
 
 
+def because(problem: BaseException) -> str:
+    """The part of a problem that all claims with this cause have in common: not what each wanted when it met it."""
+    if isinstance(problem, Broken):
+        return f"{problem.reason}\n  {REPAIR}{problem.repair}" if problem.repair else problem.reason
+    return str(problem).strip()
+
+
 def causes_of(results: Iterable[ClaimResult]) -> list[Cause]:
     """First what several claims depend on, from the one with the most, then the others in their order.
 
@@ -48,16 +59,26 @@ def causes_of(results: Iterable[ClaimResult]) -> list[Cause]:
     groups: dict[tuple[Result, str, str], list[ClaimResult]] = {}
     for each in results:
         mesh = each.topology if each.result is Result.FAILED else ""
-        groups.setdefault((each.result, mesh, each.cause or each.reason), []).append(each)
-    found = [_cause(result, text, claims) for (result, _, text), claims in groups.items()]
+        groups.setdefault((each.result, mesh, each.because or each.cause or each.reason), []).append(each)
+    found = [_cause(result, common, claims) for (result, _, common), claims in groups.items()]
     return sorted(found, key=lambda cause: -len(cause.claims))
 
 
-def _cause(result: Result, text: str, claims: Sequence[ClaimResult]) -> Cause:
+def _cause(result: Result, common: str, claims: Sequence[ClaimResult]) -> Cause:
+    texts = list(dict.fromkeys(claim.cause or claim.reason for claim in claims))
+    reason, repair = _split(texts[0] if len(texts) == 1 else common)
+    if len(texts) > 1:
+        subjects = list(dict.fromkeys(text.partition(reason.splitlines()[0])[0].rstrip(": ") for text in texts))
+        more = f" and {len(subjects) - MOST_SUBJECTS} more" if len(subjects) > MOST_SUBJECTS else ""
+        reason += f"\nmet in: {'; '.join(subjects[:MOST_SUBJECTS])}{more}"
+    return Cause(result=result, text=reason, repair=repair, claims=tuple(claims))
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A text of `Broken` without its repair, and the repair."""
     lines = text.strip().splitlines()
     repairs = [line.strip().removeprefix(REPAIR) for line in lines if line.strip().startswith(REPAIR)]
-    reason = "\n".join(line for line in lines if not line.strip().startswith(REPAIR))
-    return Cause(result=result, text=reason, repair="; ".join(repairs), claims=tuple(claims))
+    return "\n".join(line for line in lines if not line.strip().startswith(REPAIR)), "; ".join(repairs)
 
 
 def ranges(codes: Iterable[str]) -> str:

@@ -40,7 +40,8 @@ IN_REPORT: Final = "claim_result"
 class ClaimResult:
     """One claim on one topology. `reason` is one line, empty for a success; `duration_s` is of the test's call.
 
-    `cause` is the whole text of a problem, with its repair: the same for all claims that have one cause.
+    `cause` is the whole text of a problem, with its repair; `because` is that part of it which is the same for all
+    claims that have one cause, without what each of them wanted when it met it.
 
     `figures` are what it measured, by what it measured it of; `meshproof.report.verdict` documents them. `notes`
     are what a reader should know whatever became of it: what could not be examined, and advice.
@@ -53,6 +54,7 @@ class ClaimResult:
     result: Result
     reason: str = ""
     cause: str = ""
+    because: str = ""
     duration_s: float = 0.0
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ class Ledger:
             result=worse.result,
             reason=worse.reason,
             cause=worse.cause,
+            because=worse.because,
             duration_s=before.duration_s + result.duration_s,
             figures={**before.figures, **result.figures},
             notes=tuple(dict.fromkeys((*before.notes, *result.notes))),

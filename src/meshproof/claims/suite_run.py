@@ -179,6 +179,14 @@ class SuiteRun:
         return tuple(sorted(code for code, result in self.results.items() if result is Result.SUCCEEDED))
 
     @property
+    def unasked(self) -> tuple[str, ...]:
+        """Why nothing is known although no claim is red; empty for a run that asked all it should."""
+        if self.unfinished:
+            return (self.unfinished,)
+        asserted = {Result.SUCCEEDED, Result.FAILED} & set(self.results.values())
+        return self.missing or (() if asserted else ("nothing was asserted about the mesh",))
+
+    @property
     def red(self) -> tuple[str, ...]:
         return tuple(sorted(code for code, result in self.results.items() if result in RED))
 

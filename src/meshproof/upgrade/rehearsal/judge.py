@@ -65,8 +65,7 @@ def _of_claims(result: StepResult, *, seen: bool) -> list[str]:
     if claims is None or not claims.held:
         return ["no claim was evaluated after it"]
     red = [_short(claims.texts.get(code, f"{code} without a failure text"), seen=seen) for code in claims.red]
-    unasked = [claims.unfinished] if claims.unfinished else claims.missing
-    return [*red, *(f"not all claims were evaluated after it: {line}" for line in unasked)]
+    return [*red, *(f"not all claims were evaluated after it: {line}" for line in claims.unasked)]
 
 
 def _short(text: str, *, seen: bool) -> str:
