@@ -30,6 +30,7 @@ from meshproof.discovery.naming import (
 )
 from meshproof.discovery.propagation import Propagation, expected_keys
 from meshproof.discovery.sameness import sameness_problems
+from meshproof.discovery.service_visibility import hidden_by
 from meshproof.gateways.anonymous_callers import anonymous_caller_problems
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown, unproven_gateways
 from meshproof.gateways.network_isolation import isolation_problems
@@ -228,6 +229,40 @@ def test_a_cluster_local_host_has_its_own_endpoints_only() -> None:
         "does not have endpoint a:6443",
         "positive control failed: it has endpoints in 1 of 2 clusters that have a service",
     ]
+
+
+def test_a_hidden_cluster_local_host_has_no_endpoints_at_all() -> None:
+    own = frozenset({"a:6443"})
+    assert local_problems(frozenset(), own, 2, 2, hidden=True) == []
+    assert local_problems(frozenset({"b:6443"}), own, 2, 2, hidden=True) == [
+        "has endpoint b:6443, which is not in its own cluster",
+        "does not have endpoint a:6443",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "annotation", "client", "reason"),
+    [
+        ({}, "", "clients", ""),
+        ({"defaultServiceExportTo": ["."]}, "", "clients", "defaultServiceExportTo: ."),
+        ({"defaultServiceExportTo": ["."]}, "", "default", ""),
+        ({"defaultServiceExportTo": [".", "clients"]}, "", "clients", ""),
+        ({"defaultServiceExportTo": ["."]}, "*", "clients", ""),
+        ({}, "., shop", "clients", "annotation networking.istio.io/exportTo: ., shop"),
+        ({}, "~", "clients", "annotation networking.istio.io/exportTo: ~"),
+        (
+            {"discoverySelectors": [{"matchLabels": {"mesh": "yes"}}]},
+            "",
+            "clients",
+            "discoverySelectors, which do not select namespace default",
+        ),
+        ({"discoverySelectors": [{"matchLabels": {"team": "platform"}}]}, "", "clients", ""),
+    ],
+)
+def test_what_hides_a_service_from_a_client_is_named(config: Json, annotation: str, client: str, reason: str) -> None:
+    annotations = {"networking.istio.io/exportTo": annotation} if annotation else {}
+    namespace = {"metadata": {"name": "default", "labels": {"team": "platform"}}}
+    assert hidden_by(config, {"metadata": {"annotations": annotations}}, namespace, client) == reason
 
 
 def test_every_place_of_an_identity_is_read() -> None:

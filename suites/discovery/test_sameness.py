@@ -15,6 +15,7 @@ from meshproof.discovery.endpoints import app_endpoints, clusters_behind
 from meshproof.discovery.naming import configured_names, identity_problems, of_remote_secrets
 from meshproof.discovery.remote_secrets import remote_secrets
 from meshproof.discovery.sameness import resolve_app, sameness_problems
+from meshproof.discovery.service_visibility import hidden_from_client
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.objects import endpoint_facts
 from meshproof.run.claim_context import ClaimContext
@@ -88,18 +89,22 @@ def test_cluster_local_hosts_stay_local(context: ClaimContext) -> None:
     snapshot = context.snapshot
     findings = Findings("clients")
 
-    def endpoints_in(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int]:
+    def endpoints_in(cluster: Cluster) -> tuple[frozenset[str], frozenset[str], int, str]:
         pod = snapshot.of(cluster).client
         seen = envoy.endpoints_of(cluster.kube, pod.namespace, pod.name, KUBERNETES)
         slices = cluster.kube.list("EndpointSlice", "default", labels="kubernetes.io/service-name=kubernetes")
         own = endpoint_facts(slices, "https")
         shared = {c.name for each in app_endpoints(cluster, pod) for c in clusters_behind(snapshot, each)}
-        return frozenset(e.key for e in seen), ready_keys(own), len(shared)
+        hidden = "" if seen else hidden_from_client(context.mesh, cluster, "kubernetes", "default")
+        return frozenset(e.key for e in seen), ready_keys(own), len(shared), hidden
 
-    for cluster, (seen, own, shared) in zip(
+    for cluster, (seen, own, shared, hidden) in zip(
         context.mesh.clusters, together(endpoints_in, context.mesh.clusters), strict=True
     ):
         far = sum(bool(facts.ready_endpoints) for facts in snapshot.facts)
-        findings.examine(f"{cluster} {snapshot.of(cluster).client}", local_problems(seen, own, shared, far))
+        problems = local_problems(seen, own, shared, far, hidden=bool(hidden))
+        findings.examine(f"{cluster} {snapshot.of(cluster).client}", problems)
+        if hidden:
+            findings.advise(f"kubernetes.default is hidden from clients of {cluster} by {hidden}: they bypass the mesh")
         context.evidence.attach(str(cluster), sorted(seen))
     findings.conclude()

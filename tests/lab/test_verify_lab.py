@@ -17,7 +17,7 @@ import yaml
 
 from meshproof.core.concurrency import together
 from meshproof.core.progress import Narrator
-from meshproof.install.attach import PROBE_NAMESPACES
+from meshproof.install.own_namespaces import PROBE_NAMESPACES
 from meshproof.mesh.handles import Cluster, Mesh
 from tests.wheel import build_wheel
 

@@ -24,7 +24,7 @@ from meshproof.install.injection import (
 from meshproof.install.lifecycle import Installed
 from meshproof.install.marker import marked_topology
 from meshproof.install.mesh_rules import pods_must_be_admitted
-from meshproof.install.own_namespaces import OF_A_RUN, PROBE_NAMESPACES
+from meshproof.install.own_namespaces import MADE_FOR_A_RUN, PROBE_NAMESPACES
 from meshproof.install.removal import remove_these_namespaces
 from meshproof.install.steps import OBJECTS_S, Build
 from meshproof.mesh.handles import Cluster, Mesh
@@ -130,7 +130,7 @@ def _is_for_us_to_make(namespace: Json | None) -> bool:
     """Missing, terminating, or left by a killed run."""
     if namespace is None or "deletionTimestamp" in namespace["metadata"]:
         return True
-    return OF_A_RUN in (namespace["metadata"].get("annotations") or {})
+    return MADE_FOR_A_RUN in (namespace["metadata"].get("annotations") or {})
 
 
 def _add_probes(
@@ -139,7 +139,7 @@ def _add_probes(
     for manifest in namespaces(cluster.spec):
         if manifest["metadata"]["name"] in missing:
             if not lasting:
-                manifest["metadata"].setdefault("annotations", {})[OF_A_RUN] = "true"
+                manifest["metadata"].setdefault("annotations", {})[MADE_FOR_A_RUN] = "true"
             build.apply_namespace(cluster, manifest, settings.selectors)
     if cluster.is_primary:
         for item in (item for name in missing for item in settings.objects(cluster, name)):

@@ -22,7 +22,7 @@ OURS: Final = label_selector(names.MANAGED_BY)
 OWN_KINDS: Final = ("Sidecar", "AuthorizationPolicy")
 LABELS_OF_A_RUN: Final = "meshproof/labels-of-a-run"
 """Annotation of a namespace of ours: the labels that a run has added, to be removed with it."""
-OF_A_RUN: Final = "meshproof/made-for-a-run"
+MADE_FOR_A_RUN: Final = "meshproof/made-for-a-run"
 """Annotation of what a run has made, to be removed with it or with the next."""
 Place = tuple[Cluster, str]
 """A namespace of ours in one cluster."""
@@ -43,7 +43,7 @@ def completed_namespaces(mesh: Mesh, settings: MeshWideSettings, narrator: Narra
     wanted = {_key(*pair): pair for pair, done in zip(needed, answered, strict=True) if not done}
     stale = [pair for key, pair in before.items() if key not in wanted]
     new = [(p, _of_a_run(item)) for key, (p, item) in wanted.items() if key not in before]
-    of_runs = [*new, *(pair for pair in before.values() if OF_A_RUN in _annotations(pair[1]))]
+    of_runs = [*new, *(pair for pair in before.values() if MADE_FOR_A_RUN in _annotations(pair[1]))]
     labelled = _labels(namespaces, settings)
     left = [place for place, found in namespaces.items() if LABELS_OF_A_RUN in _annotations(found)]
     try:
@@ -75,7 +75,7 @@ def _key(cluster: Cluster, item: Json) -> tuple[str, str, str]:
 
 
 def _of_a_run(item: Json) -> Json:
-    return item | {"metadata": item["metadata"] | {"annotations": {OF_A_RUN: "true"}}}
+    return item | {"metadata": item["metadata"] | {"annotations": {MADE_FOR_A_RUN: "true"}}}
 
 
 def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, Json]]:
