@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from meshproof.clients.kubernetes.rollout import pods_ready
 from meshproof.core.concurrency import together
+from meshproof.core.waiting import pause
 from meshproof.health.draining import DrainingProxy, draining_proxies
 from meshproof.health.mesh import must_be_healthy
 from meshproof.mesh.handles import Mesh
 from meshproof.mesh.snapshot import Snapshot
 
-RESTART_S = 120.0
+RESTART_S: Final = 120.0
+ARRIVES_S: Final = 3.0
+"""Until istiod has seen the last change, waited 0.1 s for more (PILOT_DEBOUNCE_AFTER) and pushed; only then do proxies
+that are in sync have it."""
 
 
 def settle(mesh: Mesh) -> None:
@@ -21,6 +27,7 @@ def settle(mesh: Mesh) -> None:
     something else; so its pod is replaced, which takes a few seconds. Nobody does that to a mesh before a run; but on
     such a mesh the setting is not a few seconds old.
     """
+    pause(ARRIVES_S)
     must_be_healthy(mesh, probes=False)
     draining = draining_proxies(Snapshot.take(mesh))
     if draining:
