@@ -99,8 +99,7 @@ class VariantTrial:
                 add_probes(self.mesh, self.narrator, lasting=True)
             begin = time.monotonic()
             with self.narrator.step(f"{self.variant.id}: {self.variant.sentence}"):
-                probes = self.variant.with_app
-                apply_variant(self.variant, self.mesh, self.journal, self.machine_control, probes=probes)
+                apply_variant(self.variant, self.mesh, self.journal, self.machine_control)
             made = time.monotonic()
             outcome = self._verify()
             outcome = self._with_mutants(outcome)
@@ -156,7 +155,7 @@ class VariantTrial:
             heal(self.mesh, self.journal, self.machine_control, only=(fault.id,))
             if not self.variant.with_app:
                 remove_probes(made, self.narrator)
-            settle(self.mesh, probes=self.variant.with_app)
+            settle(self.mesh)
         return fate, why
 
     def _outcome(self, verdict: Verdict, reason: str) -> VariantOutcome:
@@ -169,7 +168,7 @@ class VariantTrial:
             with self.narrator.step(f"{self.variant.id}: undone, and the mesh is healthy"):
                 heal(self.mesh, self.journal, self.machine_control)
                 remove_probes(nothing, self.narrator)
-                settle(self.mesh, probes=False)
+                settle(self.mesh)
         except MeshproofError as problem:
             self.narrator.say(f"undoing {self.variant.id} failed: {problem}")
             uninstall_mesh(self.mesh, self.narrator)

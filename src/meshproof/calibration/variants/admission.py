@@ -150,7 +150,6 @@ ADMISSION: Final = (
         legal="Kubernetes, Pod Security Admission: namespace labels; Kubernetes, Mutating Admission Policy",
         apply=_pod_security,
         has_taken_effect=_namespaces_are_restricted,
-        still_kills=("I1",),
     ),
     Variant(
         id="quota",

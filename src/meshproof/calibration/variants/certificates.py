@@ -75,21 +75,20 @@ CERTIFICATES: Final = (
         sentence="the secret cacerts is of type kubernetes.io/tls, with tls.crt, tls.key and ca.crt",
         legal="istio.io, Plug in CA Certificates: istiod reads files of that type too (1.22, detectSigningCABundle)",
         apply=_as_tls_secret,
-        still_kills=("S1", "T6"),
+        still_kills=("T6",),
     ),
     Variant(
         id="long-chain",
         sentence="two CAs stand between the root and each cluster's signing CA",
         legal="istio.io, Plug in CA Certificates: cert-chain.pem is a chain; RFC 5280: path length",
         apply=_long_chain,
-        still_kills=("T1", "T5"),
     ),
     Variant(
         id="ec-keys",
         sentence="all keys are on an elliptic curve: those of the CAs and of the workloads",
         legal="istio.io, Plug in CA Certificates; pilot-agent: ECC_SIGNATURE_ALGORITHM",
         apply=_ec_keys,
-        still_kills=("T1", "T5"),
+        still_kills=("T5",),
     ),
     Variant(
         id="trust-aliases",

@@ -102,14 +102,12 @@ CONTROL_PLANE: Final = (
         sentence="istiod and all gateways have two replicas",
         legal="istio.io, Deployment models; Kubernetes, Deployments",
         apply=_replicas,
-        still_kills=("S1",),
     ),
     Variant(
         id="proxy-defaults",
         sentence="pods wait for their proxies, proxies answer DNS, and plain HTTP is upgraded to HTTP/2",
         legal="istio.io, Global Mesh Options: holdApplicationUntilProxyStarts, h2UpgradePolicy; DNS Proxying",
         apply=_proxy_defaults,
-        still_kills=("S1",),
     ),
     Variant(
         id="classic-sidecars",
@@ -122,14 +120,12 @@ CONTROL_PLANE: Final = (
         sentence="all requests are logged as JSON and traced, and the traces' collector is down",
         legal="istio.io, Telemetry; Global Mesh Options: accessLogFile, extensionProviders",
         apply=_telemetry,
-        still_kills=("S1",),
     ),
     Variant(
         id="quiet-headers",
         sentence="proxies add no headers of their own: no server, request ID, attempt count or debug headers",
         legal="istio.io, Global Mesh Options: ProxyConfig.ProxyHeaders",
         apply=_quiet_headers,
-        still_kills=("S1",),
     ),
     Variant(
         id="timeouts",

@@ -120,7 +120,6 @@ EAST_WEST: Final = (
         needs=(ACROSS_NETWORKS,),
         apply=_two_addresses,
         has_taken_effect=_each_has_two,
-        still_kills=("G4",),
     ),
     Variant(
         id="two-gateways",

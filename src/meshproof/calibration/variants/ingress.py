@@ -105,7 +105,6 @@ INGRESS: Final = (
         legal="istio.io, Ingress Gateways; the default profile lists 443, others 31400",
         needs=(HAS_INGRESS,),
         apply=_extra_port,
-        still_kills=("G11",),
     ),
     Variant(
         id="only-443",
@@ -123,7 +122,6 @@ INGRESS: Final = (
         needs=(HAS_INGRESS,),
         apply=_token_required,
         skips=(Skip(codes=THROUGH_INGRESS, reason="requests without credentials are rejected by"),),
-        still_kills=("S1",),
     ),
     Variant(
         id="redirect-ingress",

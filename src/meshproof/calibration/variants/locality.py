@@ -70,21 +70,19 @@ LOCALITY: Final = (
         sentence="each cluster is in a region and zone of its own",
         legal="Kubernetes, Well-Known Labels: topology.kubernetes.io/region; istio.io, Locality Load Balancing",
         apply=_regions,
-        still_kills=("F1",),
     ),
     Variant(
         id="regions-outliers",
         sentence="each cluster is in a region of its own, with outlier detection mesh-wide: locality failover is on",
         legal="istio.io, Locality Load Balancing: failover needs outlierDetection in a DestinationRule",
         apply=_regions_outliers,
-        still_kills=("S1",),
+        still_kills=("P11",),
     ),
     Variant(
         id="regions-distribute",
         sentence="three of four requests stay in their region, by the mesh configuration",
         legal="istio.io, Locality Load Balancing: weighted distribution; Global Mesh Options: localityLbSetting",
         apply=_distribute,
-        still_kills=("S1",),
     ),
     Variant(
         id="prefer-close",

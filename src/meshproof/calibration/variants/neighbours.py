@@ -89,6 +89,6 @@ NEIGHBOURS: Final = (
         legal="istio.io, Deployment models: services of one cluster only; Sidecar injection: per namespace",
         apply=_side_by_side,
         has_taken_effect=_they_run,
-        still_kills=("S1", "P7"),
+        still_kills=("P7",),
     ),
 )

@@ -41,20 +41,18 @@ SECURITY: Final = (
         sentence="mutual TLS is required in the whole mesh",
         legal="istio.io, Authentication Policy: globally enabling Istio mutual TLS in STRICT mode",
         apply=_strict,
-        still_kills=("P9",),
     ),
     Variant(
         id="deny-all",
         sentence="the root namespace denies all requests that no policy allows, except at gateways",
         legal="istio.io, Authorization Policy: allow-nothing; Security best practices",
         apply=_deny_all,
-        still_kills=("S1", "G4"),
+        still_kills=("G4",),
     ),
     Variant(
         id="registry-only",
         sentence="sidecars reach registered services only",
         legal="istio.io, Accessing External Services: REGISTRY_ONLY",
         apply=_registry_only,
-        still_kills=("S1",),
     ),
 )

@@ -59,18 +59,13 @@ class Variant:
 
 
 def apply_variant(
-    variant: Variant,
-    mesh: Mesh,
-    journal: Journal,
-    machine_control: MachineControl | None = None,
-    *,
-    probes: bool = True,
+    variant: Variant, mesh: Mesh, journal: Journal, machine_control: MachineControl | None = None
 ) -> None:
-    """Make the variant and wait until it has taken effect and the mesh is healthy. The journal has the changes, for
+    """Make the variant and wait until it has taken effect and the mesh has settled. The journal has the changes, for
     `heal`.
 
-    `probes` says whether meshproof's demonstration service is on the mesh. Raises `Prevented` if a change is rejected,
-    `NotReady` if it has no effect or the mesh does not get healthy, `Broken` if it does not apply to the topology.
+    Raises `Prevented` if a change is rejected, `NotReady` if it has no effect or the mesh does not settle, `Broken` if
+    it does not apply to the topology.
     """
     if reason := variant.not_here(mesh.topology):
         raise Broken(f"variant {variant.id} on {mesh.topology.name}", reason, "choose another: meshproof variant list")
@@ -84,4 +79,4 @@ def apply_variant(
             timeout_s=EFFECT_S,
             poll_s=0.5,
         )
-    settle(mesh, probes=probes)
+    settle(mesh)

@@ -47,20 +47,19 @@ VISIBILITY: Final = (
         sentence="sidecars know their own namespace and istio-system only",
         legal="istio.io, Sidecar: a configuration in the root namespace applies to all namespaces without one",
         apply=_sidecar_default,
-        still_kills=("S1", "P11"),
+        still_kills=("S1",),
     ),
     Variant(
         id="export-to",
         sentence="Services, VirtualServices and DestinationRules are visible in their own namespace only",
         legal="istio.io, Global Mesh Options: defaultServiceExportTo and its like",
         apply=_export_to,
-        still_kills=("S1", "G4"),
+        still_kills=("G4",),
     ),
     Variant(
         id="discovery-selectors",
         sentence="istiod reads labelled namespaces only",
         legal="istio.io, Global Mesh Options: discoverySelectors",
         apply=_discovery_selectors,
-        still_kills=("S1",),
     ),
 )
