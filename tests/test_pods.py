@@ -33,6 +33,7 @@ OTHERS: Final = {
     "clients/kubernetes/pods.py": "the builder",
     "install/gateways.py": "gateways of a mesh that we install: part of the mesh",
     "providers/lab/node/coredns.py": "the lab's own CoreDNS",
+    "calibration/variants/admission.py": "a request by which a variant sees its policy at work: never a pod",
     "probes/istiod_api.py": "a review sent to istiod: never a pod",
 }
 """Where pod specs may be written by hand."""

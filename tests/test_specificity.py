@@ -11,7 +11,8 @@ from meshproof.calibration.outcome import CleanPass, Fate, judge_mutant
 from meshproof.calibration.specificity import VariantOutcome, Verdict, judge_variant, without_known_red
 from meshproof.calibration.specificity_report import SpecificityReport, read_specificity, write_specificity
 from meshproof.calibration.variant_trial import attached
-from meshproof.calibration.variants.variant import Skip, Variant
+from meshproof.calibration.variants.legal_mesh import Skip
+from meshproof.calibration.variants.variant import Variant
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
 from meshproof.core.errors import BadInput, Broken

@@ -12,7 +12,8 @@ import yaml
 
 from meshproof.calibration.variant_trial import is_detected_by_a_pass
 from meshproof.calibration.variants import VARIANTS, chosen_variants, common, east_west, neighbours, variant
-from meshproof.calibration.variants.variant import Skip, Variant, apply_variant
+from meshproof.calibration.variants.legal_mesh import Skip
+from meshproof.calibration.variants.variant import Variant, apply_variant
 from meshproof.claims.claim import REGISTRY
 from meshproof.claims.references import cited
 from meshproof.claims.suite_run import import_suites

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from fixtures.options import SETTINGS
+from meshproof.calibration.installers.catalogue import Installation
+from meshproof.calibration.legal_meshes import LEGAL_MESHES
 from meshproof.calibration.outcome import CleanPass
 from meshproof.calibration.specificity import VariantOutcome
 from meshproof.calibration.specificity_report import SpecificityReport, read_specificity, write_specificity
 from meshproof.calibration.variant_trial import FOLDER, verify_attached, without_probes
-from meshproof.calibration.variants import VARIANTS, chosen_variants
+from meshproof.calibration.variants.legal_mesh import LegalMesh
 from meshproof.calibration.variants.variant import Variant
 from meshproof.claims.results import Result
+from meshproof.core.identifiers import find_all_by_id
 from meshproof.core.progress import Narrator
 from meshproof.faults.catalogue import chosen
 from meshproof.faults.fault import Fault
@@ -29,13 +32,18 @@ NONE = "none"
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "variant" in metafunc.fixturenames:
-        variants = _variants(metafunc.config.stash[SETTINGS])
-        metafunc.parametrize("variant", variants, ids=[variant.id for variant in variants])
+        kind = Installation if metafunc.module.__name__.endswith("test_installations") else Variant
+        chosen = [each for each in _legal_meshes(metafunc.config.stash[SETTINGS]) if isinstance(each, kind)]
+        metafunc.parametrize("variant", chosen, ids=[each.id for each in chosen])
 
 
-def _variants(settings: Settings) -> tuple[Variant, ...]:
+def _legal_meshes(settings: Settings) -> tuple[LegalMesh, ...]:
     """Those that were named, else all."""
-    return named(chosen_variants, VARIANTS_OPTION.flag, settings.variants) if settings.variants else VARIANTS
+
+    def choose(identifiers: str) -> tuple[LegalMesh, ...]:
+        return find_all_by_id("variant", LEGAL_MESHES, identifiers)
+
+    return named(choose, VARIANTS_OPTION.flag, settings.variants) if settings.variants else LEGAL_MESHES
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,11 +73,11 @@ class Book:
 
     def _write(self) -> None:
         outcomes = sorted(self.outcomes.values(), key=_place)
-        write_specificity(self.folder, VARIANTS, SpecificityReport(outcomes=outcomes, passes=self.passes))
+        write_specificity(self.folder, LEGAL_MESHES, SpecificityReport(outcomes=outcomes, passes=self.passes))
 
 
 def _place(outcome: VariantOutcome) -> tuple[str, int]:
-    order = [variant.id for variant in VARIANTS]
+    order = [each.id for each in LEGAL_MESHES]
     return outcome.topology, order.index(outcome.variant) if outcome.variant in order else len(order)
 
 

@@ -13,8 +13,8 @@ from typing import Final
 
 from meshproof import __version__
 from meshproof.calibration import specificity_report
+from meshproof.calibration.legal_meshes import LEGAL_MESHES
 from meshproof.calibration.report import DATA, TEXT, read_report, render_summary
-from meshproof.calibration.variants import VARIANTS
 from meshproof.core.errors import BadInput
 from meshproof.faults.catalogue import FAULTS
 from tools.benchmarks.measure import machine
@@ -51,7 +51,7 @@ def specificity_document(folder: Path) -> str:
         )
     moments = sorted([outcome.ran for outcome in report.outcomes] + [clean.ran for clean in report.passes])
     seconds = sum(outcome.apply_s + outcome.run_s + outcome.heal_s for outcome in report.outcomes)
-    tables = specificity_report.render_specificity(VARIANTS, report).removeprefix(specificity_report.TITLE)
+    tables = specificity_report.render_specificity(LEGAL_MESHES, report).removeprefix(specificity_report.TITLE)
     return f"""\
 # On which meshes the claims hold
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from meshproof.calibration.variants.variant import Variant
+from meshproof.calibration.variants.legal_mesh import LegalMesh
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
 
@@ -66,7 +66,7 @@ class VariantOutcome:
         return "; ".join(parts)
 
 
-def judge_variant(variant: Variant, topology: str, run: SuiteRun, usual: Mapping[str, Result]) -> VariantOutcome:
+def judge_variant(variant: LegalMesh, topology: str, run: SuiteRun, usual: Mapping[str, Result]) -> VariantOutcome:
     """Green: no claim is FAILED or BROKEN, and SKIPPED or NOT_APPLICABLE are only those that the record names, with
     its reason, and those that are so on the same mesh without the variant (`usual`, the results there)."""
     red = {code: _line(run, code) for code in run.red}
@@ -100,7 +100,7 @@ def judge_variant(variant: Variant, topology: str, run: SuiteRun, usual: Mapping
     )
 
 
-def without_known_red(run: SuiteRun, known: Mapping[str, str], variant: Variant) -> SuiteRun:
+def without_known_red(run: SuiteRun, known: Mapping[str, str], variant: LegalMesh) -> SuiteRun:
     """A run with a mutant on top of a variant, as if the variant's own red claims and those that it keeps from being
     proven did not exist: whether the mutant is detected is judged by the others."""
     left = {

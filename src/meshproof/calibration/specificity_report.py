@@ -12,7 +12,7 @@ from meshproof.calibration.outcome import CleanPass
 from meshproof.calibration.report import false_alarms
 from meshproof.calibration.report_files import pass_of, read_data, write_files
 from meshproof.calibration.specificity import VariantOutcome, Verdict
-from meshproof.calibration.variants.variant import Variant
+from meshproof.calibration.variants.legal_mesh import LegalMesh
 from meshproof.claims.references import linked
 
 SCHEMA: Final = "meshproof/specificity/1"
@@ -29,7 +29,7 @@ class SpecificityReport:
     passes: Sequence[CleanPass] = ()
 
 
-def write_specificity(folder: Path, variants: Sequence[Variant], report: SpecificityReport) -> tuple[Path, ...]:
+def write_specificity(folder: Path, variants: Sequence[LegalMesh], report: SpecificityReport) -> tuple[Path, ...]:
     """Write both files into `folder`; returns them."""
     whole = {
         "schema": SCHEMA,
@@ -55,12 +55,12 @@ def _outcome(row: dict[str, Any]) -> VariantOutcome:
     return VariantOutcome(**(row | {"verdict": Verdict(row["verdict"])}))
 
 
-def render_specificity(variants: Sequence[Variant], report: SpecificityReport) -> str:
+def render_specificity(variants: Sequence[LegalMesh], report: SpecificityReport) -> str:
     """Only the tables: variants by topology, what is skipped on them, and runs without a variant."""
     return "\n".join(_summary(variants, report)) + "\n"
 
 
-def _summary(variants: Sequence[Variant], report: SpecificityReport) -> list[str]:
+def _summary(variants: Sequence[LegalMesh], report: SpecificityReport) -> list[str]:
     outcomes = report.outcomes
     topologies = list(dict.fromkeys(outcome.topology for outcome in outcomes))
     shown = [each for each in variants if any(each.id == outcome.variant for outcome in outcomes)]

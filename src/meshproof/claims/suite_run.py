@@ -9,7 +9,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +69,7 @@ def run_claims(
     """
     report_dir.mkdir(parents=True, exist_ok=True)
     (report_dir / FILE_NAME).unlink(missing_ok=True)
-    junit = report_dir / "junit.xml"
+    junit = report_dir / JUNIT
     junit.unlink(missing_ok=True)
     argv = [
         *(sys.executable, "-m", "pytest"),
@@ -99,20 +99,24 @@ def run_claims(
             raise BadInput("the suites", *(wrong or ("the run could not begin", see)))
         tail = "".join(f"\n    {line}" for line in printed.strip().splitlines()[-12:])
         raise Broken("the suites", f"exit code {code} and no verdict{':' if tail else ''}{tail}", see)
+    unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, {see}"
+    return replace(read_run(report_dir), seconds=seconds, unfinished=unfinished)
+
+
+def read_run(report_dir: Path) -> SuiteRun:
+    """What the verdict in a report folder, and the JUnit file beside it, say about a run."""
     document = yaml.safe_load((report_dir / FILE_NAME).read_text())
     rows = _rows(document)
-    unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, {see}"
     return SuiteRun(
         results={claim: Result(row["result"]) for claim, row in rows.items()},
-        texts=_texts(junit),
-        seconds=seconds,
+        texts=_texts(report_dir / JUNIT),
         reasons={claim: str(row["reason"]) for claim, row in rows.items() if row.get("reason")},
-        unfinished=unfinished,
         outcome=str(document.get("outcome", "")),
         missing=tuple(map(str, document.get("missing") or ())),
     )
 
 
+JUNIT: Final = "junit.xml"
 SEE_ABOVE: Final = "see above"
 _USAGE_ERROR: Final = 4
 _FINISHED: Final = frozenset({0, 1})

@@ -10,7 +10,8 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshproof.calibration.variants.common import SYSTEM, thing, with_ingress
-from meshproof.calibration.variants.variant import Skip, Variant
+from meshproof.calibration.variants.legal_mesh import Skip
+from meshproof.calibration.variants.variant import Variant
 from meshproof.clients.istio.configuration import opened
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
