@@ -37,6 +37,7 @@ from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.network_gateways import declared_gateways
 from meshproof.mesh.objects import PortFacts, ServiceFacts
+from meshproof.mesh.settings import MeshSettings
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.mtls_clients import AttemptReply
@@ -348,7 +349,7 @@ def second_gateway(labels: dict[str, str]) -> ServiceFacts:
 def with_services(snapshot: Snapshot, *more: ServiceFacts, declared: str = "") -> Snapshot:
     """With more Services in the second cluster, and gateways in meshNetworks."""
     found = declared_gateways(declared)
-    one, two = (replace(each, declared=found) for each in snapshot.facts)
+    one, two = (replace(each, settings=MeshSettings(declared=found)) for each in snapshot.facts)
     return Snapshot(mesh=snapshot.mesh, facts=(one, replace(two, services=(*two.services, *more))))
 
 

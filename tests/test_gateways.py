@@ -284,6 +284,16 @@ def test_what_one_policy_allows_another_need_not(mesh: Mesh) -> None:
     assert policed(mesh, {}, namespace="shop") == ["", ""], "the policy of another namespace"
 
 
+def test_policies_for_all_namespaces_are_in_the_root_namespace(mesh: Mesh) -> None:
+    """With Istio's default that is istio-system."""
+    rejected = ["requests without credentials are rejected by AuthorizationPolicy policies/policy-0", ""]
+    assert policed(mesh, {}, namespace="policies") == ["", ""]
+    config = {"mesh": "rootNamespace: policies\n"}
+    meta = {"name": "istio", "namespace": "istio-system"}
+    fake_of(mesh.clusters[0]).put({"kind": "ConfigMap", "metadata": meta, "data": config})
+    assert policed(mesh, {}, namespace="policies") == rejected
+
+
 def test_a_gateway_without_a_plain_port_is_not_used(mesh: Mesh) -> None:
     fake = fake_of(mesh.clusters[0])
     service = fake.find("Service", "istio-ingress", "istio-ingress")

@@ -41,7 +41,7 @@ def configured_names(snapshot: Snapshot, cluster: Cluster) -> list[ConfiguredNam
             place=f"namespace {names.SYSTEM_NAMESPACE}, label {names.NETWORK_LABEL}",
             what=NETWORK,
             value=str((namespace.get("metadata", {}).get("labels") or {}).get(names.NETWORK_LABEL, "")),
-            required=networks and not any(cluster.name in gateway.registries for gateway in facts.declared),
+            required=networks and not any(cluster.name in gateway.registries for gateway in facts.settings.declared),
         )
     ]
     if cluster.is_primary:
@@ -123,7 +123,7 @@ def of_gateway(facts: ClusterFacts) -> Iterator[ConfiguredName]:
     if facts.east_west is not None:
         place = f"Service {facts.east_west}, label {names.NETWORK_LABEL}"
         value = facts.east_west.labels.get(names.NETWORK_LABEL, "")
-        declared = any(gateway.network == facts.cluster.network for gateway in facts.declared)
+        declared = any(gateway.network == facts.cluster.network for gateway in facts.settings.declared)
         yield ConfiguredName(place=place, what=NETWORK, value=value, required=not declared)
     for pod in facts.east_west_pods:
         yield ConfiguredName(place=f"{pod}, {VIEW}", what=NETWORK, value=(pod.proxy_env or {}).get(VIEW, ""))

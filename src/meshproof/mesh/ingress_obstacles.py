@@ -24,11 +24,12 @@ def obstacle(
     pods: Sequence[PodFacts],
     istiod_envs: Sequence[Mapping[str, str]],
     policies: Sequence[Json],
+    root: str,
     primary: str,
 ) -> str:
     """Why our requests cannot pass the gateway behind this Service; empty if they can.
 
-    `istiod_envs` and `policies` are those of the primary that configures it.
+    `istiod_envs`, `policies` and the `root` namespace are those of the primary that configures it.
     """
     if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in istiod_envs):
         return f"istiod of {primary} limits gateways to Gateways of their own namespace ({OWN_NAMESPACE_ONLY})"
@@ -37,7 +38,8 @@ def obstacle(
         return f"it was created by the Gateway API, and ignores Gateways of other namespaces ({STRICT_MERGING})"
     if service is not None and names.PORT_INGRESS not in service.port_numbers:
         return f"Service {service} has no port {names.PORT_INGRESS}"
-    rejecting = {place: None for pod in pods for place in rejecting_policies(policies, pod.namespace, pod.labels)}
+    found = (rejecting_policies(policies, {pod.namespace, root}, pod.labels) for pod in pods)
+    rejecting = dict.fromkeys(place for each in found for place in each)
     return f"requests without credentials are rejected by {', '.join(rejecting)}" if rejecting else ""
 
 

@@ -5,7 +5,7 @@ Where users must present a token, ours are rejected, though nothing is wrong wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,13 +37,14 @@ OURS: Final = (
 """The kinds of requests that claims send through ingress gateways."""
 
 
-def rejecting_policies(policies: Iterable[Json], namespace: str, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """The policies because of which a gateway with these pod labels rejects anonymous requests, or may do so.
+def rejecting_policies(policies: Iterable[Json], namespaces: Set[str], labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The policies because of which a gateway with these pod labels rejects anonymous requests, or may do so. Those in
+    its own and in the mesh's root namespace (`namespaces`) apply to it.
 
     A condition that cannot be evaluated from here, such as the client's address behind a load balancer, counts as
     one that rejects. The order of evaluation is Istio's: CUSTOM, DENY, ALLOW (istio.io, Authorization Policy).
     """
-    selected = [policy for policy in policies if _selects(policy, namespace, labels)]
+    selected = [policy for policy in policies if _selects(policy, namespaces, labels)]
     hostile = [p for p in selected if _action(p) in ("CUSTOM", "DENY") and _may_match(p)]
     allowing = [p for p in selected if _action(p) == "ALLOW"]
     if allowing and not all(any(_matches(p, request) is True for p in allowing) for request in OURS):
@@ -55,10 +56,10 @@ def _action(policy: Json) -> str:
     return str((policy.get("spec") or {}).get("action") or "ALLOW")
 
 
-def _selects(policy: Json, namespace: str, labels: Mapping[str, str]) -> bool:
+def _selects(policy: Json, namespaces: Set[str], labels: Mapping[str, str]) -> bool:
     """By selector; `targetRefs` attach a policy to gateways of the Gateway API, which do not take our routes."""
     spec = policy.get("spec") or {}
-    if policy["metadata"]["namespace"] not in (namespace, names.SYSTEM_NAMESPACE) or spec.get("targetRefs"):
+    if policy["metadata"]["namespace"] not in namespaces or spec.get("targetRefs"):
         return False
     wanted = (spec.get("selector") or {}).get("matchLabels") or {}
     return bool(wanted.items() <= dict(labels).items())

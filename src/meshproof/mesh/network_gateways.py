@@ -57,12 +57,6 @@ def declared_gateways(text: str) -> tuple[DeclaredGateway, ...]:
     )
 
 
-def read_declared(kube: Kube, revision: str) -> tuple[DeclaredGateway, ...]:
-    """Those that the istiod of a cluster reads."""
-    found = kube.find("ConfigMap", names.of_revision(names.MESH_CONFIG, revision), names.SYSTEM_NAMESPACE) or {}
-    return declared_gateways((found.get("data") or {}).get(MESH_NETWORKS, ""))
-
-
 def gateway_port(service: ServiceFacts, spec: ClusterSpec, declared: Iterable[DeclaredGateway]) -> int:
     """The port at which a Service leads into its cluster's network, 0 if it does not.
 

@@ -20,7 +20,7 @@ from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, ca_of, external_ca, external_ca_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
-from meshproof.mesh.network_gateways import DeclaredGateway, gateways_into, is_address, read_declared, resolver
+from meshproof.mesh.network_gateways import gateways_into, is_address, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -30,6 +30,7 @@ from meshproof.mesh.objects import (
     pod_facts,
     service_facts,
 )
+from meshproof.mesh.settings import MeshSettings, mesh_settings
 
 ROOT_KEY: Final = "root-cert.pem"
 """The ConfigMap, and its key, from which the proxies of a namespace get their trusted root."""
@@ -44,8 +45,8 @@ class ClusterFacts:
 
     `ca` is the CA in a secret of the cluster; in a remote it is no one's, as far as istiod is concerned. `ca_withheld`
     is the API server's message if the user may not read it. `ingress_shut` is why the ingress gateway ignores our
-    configuration, if it does; `policies` are the AuthorizationPolicies of a primary. `declared` are the gateways that
-    the mesh configuration names, `resolved` the addresses of gateways that have host names.
+    configuration, if it does; `policies` are the AuthorizationPolicies of a primary. `settings` are those of the
+    mesh, `resolved` the addresses of gateways that have host names.
     """
 
     cluster: Cluster
@@ -57,7 +58,7 @@ class ClusterFacts:
     ca_withheld: str = ""
     ingress_shut: str = ""
     policies: tuple[Json, ...] = ()
-    declared: tuple[DeclaredGateway, ...] = ()
+    settings: MeshSettings = field(default_factory=MeshSettings)
     resolved: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def pods_of(self, namespace: str, /, **labels: str) -> tuple[PodFacts, ...]:
@@ -193,7 +194,7 @@ class ClusterFacts:
         configuration; host names are resolved."""
         return tuple(
             replace(gateway, address=address)
-            for gateway in gateways_into(self.cluster.spec, self.services, self.declared)
+            for gateway in gateways_into(self.cluster.spec, self.services, self.settings.declared)
             for address in self.resolved.get(gateway.address, (gateway.address,))
         )
 
@@ -245,7 +246,7 @@ class Snapshot:
         found = {facts.cluster.name: facts for facts in together(_read, mesh.clusters)}
         primaries = {name: found[mesh.control_plane_of(facts.cluster).name] for name, facts in found.items()}
         looked = [
-            replace(each, ingress_shut=_obstacle(each, primaries[name]), declared=primaries[name].declared)
+            replace(each, ingress_shut=_obstacle(each, primaries[name]), settings=primaries[name].settings)
             for name, each in found.items()
         ]
         return cls(mesh=mesh, facts=tuple(_with_addresses(each, primaries[each.cluster.name]) for each in looked))
@@ -297,7 +298,8 @@ class Snapshot:
 
 def _obstacle(facts: ClusterFacts, primary: ClusterFacts) -> str:
     envs = [pod.istiod_env for pod in primary.istiods]
-    return obstacle(facts.ingress, facts.ingress_pods, envs, primary.policies, primary.cluster.name)
+    root = primary.settings.root_namespace
+    return obstacle(facts.ingress, facts.ingress_pods, envs, primary.policies, root, primary.cluster.name)
 
 
 def _with_addresses(facts: ClusterFacts, primary: ClusterFacts) -> ClusterFacts:
@@ -338,7 +340,7 @@ def _read(cluster: Cluster) -> ClusterFacts:
         ca=ca,
         root_maps=_roots(kube),
         ca_withheld=withheld,
-        declared=read_declared(kube, cluster.spec.revision) if cluster.is_primary else (),
+        settings=mesh_settings(kube, cluster.spec.revision) if cluster.is_primary else MeshSettings(),
         policies=authorization_policies(kube) if cluster.is_primary else (),
     )
 
