@@ -271,7 +271,11 @@ def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
     if reading.cluster.is_primary:
         for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):
             if secret.ends is not None:
-                yield ExpiringCredential(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
+                yield ExpiringCredential(
+                    what=f"the {'token' if secret.token else 'client certificate'} in remote secret {secret}",
+                    ends=secret.ends,
+                    token=True,
+                )
 
 
 def _ca(cluster: Cluster) -> CaFiles | None:
