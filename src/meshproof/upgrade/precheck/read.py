@@ -258,7 +258,7 @@ def reader_in(reading: TolerantReader, account: str) -> ReaderAccount | None:
 
 def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
     """Credentials of one cluster that expire: certificates in cacerts, tokens in remote secrets."""
-    ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.kube), None)
+    ca = reading.may(f"secret {names.CACERTS}", lambda: _ca(reading.cluster), None)
     if ca is not None:
         for key in (name for name in ca.names.all if name != ca.names.key):
             try:
@@ -271,11 +271,16 @@ def expiring_in(reading: TolerantReader) -> Iterator[ExpiringCredential]:
     if reading.cluster.is_primary:
         for secret in reading.may("remote secrets", lambda: remote_secrets(reading.kube), ()):
             if secret.ends is not None:
-                yield ExpiringCredential(what=f"the token in remote secret {secret}", ends=secret.ends, token=True)
+                yield ExpiringCredential(
+                    what=f"the {'token' if secret.token else 'client certificate'} in remote secret {secret}",
+                    ends=secret.ends,
+                    token=True,
+                )
 
 
-def _ca(kube: Kube) -> CaFiles | None:
-    found, withheld = ca_of(kube)
+def _ca(cluster: Cluster) -> CaFiles | None:
+    """The CA in a secret of the cluster; without an istiod nobody uses a self-signed one."""
+    found, withheld = ca_of(cluster.kube) if cluster.is_primary else ca_of(cluster.kube, (names.CACERTS,))
     if withheld:
         raise Unavailable(f"secret {names.CACERTS}", withheld)
     return found
