@@ -94,6 +94,14 @@ def test_missing_probe_namespaces_are_made_and_removed(tmp_path: Path) -> None:
     assert [set(fake_of(cluster).objects) for cluster in mesh.clusters] == before
 
 
+def test_lasting_ones_are_left_alone_by_later_runs(tmp_path: Path) -> None:
+    mesh = without(installed(fake_mesh(three_clusters(tmp_path))), *PROBE_NAMESPACES)
+    for cluster in mesh.clusters:
+        take_care_of_new_namespaces(fake_of(cluster))
+    assert set(add_probes(mesh, Silent(), lasting=True).values()) == {PROBE_NAMESPACES}
+    assert add_probes(mesh, Silent()) == {}
+
+
 def take_care_of_new_namespaces(kube: FakeKube) -> None:
     """As istiod does all the time: its root is there as soon as the namespace is."""
     patch = kube._patch

@@ -168,3 +168,13 @@ def test_a_fault_that_does_not_apply_to_the_topology_is_rejected_with_the_reason
     with pytest.raises(Broken, match=r"fault T1 on primary-remote-multinet: there is only one primary"):
         inject(fault("T1"), mesh_of("primary-remote-multinet"), journal)
     assert journal.unhealed() == ()
+
+
+def test_one_of_two_faults_is_healed_alone(mesh: Mesh, journal: Journal) -> None:
+    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "one", "namespace": NS}}
+    JournalledEditor(mesh, journal, "deny-all").add(mesh.clusters[0], config)
+    JournalledEditor(mesh, journal, "S1").add(mesh.clusters[1], config)
+    assert heal(mesh, journal, only=("S1",)) == {"S1": ["cluster2"]}
+    assert [entry.fault for entry in journal.unhealed()] == ["deny-all"]
+    assert path_of("ConfigMap", NS, "one") in kube_of(mesh).objects
+    assert heal(mesh, journal) == {"deny-all": ["cluster1"]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from meshproof.calibration.outcome import CleanPass
+from meshproof.calibration.outcome import CleanPass, Fate
 from meshproof.calibration.report import false_alarms
 from meshproof.calibration.report_files import pass_of, read_data, write_files
 from meshproof.calibration.specificity import VariantOutcome, Verdict
@@ -79,9 +79,19 @@ def _summary(variants: Sequence[LegalMesh], report: SpecificityReport) -> list[s
     for each in shown:
         cells = [_cell(by_key.get((each.id, topology))) for topology in topologies]
         skips = "; ".join(f"{', '.join(skip.codes)}: {skip.reason}" for skip in each.skips)
-        row = (each.id, each.sentence, linked(each.legal), skips, ", ".join(each.still_kills), *cells)
+        killed = _killed(outcome for outcome in outcomes if outcome.variant == each.id)
+        row = (each.id, each.sentence, linked(each.legal), skips, ", ".join(killed), *cells)
         lines.append(f"| {' | '.join(row)} |")
     return lines + false_alarms(report.passes)
+
+
+def _killed(outcomes: Iterable[VariantOutcome]) -> list[str]:
+    """The faults that were detected on top of a variant wherever they were injected."""
+    fates: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for fault, fate in outcome.mutants.items():
+            fates.setdefault(fault, []).append(fate)
+    return [fault for fault, seen in fates.items() if all(fate.startswith(Fate.KILLED) for fate in seen)]
 
 
 def _cell(outcome: VariantOutcome | None) -> str:

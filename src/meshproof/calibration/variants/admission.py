@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from meshproof.calibration.variants.common import SYSTEM, add_everywhere, thing
+from meshproof.calibration.variants.common import SYSTEM, add_everywhere, namespaces_of, thing
 from meshproof.calibration.variants.variant import Variant
 from meshproof.clients.kubernetes.client import ApiError, Json, path_of
 from meshproof.core import names
@@ -128,8 +128,7 @@ def _quota(editor: JournalledEditor) -> None:
     default = {"cpu": "1", "memory": "512Mi"}
     limit = {"type": "Container", "default": default, "defaultRequest": {"cpu": "10m", "memory": "32Mi"}}
     for cluster in editor.mesh.clusters:
-        for namespace in cluster.kube.list("Namespace"):
-            name = str(namespace["metadata"]["name"])
+        for name in namespaces_of(cluster):
             if name != "kube-system":
                 editor.add(cluster, thing("LimitRange", "platform", name, spec={"limits": [limit]}))
                 editor.add(cluster, thing("ResourceQuota", "platform", name, spec={"hard": hard}))

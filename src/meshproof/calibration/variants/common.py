@@ -41,6 +41,12 @@ def add_everywhere(editor: JournalledEditor, clusters: Iterable[Cluster], *manif
             editor.add(cluster, manifest)
 
 
+def namespaces_of(cluster: Cluster) -> list[str]:
+    """The names of all namespaces that are not being deleted."""
+    found = (namespace["metadata"] for namespace in cluster.kube.list("Namespace"))
+    return [str(meta["name"]) for meta in found if "deletionTimestamp" not in meta]
+
+
 def set_mesh_config(editor: JournalledEditor, cluster: Cluster, changes: Mapping[str, object]) -> None:
     """Merge these fields into the mesh configuration of a primary, and wait until its istiods use them."""
     before = _in_use(cluster)

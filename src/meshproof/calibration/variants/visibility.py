@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from meshproof.calibration.variants.common import SYSTEM, add_everywhere, set_mesh_configs, thing
+from meshproof.calibration.variants.common import SYSTEM, add_everywhere, namespaces_of, set_mesh_configs, thing
 from meshproof.calibration.variants.variant import Variant
 from meshproof.clients.kubernetes.client import Json
 from meshproof.core import names
@@ -27,8 +27,7 @@ def _export_to(editor: JournalledEditor) -> None:
 def _discovery_selectors(editor: JournalledEditor) -> None:
     """Every namespace has the label before istiod asks for it; those of ours that a run makes do not."""
     for cluster in editor.mesh.clusters:
-        for namespace in cluster.kube.list("Namespace"):
-            name = str(namespace["metadata"]["name"])
+        for name in namespaces_of(cluster):
             if not name.startswith(names.NAMESPACE_PREFIX):
                 editor.edit(cluster, "Namespace", name, None, _labelled({DISCOVERY_LABEL: "enabled"}))
     set_mesh_configs(editor, {"discoverySelectors": [{"matchLabels": {DISCOVERY_LABEL: "enabled"}}]})
