@@ -35,9 +35,9 @@ from meshproof.gateways.anonymous_callers import anonymous_caller_problems
 from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown, unproven_gateways
 from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
+from meshproof.mesh.mesh_config import MeshSettings
 from meshproof.mesh.network_gateways import declared_gateways
 from meshproof.mesh.objects import PortFacts, ServiceFacts
-from meshproof.mesh.settings import MeshSettings
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.mesh.webhooks import parse_webhook
 from meshproof.probes.mtls_clients import AttemptReply

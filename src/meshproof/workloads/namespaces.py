@@ -20,7 +20,7 @@ from meshproof.core.concurrency import together
 from meshproof.core.errors import BadInput, Broken
 from meshproof.mesh.configuration import apply_config
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.mesh_config import mesh_config
+from meshproof.mesh.mesh_config import mesh_config, root_namespace
 from meshproof.workloads.discovery_selectors import Selectors, labels_for
 
 INJECTION_LABELS: Final = ("istio-injection", names.REVISION_LABEL)
@@ -81,7 +81,7 @@ class _OfPrimary:
 
 def _read(primary: Cluster) -> _OfPrimary:
     config = mesh_config(primary)
-    root = str(config.get("rootNamespace") or names.SYSTEM_NAMESPACE)
+    root = root_namespace(config)
     sidecars = [
         found.get("spec") or {} for found in _oldest_first(listed(primary, "Sidecar", root)) if _is_for_all(found)
     ]
