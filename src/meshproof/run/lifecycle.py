@@ -12,6 +12,7 @@ from meshproof.detect.compare import as_found, must_agree
 from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
 from meshproof.install.attach import add_probes, attach_to_mesh, recognise, refuse_foreign_namespaces, remove_probes
+from meshproof.install.control_planes import istiods_must_run
 from meshproof.install.lifecycle import Installed, install_mesh, uninstall_mesh
 from meshproof.install.marker import is_marked
 from meshproof.install.preflight import must_be_dialled_from_elsewhere, refuse_foreign, what_will_be_made
@@ -79,6 +80,7 @@ def installed_mesh(
         refuse_foreign_namespaces(bare_mesh)
     else:
         recognise(bare_mesh)
+    istiods_must_run(bare_mesh)
     made = add_probes(bare_mesh, narrator)
     try:
         yield attach_to_mesh(bare_mesh)
