@@ -64,8 +64,8 @@ def test_the_image_that_gateways_run_from_is_taken_for_both_and_why_is_said() ->
     images, reasons = chosen(east)
     assert images == dict.fromkeys(BOTH, "hub/proxyv2:1.31.0")
     assert reasons == (
-        "image of the client and app probes: hub/proxyv2:1.31.0, the mesh's own proxy image, since it has curl 8.5.0, "
-        "openssl and a shell and envoy",
+        "image of the client and app probes: hub/proxyv2:1.31.0, the mesh's own proxy image, since it has a shell, "
+        "openssl, curl 8.5.0 and envoy",
     )
     assert east.run == [("ingress", "sh"), ("ingress", "envoy")]
 

@@ -166,7 +166,7 @@ def test_a_run_on_clusters_of_others_leaves_no_trace(
     with narrator.step("pytest on a kubeconfig in a process of its own"):
         done = visit.pytest("--topology=mesh.yaml", timeout_s=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "the mesh's own proxy image, since it has curl" in done.stdout
+    assert "the mesh's own proxy image, since it has a shell" in done.stdout
     after = together(lambda cluster: everything(cluster.kube), mesh.clusters)
     for cluster, one, other in zip(mesh.clusters, before, after, strict=True):
         assert len(one) > 300, "a whole cluster was compared"

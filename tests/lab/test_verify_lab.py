@@ -112,7 +112,7 @@ def test_from_an_empty_environment_to_the_verdict(mesh: Mesh, person: Person, na
     assert end - begin < FROM_NOTHING_S
     lines = printed.splitlines()
     assert [line.split()[0] for line in lines[:5]] == ["mesh", "west", "east", "gateways", "remote"], printed
-    assert "the mesh's own proxy image, since it has curl" in printed
+    assert "the mesh's own proxy image, since it has a shell" in printed
     assert lines[-1].startswith("GO: "), printed
     verdict = yaml.safe_load((person.home / "reports" / "verdict.yaml").read_text())
     claims = verdict["topologies"]["mesh"]["claims"]

@@ -278,8 +278,10 @@ def _no_image(purposes: Sequence[str], examined: Sequence[ProxyImage]) -> BadInp
 
 
 def _seen(kubes: Sequence[Kube], places: Iterable[tuple[str, str, str]]) -> str:
+    """Not those of pods that are being removed, such as an earlier run's."""
     for namespace, labels, container in places:
-        if found := images_of(_pods(kubes, namespace, labels), container):
+        pods = [pod for pod in _pods(kubes, namespace, labels) if "deletionTimestamp" not in pod["metadata"]]
+        if found := images_of(pods, container):
             return found[0]
     return ""
 

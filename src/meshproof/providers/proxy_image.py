@@ -42,10 +42,11 @@ class ProxyImage:
 
     def reason(self, purposes: Sequence[str]) -> str:
         """Why it is taken for these purposes."""
-        there = [f"curl {self.curl}, openssl and a shell"] if "client" in purposes else []
+        there = ["a shell", "openssl", f"curl {self.curl}"] if "client" in purposes else []
         there += ["envoy"] if "app" in purposes else []
+        has = " and ".join([", ".join(there[:-1]), there[-1]] if there[1:] else there)
         what = "the client and app probes" if len(purposes) > 1 else f"the {purposes[0]} probes"
-        return f"image of {what}: {self.image}, the mesh's own proxy image, since it has {' and '.join(there)}"
+        return f"image of {what}: {self.image}, the mesh's own proxy image, since it has {has}"
 
     def refusal(self) -> str:
         """Why it is not taken, in a few words."""

@@ -22,7 +22,8 @@ def summary_lines(ledger: Ledger, missing: Sequence[str]) -> list[str]:
     lines: list[str] = []
     for cause in causes_of(ledger.bad):
         lines += _of_one(cause.claims[0]) if len(cause.claims) == 1 else _of_several(cause)
-    lines += [f"NOTE    {place}: {note} ({', '.join(codes)})" for (place, note), codes in _notes(ledger).items()]
+    for (place, note), codes in _notes(ledger).items():
+        lines += _filled(f"NOTE    {place}: {note} ({', '.join(codes)})")
     for cause in causes_of(result for result in ledger if result.result in _NOT_ASKED):
         lines += _not_asked(cause)
     lines += [f"MISSING {line}" for line in missing]

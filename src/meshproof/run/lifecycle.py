@@ -15,6 +15,7 @@ from meshproof.faults.heal import heal_leftovers, stopped_by_a_killed_run
 from meshproof.faults.journal import Journal
 from meshproof.health.mesh import unanswered
 from meshproof.install.attach import add_probes, attach_to_mesh, recognise, refuse_foreign_namespaces, remove_probes
+from meshproof.install.control_planes import istiods_must_run
 from meshproof.install.lifecycle import Installed, install_mesh, uninstall_mesh
 from meshproof.install.marker import is_marked
 from meshproof.install.mesh_rules import requests_must_be_allowed
@@ -87,6 +88,7 @@ def installed_mesh(
         refuse_foreign_namespaces(bare_mesh)
     else:
         recognise(bare_mesh)
+    istiods_must_run(bare_mesh)
     made = add_probes(bare_mesh, narrator)
     try:
         wide = MeshWideSettings.of(bare_mesh)
