@@ -213,6 +213,17 @@ def applied(identifier: str, topology: str, journal: Journal) -> Mesh:
     return mesh
 
 
+@pytest.mark.parametrize("each", VARIANTS, ids=lambda each: each.id)
+def test_primaries_get_the_same_configuration_unless_it_is_about_one_cluster(each: Variant, journal: Journal) -> None:
+    """Istio's objects that differ between primaries are a defect: CONTROL-05."""
+    mesh = fake_mesh("multi-primary-multinet")
+    each.apply(JournalledEditor(mesh, journal, each.id))
+    first, second = (
+        {key: found for key, found in objects.items() if ".istio.io/" in key} for objects in objects_of(mesh)
+    )
+    assert (first == second) == (each.id != "side-by-side")
+
+
 def test_mesh_configuration_is_merged_and_belongs_to_primaries(journal: Journal) -> None:
     mesh = applied("proxy-defaults", "primary-remote-multinet", journal)
     primary, remote = (cluster.kube.find("ConfigMap", "istio", NS) for cluster in mesh.clusters)

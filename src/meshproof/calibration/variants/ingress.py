@@ -54,10 +54,10 @@ def _only_443(editor: JournalledEditor) -> None:
 
 
 def _token_required(editor: JournalledEditor) -> None:
+    rule = {"issuer": ISSUER, "jwks": json.dumps({"keys": [_public_key()]})}
     for primary in editor.mesh.primaries:
         for number, selector in enumerate(ingress_selectors(editor.mesh, primary), start=1):
             chosen = {"selector": {"matchLabels": dict(selector)}}
-            rule = {"issuer": ISSUER, "jwks": json.dumps({"keys": [_public_key()]})}
             editor.add(
                 primary,
                 thing("RequestAuthentication", f"tokens-{number}", SYSTEM, spec={**chosen, "jwtRules": [rule]}),
