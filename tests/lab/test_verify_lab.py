@@ -125,3 +125,22 @@ def test_from_an_empty_environment_to_the_verdict(mesh: Mesh, person: Person, na
     for cluster, one, other in zip(mesh.clusters, before, after, strict=True):
         assert differences(one, other) == [], cluster
         assert namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES)
+    with narrator.step("meshproof verify without istiod"):
+        must_name_one_cause(mesh, person)
+
+
+def must_name_one_cause(mesh: Mesh, person: Person) -> None:
+    """What all claims stand on is gone: it is said once, soon, and is no GO."""
+    primary = mesh.primaries[0]
+    primary.kube.merge_patch("Deployment", "istiod", {"spec": {"replicas": 0}}, "istio-system")
+    try:
+        done = person.run("tool/bin/meshproof", "verify", "--context=arn:west", "--context=arn:east", timeout_s=120)
+    finally:
+        primary.kube.merge_patch("Deployment", "istiod", {"spec": {"replicas": 1}}, "istio-system")
+    lines = must_succeed(done, codes=(1,)).splitlines()
+    (head,) = (line for line in lines if "for one cause" in line)
+    assert head.startswith("BROKEN  4"), "more than forty claims"
+    assert sum("istiod of east: not within 10 s" in line for line in lines) == 1, done.stdout
+    assert lines[-1].startswith("NOT KNOWN: "), done.stdout
+    assert len(lines) < 90, done.stdout
+    assert max(map(len, lines)) < 200, done.stdout
