@@ -222,14 +222,14 @@ def test_across_networks_the_far_gateway_must_have_been_taken() -> None:
     ]
     assert judge(count(answers(cluster1=20), {"10.1.0.1:8080": 20}, 5, 2)) == [
         "20 of 20 answers did not come from cluster2",
-        "5 handshakes completed, the far gateways forwarded 2",
+        "5 handshakes completed, the far gateway forwarded 2",
     ]
 
 
 def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:
     seen = replace(count(answers(cluster2=20), {"10.2.0.1:8080": 20}, 0, 3), targets=(("10.2.0.1", 8080),))
     assert path_problems(seen, "cluster2", crosses=False) == [
-        "the far gateways forwarded 3 connections, although both are on one network"
+        "the far gateway forwarded 3 connections, although both are on one network"
     ]
 
 

@@ -27,8 +27,8 @@ class PathCount:
     """Requests from a client to a service that only the other cluster has, and what the proxies counted meanwhile.
 
     `targets` are the addresses that lead there. `sent_to` is requests per endpoint by the client's proxy; `handshakes`
-    how many bare handshakes completed at the far gateways, and `forwarded` how many connections these opened to the
-    service meanwhile.
+    how many bare handshakes completed at the far gateway, and `forwarded` how many connections that gateway opened to
+    the service meanwhile.
     """
 
     targets: tuple[DialledAddress, ...]
@@ -78,7 +78,7 @@ def follow(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Clust
     def forwarded() -> dict[str, int]:
         return {
             f"{gateway.name} {host.key}": host.cx_total
-            for gateway in snapshot.of(server).network_gateway_pods
+            for gateway in snapshot.of(server).east_west_pods
             for host in envoy.host_counters(server.kube, gateway.namespace, gateway.name, sni)
         }
 
@@ -115,9 +115,9 @@ def path_problems(count: PathCount, server: str, *, crosses: bool) -> list[str]:
     if sent != far:
         problems.append(f"{far} answers came from {server}, but the client's proxy sent {sent} requests there")
     if crosses and not 0 < count.handshakes <= count.forwarded:
-        problems.append(f"{count.handshakes} handshakes completed, the far gateways forwarded {count.forwarded}")
+        problems.append(f"{count.handshakes} handshakes completed, the far gateway forwarded {count.forwarded}")
     if not crosses and count.forwarded:
-        problems.append(f"the far gateways forwarded {count.forwarded} connections, although both are on one network")
+        problems.append(f"the far gateway forwarded {count.forwarded} connections, although both are on one network")
     return problems
 
 

@@ -21,7 +21,7 @@ from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, c
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
 from meshproof.mesh.mesh_config import MeshSettings, mesh_settings
-from meshproof.mesh.network_gateways import gateway_port, gateways_into, is_address, resolver
+from meshproof.mesh.network_gateways import gateways_into, is_address, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -130,17 +130,6 @@ class ClusterFacts:
     @property
     def east_west_pods(self) -> tuple[PodFacts, ...]:
         return self._behind(self.east_west)
-
-    @property
-    def network_gateway_pods(self) -> tuple[PodFacts, ...]:
-        """The pods of every gateway into this cluster's network, each once: several Services may lead to them."""
-        found = {
-            str(pod): pod
-            for service in self.services
-            if service is self.east_west or gateway_port(service, self.cluster.spec, self.settings.declared)
-            for pod in self._behind(service)
-        }
-        return tuple(found.values())
 
     def _behind(self, service: ServiceFacts | None) -> tuple[PodFacts, ...]:
         """The live pods that a Service selects."""
