@@ -22,12 +22,12 @@ from meshproof.install.removal import leftovers_in
 from meshproof.load.generator import DEFAULT, EntryPoint, sources_of
 from meshproof.mesh.gateways import gateway_pods, opened_at_ingress, selector_of
 from meshproof.mesh.handles import Cluster, Mesh
-from meshproof.mesh.objects import service_facts
+from meshproof.mesh.objects import ServiceFacts, service_facts
 from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.report.diagram.build import plan, with_facts
 from meshproof.traffic.shares import _places
 from meshproof.workloads.testbed.configuration import configurations
-from tests.fakes import facts_of, pod
+from tests.fakes import facts_of, mesh_of, pod
 from tests.install_fakes import FakeKube, fake_mesh, fake_of
 
 RENAMED = """\
@@ -407,3 +407,20 @@ def test_requests_go_through_the_ingress_gateways_that_are_there_and_of_the_othe
     assert plan(mesh.topology).clusters[0].clients.title == "clients, no ingress gateway"
     found = with_facts(plan(mesh.topology), snapshot, {}).clusters[0].clients
     assert not found.missing
+
+
+def test_the_pods_of_every_gateway_into_a_network_are_known_once() -> None:
+    """Two Services may select the same pods, and a second gateway may be beside the topology's."""
+    mesh = mesh_of("multi-primary-multinet")
+
+    def door(name: str, selector: str, **labels: str) -> ServiceFacts:
+        ports = [{"port": 15443}]
+        meta = {"name": name, "namespace": "istio-system", "labels": {"topology.istio.io/network": "network1"} | labels}
+        return service_facts({"metadata": meta, "spec": {"selector": {"istio": selector}, "ports": ports}})
+
+    pods = tuple(pod(name, "istio-system", istio=label) for name, label in (("a", "first"), ("b", "second")))
+    services = (door(EAST_WEST.name, "first"), door("again", "first"), door("second", "second"))
+    plain = replace(facts_of(mesh.clusters[0], 1), pods=pods, services=services)
+    assert [each.name for each in plain.service_gateway_pods] == ["a", "b"]
+    elsewhere = (door(EAST_WEST.name, "first"), door("other", "second", **{"topology.istio.io/network": "network2"}))
+    assert [each.name for each in replace(plain, services=elsewhere).service_gateway_pods] == ["a"]

@@ -28,7 +28,7 @@ from meshproof.failover.istiod_outage import Outage, Outages
 from meshproof.failover.losses import lost
 from meshproof.failover.outage_judgements import closed, still_open
 from meshproof.faults.transient import TransientFault
-from meshproof.gateways.paths import PathCount, path_problems
+from meshproof.gateways.paths import PathCount, counted_addresses, path_problems
 from meshproof.gateways.surplus_ports import allowed_ports, harmless, port_notes, spec_problems, wire_problems
 from meshproof.load.history import History, Mark, RequestOutcome
 from meshproof.mesh.objects import PortFacts, ServiceFacts
@@ -39,7 +39,7 @@ from meshproof.probes.mtls_clients import AttemptReply
 from meshproof.probes.tcp import TcpAnswer
 from meshproof.probes.tls import TlsAnswer
 from meshproof.workloads.short_lived_clients import ShortLived
-from tests.fakes import LocalKube, mesh_of, pod
+from tests.fakes import LocalKube, mesh_of, pod, snapshot_of
 from tests.test_history import request
 
 YES = Answer(verdict=DryRun.ACCEPTED)
@@ -224,6 +224,23 @@ def test_across_networks_the_far_gateway_must_have_been_taken() -> None:
         "20 of 20 answers did not come from cluster2",
         "5 handshakes completed, the far gateway forwarded 2",
     ]
+
+
+def test_a_gateway_whose_counters_nobody_can_read_is_judged_by_the_client_alone() -> None:
+    unseen = replace(count(answers(cluster2=20), {"198.18.2.1:15443": 20}, 0, 0), handshakes=None)
+    assert path_problems(unseen, "cluster2", crosses=True) == []
+
+
+def test_every_gateway_into_a_network_counts() -> None:
+    """A second one that istiod knows by its label takes its part of the connections."""
+    facts = snapshot_of("multi-primary-multinet").facts[1]
+    labels = {names.NETWORK_LABEL: "network2"}
+    second = replace(gateway("second", 15443), labels=labels, addresses=("198.18.2.7",), selector={"app": "second"})
+    pods = (pod("second-x", names.SYSTEM_NAMESPACE, app="second"), pod("other", names.SYSTEM_NAMESPACE, app="other"))
+    both = replace(facts, services=(*facts.services, second), pods=pods)
+    assert counted_addresses(both) == {"198.18.2.1", "198.18.2.7"}
+    assert [each.name for each in both.service_gateway_pods] == ["second-x"]
+    assert counted_addresses(facts) == {"198.18.2.1"}
 
 
 def test_on_one_network_the_far_gateway_must_not_have_been_touched() -> None:

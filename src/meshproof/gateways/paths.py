@@ -14,7 +14,7 @@ from meshproof.core.waiting import NotYet, eventually
 from meshproof.gateways.handshakes import DialledAddress, handshakes_with
 from meshproof.mesh import gateways
 from meshproof.mesh.handles import Cluster
-from meshproof.mesh.snapshot import Snapshot
+from meshproof.mesh.snapshot import ClusterFacts, Snapshot
 from meshproof.probes.answers import HttpAnswer
 from meshproof.probes.http import http_from_pod
 from meshproof.probes.tls import APP_SNI, ISTIO_ALPN, sni_of
@@ -27,14 +27,15 @@ class PathCount:
     """Requests from a client to a service that only the other cluster has, and what the proxies counted meanwhile.
 
     `targets` are the addresses that lead there. `sent_to` is requests per endpoint by the client's proxy; `handshakes`
-    how many bare handshakes completed at the far gateway, and `forwarded` how many connections that gateway opened to
+    how many bare handshakes completed at the far gateway (None if it has no pods that count, as a load balancer of
+    somebody else's that meshNetworks names), and `forwarded` how many connections that gateway opened to
     the service meanwhile.
     """
 
     targets: tuple[DialledAddress, ...]
     answers: tuple[HttpAnswer, ...]
     sent_to: Mapping[str, int]
-    handshakes: int
+    handshakes: int | None
     forwarded: int
 
     def answered_by(self, server: str) -> int:
@@ -51,6 +52,11 @@ def targets_of(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: C
     if snapshot.mesh.crosses_network(client, server):
         return snapshot.of(server).service_gateways
     return ((test_bed.addresses[server.name], LISTEN_HTTP),)
+
+
+def counted_addresses(facts: ClusterFacts) -> frozenset[str]:
+    """Addresses of a cluster's gateways whose pods' counters can be read."""
+    return frozenset(a for service in facts.gateways_between_clusters for a in facts.addresses_of(service))
 
 
 def follow(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Cluster) -> PathCount:
@@ -78,7 +84,7 @@ def follow(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Clust
     def forwarded() -> dict[str, int]:
         return {
             f"{gateway.name} {host.key}": host.cx_total
-            for gateway in snapshot.of(server).east_west_pods
+            for gateway in snapshot.of(server).service_gateway_pods
             for host in envoy.host_counters(server.kube, gateway.namespace, gateway.name, sni)
         }
 
@@ -87,13 +93,14 @@ def follow(snapshot: Snapshot, test_bed: TestBed, client: Cluster, server: Clust
     forwarded_before = forwarded()
     answers, sent_to = _counted(sent, lambda: http_from_pod(client.kube, pod, url, SAMPLES.path))
     crosses = snapshot.mesh.crosses_network(client, server)
-    offers = [(sni, ISTIO_ALPN)] * (SAMPLES.handshakes if crosses else 0)
-    met = handshakes_with(snapshot, client, targets, offers) if offers else []
+    known = counted_addresses(snapshot.of(server))
+    counted = [target for target in targets if crosses and target[0] in known]
+    met = handshakes_with(snapshot, client, counted, [(sni, ISTIO_ALPN)] * SAMPLES.handshakes) if counted else []
     return PathCount(
         targets=targets,
         answers=tuple(answers),
         sent_to=sent_to,
-        handshakes=sum(answer.completed for answers in met for answer in answers.values()),
+        handshakes=sum(answer.completed for answers in met for answer in answers.values()) if counted else None,
         forwarded=sum(_risen(forwarded_before, forwarded()).values()),
     )
 
@@ -114,7 +121,7 @@ def path_problems(count: PathCount, server: str, *, crosses: bool) -> list[str]:
         problems.append(f"{elsewhere} of {len(count.answers)} answers did not come from {server}")
     if sent != far:
         problems.append(f"{far} answers came from {server}, but the client's proxy sent {sent} requests there")
-    if crosses and not 0 < count.handshakes <= count.forwarded:
+    if crosses and count.handshakes is not None and not 0 < count.handshakes <= count.forwarded:
         problems.append(f"{count.handshakes} handshakes completed, the far gateway forwarded {count.forwarded}")
     if not crosses and count.forwarded:
         problems.append(f"the far gateway forwarded {count.forwarded} connections, although both are on one network")

@@ -21,7 +21,7 @@ from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, c
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
 from meshproof.mesh.mesh_config import MeshSettings, mesh_settings
-from meshproof.mesh.network_gateways import gateways_into, is_address, resolver
+from meshproof.mesh.network_gateways import gateway_port, gateways_into, is_address, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
     EndpointFacts,
@@ -130,6 +130,20 @@ class ClusterFacts:
     @property
     def east_west_pods(self) -> tuple[PodFacts, ...]:
         return self._behind(self.east_west)
+
+    @property
+    def gateways_between_clusters(self) -> tuple[ServiceFacts, ...]:
+        """The Services of gateways into this cluster's network: the topology's, and any other that istiod finds."""
+        spec = self.cluster.spec
+        return tuple(
+            s for s in self.services if s.ref == spec.east_west or gateway_port(s, spec, self.settings.declared)
+        )
+
+    @property
+    def service_gateway_pods(self) -> tuple[PodFacts, ...]:
+        """The live pods behind them."""
+        behind = (pod for service in self.gateways_between_clusters for pod in self._behind(service))
+        return tuple({str(pod): pod for pod in behind}.values())
 
     def _behind(self, service: ServiceFacts | None) -> tuple[PodFacts, ...]:
         """The live pods that a Service selects."""

@@ -128,7 +128,7 @@ EAST_WEST: Final = (
         needs=(ACROSS_NETWORKS,),
         apply=_two_gateways,
         has_taken_effect=_each_has_two,
-        still_kills=("G4",),
+        still_kills=("S1",),
     ),
     Variant(
         id="mesh-networks",
