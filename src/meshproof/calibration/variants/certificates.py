@@ -75,7 +75,7 @@ CERTIFICATES: Final = (
         sentence="the secret cacerts is of type kubernetes.io/tls, with tls.crt, tls.key and ca.crt",
         legal="istio.io, Plug in CA Certificates: istiod reads files of that type too (1.22, detectSigningCABundle)",
         apply=_as_tls_secret,
-        still_kills=("T2",),
+        still_kills=("T4",),
     ),
     Variant(
         id="long-chain",
