@@ -14,7 +14,7 @@ from meshproof.calibration.variant_trial import VariantTrial
 from meshproof.calibration.variants.variant import Variant
 from meshproof.claims.results import Result
 from meshproof.claims.suite_run import SuiteRun
-from meshproof.core.errors import NotReady
+from meshproof.core.errors import BadInput, NotReady
 from meshproof.core.progress import Silent
 from meshproof.faults.editor import Prevented
 from meshproof.faults.fault import Fault
@@ -121,6 +121,15 @@ def test_a_suite_that_tolerates_the_mutant_too_is_blind(course: Course, tmp_path
     assert outcome.verdict is Verdict.BLIND
     assert not outcome.verdict.good
     assert outcome.reason == "S1 survived (DISCOVERY-01 stayed SUCCEEDED)"
+
+
+def test_trouble_with_a_mutant_leaves_the_result_of_the_variant(course: Course, tmp_path: Path) -> None:
+    course.runs = [GREEN]
+    course.problems["inject S1"] = BadInput("the suites", "the topology does not match")
+    outcome = trial(tmp_path, S1)
+    assert (outcome.verdict, outcome.held) == (Verdict.BLIND, 2)
+    assert outcome.reason == "S1 run went wrong (the suites: the topology does not match)"
+    assert course.done[-4:] == ["settle", "heal all", "app removed", "settle"]
 
 
 def test_a_mutant_is_not_killed_by_a_claim_that_the_variant_turns_red(course: Course, tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ class VariantTrial:
             fate, why = Fate.PREVENTED, str(problem)
         except Unavailable as problem:
             fate, why = Fate.NOT_HERE, str(problem)
+        except MeshproofError as problem:  # says nothing about the variant itself
+            fate, why = Fate.TROUBLE, str(problem)
         finally:
             heal(self.mesh, self.journal, self.machine_control, only=(fault.id,))
             if not self.variant.with_app:

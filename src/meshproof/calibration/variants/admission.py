@@ -141,7 +141,7 @@ ADMISSION: Final = (
         legal="Kubernetes, Validating Admission Policy",
         apply=_need_limits,
         has_taken_effect=_limits_are_needed,
-        still_kills=("I1",),
+        still_kills=("I5",),
     ),
     Variant(
         id="pod-security",
