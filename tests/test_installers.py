@@ -140,7 +140,8 @@ def test_charts_bring_an_ingress_gateway_of_their_own_namespace(commands: Comman
     _, istiod, _, east_west, *_ = commands.values
     assert istiod["global"]["multiCluster"] == {"clusterName": "cluster1"}
     assert "meshConfig" in istiod
-    assert east_west == {"name": "istio-eastwestgateway", "networkGateway": "network1"}
+    gateway = {"name": "istio-eastwestgateway", "networkGateway": "network1"}
+    assert east_west == {"imagePullPolicy": "IfNotPresent"} | gateway
 
 
 def test_a_remote_by_charts_has_the_remote_profile_and_no_ingress_gateway(commands: Commands) -> None:

@@ -39,11 +39,15 @@ class ChartInstall(DocumentedInstall):
             profile | merged(self.values_of(cluster, values), mesh_config),
         )
         if not remote:
-            self._chart(cluster, INGRESS, "gateway", INGRESS, {})
+            self._gateway(cluster, INGRESS, INGRESS, {})
 
     def install_east_west(self, cluster: Cluster) -> None:
         values = {"name": EAST_WEST, "networkGateway": cluster.network}
-        self._chart(cluster, EAST_WEST, "gateway", SYSTEM_NAMESPACE, values)
+        self._gateway(cluster, EAST_WEST, SYSTEM_NAMESPACE, values)
+
+    def _gateway(self, cluster: Cluster, release: str, namespace: str, values: Json) -> None:
+        """With a pull policy: for the image `auto` Kubernetes' default is Always, and the lab has no registry."""
+        self._chart(cluster, release, "gateway", namespace, {"imagePullPolicy": "IfNotPresent"} | values)
 
     def _chart(self, cluster: Cluster, release: str, chart: str, namespace: str, values: Json) -> None:
         """`helm install`, waiting for what it creates."""
