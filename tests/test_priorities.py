@@ -18,7 +18,7 @@ from meshproof.traffic.priorities import (
     Nodes,
     Place,
     known_as,
-    place_of,
+    locality_of_pod,
     priority_problems,
     rule_of,
 )
@@ -78,7 +78,7 @@ def seen_from(snapshot: Snapshot, rule: LocalityRule, client: int, *endpoints: t
         )
         found.append((each, known_as(snapshot, each, NODES)))
     cluster = snapshot.mesh.clusters[client - 1]
-    own = place_of(cluster, replace(pod("client"), node=f"n{client}"), NODES[f"cluster{client}"])
+    own = locality_of_pod(cluster, replace(pod("client"), node=f"n{client}"), NODES[f"cluster{client}"])
     return priority_problems(rule, own, found)
 
 
@@ -122,7 +122,7 @@ def test_distances_are_istios(theirs: str, rank: int) -> None:
 def test_a_pod_may_be_where_its_label_says() -> None:
     snapshot = snapshot_of("multi-primary-multinet")
     labelled = replace(pod("x"), node="n1", labels=MappingProxyType({"istio-locality": "r7.z"}))
-    assert place_of(snapshot.mesh.clusters[0], labelled, NODES["cluster1"]).locality == "r7/z"
+    assert locality_of_pod(snapshot.mesh.clusters[0], labelled, NODES["cluster1"]).locality == "r7/z"
 
 
 def test_a_proxy_names_the_rule_that_it_got() -> None:

@@ -16,7 +16,7 @@ from meshproof.report.reliability import (
     Round,
     merge,
     read_rounds,
-    render,
+    reliability_tables,
     rounds_in,
     verdicts_below,
     write_rounds,
@@ -89,8 +89,8 @@ def test_the_tables_count_by_topology_and_name_every_red() -> None:
     red = Round(
         started="2026-01-02T10:11:12", topology="t", failover=True, istio="1", held=56, red={"FAILOVER-11": "a|b"}
     )
-    assert render([green]).endswith("| t | without | 1 | 41 | 0 | 0 |\n\nNo claim was red.")
-    table = render([green, red, red]).splitlines()
+    assert reliability_tables([green]).endswith("| t | without | 1 | 41 | 0 | 0 |\n\nNo claim was red.")
+    table = reliability_tables([green, red, red]).splitlines()
     assert "| t | with | 2 | 112 | 2 | 2 |" in table
     assert "| 2026-01-02 10:11 | t | FAILOVER-11 | a\\|b | not known yet |" in table
 

@@ -13,7 +13,7 @@ from meshproof.calibration.legal_meshes import LEGAL_MESHES
 from meshproof.calibration.outcome import CleanPass
 from meshproof.calibration.specificity import VariantOutcome
 from meshproof.calibration.specificity_report import SpecificityReport, read_specificity, write_specificity
-from meshproof.calibration.variant_trial import FOLDER, verify_attached, without_probes
+from meshproof.calibration.variant_trial import FOLDER, verify_attached, without_probe_namespaces
 from meshproof.calibration.variants.legal_mesh import LegalMesh
 from meshproof.calibration.variants.variant import Variant
 from meshproof.claims.results import Result
@@ -89,7 +89,7 @@ def book(settings: Settings) -> Book:
 @pytest.fixture(scope="session")
 def somebody_elses(mesh: Mesh, narrator: Narrator) -> Iterator[Mesh]:
     """The mesh as a user has it: without our demonstration service, which every run makes for itself."""
-    with without_probes(mesh, narrator):
+    with without_probe_namespaces(mesh, narrator):
         yield mesh
 
 

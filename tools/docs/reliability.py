@@ -17,7 +17,7 @@ from meshproof.report.reliability import (
     Round,
     merge,
     read_rounds,
-    render,
+    reliability_tables,
     rounds_in,
     verdicts_below,
     write_rounds,
@@ -39,7 +39,7 @@ How often claims are red on meshes without a fault. A round is one run of all cl
 its clusters to their removal; `meshproof soak` makes them. {len(rounds)} rounds from {begin} to {end}, on two cores.
 Every red is listed with its cause: a defect of meshproof is mended, one of Istio is named.
 
-{render(rounds)}
+{reliability_tables(rounds)}
 """
 
 

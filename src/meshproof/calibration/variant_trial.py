@@ -51,7 +51,7 @@ def is_detected_by_a_pass(fault: Fault) -> bool:
 
 
 @contextmanager
-def without_probes(mesh: Mesh, narrator: Narrator) -> Iterator[None]:
+def without_probe_namespaces(mesh: Mesh, narrator: Narrator) -> Iterator[None]:
     """The mesh without meshproof's own namespaces, as its users have it: each run makes them, and they are new then."""
     remove_probes(dict.fromkeys(mesh.clusters, PROBE_NAMESPACES), narrator)
     try:

@@ -16,7 +16,7 @@ from meshproof.core.errors import BadInput, Broken
 from meshproof.core.path_options import writable_folder
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import load_topology
-from meshproof.report.reliability import Round, render, rounds_in, verdicts_below
+from meshproof.report.reliability import Round, reliability_tables, rounds_in, verdicts_below
 from meshproof.run.settings import ALL
 
 ROUND_S: Final = 2 * 3600.0
@@ -57,7 +57,7 @@ def _soak(arguments: argparse.Namespace) -> int:
         found += rounds
         if not any(each.red for each in rounds):
             _keep_the_verdict_only(place)
-    print(render(found))
+    print(reliability_tables(found))
     return 1 if any(each.red for each in found) else 0
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from meshproof.clients import envoy_admin as envoy
 from meshproof.core.concurrency import together
 from meshproof.core.errors import Broken
-from meshproof.failover.proxy_logs import LogEntry, proxies_of, proxy_errors
+from meshproof.failover.proxy_logs import LogEntry, current_proxies, proxy_errors
 from meshproof.load.history import Request, clock
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.objects import PodFacts
@@ -83,7 +83,7 @@ def attribute(mesh: Mesh, lost: Iterable[Request]) -> Attribution:
     requests = tuple(lost)
     if not requests:
         return Attribution()
-    proxies = proxies_of(mesh)
+    proxies = current_proxies(mesh)
     replaced = [each for found in together(_replaced, proxies) for each in found]
     return Attribution(lost=requests, replaced=tuple(replaced), logged=proxy_errors(proxies))
 

@@ -39,7 +39,7 @@ class LogEntry:
         return self.summary or self.text
 
 
-def proxies_of(mesh: Mesh) -> list[tuple[Cluster, PodFacts]]:
+def current_proxies(mesh: Mesh) -> list[tuple[Cluster, PodFacts]]:
     """All proxies that exist now; none if they cannot be read."""
     try:
         return [(facts.cluster, pod) for facts in Snapshot.take(mesh).facts for pod in facts.proxies]

@@ -1,4 +1,4 @@
-"""Rules of the operator that forbid our probes whatever they bring: told once, before anything else runs."""
+"""Rules of the operator that forbid our probes whatever they bring: reported once, before anything else runs."""
 
 from __future__ import annotations
 

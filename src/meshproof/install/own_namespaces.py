@@ -15,7 +15,7 @@ from meshproof.core.progress import Narrator
 from meshproof.mesh.configuration import removed
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.workloads.discovery_selectors import labels_for
-from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring, is_like, listed
+from meshproof.workloads.namespaces import OWN, MeshWideSettings, bring, is_like, objects_of
 
 PROBE_NAMESPACES: Final = (*INJECTED_NAMESPACES, names.OUTSIDE_NAMESPACE)
 OURS: Final = label_selector(names.MANAGED_BY)
@@ -84,7 +84,7 @@ def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, Json]]:
     pairs = [(cluster, kind) for cluster in mesh.primaries for kind in OWN_KINDS]
     return {
         (cluster.name, kind, item["metadata"]["namespace"]): (cluster, item | {"kind": kind})
-        for (cluster, kind), items in zip(pairs, together(lambda p: listed(*p, labels=OURS), pairs), strict=True)
+        for (cluster, kind), items in zip(pairs, together(lambda p: objects_of(*p, labels=OURS), pairs), strict=True)
         for item in items
         if item["metadata"]["name"] == OWN and item["metadata"]["namespace"] in PROBE_NAMESPACES
     }
@@ -92,7 +92,7 @@ def _objects(mesh: Mesh) -> dict[tuple[str, str, str], tuple[Cluster, Json]]:
 
 def _is_answered(primary: Cluster, item: Json) -> bool:
     """Whether somebody has put an object of that kind into our namespace: then theirs is the one that counts."""
-    return any(is_like(found, item) for found in listed(primary, item["kind"], item["metadata"]["namespace"]))
+    return any(is_like(found, item) for found in objects_of(primary, item["kind"], item["metadata"]["namespace"]))
 
 
 def _annotations(found: Json) -> dict[str, str]:

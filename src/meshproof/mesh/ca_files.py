@@ -97,7 +97,7 @@ class ExternalCa:
     """A CA outside of istiod, known by what it issued: the chains that the proxies of one control plane present, and
     the root that istiod publishes.
 
-    `why` is how istiod is told of it, `configured` the roots in `caCertificates` of the mesh configuration.
+    `why` says how istiod knows of it, `configured` the roots in `caCertificates` of the mesh configuration.
     """
 
     why: str
@@ -147,7 +147,7 @@ MeshCa = CaFiles | ExternalCa
 
 
 def external_ca_of(istiods: Iterable[PodFacts]) -> str:
-    """How these istiods are told that another CA signs; empty if they sign themselves."""
+    """By which setting these istiods have another CA sign; empty if they sign themselves."""
     for pod in istiods:
         if kind := pod.istiod_env.get(EXTERNAL_CA, ""):
             return f"{EXTERNAL_CA}={kind}"

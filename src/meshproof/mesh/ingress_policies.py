@@ -20,7 +20,7 @@ _IDENTITY_KEYS: Final = ("request.auth.", "source.principal", "source.namespace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class AnonymousRequest:
     """A request as the policy of a gateway sees it."""
 
     host: str
@@ -29,10 +29,10 @@ class Request:
 
 
 OURS: Final = (
-    Request(host=names.APP_HOST, path="/", method="GET"),
-    Request(host=f"any.{PROBE_DOMAIN}", path="/", method="GET"),
-    Request(host=f"any.{PROBE_DOMAIN}", path="/unknown", method="GET"),
-    Request(host=f"any.{PROBE_DOMAIN}", path="/", method="POST"),
+    AnonymousRequest(host=names.APP_HOST, path="/", method="GET"),
+    AnonymousRequest(host=f"any.{PROBE_DOMAIN}", path="/", method="GET"),
+    AnonymousRequest(host=f"any.{PROBE_DOMAIN}", path="/unknown", method="GET"),
+    AnonymousRequest(host=f"any.{PROBE_DOMAIN}", path="/", method="POST"),
 )
 """The kinds of requests that claims send through ingress gateways."""
 
@@ -69,13 +69,13 @@ def _may_match(policy: Json) -> bool:
     return any(_matches(policy, request) is not False for request in OURS)
 
 
-def _matches(policy: Json, request: Request) -> bool | None:
+def _matches(policy: Json, request: AnonymousRequest) -> bool | None:
     """Whether one of the rules matches the request; None if that depends on what is not known here."""
     results = [_rule_matches(rule, request) for rule in (policy.get("spec") or {}).get("rules") or []]
     return True if True in results else None if None in results else False
 
 
-def _rule_matches(rule: Json, request: Request) -> bool | None:
+def _rule_matches(rule: Json, request: AnonymousRequest) -> bool | None:
     parts = [_any(_source_matches((part or {}).get("source") or {}) for part in rule.get("from") or [])]
     parts += [_any(_operation_matches((part or {}).get("operation") or {}, request) for part in rule.get("to") or [])]
     parts += [_condition_matches(condition) for condition in rule.get("when") or []]
@@ -93,7 +93,7 @@ def _source_matches(source: Json) -> bool | None:
     return None if any(source.get(key) for key in _ADDRESS) else True
 
 
-def _operation_matches(operation: Json, request: Request) -> bool | None:
+def _operation_matches(operation: Json, request: AnonymousRequest) -> bool | None:
     for key, value in (("hosts", request.host), ("paths", request.path), ("methods", request.method)):
         excluded = operation.get(f"not{key.capitalize()}") or []
         if excluded and _one_of(value, excluded, ignore_case=key == "hosts"):

@@ -21,7 +21,7 @@ class MeshSettings:
     root_namespace: str = names.SYSTEM_NAMESPACE
 
 
-def mesh_settings(primary: Cluster) -> MeshSettings:
+def settings_for_snapshot(primary: Cluster) -> MeshSettings:
     """The settings that a snapshot needs; the defaults where the ConfigMap does not exist or may not be read."""
     data = _data(primary)
     return MeshSettings(

@@ -103,7 +103,7 @@ def is_address(text: str) -> bool:
 
 
 def resolver(kube: Kube, pod: PodFacts | None) -> Callable[[str], tuple[str, ...]]:
-    """How an istiod resolves host names of gateways: by its cluster's DNS, asked from a client pod there, or without
+    """How an istiod resolves host names of gateways: by its cluster's DNS, queried from a client pod there, or without
     one by this machine's."""
 
     def resolve(name: str) -> tuple[str, ...]:

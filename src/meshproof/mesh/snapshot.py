@@ -20,7 +20,7 @@ from meshproof.core.names import ROOT_MAP
 from meshproof.mesh.ca_files import EXTERNAL_CA, SELF_SIGNED, CaFiles, MeshCa, ca_of, external_ca, external_ca_of
 from meshproof.mesh.handles import Cluster, Mesh
 from meshproof.mesh.ingress_obstacles import authorization_policies, obstacle
-from meshproof.mesh.mesh_config import MeshSettings, mesh_settings
+from meshproof.mesh.mesh_config import MeshSettings, settings_for_snapshot
 from meshproof.mesh.network_gateways import gateway_port, gateways_into, is_address, resolver
 from meshproof.mesh.objects import (
     SERVICE_OF_SLICE,
@@ -354,7 +354,7 @@ def _read(cluster: Cluster) -> ClusterFacts:
         ca=ca,
         root_maps=_roots(kube),
         ca_withheld=withheld,
-        settings=mesh_settings(cluster) if cluster.is_primary else MeshSettings(),
+        settings=settings_for_snapshot(cluster) if cluster.is_primary else MeshSettings(),
         policies=authorization_policies(kube) if cluster.is_primary else (),
     )
 

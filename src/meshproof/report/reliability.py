@@ -112,7 +112,7 @@ def _row(each: Round) -> dict[str, Any]:
     return row
 
 
-def render(rounds: Sequence[Round]) -> str:
+def reliability_tables(rounds: Sequence[Round]) -> str:
     """Two tables in Markdown: rounds and reds by topology, and every red with its cause."""
     lines = ["| topology | drills | rounds | claims held | rounds with a red | reds |", "|---|---|---|---|---|---|"]
     for topology, failover in sorted({(each.topology, each.failover) for each in rounds}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from meshproof.claims.evidence import Evidence
-from meshproof.failover.proxy_logs import proxies_of, proxy_errors
+from meshproof.failover.proxy_logs import current_proxies, proxy_errors
 from meshproof.report.chart import history_chart
 from meshproof.report.upgrade_page import page
 from meshproof.upgrade.rehearsal.run import Rehearsal
@@ -20,7 +20,7 @@ def attach_upgrade(evidence: Evidence, rehearsal: Rehearsal) -> None:
     evidence.attach("history.csv", rehearsal.history.as_csv())
     evidence.attach("history.svg", history_chart(title, panels, rehearsal.window, marks, clusters))
     if any(result.lost or result.lost_by_default for result in rehearsal.results):
-        logged = proxy_errors(proxies_of(rehearsal.mesh))
+        logged = proxy_errors(current_proxies(rehearsal.mesh))
         evidence.attach("proxies-logged", {proxy: [e.text for e in found] for proxy, found in logged.items()})
     for number, result in enumerate(rehearsal.results, start=1):
         figures: dict[str, float] = {"took_s": round(result.done_s, 1), "requests": len(result.requests)}

@@ -146,7 +146,7 @@ def nodes_of(cluster: Cluster) -> Nodes | None:
     return {node["metadata"]["name"]: node["metadata"].get("labels") or {} for node in found}
 
 
-def place_of(cluster: Cluster, pod: PodFacts, nodes: Nodes) -> Place:
+def locality_of_pod(cluster: Cluster, pod: PodFacts, nodes: Nodes) -> Place:
     """Where a pod is, by its node or its own label."""
     node = nodes.get(pod.node) or {}
     parts = [node.get(key, "") for key in (REGION, ZONE, SUBZONE)]
@@ -167,7 +167,7 @@ def known_as(snapshot: Snapshot, endpoint: Endpoint, nodes: Mapping[str, Nodes])
     for facts in snapshot.facts:
         if endpoint.address in {each.address for each in facts.app_endpoints}:
             pods = [pod for pod in facts.pods if pod.address == endpoint.address and pod.live]
-            places = [place_of(facts.cluster, pod, nodes[facts.cluster.name]) for pod in pods]
+            places = [locality_of_pod(facts.cluster, pod, nodes[facts.cluster.name]) for pod in pods]
             return next(iter(places), Place(labels={})), frozenset(place.locality for place in places)
     for facts in snapshot.facts:
         if (endpoint.address, endpoint.port) in facts.service_gateways:
@@ -182,7 +182,7 @@ def _localities_on(snapshot: Snapshot, gateway: Cluster, nodes: Mapping[str, Nod
         if facts.cluster.network == gateway.network:
             addresses = {each.address for each in facts.app_endpoints}
             pods = (pod for pod in facts.pods if pod.address in addresses and pod.live)
-            yield from (place_of(facts.cluster, pod, nodes[facts.cluster.name]).locality for pod in pods)
+            yield from (locality_of_pod(facts.cluster, pod, nodes[facts.cluster.name]).locality for pod in pods)
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def preference(snapshot: Snapshot, viewer: Cluster, pod: PodFacts, endpoints: Se
     nodes = {name: each for name, each in found.items() if each is not None}
     if len(nodes) < len(found):
         return Preference(why=f"{rule.why}; not compared with the nodes' localities, which may not be listed")
-    own = place_of(viewer, pod, nodes[viewer.name])
+    own = locality_of_pod(viewer, pod, nodes[viewer.name])
     seen = [(each, known_as(snapshot, each, nodes)) for each in endpoints]
     return Preference(why=rule.why, problems=tuple(priority_problems(rule, own, seen)))
 

@@ -83,9 +83,9 @@ def _read(primary: Cluster) -> _OfPrimary:
     config = mesh_config(primary)
     root = root_namespace(config)
     sidecars = [
-        found.get("spec") or {} for found in _oldest_first(listed(primary, "Sidecar", root)) if _is_for_all(found)
+        found.get("spec") or {} for found in _oldest_first(objects_of(primary, "Sidecar", root)) if _is_for_all(found)
     ]
-    policies = [found for found in listed(primary, "AuthorizationPolicy", root) if _is_for_all(found)]
+    policies = [found for found in objects_of(primary, "AuthorizationPolicy", root) if _is_for_all(found)]
     by_action: dict[str, list[str]] = {}
     for found in policies:
         name = f"{root}/{found['metadata']['name']}"
@@ -98,7 +98,7 @@ def _read(primary: Cluster) -> _OfPrimary:
     )
 
 
-def listed(primary: Cluster, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
+def objects_of(primary: Cluster, kind: str, namespace: str | None = None, *, labels: str = "") -> list[Json]:
     """The objects of a kind in a namespace, or in all; none where they may not be read, or Istio's CRD is missing."""
     try:
         return primary.kube.list(kind, namespace, labels=labels)

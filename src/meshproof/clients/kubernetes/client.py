@@ -497,13 +497,13 @@ def _exit_code(what: str, status: str) -> int:
     """
     if not status:
         raise NotReady(what, "the connection was cut before the command ended")
-    told = json.loads(status)
-    if told["status"] == "Success":
+    reported = json.loads(status)
+    if reported["status"] == "Success":
         return 0
-    for cause in (told.get("details") or {}).get("causes") or []:
+    for cause in (reported.get("details") or {}).get("causes") or []:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
-    raise NotReady(what, f"did not run to its end: {told.get('message')}", "check that the pod runs")
+    raise NotReady(what, f"did not run to its end: {reported.get('message')}", "check that the pod runs")
 
 
 def _message(problem: ApiException) -> str:
