@@ -32,7 +32,13 @@ from meshproof.discovery.propagation import Propagation, expected_keys
 from meshproof.discovery.sameness import sameness_problems
 from meshproof.discovery.service_visibility import hidden_by
 from meshproof.gateways.anonymous_callers import anonymous_caller_problems
-from meshproof.gateways.network_gateways import gateway_problems, real_gateways, shown, unproven_gateways
+from meshproof.gateways.network_gateways import (
+    gateway_problems,
+    idle_gateways,
+    real_gateways,
+    shown,
+    unproven_gateways,
+)
 from meshproof.gateways.network_isolation import isolation_problems
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.mesh_config import MeshSettings
@@ -315,6 +321,19 @@ def test_network_gateways_are_compared_with_the_services() -> None:
         "knows 198.18.2.9:15443 of cluster2 into network2, which does not exist",
     ]
     assert real_gateways(snapshot_of("multi-primary-samenet")) == []
+
+
+def test_on_one_network_istiod_may_know_the_gateways_that_exist() -> None:
+    """Istio's script labels them there, too."""
+    snapshot = snapshot_of("multi-primary-samenet")
+    idle = idle_gateways(snapshot)
+    assert {gateway.network for gateway in idle} == {"network1"}
+    assert gateway_problems(idle, frozenset(), idle) == gateway_problems((), frozenset(), idle) == []
+    stale = NetworkGateway(network="network1", cluster="cluster1", address="198.18.1.9", port=15443)
+    assert gateway_problems({*idle, stale}, frozenset(), idle) == [
+        "knows 198.18.1.9:15443 of cluster1 into network1, which does not exist"
+    ]
+    assert idle_gateways(snapshot_of("multi-primary-multinet")) == frozenset()
 
 
 def test_host_names_of_gateways_have_the_addresses_that_istiod_resolves() -> None:

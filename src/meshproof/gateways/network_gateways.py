@@ -20,6 +20,15 @@ def real_gateways(snapshot: Snapshot) -> list[NetworkGateway]:
     return list(dict.fromkeys(found))
 
 
+def idle_gateways(snapshot: Snapshot) -> frozenset[NetworkGateway]:
+    """Those into networks that no other cluster is outside of: nobody takes them, so istiod may know them or not.
+
+    Istio's script labels the Service of every east-west gateway, also where all clusters are on one network.
+    """
+    idle = (c for c in snapshot.mesh.clusters if not snapshot.mesh.topology.exposes_services(c.spec))
+    return frozenset(gateway for c in idle for gateway in snapshot.of(c).network_gateways)
+
+
 def unproven_gateways(snapshot: Snapshot) -> list[tuple[Cluster, Cluster, NetworkGateway]]:
     """Gateways that the topology does not name, each with a client on another network and a cluster behind it."""
     found: dict[NetworkGateway, tuple[Cluster, Cluster, NetworkGateway]] = {}
@@ -31,12 +40,16 @@ def unproven_gateways(snapshot: Snapshot) -> list[tuple[Cluster, Cluster, Networ
     return list(found.values())
 
 
-def gateway_problems(known: Iterable[NetworkGateway], wanted: frozenset[NetworkGateway]) -> list[str]:
-    """Which gateways an istiod lacks, and which it should not have. Those without a port are for HBONE only, and no
-    sidecar's endpoints."""
+def gateway_problems(
+    known: Iterable[NetworkGateway],
+    wanted: frozenset[NetworkGateway],
+    idle: frozenset[NetworkGateway] = frozenset(),
+) -> list[str]:
+    """Which gateways an istiod lacks, and which it should not have; `idle` ones exist and need not be known. Those
+    without a port are for HBONE only, and no sidecar's endpoints."""
     has = frozenset(gateway for gateway in known if gateway.port)
     return [f"does not know {shown(gateway)}" for gateway in sorted(wanted - has)] + [
-        f"knows {shown(gateway)}, which does not exist" for gateway in sorted(has - wanted)
+        f"knows {shown(gateway)}, which does not exist" for gateway in sorted(has - wanted - idle)
     ]
 
 
