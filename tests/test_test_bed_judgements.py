@@ -187,30 +187,30 @@ def test_admission_must_judge_and_not_only_refuse(
 
 
 def test_failover_costs_what_outlier_detection_needs_to_see_and_no_more() -> None:
-    """Ten requests a second: those of the first two seconds after three errors may be lost, the others not."""
+    """Ten requests a second: those of the first four seconds after three errors may be lost, the others not."""
     well, failed, other = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2")]
-    assert failover_problems("cluster1", well, failed * 3 + other * 27) == []
-    assert failover_problems("cluster1", well, failed * 23 + other * 7) == []
-    assert failover_problems("cluster1", well, failed * 24 + other * 6) == [
-        "2 s after 3 errors 1 of 7 requests were still lost or served by cluster1: HTTP 500"
+    assert failover_problems("cluster1", well, failed * 3 + other * 47) == []
+    assert failover_problems("cluster1", well, failed * 43 + other * 7) == []
+    assert failover_problems("cluster1", well, failed * 44 + other * 6) == [
+        "4 s after 3 errors 1 of 7 requests were still lost or served by cluster1: HTTP 500"
     ]
-    assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 27) == [
+    assert failover_problems("cluster1", well[:9] + other, failed * 3 + other * 47) == [
         "without a fault 1 of 10 requests left the cluster or failed: cluster2"
     ]
-    assert failover_problems("cluster1", well, failed * 30) == [
-        "2 s after 3 errors 7 of 7 requests were still lost or served by cluster1: HTTP 500"
+    assert failover_problems("cluster1", well, failed * 50) == [
+        "4 s after 3 errors 7 of 7 requests were still lost or served by cluster1: HTTP 500"
     ]
-    assert failover_problems("cluster1", well, other * 27 + failed * 3) == [
+    assert failover_problems("cluster1", well, other * 47 + failed * 3) == [
         "the first 3 requests during the fault did not go to cluster1: cluster2 x3",
-        "2 s after 3 errors 3 of 7 requests were still lost or served by cluster1: HTTP 500",
+        "4 s after 3 errors 3 of 7 requests were still lost or served by cluster1: HTTP 500",
     ]
 
 
 def test_failover_is_judged_by_what_was_sent_while_the_ejection_lasts() -> None:
     well, failed, slow = [reply("cluster1")] * 10, [reply("cluster1", 500)], [reply("cluster2", seconds=0.5)]
-    assert failover_problems("cluster1", well, failed * 3 + slow * 20 + failed * 7) == [], "it may serve again"
-    assert failover_problems("cluster1", well, failed * 3 + [reply("cluster2", seconds=2.5)] * 27) == [
-        "2 s after 3 errors only 2 requests were answered while the ejection lasts (7 s)"
+    assert failover_problems("cluster1", well, failed * 3 + slow * 20 + failed * 27) == [], "it may serve again"
+    assert failover_problems("cluster1", well, failed * 3 + [reply("cluster2", seconds=2.5)] * 47) == [
+        "4 s after 3 errors only 1 requests were answered while the ejection lasts (7 s)"
     ]
 
 

@@ -86,7 +86,7 @@ class Samples:
     """Requests to a service of two even clusters: that one is never chosen happens once in eight million times."""
     local: int = 10
     """Requests that must all stay in their own cluster."""
-    failing: int = 30
+    failing: int = 50
     """Requests to endpoints that return errors; the later ones must be answered by other endpoints."""
     failing_rate_hz: float = 10.0
     """How many of them are sent in a second."""
