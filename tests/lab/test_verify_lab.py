@@ -32,8 +32,9 @@ __all__ = ["mesh", "tokens"]
 
 NOBODY = 65534
 """User and group; neither owns anything."""
-FROM_NOTHING_S = 120.0
-"""From an empty folder to the verdict, with the download of all packages."""
+VERIFY_S = 90.0
+"""From the command to the verdict. On two idle cores it takes 54 s, with other labs on them 64 s; the download of all
+packages before it depends on the package index (54 s)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,6 @@ def test_from_an_empty_environment_to_the_verdict(mesh: Mesh, person: Person, na
     """No checkout, no topology, no image; afterwards every object is as before."""
     python = python_for_everybody()
     before = together(lambda cluster: everything(cluster.kube), mesh.clusters)
-    is_busy = os.getloadavg()[0] > (os.cpu_count() or 1)
     begin = time.monotonic()
     with narrator.step("the wheel in an empty environment"):
         must_succeed(person.run(python, "-m", "venv", "tool", timeout_s=60))
@@ -126,9 +126,7 @@ def test_from_an_empty_environment_to_the_verdict(mesh: Mesh, person: Person, na
         assert namespaces(cluster.kube).isdisjoint(PROBE_NAMESPACES)
     with narrator.step("meshproof verify without istiod"):
         must_name_one_cause(mesh, person)
-    if is_busy:
-        pytest.skip("all but the time was as it should be, which other processes on this machine took")
-    assert end - begin < FROM_NOTHING_S
+    assert end - installed < VERIFY_S
 
 
 def must_name_one_cause(mesh: Mesh, person: Person) -> None:
