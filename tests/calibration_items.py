@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import pytest
 
 from fixtures.options import SETTINGS
 from meshproof.calibration.daily_shard import part_of_day
+from meshproof.calibration.outcome import CleanPass
 from meshproof.core.errors import BadInput
 from meshproof.core.model import Topology
 from meshproof.run.settings import LAB, Settings
@@ -66,6 +67,51 @@ def slice_of_day(items: Iterable[pytest.Item], settings: Settings, day: date, pa
     touched = {topology.name for _, topology in today}
     after = [item for item, given in params.items() if param not in given and given["topology"] in touched]
     return [*(item for item, _ in today), *after]
+
+
+class Outcome(Protocol):
+    """Of one trial: `key` is the ID of its fault or variant, and the topology."""
+
+    @property
+    def key(self) -> tuple[str, str]: ...
+
+
+TrialT = TypeVar("TrialT", bound=Outcome)
+
+
+class Book(Generic[TrialT]):
+    """The outcomes so far; written after each, so that an aborted run has reported its results.
+
+    Those of earlier runs into the same folder stay, until the same fault or variant is tried on the same topology
+    again. `order` has the IDs in the order of the report.
+    """
+
+    def __init__(
+        self,
+        known: tuple[Iterable[TrialT], Iterable[CleanPass]],
+        write: Callable[[Sequence[TrialT], Sequence[CleanPass]], object],
+        order: Iterable[str],
+    ) -> None:
+        outcomes, passes = known
+        self.outcomes = {outcome.key: outcome for outcome in outcomes}
+        self.passes = list(passes)
+        self._order = {identifier: number for number, identifier in enumerate(order)}
+        self._write_to = write
+
+    def add(self, outcome: TrialT) -> None:
+        self.outcomes[outcome.key] = outcome
+        self._write()
+
+    def add_pass(self, clean: CleanPass) -> None:
+        self.passes.append(clean)
+        self._write()
+
+    def _write(self) -> None:
+        self._write_to(sorted(self.outcomes.values(), key=self._place), self.passes)
+
+    def _place(self, outcome: TrialT) -> tuple[str, int]:
+        identifier, topology = outcome.key
+        return topology, self._order.get(identifier, len(self._order))
 
 
 def named(choose: Callable[[str], tuple[T, ...]], option: str, value: str) -> tuple[T, ...]:

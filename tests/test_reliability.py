@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from meshproof.claims import suite_run
 from meshproof.cli.main import main
 from meshproof.core.errors import BadInput
 from meshproof.report.reliability import (
@@ -116,20 +116,20 @@ class Runs:
         self.results = list(results)
         self.commands: list[list[str]] = []
 
-    def __call__(self, argv: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def __call__(self, argv: list[str], **_: object) -> int:
         self.commands.append(argv)
         folder = Path(next(each for each in argv if each.startswith("--report-dir=")).partition("=")[2])
         if result := self.results.pop(0):
             verdict(folder / "verdict.yaml", started=str(len(self.commands)), TRUST_01=(result, "why"))
             (folder / "evidence").mkdir()
-        return subprocess.CompletedProcess(argv, 0 if result == "SUCCEEDED" else 1)
+        return 0 if result == "SUCCEEDED" else 1
 
 
 def test_a_soak_keeps_the_evidence_of_red_rounds_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = Runs("SUCCEEDED", "FAILED", "SUCCEEDED")
-    monkeypatch.setattr(subprocess, "run", runs)
+    monkeypatch.setattr(suite_run, "run_child", runs)
     chosen = ["soak", "--topology=multi-primary-samenet", "--without-failover", f"--report-dir={tmp_path}"]
     assert main([*chosen, "--rounds=2"]) == 1
     assert main([*chosen, "--rounds=1"]) == 0
@@ -144,7 +144,7 @@ def test_a_soak_keeps_the_evidence_of_red_rounds_only(
 def test_a_round_without_a_verdict_ends_a_soak_with_its_last_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(subprocess, "run", Runs(""))
+    monkeypatch.setattr(suite_run, "run_child", Runs(""))
     assert main(["soak", "--rounds=1", f"--report-dir={tmp_path}"]) == 1
     assert "meshproof: round-001: exit code 1 and no verdict" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from meshproof.calibration.report import SensitivityReport, read_report, write_r
 from meshproof.faults.catalogue import FAULTS, chosen
 from meshproof.faults.fault import Fault
 from meshproof.run.settings import MUTANTS, Settings
-from tests.calibration_items import named, select_items
+from tests.calibration_items import Book, named, select_items
 
 HERE = Path(__file__).parent
 
@@ -33,36 +34,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     select_items(config, items, HERE, "mutant", "breaks meshes in every way it knows")
 
 
-class Book:
-    """The outcomes so far; written after each, so that an aborted run has reported its results.
-
-    Those of earlier runs into the same folder stay, until the same mutant is tried on the same topology again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        report = read_report(folder)
-        self.outcomes = {outcome.key: outcome for outcome in report.outcomes}
-        self.passes = list(report.passes)
-
-    def add(self, outcome: TrialOutcome) -> None:
-        self.outcomes[outcome.key] = outcome
-        self._write()
-
-    def add_pass(self, clean: CleanPass) -> None:
-        self.passes.append(clean)
-        self._write()
-
-    def _write(self) -> None:
-        outcomes = sorted(self.outcomes.values(), key=_place)
-        write_reports(self.folder, FAULTS, SensitivityReport(outcomes=outcomes, passes=self.passes))
-
-
-def _place(outcome: TrialOutcome) -> tuple[str, int]:
-    order = [fault.id for fault in FAULTS]
-    return outcome.topology, order.index(outcome.fault) if outcome.fault in order else len(order)
-
-
 @pytest.fixture(scope="session")
-def book(settings: Settings) -> Book:
-    return Book(settings.report_dir)
+def book(settings: Settings) -> Book[TrialOutcome]:
+    folder = settings.report_dir
+    known = read_report(folder)
+
+    def write(outcomes: Sequence[TrialOutcome], passes: Sequence[CleanPass]) -> None:
+        write_reports(folder, FAULTS, SensitivityReport(outcomes=outcomes, passes=passes))
+
+    return Book((known.outcomes, known.passes), write, (fault.id for fault in FAULTS))

@@ -14,7 +14,7 @@ from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Mesh
 from meshproof.run.clusters import Clusters
 from meshproof.run.settings import Settings
-from tests.sensitivity.conftest import Book
+from tests.calibration_items import Book
 
 pytestmark = pytest.mark.lab
 
@@ -24,7 +24,7 @@ def test_the_claims_notice_it(
     topology: Topology,
     mutant: Fault,
     settings: Settings,
-    book: Book,
+    book: Book[TrialOutcome],
     narrator: Narrator,
 ) -> None:
     if reason := mutant.not_here(topology):
@@ -56,7 +56,12 @@ def test_the_claims_notice_it(
 
 
 def test_afterwards_every_claim_holds(
-    request: pytest.FixtureRequest, topology: Topology, mesh: Mesh, settings: Settings, book: Book, narrator: Narrator
+    request: pytest.FixtureRequest,
+    topology: Topology,
+    mesh: Mesh,
+    settings: Settings,
+    book: Book[TrialOutcome],
+    narrator: Narrator,
 ) -> None:
     """The proof that healing was exact, since nothing of all the mutants is left, and a count of false alarms."""
     folder = settings.report_dir / "sensitivity" / topology.name / "healed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from meshproof.faults.fault import Fault
 from meshproof.mesh.handles import Mesh
 from meshproof.run.settings import MUTANTS, Settings
 from meshproof.run.settings import VARIANTS as VARIANTS_OPTION
-from tests.calibration_items import named, select_items
+from tests.calibration_items import Book, named, select_items
 
 HERE = Path(__file__).parent
 NONE = "none"
@@ -51,39 +51,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     select_items(config, items, HERE, "variant", "changes meshes in every legal way it knows")
 
 
-class Book:
-    """The outcomes so far; written after each, so that an aborted run has reported its results.
-
-    Those of earlier runs into the same folder stay, until the same variant is tried on the same topology again.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        report = read_specificity(folder)
-        self.outcomes = {outcome.key: outcome for outcome in report.outcomes}
-        self.passes = list(report.passes)
-
-    def add(self, outcome: VariantOutcome) -> None:
-        self.outcomes[outcome.key] = outcome
-        self._write()
-
-    def add_pass(self, clean: CleanPass) -> None:
-        self.passes.append(clean)
-        self._write()
-
-    def _write(self) -> None:
-        outcomes = sorted(self.outcomes.values(), key=_place)
-        write_specificity(self.folder, LEGAL_MESHES, SpecificityReport(outcomes=outcomes, passes=self.passes))
-
-
-def _place(outcome: VariantOutcome) -> tuple[str, int]:
-    order = [each.id for each in LEGAL_MESHES]
-    return outcome.topology, order.index(outcome.variant) if outcome.variant in order else len(order)
-
-
 @pytest.fixture(scope="session")
-def book(settings: Settings) -> Book:
-    return Book(settings.report_dir)
+def book(settings: Settings) -> Book[VariantOutcome]:
+    folder = settings.report_dir
+    known = read_specificity(folder)
+
+    def write(outcomes: Sequence[VariantOutcome], passes: Sequence[CleanPass]) -> None:
+        write_specificity(folder, LEGAL_MESHES, SpecificityReport(outcomes=outcomes, passes=passes))
+
+    return Book((known.outcomes, known.passes), write, (each.id for each in LEGAL_MESHES))
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +71,11 @@ def somebody_elses(mesh: Mesh, narrator: Narrator) -> Iterator[Mesh]:
 
 @pytest.fixture(scope="session")
 def usual(
-    request: pytest.FixtureRequest, somebody_elses: Mesh, settings: Settings, book: Book, narrator: Narrator
+    request: pytest.FixtureRequest,
+    somebody_elses: Mesh,
+    settings: Settings,
+    book: Book[VariantOutcome],
+    narrator: Narrator,
 ) -> Mapping[str, Result]:
     """The results of all claims on that mesh, without a variant: what is skipped there is no variant's doing."""
     topology = somebody_elses.topology.name

@@ -10,13 +10,13 @@ from meshproof.calibration.specificity import VariantOutcome, Verdict
 from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
 from meshproof.run.settings import Settings
-from tests.specificity.conftest import Book
+from tests.calibration_items import Book
 
 pytestmark = pytest.mark.lab
 
 
 def test_every_claim_holds_on_it(
-    topology: Topology, variant: Installation, settings: Settings, book: Book, narrator: Narrator
+    topology: Topology, variant: Installation, settings: Settings, book: Book[VariantOutcome], narrator: Narrator
 ) -> None:
     if reason := variant.not_here(topology):
         book.add(VariantOutcome(variant=variant.id, topology=topology.name, verdict=Verdict.NOT_HERE, reason=reason))

@@ -16,7 +16,7 @@ from meshproof.faults.journal import Journal
 from meshproof.mesh.handles import Mesh
 from meshproof.run.clusters import Clusters
 from meshproof.run.settings import Settings
-from tests.specificity.conftest import Book
+from tests.calibration_items import Book
 
 pytestmark = pytest.mark.lab
 
@@ -26,7 +26,7 @@ def test_every_claim_holds_on_it(
     topology: Topology,
     variant: Variant,
     settings: Settings,
-    book: Book,
+    book: Book[VariantOutcome],
     narrator: Narrator,
 ) -> None:
     if reason := variant.not_here(topology):
@@ -65,7 +65,7 @@ def test_afterwards_every_claim_holds(
     topology: Topology,
     somebody_elses: Mesh,
     settings: Settings,
-    book: Book,
+    book: Book[VariantOutcome],
     narrator: Narrator,
 ) -> None:
     """The proof that undoing was exact, since nothing of all the variants is left."""

@@ -81,7 +81,7 @@ def run_claims(
         *("-p", "no:cacheprovider"),
     ]
     begin = time.monotonic()
-    output = report_dir / "output.txt"
+    output = report_dir / OUTPUT
     see = SEE_ABOVE if shown else f"see {output}"
     try:
         if shown:
@@ -97,10 +97,31 @@ def run_claims(
     if not (report_dir / FILE_NAME).exists():
         if code == _USAGE_ERROR and (wrong or shown):
             raise BadInput("the suites", *(wrong or ("the run could not begin", see)))
-        tail = "".join(f"\n    {line}" for line in printed.strip().splitlines()[-12:])
-        raise Broken("the suites", f"exit code {code} and no verdict{':' if tail else ''}{tail}", see)
+        raise _no_verdict("the suites", code, printed, see)
     unfinished = "" if code in _FINISHED else wrong[0] if wrong else f"exit code {code}, {see}"
     return replace(read_run(report_dir), seconds=seconds, unfinished=unfinished)
+
+
+def run_to_verdict(what: str, argv: Sequence[str], report_dir: Path, *, cwd: Path, limit_s: float) -> None:
+    """Run a command that writes a verdict into `report_dir`, where its output is kept, too.
+
+    Raises `Broken` if it has no end within `limit_s`, or gives no verdict, with its last lines.
+    """
+    (report_dir / FILE_NAME).unlink(missing_ok=True)
+    output = report_dir / OUTPUT
+    see = f"see {output}"
+    try:
+        with output.open("w") as out:
+            code = run_child(argv, cwd=cwd, output=out, limit_s=limit_s)
+    except subprocess.TimeoutExpired:
+        raise Broken(what, f"did not finish within {limit_s:g} s", see) from None
+    if not (report_dir / FILE_NAME).exists():
+        raise _no_verdict(what, code, output.read_text(), see)
+
+
+def _no_verdict(what: str, code: int, printed: str, see: str) -> Broken:
+    tail = "".join(f"\n    {line}" for line in printed.strip().splitlines()[-12:])
+    return Broken(what, f"exit code {code} and no verdict{':' if tail else ''}{tail}", see)
 
 
 def read_run(report_dir: Path) -> SuiteRun:
@@ -117,6 +138,7 @@ def read_run(report_dir: Path) -> SuiteRun:
 
 
 JUNIT: Final = "junit.xml"
+OUTPUT: Final = "output.txt"
 SEE_ABOVE: Final = "see above"
 _USAGE_ERROR: Final = 4
 _FINISHED: Final = frozenset({0, 1})

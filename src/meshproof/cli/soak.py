@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from meshproof.claims.results import FILE_NAME
-from meshproof.claims.suite_run import ROOT
+from meshproof.claims.suite_run import OUTPUT, ROOT, run_to_verdict
 from meshproof.cli.arguments import TOPOLOGY_HELP, add_lab_name
-from meshproof.core.errors import BadInput, Broken
+from meshproof.core.errors import BadInput
 from meshproof.core.path_options import writable_folder
 from meshproof.core.progress import LineNarrator
 from meshproof.core.topology import load_topology
@@ -21,7 +20,6 @@ from meshproof.run.settings import ALL
 
 ROUND_S: Final = 2 * 3600.0
 """Longest duration of a round; one of all topologies with their drills takes three quarters of an hour."""
-OUTPUT: Final = "output.txt"
 
 
 def add_parser(commands: Any) -> None:
@@ -71,17 +69,7 @@ def _next(folder: Path) -> Path:
 def _run(chosen: list[str], place: Path) -> tuple[Round, ...]:
     """One run of pytest in a process of its own. Raises `Broken` if it gives no verdict."""
     argv = [sys.executable, "-m", "pytest", "suites", *chosen, f"--report-dir={place}", "-q", "-p", "no:cacheprovider"]
-    output = place / OUTPUT
-    with output.open("w") as out:
-        try:
-            code = subprocess.run(
-                argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=ROUND_S
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise Broken(place.name, f"did not finish within {ROUND_S:g} s", f"see {output}") from None
-    if not (place / FILE_NAME).exists():
-        tail = "\n    ".join(output.read_text().strip().splitlines()[-12:])
-        raise Broken(place.name, f"exit code {code} and no verdict:\n    {tail}", f"see {output}")
+    run_to_verdict(place.name, argv, place, cwd=ROOT, limit_s=ROUND_S)
     return tuple(each for path in verdicts_below(place) for each in rounds_in(path))
 
 

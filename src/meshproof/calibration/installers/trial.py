@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,9 +12,9 @@ from typing import Final
 from meshproof.calibration.installers.catalogue import Installation
 from meshproof.calibration.specificity import VariantOutcome, Verdict, judge_variant
 from meshproof.calibration.variant_trial import FOLDER
-from meshproof.claims.results import FILE_NAME, Result
-from meshproof.claims.suite_run import read_run
-from meshproof.core.errors import Broken, MeshproofError
+from meshproof.claims.results import Result
+from meshproof.claims.suite_run import read_run, run_to_verdict
+from meshproof.core.errors import MeshproofError
 from meshproof.core.model import Topology
 from meshproof.core.progress import Narrator
 from meshproof.mesh.handles import Mesh
@@ -28,7 +27,7 @@ def try_installation(
     installation: Installation, topology: Topology, lab_name: str, report_dir: Path, narrator: Narrator
 ) -> VariantOutcome:
     """Start a lab, install, verify, and remove the lab."""
-    folder = report_dir / FOLDER / topology.name / installation.id
+    folder = (report_dir / FOLDER / topology.name / installation.id).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
     try:
@@ -51,24 +50,13 @@ def try_installation(
 
 def _verified(installation: Installation, mesh: Mesh, folder: Path) -> VariantOutcome:
     """By its kubeconfigs and contexts alone. What does not apply to the topology is no doing of the installation."""
-    (folder / FILE_NAME).unlink(missing_ok=True)
     files = ":".join(str(cluster.access.kubeconfig) for cluster in mesh.clusters)
     argv = [
         *(sys.executable, "-m", "meshproof.cli.main", "verify", f"--kubeconfig={files}"),
         *(f"--context={cluster.access.context}" for cluster in mesh.clusters),
         *(f"--istioctl={mesh.toolbox.require_istioctl()}", "--allow-credentials", f"--report-dir={folder}"),
     ]
-    output = folder / "output.txt"
-    with output.open("w") as out:
-        try:
-            code = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, timeout=VERIFY_S
-            ).returncode
-        except subprocess.TimeoutExpired:
-            raise Broken("meshproof verify", f"did not finish within {VERIFY_S:g} s", f"see {output}") from None
-    if not (folder / FILE_NAME).exists():
-        tail = "\n    ".join(output.read_text().strip().splitlines()[-12:])
-        raise Broken("meshproof verify", f"exit code {code} and no verdict:\n    {tail}", f"see {output}")
+    run_to_verdict("meshproof verify", argv, folder, cwd=folder, limit_s=VERIFY_S)
     run = read_run(folder)
     elsewhere = {c: result for c, result in run.results.items() if result is Result.NOT_APPLICABLE}
     return judge_variant(installation, mesh.topology.name, run, elsewhere)
