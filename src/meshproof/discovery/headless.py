@@ -9,6 +9,7 @@ from typing import Final
 from meshproof.core.deadlines import DEADLINES
 from meshproof.core.errors import ClaimFailed
 from meshproof.core.waiting import NotYet, eventually
+from meshproof.mesh.go_booleans import is_false
 from meshproof.mesh.handles import Cluster
 from meshproof.mesh.snapshot import Snapshot
 from meshproof.probes.dns import resolve_from_pod
@@ -40,7 +41,7 @@ SWITCH: Final = "ENABLE_MULTICLUSTER_HEADLESS"
 def spans_clusters(snapshot: Snapshot, viewer: Cluster) -> bool:
     """Whether the istiod of a client's cluster has headless services span clusters, as it does by default."""
     istiods = snapshot.of(snapshot.mesh.control_plane_of(viewer)).istiods
-    return not any(pod.istiod_env.get(SWITCH, "").lower() in ("false", "f", "0") for pod in istiods)
+    return not any(is_false(pod.istiod_env.get(SWITCH, "")) for pod in istiods)
 
 
 def headless_problems(snapshot: Snapshot, viewer: Cluster, resolved: Iterable[str]) -> list[str]:

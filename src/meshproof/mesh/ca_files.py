@@ -15,6 +15,7 @@ from meshproof.clients.envoy_admin import Identity
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Kube
 from meshproof.core import names
 from meshproof.core.errors import ClaimFailed
+from meshproof.mesh.go_booleans import is_false
 from meshproof.mesh.objects import PodFacts
 from meshproof.pki.verify import (
     SELF_SIGNED_FILES,
@@ -151,7 +152,7 @@ def external_ca_of(istiods: Iterable[PodFacts]) -> str:
     for pod in istiods:
         if kind := pod.istiod_env.get(EXTERNAL_CA, ""):
             return f"{EXTERNAL_CA}={kind}"
-        if pod.istiod_env.get(CA_SERVER, "").lower() in ("false", "f", "0"):
+        if is_false(pod.istiod_env.get(CA_SERVER, "")):
             return f"{CA_SERVER}={pod.istiod_env[CA_SERVER]}"
     return ""
 

@@ -7,14 +7,13 @@ from typing import Final
 
 from meshproof.clients.kubernetes.client import FORBIDDEN, ApiError, Json, Kube
 from meshproof.core import names
+from meshproof.mesh.go_booleans import is_false, is_true
 from meshproof.mesh.ingress_policies import rejecting_policies
 from meshproof.mesh.objects import PodFacts, ServiceFacts
 
 OWN_NAMESPACE_ONLY: Final = "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"
 STRICT_MERGING: Final = "PILOT_ENABLE_STRICT_GATEWAY_MERGING"
 """Switches of istiod (pilot/pkg/features). The second is on by default since 1.31."""
-TRUE, FALSE = frozenset({"1", "t", "true"}), frozenset({"0", "f", "false"})
-"""Go's spellings of booleans (strconv.ParseBool), in any case."""
 MANAGED: Final = "gateway.istio.io/managed"
 """Label of pods that istiod creates for a Gateway API Gateway (kube-gateway.yaml)."""
 
@@ -31,10 +30,10 @@ def obstacle(
 
     `istiod_envs`, `policies` and the `root` namespace are those of the primary that configures it.
     """
-    if any(_is(env, OWN_NAMESPACE_ONLY, TRUE) for env in istiod_envs):
+    if any(is_true(env.get(OWN_NAMESPACE_ONLY, "")) for env in istiod_envs):
         return f"istiod of {primary} limits gateways to Gateways of their own namespace ({OWN_NAMESPACE_ONLY})"
     managed = any(MANAGED in pod.labels for pod in pods)
-    if managed and not all(_is(env, STRICT_MERGING, FALSE) for env in istiod_envs):
+    if managed and not all(is_false(env.get(STRICT_MERGING, "")) for env in istiod_envs):
         return f"it was created by the Gateway API, and ignores Gateways of other namespaces ({STRICT_MERGING})"
     if service is not None and names.PORT_INGRESS not in service.port_numbers:
         return f"Service {service} has no port {names.PORT_INGRESS}"
@@ -51,7 +50,3 @@ def authorization_policies(kube: Kube) -> tuple[Json, ...]:
         if problem.status not in (404, FORBIDDEN):
             raise
         return ()
-
-
-def _is(env: Mapping[str, str], switch: str, value: frozenset[str]) -> bool:
-    return env.get(switch, "").lower() in value
